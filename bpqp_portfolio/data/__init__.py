@@ -1,0 +1,1 @@
+"""Getting, importing, checking and simulating a Qlib provider; daily cross-sections."""
