@@ -18,7 +18,9 @@ def replacing_folder(target: Path) -> Iterator[Path]:
     """
     target = Path(target).expanduser().absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    scratch = Path(
+        tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+    )
     try:
         fresh = scratch / "new"
         fresh.mkdir()

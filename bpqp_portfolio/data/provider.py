@@ -68,12 +68,11 @@ class Provider:
         return sorted(p.stem for p in (self.root / "instruments").glob("*.txt"))
 
     def spells(self, market: str = "all") -> pd.DataFrame:
-        """Membership spells of ``market``: columns ``instrument``, ``start``, ``end`` (inclusive)."""
+        """Membership spells: columns ``instrument``, ``start``, ``end`` (inclusive)."""
         path = self.root / "instruments" / f"{market}.txt"
         if not path.is_file():
-            raise ProviderError(
-                f"no universe {market!r} in {self.root}; it has {', '.join(self.markets) or 'none'}."
-            )
+            known = ", ".join(self.markets) or "none"
+            raise ProviderError(f"no universe {market!r} in {self.root}; it has: {known}.")
         try:
             frame = pd.read_csv(path, sep="\t", header=None, dtype=str, usecols=[0, 1, 2])
             frame.columns = ["instrument", "start", "end"]
@@ -197,7 +196,9 @@ def write_provider(
     for name, frame in series.items():
         position = calendar.get_indexer(frame.index)
         if (position < 0).any():
-            raise ProviderError(f"{name}: {frame.index[position < 0][0]:%Y-%m-%d} is no trading day.")
+            raise ProviderError(
+                f"{name}: {frame.index[position < 0][0]:%Y-%m-%d} is no trading day."
+            )
         folder = root / "features" / name.lower()
         folder.mkdir()
         first, last = position.min(), position.max()
