@@ -1,0 +1,32 @@
+"""Prediction losses and figures, one value for each day."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def mean_squared_error(scores: Tensor, label: Tensor, known: Tensor) -> Tensor:
+    """Mean over the day's known names of (score − label)², (T,).
+
+    ``scores``, ``label`` (T, n) in units of the day's cross-sectional standard deviation;
+    ``known`` (T, n) bool. Zero on a day without a known label.
+    """
+    error = torch.where(known, scores - label, 0.0)
+    return (error * error).sum(-1) / known.sum(-1).clamp_min(1)
+
+
+def information_coefficient(scores: Tensor, returns: Tensor, known: Tensor) -> Tensor:
+    """Pearson correlation of scores and returns over the day's known names, (T,).
+
+    NaN on a day with fewer than two known names or without variation.
+    """
+    count = known.sum(-1, keepdim=True).clamp_min(1)
+
+    def centred(values: Tensor) -> Tensor:
+        values = torch.where(known, values.double(), 0.0)
+        return torch.where(known, values - values.sum(-1, keepdim=True) / count, 0.0)
+
+    x, y = centred(scores), centred(returns)
+    norm = (x * x).sum(-1).sqrt() * (y * y).sum(-1).sqrt()
+    return torch.where(norm > 0, (x * y).sum(-1) / norm, torch.nan)

@@ -1,0 +1,84 @@
+"""The decision problem of a study: from a network's scores to weights, value and regret."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..config import check_number, from_mapping
+from ..data.panel import DailyPanel, DayBatch
+from ..solvers.structured import FactorSolution
+from .layer import PortfolioLayer
+
+
+@dataclass(frozen=True)
+class ProblemConfig:
+    """Settings of the mean-variance problem.
+
+    ``risk_aversion`` γ, in 1/(return per day); ``max_weight`` of a name; ``score_scale`` daily
+    return that a score of 1 stands for (None: the mean cross-sectional standard deviation of the
+    training labels); ``tolerance`` scaled KKT residual.
+    """
+
+    risk_aversion: float = 1.0
+    max_weight: float = 1.0
+    score_scale: float | None = None
+    tolerance: float = 1e-10
+
+    def __post_init__(self) -> None:
+        check_number(self.risk_aversion, "risk_aversion", low=0, open_low=True)
+        check_number(self.max_weight, "max_weight", low=0, high=1, open_low=True)
+        check_number(self.tolerance, "tolerance", low=0, open_low=True)
+        if self.score_scale is not None:
+            check_number(self.score_scale, "score_scale", low=0, open_low=True)
+
+
+class PortfolioProblem:
+    """min f_y(w) = −yᵀw + (γ/2) wᵀΣw over 1ᵀw = 1, 0 ≤ w ≤ max_weight, for y = scale · score.
+
+    Parameters
+    ----------
+    config : :class:`ProblemConfig` or a mapping of its fields.
+    score_scale : used where the configuration leaves it open.
+    """
+
+    def __init__(self, config: ProblemConfig | dict, score_scale: float = 1.0) -> None:
+        self.config = from_mapping(ProblemConfig, config, "problem")
+        self.scale = float(self.config.score_scale or score_scale)
+        self.layer = PortfolioLayer(
+            self.config.risk_aversion, self.config.max_weight, tolerance=self.config.tolerance
+        )
+
+    def solve(self, scores: Tensor, batch: DayBatch) -> FactorSolution:
+        """Solution for ``scores`` (T, n), in units of ``scale``."""
+        return self.layer.solve(self.scale * scores, batch.loadings, batch.specific, batch.mask)
+
+    def hindsight(self, batch: DayBatch) -> FactorSolution:
+        """Solution for the realised returns: what perfect foresight would have held."""
+        return self.layer.solve(batch.returns, batch.loadings, batch.specific, batch.mask)
+
+    def value(self, w: Tensor, batch: DayBatch) -> Tensor:
+        """f_y(w) at the realised returns y, (T,), as a fraction per day; smaller is better."""
+        exposure = (w.unsqueeze(-2).to(batch.loadings.dtype) @ batch.loadings).squeeze(-2)
+        risk = (exposure * exposure).sum(-1) + (batch.specific * w * w).sum(-1)
+        return -(batch.returns * w).sum(-1) + 0.5 * self.config.risk_aversion * risk
+
+    def regret(self, w: Tensor, batch: DayBatch) -> Tensor:
+        """f_y(w) − f_y(w*(y)) ≥ 0, (T,), as a fraction per day.
+
+        Uses ``batch.optimal`` where it is known and solves for it otherwise.
+        """
+        optimal = batch.optimal
+        if bool(torch.isnan(optimal).any()):
+            with torch.no_grad():
+                optimal = self.value(self.hindsight(batch).w, batch)
+        return self.value(w, batch) - optimal
+
+    @torch.no_grad()
+    def fill_optimal(self, panel: DailyPanel, days: Tensor, chunk: int = 256) -> None:
+        """Write f_y(w*(y)) of ``days`` into ``panel.optimal``; it does not depend on a network."""
+        for part in days.split(chunk):
+            batch = panel.batch(part, features=False)
+            panel.optimal[part] = self.value(self.hindsight(batch).w, batch).to(panel.optimal)

@@ -1,0 +1,81 @@
+"""What watches a training run: progress on the terminal, metrics to a tracker."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Protocol
+
+from tqdm.auto import tqdm
+
+
+class Callback(Protocol):
+    """Called by the trainer; epochs and steps count from 1."""
+
+    def on_start(self, epochs: int, done: int) -> None: ...
+
+    def on_step(self, step: int, steps: int, loss: float) -> None: ...
+
+    def on_epoch(self, epoch: int, record: dict[str, float]) -> None: ...
+
+    def on_end(self, best_epoch: int) -> None: ...
+
+
+class Progress:
+    """A progress bar within the epoch (on a terminal) and one line for each finished epoch."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+        self._epochs = 0
+        self._epoch = 0
+
+    def on_start(self, epochs: int, done: int) -> None:
+        self._epochs, self._epoch = epochs, done
+
+    def on_step(self, step: int, steps: int, loss: float) -> None:
+        if step == 1:
+            self._epoch += 1
+            self._bar = tqdm(
+                total=steps,
+                desc=f"epoch {self._epoch}/{self._epochs}",
+                leave=False,
+                disable=not sys.stderr.isatty(),
+            )
+        assert self._bar is not None
+        self._bar.update()
+        self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+
+    def on_epoch(self, epoch: int, record: dict[str, float]) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        parts = [f"epoch {epoch}/{self._epochs}", f"train loss {record['train_loss']:.4f}"]
+        for name in ("prediction", "decision"):
+            if f"train_{name}" in record:
+                parts.append(f"{name} {record[f'train_{name}']:.4f}")
+        parts.append(
+            f"| valid prediction {record['valid_prediction']:.4f} "
+            f"decision {record['valid_decision']:.4f} IC {record['valid_ic']:+.4f}"
+        )
+        print("  ".join([*parts, f"{record['seconds']:.1f} s"]), flush=True)
+
+    def on_end(self, best_epoch: int) -> None:
+        print(f"best epoch: {best_epoch}", flush=True)
+
+
+class MetricLogger:
+    """Send every epoch's record to ``log(metrics, step)``."""
+
+    def __init__(self, log: Callable[[dict[str, float], int], None]) -> None:
+        self._log = log
+
+    def on_start(self, epochs: int, done: int) -> None:
+        """Nothing to send before the first epoch."""
+
+    def on_step(self, step: int, steps: int, loss: float) -> None:
+        """Steps are not tracked."""
+
+    def on_epoch(self, epoch: int, record: dict[str, float]) -> None:
+        self._log({k: v for k, v in record.items() if k != "epoch"}, epoch)
+
+    def on_end(self, best_epoch: int) -> None:
+        self._log({"best_epoch": float(best_epoch)}, best_epoch)

@@ -1,0 +1,267 @@
+"""The one trainer: a network, a loss and the days to learn from; early stop, checkpoint, resume."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..config import check_number, lookup
+from ..data.panel import DailyPanel
+from ..errors import DataError
+from ..losses import decision_loss, information_coefficient
+from ..losses.objectives import Objective
+from ..portfolio.problem import PortfolioProblem
+from .callbacks import Callback
+from .checkpoint import load_checkpoint, save_checkpoint
+
+logger = logging.getLogger(__name__)
+
+# Validation metrics that can stop the training, and whether larger is better.
+MONITORS = {
+    "valid_ic": True,
+    "valid_loss": False,
+    "valid_prediction": False,
+    "valid_decision": False,
+}
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """Settings of a training run.
+
+    ``epochs`` at most; ``patience`` epochs without a better ``monitor`` (of :data:`MONITORS`)
+    before it stops; ``batch_days`` consecutive days a step; Adam's ``learning_rate`` and
+    ``weight_decay``; ``gradient_clip`` largest gradient norm (None: no limit); ``seed`` of weights,
+    order and dropout.
+    """
+
+    epochs: int = 30
+    patience: int = 5
+    batch_days: int = 5
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    gradient_clip: float | None = None
+    monitor: str = "valid_ic"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_number(self.epochs, "epochs", low=1, integer=True)
+        check_number(self.patience, "patience", low=1, integer=True)
+        check_number(self.batch_days, "batch_days", low=1, integer=True)
+        check_number(self.learning_rate, "learning_rate", low=0, open_low=True)
+        check_number(self.weight_decay, "weight_decay", low=0)
+        if self.gradient_clip is not None:
+            check_number(self.gradient_clip, "gradient_clip", low=0, open_low=True)
+        check_number(self.seed, "seed", low=0, integer=True)
+        lookup(MONITORS, self.monitor, "monitor")
+
+
+@dataclass
+class FitState:
+    """Everything that a resumed training needs, and what callbacks see after each epoch.
+
+    ``history`` has a dictionary for each finished epoch; ``best_epoch`` counts from 1.
+    """
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_value: float = float("nan")
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return (seed * 1_000_003 + epoch) % 2**63
+
+
+def _day_blocks(days: Tensor, size: int, generator: torch.Generator) -> list[Tensor]:
+    """Blocks of ``size`` consecutive days, cut from a random offset, in random order."""
+    offset = int(torch.randint(min(size, len(days)), (), generator=generator))
+    blocks = [b for b in (days[:offset], *days[offset:].split(size)) if len(b)]
+    return [blocks[i] for i in torch.randperm(len(blocks), generator=generator).tolist()]
+
+
+class Trainer:
+    """Train ``network`` on daily cross-sections.
+
+    Parameters
+    ----------
+    network : module of the predictors' signature, (R, L, F) → (R,).
+    objective : training loss (see :mod:`bpqp_portfolio.losses`).
+    problem : turns scores into weights and regret.
+    config : :class:`TrainerConfig`.
+    callbacks : called after every epoch.
+    checkpoint : file to continue from and to write after every epoch; None keeps nothing.
+    checkpoint_key : what determines the run; a checkpoint of another key is not continued.
+
+    Notes
+    -----
+    Every epoch seeds its own order and dropout, so an interrupted run that continues from its
+    checkpoint ends with the weights of an uninterrupted one, and a seed gives the same twice.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        objective: Objective,
+        problem: PortfolioProblem,
+        config: TrainerConfig,
+        *,
+        callbacks: Sequence[Callback] = (),
+        checkpoint: Path | None = None,
+        checkpoint_key: str = "",
+    ) -> None:
+        self.network, self.objective, self.problem = network, objective, problem
+        self.config, self.callbacks = config, list(callbacks)
+        self.checkpoint, self.checkpoint_key = checkpoint, checkpoint_key
+
+    def fit(self, panel: DailyPanel, train: Tensor, valid: Tensor) -> FitState:
+        """Train on the days ``train``, choose the epoch on ``valid``, load its weights.
+
+        ``train``, ``valid`` : positions of days in ``panel``.
+
+        Raises
+        ------
+        DataError
+            No day to train or to validate on.
+        """
+        for name, days in (("train", train), ("valid", valid)):
+            if not len(days):
+                raise DataError(f"the {name} segment has no day with a portfolio problem.")
+        optimiser = torch.optim.Adam(
+            self.network.parameters(),
+            lr=self.config.learning_rate,
+            weight_decay=self.config.weight_decay,
+        )
+        state = self._resume(optimiser)
+        for callback in self.callbacks:
+            callback.on_start(self.config.epochs, state.epoch)
+        with torch.random.fork_rng(devices=[]):
+            while state.epoch < self.config.epochs and not self._exhausted(state):
+                self._epoch(panel, train, valid, optimiser, state)
+                if self.checkpoint is not None:
+                    save_checkpoint(
+                        self.checkpoint,
+                        self.checkpoint_key,
+                        network=self.network.state_dict(),
+                        optimiser=optimiser.state_dict(),
+                        state=asdict(state),
+                    )
+                for callback in self.callbacks:
+                    callback.on_epoch(state.epoch, state.history[-1])
+        for callback in self.callbacks:
+            callback.on_end(state.best_epoch)
+        self.network.load_state_dict(state.best_weights)
+        self.network.eval()
+        return state
+
+    def _resume(self, optimiser: torch.optim.Optimizer) -> FitState:
+        saved: dict[str, Any] | None = None
+        if self.checkpoint is not None:
+            saved = load_checkpoint(self.checkpoint, self.checkpoint_key)
+        if saved is None:
+            return FitState()
+        self.network.load_state_dict(saved["network"])
+        optimiser.load_state_dict(saved["optimiser"])
+        state = FitState(**saved["state"])
+        logger.info("continuing after epoch %d from %s", state.epoch, self.checkpoint)
+        return state
+
+    def _exhausted(self, state: FitState) -> bool:
+        return bool(state.epoch) and state.epoch - state.best_epoch >= self.config.patience
+
+    def _epoch(
+        self,
+        panel: DailyPanel,
+        train: Tensor,
+        valid: Tensor,
+        optimiser: torch.optim.Optimizer,
+        state: FitState,
+    ) -> None:
+        started = time.perf_counter()
+        seed = _epoch_seed(self.config.seed, state.epoch)
+        torch.manual_seed(seed)
+        blocks = _day_blocks(train, self.config.batch_days, torch.Generator().manual_seed(seed))
+        self.network.train()
+        sums = dict.fromkeys(("loss", "prediction", "decision"), 0.0)
+        undecided: list[tuple[Tensor, Tensor]] = []
+        for step, days in enumerate(blocks):
+            batch = panel.batch(days)
+            scores = batch.pad(self.network(batch.features))
+            terms = self.objective(scores, batch, self.problem)
+            loss = terms.total.mean()
+            if not bool(torch.isfinite(loss)):
+                raise DataError(
+                    f"the training loss is {float(loss)} in epoch {state.epoch + 1}, on the days "
+                    f"{panel.dates[days[0]]} to {panel.dates[days[-1]]}; lower the learning rate "
+                    "or set gradient_clip."
+                )
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            if self.config.gradient_clip is not None:
+                nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
+            optimiser.step()
+            if terms.decision is None:
+                undecided.append((days, scores.detach()[batch.mask]))
+            for name, value in zip(sums, terms, strict=True):
+                sums[name] += 0.0 if value is None else float(value.detach().sum())
+            for callback in self.callbacks:
+                callback.on_step(step + 1, len(blocks), float(loss.detach()))
+        sums["decision"] += self._decide(panel, undecided)
+        record = {"epoch": float(state.epoch + 1)}
+        record |= {f"train_{name}": value / len(train) for name, value in sums.items()}
+        train_seconds = time.perf_counter() - started
+        record |= self.validate(panel, valid)
+        record |= {"train_seconds": train_seconds, "seconds": time.perf_counter() - started}
+        state.epoch += 1
+        state.history.append(record)
+        value, larger = record[self.config.monitor], MONITORS[self.config.monitor]
+        better = value > state.best_value if larger else value < state.best_value
+        if state.best_epoch == 0 or better:
+            state.best_epoch, state.best_value = state.epoch, value
+            state.best_weights = copy.deepcopy(self.network.state_dict())
+
+    @torch.no_grad()
+    def _decide(
+        self, panel: DailyPanel, parts: list[tuple[Tensor, Tensor]], chunk: int = 32
+    ) -> float:
+        """Sum of the regrets of days that a two-stage loss left undecided, in large batches."""
+        total = 0.0
+        for i in range(0, len(parts), chunk):
+            days, scores = zip(*parts[i : i + chunk], strict=True)
+            batch = panel.batch(torch.cat(days), features=False)
+            total += float(decision_loss(batch.pad(torch.cat(scores)), batch, self.problem).sum())
+        return total
+
+    @torch.no_grad()
+    def validate(self, panel: DailyPanel, days: Tensor, chunk: int = 128) -> dict[str, float]:
+        """Means over ``days`` of loss, prediction loss, regret and IC, as ``valid_*``."""
+        self.network.eval()
+        values: dict[str, list[Tensor]] = {"loss": [], "prediction": [], "decision": [], "ic": []}
+        for part in days.split(chunk):
+            batch = panel.batch(part)
+            scores = batch.pad(self.network(batch.features))
+            total, prediction, decision = self.objective(scores, batch, self.problem)
+            if decision is None:
+                decision = decision_loss(scores, batch, self.problem)
+            values["loss"].append(total)
+            values["prediction"].append(prediction)
+            values["decision"].append(decision)
+            values["ic"].append(information_coefficient(scores, batch.returns, batch.known))
+        return {f"valid_{name}": float(torch.cat(v).nanmean()) for name, v in values.items()}
+
+
+@torch.no_grad()
+def predict_scores(network: nn.Module, panel: DailyPanel, days: Tensor, chunk: int = 128) -> Tensor:
+    """Scores (R',) of all rows of ``days`` in evaluation mode, in the panel's order."""
+    network.eval()
+    parts = [network(panel.batch(part).features) for part in days.split(chunk)]
+    return torch.cat(parts) if parts else torch.empty(0)
