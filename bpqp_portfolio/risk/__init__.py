@@ -1,0 +1,17 @@
+"""Factor-model covariances, point in time: Σ = B Bᵀ + diag(d) for every day of a universe."""
+
+from .base import RiskModel
+from .config import RiskConfig
+from .registry import RISK_MODELS, build_risk_model
+from .returns import daily_returns
+from .rolling import RiskPanel, rolling_risk
+
+__all__ = [
+    "RISK_MODELS",
+    "RiskConfig",
+    "RiskModel",
+    "RiskPanel",
+    "build_risk_model",
+    "daily_returns",
+    "rolling_risk",
+]

@@ -1,0 +1,61 @@
+"""Settings of the rolling risk model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..config import check_number, lookup
+from ..errors import ConfigError
+from .registry import RISK_MODELS
+
+
+@dataclass(frozen=True)
+class RiskConfig:
+    """How each day's Σ = B Bᵀ + diag(d) is estimated.
+
+    Parameters
+    ----------
+    model : a name of ``RISK_MODELS``.
+    factors : k.
+    window : trading days that are used, the day itself the last of them. Fewer at the beginning
+        of the data.
+    min_history : a name with fewer observed returns in the window is not modelled that day.
+    winsorise : returns of a name are clipped to ``[Q1 − c·IQR, Q3 + c·IQR]`` of its own window
+        (Q1, Q3 its quartiles, IQR their distance), c this number; None leaves them as they are.
+        Tukey (1977), "Exploratory Data Analysis": c = 3 is the outer fence, which a normal
+        variable passes twice in a million. It tames wrong adjustment factors and the returns
+        over long suspensions. A name whose IQR is zero gets the median IQR of the day's names.
+    floor : the smallest specific variance of a day, as a fraction of its median over the day's
+        modelled names; solvers divide by it.
+
+    Raises
+    ------
+    ConfigError
+        An unknown model, or a number outside its range.
+    """
+
+    model: str = "pca"
+    factors: int = 10
+    window: int = 240
+    min_history: int = 60
+    winsorise: float | None = 3.0
+    floor: float = 0.01
+
+    def __post_init__(self) -> None:
+        try:
+            lookup(RISK_MODELS, self.model, "risk model")
+        except ConfigError as error:
+            raise ConfigError(f"model: {error}") from error
+        check_number(self.factors, "factors", low=1, integer=True)
+        check_number(self.window, "window", low=2, integer=True)
+        check_number(self.min_history, "min_history", low=2, integer=True)
+        for name in ("factors", "window", "min_history"):
+            object.__setattr__(self, name, int(getattr(self, name)))
+        if not self.factors < self.min_history <= self.window:
+            raise ConfigError(
+                "min_history: must be above factors and at most window, got "
+                f"{self.min_history} with factors {self.factors} and window {self.window}."
+            )
+        if self.winsorise is not None:
+            check_number(self.winsorise, "winsorise", low=0)
+        check_number(self.floor, "floor", low=0, high=1, open_low=True)
