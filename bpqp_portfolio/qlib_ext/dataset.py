@@ -1,0 +1,246 @@
+"""The data of a daily portfolio problem: features, labels, risk and universe, as Qlib's dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from qlib.config import C
+from qlib.data.dataset import DatasetH
+from qlib.utils import init_instance_by_config
+from qlib.workflow import R
+
+from ..config import check_keys, from_mapping
+from ..data.cache import cached, digest
+from ..data.exclusions import Exclusions, read_exclusions
+from ..data.market import Market, load_market
+from ..data.panel import DailyPanel, history_rows
+from ..data.provider import Provider
+from ..errors import ConfigError, DataError
+from ..portfolio.problem import PortfolioProblem, ProblemConfig
+from ..risk.config import RiskConfig
+from ..risk.rolling import rolling_risk
+from .handlers import CachedAlpha158
+from .preflight import check_records, check_segments, check_universe
+from .stages import StageClock
+
+HANDLER = {"class": "CachedAlpha158", "module_path": "bpqp_portfolio.qlib_ext.handlers"}
+
+
+class PortfolioDataset(DatasetH):
+    """Features, labels and risk of a universe over train, valid and test.
+
+    Parameters
+    ----------
+    market : name of an instrument list of the provider, such as ``csi300``.
+    benchmark : code of the index to compare with.
+    segments : ``train``, ``valid`` and ``test``, each a pair of dates, both included.
+    handler : configuration of a :class:`CachedAlpha158`; universe and dates are filled in.
+    risk : fields of :class:`RiskConfig`.
+    problem : fields of :class:`ProblemConfig`.
+    exclusions : CSV file of moves that are not believed (``bpqp data check --write-exclusions``).
+
+    Raises
+    ------
+    ProviderError, ConfigError, DataError
+        Bad settings or unusable data, before any feature is computed.
+    """
+
+    def __init__(
+        self,
+        market: str,
+        benchmark: str,
+        segments: Mapping[str, Any],
+        handler: Mapping[str, Any] | None = None,
+        risk: Mapping[str, Any] | None = None,
+        problem: Mapping[str, Any] | None = None,
+        exclusions: str | None = None,
+        **unknown: Any,
+    ) -> None:
+        known = ("market", "benchmark", "segments", "handler", "risk", "problem", "exclusions")
+        check_keys(unknown, known, "dataset")
+        self.clock = StageClock()
+        _check_task()
+        self.market, self.benchmark = market, benchmark
+        self.risk = from_mapping(RiskConfig, risk, "risk")
+        self.problem_config = from_mapping(ProblemConfig, problem, "problem")
+        with self.clock("data"):
+            provider = Provider(Path(C.dpm.get_data_uri("day"))).require()
+            self.excluded = read_exclusions(Path(exclusions)) if exclusions else Exclusions()
+            if benchmark.lower() not in provider.folders:
+                raise ConfigError(
+                    f"benchmark: no prices of {benchmark!r} in {provider.root}; an index has a "
+                    "code such as SH000300."
+                )
+            spans = check_segments(segments, provider.calendar)
+            self._market = load_market(provider, market, self.excluded)
+            check_universe(self._market, spans, self.risk, self.problem_config)
+            self.manifest = provider.manifest
+            self.data_key = {
+                "provider": provider.fingerprint(),
+                "market": market,
+                "exclusions": [[e.instrument, f"{e.date:%Y-%m-%d}"] for e in self.excluded],
+            }
+        self._panel: DailyPanel | None = None
+        self._problem: PortfolioProblem | None = None
+        self.span_names = {k: tuple(f"{d:%Y-%m-%d}" for d in v) for k, v in spans.items()}
+        with self.clock("features"):
+            built = init_instance_by_config(self._handler_config(handler or {}))
+        super().__init__(handler=built, segments=self.span_names)
+
+    def _handler_config(self, handler: Mapping[str, Any]) -> dict[str, Any]:
+        check_keys(handler, ("class", "module_path", "kwargs"), "dataset.handler")
+        given = dict(handler.get("kwargs") or {})
+        filled = {
+            "instruments": self.market,
+            "start_time": self.span_names["train"][0],
+            "end_time": self.span_names["test"][1],
+            "fit_start_time": self.span_names["train"][0],
+            "fit_end_time": self.span_names["train"][1],
+            "market": self._market,
+            "cache_key": self.data_key,
+        }
+        for key in given:
+            if key in filled:
+                raise ConfigError(
+                    f"dataset.handler: {key!r} follows from the dataset's market and segments; "
+                    "leave it out."
+                )
+        return {**HANDLER, **handler, "kwargs": {**given, **filled}}
+
+    @property
+    def market_data(self) -> Market:
+        """Closes and membership of the universe."""
+        return self._market
+
+    def panel(self, window: int = 1) -> DailyPanel:
+        """All days from train to test with ``window`` days of history a row.
+
+        Only names with a risk model are in it; prepared once.
+        """
+        if self._panel is None or self._panel.history.shape[1] != window:
+            with self.clock("risk"):
+                risk = self._risk_arrays()
+            with self.clock("panel"):
+                self._panel = self._build_panel(risk, window)
+        return self._panel
+
+    def days(self, segment: str) -> torch.Tensor:
+        """Positions of the days of ``segment`` in the panel."""
+        return self._any_panel().between(*self.span_names[segment])
+
+    def _any_panel(self) -> DailyPanel:
+        return self.panel() if self._panel is None else self._panel
+
+    @property
+    def problem(self) -> PortfolioProblem:
+        """The decision problem, its score scale fitted on the training labels."""
+        if self._problem is None:
+            panel = self._any_panel()
+            batch = panel.batch(self.days("train"), features=False)
+            count = batch.known.sum(-1).clamp_min(1)
+            mean = (batch.returns * batch.known).sum(-1) / count
+            deviation = torch.where(batch.known, batch.returns - mean.unsqueeze(-1), 0.0)
+            scale = float((deviation.square().sum(-1) / count).sqrt().mean())
+            if not scale > 0:
+                raise DataError("realised returns do not vary across names in the train segment.")
+            self._problem = PortfolioProblem(self.problem_config, scale)
+        return self._problem
+
+    def _risk_arrays(self) -> dict[str, np.ndarray]:
+        first, last = (
+            pd.Timestamp(self.span_names["train"][0]),
+            pd.Timestamp(self.span_names["test"][1]),
+        )
+        days = np.flatnonzero((self._market.dates >= first) & (self._market.dates <= last))
+        key = {**self.data_key, "risk": asdict(self.risk), "days": [str(first), str(last)]}
+
+        def build() -> dict[str, np.ndarray]:
+            risk = rolling_risk(
+                self._market.returns,
+                self._market.member,
+                days,
+                self.risk,
+                labels=[f"{d:%Y-%m-%d}" for d in self._market.dates],
+            )
+            counts = np.diff(risk.offsets)
+            return {
+                "day": np.repeat(risk.days, counts),
+                "name": risk.names,
+                "loadings": risk.loadings,
+                "specific": risk.specific,
+                "modelled": risk.modelled,
+            }
+
+        return cached("risk", key, build)
+
+    def _build_panel(self, risk: Mapping[str, np.ndarray], window: int) -> DailyPanel:
+        handler: CachedAlpha158 = self.handler
+        index, features, learn_label, label = handler.arrays()
+        market = self._market
+        day = market.dates.get_indexer(index.get_level_values("datetime"))
+        name = market.names.get_indexer(index.get_level_values("instrument"))
+        # Row of the risk arrays for each (day, name), -1 where the name has no model that day.
+        first = int(risk["day"].min())
+        lookup = np.full(
+            (int(risk["day"].max()) - first + 1, len(market.names)), -1, dtype=np.int64
+        )
+        modelled = np.flatnonzero(risk["modelled"])
+        lookup[risk["day"][modelled] - first, risk["name"][modelled]] = modelled
+        risk_row = lookup[day - first, name]
+        kept = np.flatnonzero(risk_row >= 0)
+        self.unmodelled_rows = len(risk_row) - len(kept)
+        order = kept[np.lexsort((name[kept], day[kept]))]
+        if not np.array_equal(order, np.arange(len(features))):
+            features, learn_label, label = features[order], learn_label[order], label[order]
+        day, name, risk_row = day[order], name[order], risk_row[order]
+        days, start = np.unique(day, return_index=True)
+        offsets = np.append(start, len(day))
+        few = np.diff(offsets)
+        if few.min() * self.problem_config.max_weight < 1:
+            worst = market.dates[days[few.argmin()]]
+            raise ConfigError(
+                f"problem.max_weight {self.problem_config.max_weight:g} cannot reach a sum of 1 "
+                f"with the {few.min()} names that have a risk model on {worst:%Y-%m-%d}: set it "
+                f"to at least {1 / few.min():.4g}, or lower risk.min_history."
+            )
+        return DailyPanel(
+            dates=market.dates[days].to_numpy("datetime64[D]"),
+            names=market.names.to_numpy(str),
+            offsets=torch.from_numpy(offsets),
+            name_index=torch.from_numpy(name),
+            features=torch.from_numpy(features),
+            label=torch.from_numpy(np.asarray(learn_label, dtype=np.float32)),
+            returns=torch.from_numpy(np.asarray(label, dtype=np.float64)),
+            loadings=torch.from_numpy(risk["loadings"][risk_row]),
+            specific=torch.from_numpy(risk["specific"][risk_row]),
+            history=torch.from_numpy(history_rows(offsets, name, window)),
+            optimal=torch.full((len(days),), torch.nan, dtype=torch.float64),
+        )
+
+    def run_key(self, **more: Any) -> str:
+        """A key of everything that determines a training run on this dataset."""
+        return digest(
+            {
+                "data": self.data_key,
+                "segments": self.span_names,
+                "features": self.handler.feature_names,
+                "risk": asdict(self.risk),
+                "problem": asdict(self.problem_config),
+                "torch": torch.__version__,
+                **more,
+            }
+        )
+
+
+def _check_task() -> None:
+    """Check the records of the task that qrun is running, where there is one."""
+    experiment = R.exp_manager.active_experiment
+    recorder = experiment.active_recorder if experiment is not None else None
+    if recorder is not None and "task" in recorder.list_artifacts():
+        check_records(recorder.load_object("task"))

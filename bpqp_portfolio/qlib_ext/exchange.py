@@ -1,0 +1,73 @@
+"""Qlib's exchange with the price limit of each board and date, and without disbelieved moves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from qlib.backtest.exchange import Exchange
+
+from ..data.boards import price_limits
+from ..data.exclusions import Exclusions
+
+# A close within half a per cent of the limit counts as at the limit, as in Qlib's 0.095 for 10 %.
+LIMIT_MARGIN = 0.005
+
+
+class BoardExchange(Exchange):
+    """Exchange whose limits follow the board of a name and the date.
+
+    Parameters
+    ----------
+    exclusions : on these days a name's return is taken as zero: its prices from that day on are
+        scaled to continue the last close (its factor too, so that quoted prices stay).
+    board_limits : False for markets without price limits.
+    kwargs : as for Qlib's exchange, except ``limit_threshold``.
+    """
+
+    def __init__(
+        self, *, exclusions: Exclusions | None = None, board_limits: bool = True, **kwargs: Any
+    ) -> None:
+        self._exclusions = exclusions or Exclusions()
+        self._board_limits = board_limits
+        super().__init__(limit_threshold=None, **kwargs)
+
+    def get_quote_from_qlib(self) -> None:
+        """Load the quotes, then splice them over excluded moves."""
+        super().get_quote_from_qlib()
+        for entry in self._exclusions:
+            self._splice(entry.instrument, entry.date)
+
+    def _update_limit(self, limit_threshold: Any) -> None:
+        quote = self.quote_df
+        suspended = quote["$close"].isna()
+        quote["limit_buy"] = quote["limit_sell"] = suspended
+        if not self._board_limits:
+            return
+        names = quote.index.get_level_values("instrument")
+        dates = quote.index.get_level_values("datetime")
+        name_codes, name_values = pd.factorize(names)
+        date_codes, date_values = pd.factorize(dates)
+        limit = price_limits(name_values, date_values)[date_codes, name_codes] - LIMIT_MARGIN
+        change = quote["$change"].to_numpy()
+        with np.errstate(invalid="ignore"):
+            quote["limit_buy"] = suspended | (change >= limit)
+            quote["limit_sell"] = suspended | (change <= -limit)
+
+    def _splice(self, name: str, date: pd.Timestamp) -> None:
+        quote = self.quote_df
+        if name not in quote.index.get_level_values("instrument"):
+            return
+        close = quote.loc[name, "$close"]
+        before = close[close.index < date].dropna()
+        if date not in close.index or not len(before) or np.isnan(close[date]):
+            return
+        scale = before.iloc[-1] / close[date]
+        prices = {"$close", "$factor", self.buy_price, self.sell_price}
+        rows = (quote.index.get_level_values("instrument") == name) & (
+            quote.index.get_level_values("datetime") >= date
+        )
+        for column in prices:
+            quote.loc[rows, column] *= scale
+        quote.loc[(name, date), "$change"] = 0.0

@@ -1,0 +1,211 @@
+"""Alpha158 features as the paper uses them, by Qlib's loader and processors, cached on disk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import qlib
+from qlib.contrib.data.handler import Alpha158
+from qlib.contrib.data.loader import Alpha158DL
+from qlib.data.dataset.handler import DataHandlerLP
+
+from ..config import nearest
+from ..data.cache import cached
+from ..data.market import Market
+from ..errors import ConfigError, DataError
+
+FIELDS = ("open", "high", "low", "close", "volume")
+# The paper leaves these out; VWAP0 is all NaN in most public data.
+EXCLUDED_FEATURES = ("VWAP0", "KUP", "KUP2", "HIGH0", "IMIN5")
+INFER_PROCESSORS: tuple[dict[str, Any], ...] = (
+    {"class": "RobustZScoreNorm", "kwargs": {"fields_group": "feature", "clip_outlier": True}},
+    {
+        "class": "CrossSectionalFill",
+        "module_path": "bpqp_portfolio.qlib_ext.processors",
+        "kwargs": {"fields_group": "feature"},
+    },
+    {"class": "Fillna", "kwargs": {"fields_group": "feature"}},
+)
+LEARN_PROCESSORS: tuple[dict[str, Any], ...] = (
+    {"class": "DropnaLabel"},
+    {"class": "CSZScoreNorm", "kwargs": {"fields_group": "label"}},
+)
+
+
+def feature_config(fields: Sequence[str], exclude: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Expressions and names of the Alpha158 features that use only ``fields``."""
+    config = {
+        "kbar": {},
+        "price": {"windows": [0], "feature": ["OPEN", "HIGH", "LOW", "VWAP"]},
+        "rolling": {},
+    }
+    expressions, names = Alpha158DL.get_feature_config(config)
+    for name in exclude:
+        if name not in names:
+            raise ConfigError(f"exclude: no Alpha158 feature {name!r}.{nearest(name, names)}")
+    kept = [
+        (expression, name)
+        for expression, name in zip(expressions, names, strict=True)
+        if name not in exclude and set(re.findall(r"\$(\w+)", expression)) <= set(fields)
+    ]
+    if not kept:
+        raise ConfigError(f"fields: no Alpha158 feature uses only {', '.join(fields)}.")
+    return [e for e, _ in kept], [n for _, n in kept]
+
+
+class CachedAlpha158(Alpha158):
+    """Alpha158 for the names that can be invested in, with labels of believed moves only.
+
+    Parameters
+    ----------
+    fields : price fields the provider has; features that need others are left out.
+    exclude : names of features to leave out.
+    market : closes, membership and exclusions. A row of a name without a close that day, or
+        with an excluded one, is dropped; a label that spans an excluded move is NaN.
+    cache_key : what determines the data besides the settings of this handler; an intact cache
+        entry under it replaces the computation.
+    infer_processors, learn_processors and the rest : as for Qlib's handler.
+
+    Raises
+    ------
+    DataError
+        A feature that is NaN on all training rows, or a constant label.
+    """
+
+    def __init__(
+        self,
+        *,
+        market: Market,
+        cache_key: Mapping[str, Any],
+        fields: Sequence[str] = FIELDS,
+        exclude: Sequence[str] = EXCLUDED_FEATURES,
+        infer_processors: Sequence[dict] = INFER_PROCESSORS,
+        learn_processors: Sequence[dict] = LEARN_PROCESSORS,
+        fit_start_time: str,
+        fit_end_time: str,
+        **kwargs: Any,
+    ) -> None:
+        self._feature_config = feature_config(fields, exclude)
+        self._market = market
+        self._fit_span = (pd.Timestamp(fit_start_time), pd.Timestamp(fit_end_time))
+        self._cache_key = {
+            "data": dict(cache_key),
+            "qlib": qlib.__version__,
+            "pandas": pd.__version__,
+            "numpy": np.__version__,
+            "features": self._feature_config,
+            "label": self.get_label_config(),
+            "infer": list(infer_processors),
+            "learn": list(learn_processors),
+            "fit": [str(d) for d in self._fit_span],
+            "settings": {k: str(v) for k, v in sorted(kwargs.items())},
+        }
+        super().__init__(
+            infer_processors=list(infer_processors),
+            learn_processors=list(learn_processors),
+            fit_start_time=fit_start_time,
+            fit_end_time=fit_end_time,
+            **kwargs,
+        )
+
+    def get_feature_config(self) -> tuple[list[str], list[str]]:
+        """Expressions and names of the features."""
+        return self._feature_config
+
+    def setup_data(self, *args: Any, **kwargs: Any) -> None:
+        """Fill the data from the cache, or by Qlib's computation where there is no intact entry."""
+
+        def build() -> dict[str, np.ndarray]:
+            super(CachedAlpha158, self).setup_data(*args, **kwargs)
+            arrays = self._arrays()
+            del self._data, self._infer, self._learn
+            return arrays
+
+        arrays = cached("features", self._cache_key, build)
+        self._index = pd.MultiIndex.from_arrays(
+            [pd.DatetimeIndex(arrays["date"]), pd.Index(arrays["instrument"].astype(str))],
+            names=["datetime", "instrument"],
+        )
+        self._features, self._label = arrays["features"], arrays["label"]
+        self._learn_label = arrays["learn_label"]
+        # Read back, fresh or not, so that both ways give the same numbers.
+        self._infer = self._frame(self._features, self._label)
+        self._data = self._infer[["label"]]
+        self._learn = None
+
+    def fit_process_data(self) -> None:
+        """Drop what cannot be invested in and labels that are not believed, then process."""
+        self._data = self._believed(self._data)
+        self._check_raw(self._data)
+        super().fit_process_data()
+
+    def _believed(self, data: pd.DataFrame) -> pd.DataFrame:
+        market = self._market
+        day = market.dates.get_indexer(data.index.get_level_values("datetime"))
+        name = market.names.get_indexer(data.index.get_level_values("instrument"))
+        known = (day >= 0) & (name >= 0)
+        keep = known & market.investable[day, name]
+        data, day, name = data[keep].copy(), day[keep], name[keep]
+        # The label is the move of day t+2: from the close of t+1 to that of t+2.
+        later = np.minimum(day + 2, len(market.dates) - 1)
+        data.loc[market.excluded[later, name], "label"] = np.nan
+        return data
+
+    def _check_raw(self, data: pd.DataFrame) -> None:
+        dates = data.index.get_level_values("datetime")
+        train = data[(dates >= self._fit_span[0]) & (dates <= self._fit_span[1])]
+        if train.empty:
+            raise DataError(
+                f"no row of the universe between {self._fit_span[0]:%Y-%m-%d} and "
+                f"{self._fit_span[1]:%Y-%m-%d}: check the universe and the train segment."
+            )
+        empty = train["feature"].columns[train["feature"].isna().all()]
+        if len(empty):
+            raise DataError(
+                f"features {', '.join(empty[:8])} ({len(empty)} in all) are NaN on every training "
+                "row: remove their price field from the handler's `fields`, or name them in "
+                "`exclude`."
+            )
+        if train["label"].iloc[:, 0].nunique() <= 1:
+            raise DataError(
+                "the label is constant on the training rows: prices do not move, or the label's "
+                "expression is wrong. Run `bpqp data check` on the provider."
+            )
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        infer = self._infer.sort_index()
+        learn = self._learn["label"].iloc[:, 0].reindex(infer.index)
+        return {
+            "date": infer.index.get_level_values("datetime").to_numpy("datetime64[D]"),
+            "instrument": infer.index.get_level_values("instrument").to_numpy(str).astype("S"),
+            "features": infer["feature"].to_numpy(np.float32),
+            "label": infer["label"].iloc[:, 0].to_numpy(np.float64),
+            "learn_label": learn.to_numpy(np.float64),
+        }
+
+    def _frame(self, features: np.ndarray, label: np.ndarray) -> pd.DataFrame:
+        names = self._feature_config[1]
+        table = pd.DataFrame(features, index=self._index, columns=names, copy=False)
+        table = pd.concat({"feature": table}, axis=1)
+        table[("label", self.get_label_config()[1][0])] = label
+        return table
+
+    def _get_df_by_key(self, data_key: str = DataHandlerLP.DK_I) -> pd.DataFrame:
+        # The learning table is a copy of the features: made only for models that ask for it.
+        if data_key == self.DK_L and self._learn is None:
+            known = np.isfinite(self._learn_label)
+            self._learn = self._frame(self._features, self._learn_label)[known]
+        return super()._get_df_by_key(data_key)
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Names of the features, (F,)."""
+        return list(self._feature_config[1])
+
+    def arrays(self) -> tuple[pd.MultiIndex, np.ndarray, np.ndarray, np.ndarray]:
+        """Index (datetime, instrument), features (R, F), training label (R,) and raw label (R,)."""
+        return self._index, self._features, self._learn_label, self._label

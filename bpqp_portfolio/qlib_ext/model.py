@@ -1,0 +1,148 @@
+"""Qlib's model interface over the trainer: a network learned through the portfolio problem."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from qlib.model.base import Model
+from qlib.workflow import R
+
+from ..config import from_mapping
+from ..data.atomic import replacing_file
+from ..data.cache import cache_root
+from ..errors import ConfigError
+from ..losses import build_objective
+from ..predictors import build_predictor
+from ..training import MetricLogger, Progress, Trainer, TrainerConfig, predict_scores
+from .dataset import PortfolioDataset
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """``predictor`` and ``loss`` each have a ``name`` and options; ``trainer`` has the fields of
+    :class:`TrainerConfig`; ``window`` is the days of history a row (None: the predictor's own)."""
+
+    predictor: Mapping[str, Any] = field(default_factory=lambda: {"name": "mlp"})
+    loss: Mapping[str, Any] = field(default_factory=lambda: {"name": "squared_regret"})
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+
+
+class PortfolioModel(Model):
+    """A predictor trained on a prediction loss, a decision loss, or both.
+
+    Parameters
+    ----------
+    predictor, loss, trainer : see :class:`ModelConfig`.
+
+    Raises
+    ------
+    ConfigError
+        An unknown name or option; the message names the nearest known one.
+    """
+
+    def __init__(self, **config: Any) -> None:
+        self.config = from_mapping(ModelConfig, config, "model")
+        for part in ("predictor", "loss"):
+            if "name" not in getattr(self.config, part):
+                raise ConfigError(f"model.{part}: 'name' is missing.")
+        self.trainer_config = from_mapping(TrainerConfig, self.config.trainer, "model.trainer")
+        self._objective = self._build_objective()
+        self._predictor(features=1)
+        self.network: torch.nn.Module | None = None
+        self.history = pd.DataFrame()
+        self.best_epoch: int | None = None
+
+    def _build_objective(self) -> Any:
+        options = dict(self.config.loss)
+        return build_objective(options.pop("name"), options)
+
+    def _predictor(self, features: int) -> torch.nn.Module:
+        options = dict(self.config.predictor)
+        name = options.pop("name")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.trainer_config.seed)
+            return build_predictor(name, features, **options)
+
+    def fit(self, dataset: PortfolioDataset, reweighter: Any = None) -> None:
+        """Train on the dataset's train days, choose the epoch on its valid days.
+
+        An interrupted training continues after its last finished epoch.
+        """
+        if reweighter is not None:
+            raise ConfigError("model: a reweighter is not supported; weigh days in the loss.")
+        handler = dataset.handler
+        network = self._predictor(len(handler.feature_names))
+        panel = dataset.panel(int(network.window))
+        train, valid = dataset.days("train"), dataset.days("valid")
+        with dataset.clock("hindsight"):
+            dataset.problem.fill_optimal(panel, torch.cat([train, valid]))
+        key = dataset.run_key(model=asdict(self.config))
+        checkpoint = cache_root() / "checkpoints" / f"{key[:32]}.pt"
+        trainer = Trainer(
+            network,
+            self._build_objective(),
+            dataset.problem,
+            self.trainer_config,
+            callbacks=[Progress(), *_tracking()],
+            checkpoint=checkpoint,
+            checkpoint_key=key,
+        )
+        with dataset.clock("training"):
+            state = trainer.fit(panel, train, valid)
+        self.network = network
+        self.history, self.best_epoch = pd.DataFrame(state.history), state.best_epoch
+        checkpoint.unlink(missing_ok=True)
+
+    def predict(self, dataset: PortfolioDataset, segment: str = "test") -> pd.Series:
+        """Scores of ``segment``, indexed by (datetime, instrument).
+
+        A score of 1 stands for one cross-sectional standard deviation of daily returns.
+        """
+        if self.network is None:
+            raise ConfigError("model: fit it before predicting.")
+        panel = dataset.panel(int(self.network.window))
+        days = dataset.days(segment)
+        scores = predict_scores(self.network, panel, days).numpy()
+        return pd.Series(scores, index=row_index(panel, days), name="score")
+
+    def save(self, folder: Path, dataset: PortfolioDataset) -> None:
+        """Write the network as tensors and its settings as JSON, for use without pickle."""
+        if self.network is None:
+            raise ConfigError("model: fit it before saving.")
+        with replacing_file(Path(folder) / "state_dict.pt") as scratch:
+            torch.save(self.network.state_dict(), scratch)
+        settings = {
+            "model": asdict(self.config),
+            "features": dataset.handler.feature_names,
+            "score_scale": dataset.problem.scale,
+            "best_epoch": self.best_epoch,
+        }
+        with replacing_file(Path(folder) / "model.json") as scratch:
+            scratch.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def row_index(panel: Any, days: torch.Tensor) -> pd.MultiIndex:
+    """(datetime, instrument) of the rows of ``days``."""
+    rows = panel.rows(days)
+    dates = pd.DatetimeIndex(panel.dates[days.numpy()]).repeat(panel.counts[days].numpy())
+    names = panel.names[panel.name_index[rows].numpy()]
+    return pd.MultiIndex.from_arrays([dates, names], names=["datetime", "instrument"])
+
+
+def _tracking() -> list[MetricLogger]:
+    """A callback that tracks epochs, where a run is being recorded."""
+    experiment = R.exp_manager.active_experiment
+    if experiment is None or experiment.active_recorder is None:
+        return []
+    recorder = experiment.active_recorder
+
+    def log(metrics: dict[str, float], step: int) -> None:
+        recorder.log_metrics(step=step, **{f"bpqp.{k}": v for k, v in metrics.items()})
+
+    return [MetricLogger(log)]

@@ -1,0 +1,393 @@
+"""Qlib records: target weights from scores, their backtest, and the report of the run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from qlib.workflow.record_temp import ACRecordTemp, PortAnaRecord, SignalRecord
+
+from ..config import check_keys, check_number, from_mapping
+from ..errors import DataError
+from ..losses import information_coefficient
+from ..portfolio.layer import STATUS_NAMES
+from ..report.metrics import print_summary, summarise
+from ..report.page import write_report
+from ..report.results import RunResults, save_results
+from .dataset import PortfolioDataset
+from .exchange import BoardExchange
+from .model import row_index
+from .strategy import TargetWeightStrategy
+
+SURVIVORSHIP = (
+    "Names that merged or delisted may be missing from the provider, so results can carry some "
+    "survivorship bias; compare the universe coverage that `bpqp data check` prints."
+)
+
+
+class WeightRecord(ACRecordTemp):
+    """Solve the portfolio problem on the test scores; weights, regret and solver health by day.
+
+    Saves ``bpqp/weights.pkl`` (Series of target weights) and ``bpqp/signal.pkl`` (by day), and
+    tracks ``bpqp.regret``, ``bpqp.kkt_norm``, ``bpqp.solver.STATUS`` and more.
+    """
+
+    artifact_path = "bpqp"
+    depend_cls = SignalRecord
+
+    def __init__(self, recorder: Any, dataset: PortfolioDataset, skip_existing: bool = False):
+        super().__init__(recorder=recorder, skip_existing=skip_existing)
+        self.dataset = dataset
+
+    @staticmethod
+    def check_settings(settings: Mapping[str, Any]) -> None:
+        """Raise :class:`ConfigError` for an unknown setting."""
+        check_keys(settings, ("skip_existing",), "WeightRecord")
+
+    def _generate(self, **kwargs: Any) -> dict[str, Any]:
+        with self.dataset.clock("weights"):
+            weights, signal = decide(self.dataset, self.load("pred.pkl").iloc[:, 0])
+        metrics = {
+            "regret": signal["regret"].mean(),
+            "decision_value": signal["decision_value"].mean(),
+            "kkt_norm": signal["kkt_norm"].max(),
+            "iterations": signal["iterations"].mean(),
+            "effective_names": (
+                1 / weights.groupby("datetime").apply(lambda w: (w**2).sum())
+            ).mean(),
+            "excluded_name_days": float(len(self.dataset.excluded)),
+        }
+        counts = signal["status"].value_counts()
+        for status in STATUS_NAMES.values():
+            metrics[f"solver.{status.replace(' ', '_')}"] = float(counts.get(status, 0))
+        self.recorder.log_metrics(**{f"bpqp.{k}": float(v) for k, v in metrics.items()})
+        return {"weights.pkl": weights, "signal.pkl": signal}
+
+    def list(self) -> list[str]:
+        """Artifacts of this record."""
+        return ["weights.pkl", "signal.pkl"]
+
+
+def decide(
+    dataset: PortfolioDataset, scores: pd.Series, segment: str = "test", chunk: int = 128
+) -> tuple[pd.Series, pd.DataFrame]:
+    """Weights and daily figures of ``scores`` on a segment.
+
+    Parameters
+    ----------
+    scores : indexed by (datetime, instrument); names without a risk model that day are ignored.
+
+    Returns
+    -------
+    Positive weights indexed by (datetime, instrument), and a frame by day with ``regret`` and
+    ``decision_value`` (fractions per day), ``ic``, ``rank_ic``, ``kkt_norm``, ``iterations``,
+    ``status``, ``universe``.
+
+    Raises
+    ------
+    DataError
+        A name of the day's problem has no finite score.
+    """
+    panel = dataset.panel() if dataset._panel is None else dataset._panel
+    days = dataset.days(segment)
+    index = row_index(panel, days)
+    # Qlib's models index by (datetime, instrument), in any order of rows.
+    aligned = scores.reindex(index)
+    missing = ~np.isfinite(aligned.to_numpy())
+    if missing.any():
+        date, name = index[missing][0]
+        raise DataError(
+            f"{missing.sum()} names of the {segment} problem have no finite score, the first "
+            f"{name} on {date:%Y-%m-%d}: the model must score every row of the handler."
+        )
+    values = torch.from_numpy(aligned.to_numpy(dtype=np.float64))
+    problem = dataset.problem
+    problem.fill_optimal(panel, days)
+    weights, rows, start = [], [], 0
+    for part in days.split(chunk):
+        batch = panel.batch(part, features=False)
+        count = int(batch.mask.sum())
+        table = batch.pad(values[start : start + count])
+        start += count
+        solution = problem.solve(table, batch)
+        weights.append(solution.w[batch.mask])
+        rank = _ranks(table, batch.known), _ranks(batch.returns, batch.known)
+        rows.append(
+            {
+                "regret": problem.regret(solution.w, batch),
+                "decision_value": problem.value(solution.w, batch),
+                "ic": information_coefficient(table, batch.returns, batch.known),
+                "rank_ic": information_coefficient(*rank, batch.known),
+                "kkt_norm": solution.kkt_norm,
+                "iterations": solution.iterations,
+                "status": solution.status,
+                "universe": batch.mask.sum(-1),
+            }
+        )
+    frame = pd.DataFrame(
+        {key: torch.cat([row[key] for row in rows]).numpy() for key in rows[0]},
+        index=pd.DatetimeIndex(panel.dates[days.numpy()], name="datetime"),
+    )
+    frame["status"] = frame["status"].map(STATUS_NAMES)
+    series = pd.Series(torch.cat(weights).numpy(), index=index, name="weight")
+    return series[series > 0], frame
+
+
+def _ranks(values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Average ranks of the known values of each day (ties share theirs)."""
+    frame = pd.DataFrame(np.where(known.numpy(), values.numpy(), np.nan))
+    return torch.from_numpy(frame.rank(axis=1).fillna(0.0).to_numpy())
+
+
+@dataclass(frozen=True)
+class BacktestConfig:
+    """Settings of the backtest.
+
+    ``account`` in the currency of the prices; ``risk_degree`` invested fraction of it;
+    ``open_cost``, ``close_cost`` fractions of the value bought and sold; ``min_cost`` currency an
+    order; ``board_limits`` whether price limits of the Chinese boards apply; ``trade_unit`` shares
+    in a lot (None: any amount).
+    """
+
+    risk_degree: float
+    account: float = 1e8
+    open_cost: float = 0.0005
+    close_cost: float = 0.0015
+    min_cost: float = 5.0
+    board_limits: bool = True
+    trade_unit: int | None = 100
+
+    def __post_init__(self) -> None:
+        check_number(self.risk_degree, "risk_degree", low=0, high=1, open_low=True)
+        check_number(self.account, "account", low=0, open_low=True)
+        for name in ("open_cost", "close_cost"):
+            check_number(getattr(self, name), name, low=0, high=0.1)
+        check_number(self.min_cost, "min_cost", low=0)
+        if self.trade_unit is not None:
+            check_number(self.trade_unit, "trade_unit", low=1, integer=True)
+
+
+class BacktestRecord(PortAnaRecord):
+    """Qlib's backtest of the target weights, against the index and equal weights.
+
+    Keeps Qlib's artifacts and metrics, and adds ``portfolio_analysis/bpqp_daily.pkl`` (by trading
+    day) and ``portfolio_analysis/realised_weights.pkl``.
+
+    Parameters
+    ----------
+    settings : fields of :class:`BacktestConfig`.
+    """
+
+    depend_cls = WeightRecord
+
+    def __init__(
+        self, recorder: Any, dataset: PortfolioDataset, skip_existing: bool = False, **settings: Any
+    ) -> None:
+        self.settings = from_mapping(BacktestConfig, settings, "BacktestRecord")
+        self.dataset = dataset
+        start, end = dataset.span_names["test"]
+        backtest = {
+            "start_time": start,
+            "end_time": end,
+            "account": self.settings.account,
+            "benchmark": dataset.benchmark,
+        }
+        super().__init__(
+            recorder, config={"strategy": {}, "backtest": backtest}, skip_existing=skip_existing
+        )
+
+    @staticmethod
+    def check_settings(settings: Mapping[str, Any]) -> None:
+        """Raise :class:`ConfigError` for an unknown setting or one outside its range."""
+        given = {k: v for k, v in settings.items() if k != "skip_existing"}
+        from_mapping(BacktestConfig, given, "BacktestRecord")
+
+    def _generate(self, **kwargs: Any) -> dict[str, Any]:
+        with self.dataset.clock("backtest"):
+            return self._backtest(**kwargs)
+
+    def _backtest(self, **kwargs: Any) -> dict[str, Any]:
+        settings = self.settings
+        weights = self.load("weights.pkl")
+        strategy = TargetWeightStrategy(signal=weights, risk_degree=settings.risk_degree)
+        self.strategy_config = strategy
+        self.backtest_config["exchange_kwargs"] = {
+            "exchange": BoardExchange(
+                freq="day",
+                start_time=self.backtest_config["start_time"],
+                end_time=self.backtest_config["end_time"],
+                codes=list(self.dataset.market_data.names),
+                deal_price="close",
+                open_cost=settings.open_cost,
+                close_cost=settings.close_cost,
+                min_cost=settings.min_cost,
+                trade_unit=settings.trade_unit,
+                exclusions=self.dataset.excluded,
+                board_limits=settings.board_limits,
+            )
+        }
+        artifacts = super()._generate(**kwargs)
+        report = artifacts["report_normal_1day.pkl"]
+        realised = _realised_weights(artifacts["positions_normal_1day.pkl"])
+        daily = self._daily(report, realised, weights, strategy)
+        excess = daily["return"] - daily["cost"] - daily["bench_equal"]
+        self.recorder.log_metrics(
+            **{
+                "bpqp.turnover": float(daily["turnover"].mean() / 2),
+                "bpqp.names_held": float(daily["names_held"].mean()),
+                "bpqp.blocked": float(daily["blocked"].sum()),
+                "bpqp.excess_return_over_equal_with_cost": float(excess.mean() * 238),
+            }
+        )
+        return {**artifacts, "bpqp_daily.pkl": daily, "realised_weights.pkl": realised}
+
+    def _daily(
+        self,
+        report: pd.DataFrame,
+        realised: pd.DataFrame,
+        weights: pd.Series,
+        strategy: TargetWeightStrategy,
+    ) -> pd.DataFrame:
+        days = report.index
+        equal = self.dataset.market_data.equal_weight_returns().reindex(days)
+        squares = weights.groupby("datetime").apply(lambda w: (w**2).sum())
+        # Targets are shown on the day they are traded, the trading day after their signal.
+        effective = (1 / squares).reindex(days).shift(1)
+        return pd.DataFrame(
+            {
+                "return": report["return"],
+                "cost": report["cost"],
+                "turnover": report["turnover"],
+                "bench": report["bench"],
+                "bench_equal": equal,
+                "names_held": realised.groupby("datetime").size().reindex(days, fill_value=0),
+                "effective_names": effective,
+                "blocked": pd.Series(strategy.blocked, dtype=float).reindex(days, fill_value=0.0),
+            }
+        ).astype(float)
+
+    def list(self) -> list[str]:
+        """Artifacts of this record."""
+        return [*super().list(), "bpqp_daily.pkl", "realised_weights.pkl"]
+
+
+def _realised_weights(positions: Mapping[pd.Timestamp, Any]) -> pd.DataFrame:
+    """Weights at the close of each trading day, of the account's total value."""
+    rows = [
+        (pd.Timestamp(date), name, weight)
+        for date, position in positions.items()
+        for name, weight in position.get_stock_weight_dict(only_stock=False).items()
+    ]
+    return pd.DataFrame(rows, columns=["datetime", "instrument", "weight"]).astype(
+        {"datetime": "datetime64[ns]", "weight": float}
+    )
+
+
+class ReportRecord(ACRecordTemp):
+    """Gather the run's tables, write its HTML report, track both, and print the final table.
+
+    Parameters
+    ----------
+    name : title of the report.
+    out : file to which the report is copied as well; None keeps it among the artifacts alone.
+    """
+
+    artifact_path = "bpqp"
+    depend_cls = BacktestRecord
+
+    def __init__(
+        self,
+        recorder: Any,
+        dataset: PortfolioDataset,
+        model: Any,
+        name: str = "run",
+        out: str | None = None,
+        skip_existing: bool = False,
+    ) -> None:
+        super().__init__(recorder=recorder, skip_existing=skip_existing)
+        self.dataset, self.model, self.name, self.out = dataset, model, name, out
+
+    @staticmethod
+    def check_settings(settings: Mapping[str, Any]) -> None:
+        """Raise :class:`ConfigError` for an unknown setting."""
+        check_keys(settings, ("name", "out", "skip_existing"), "ReportRecord")
+
+    def _generate(self, **kwargs: Any) -> dict[str, Any]:
+        clock = self.dataset.clock
+        with tempfile.TemporaryDirectory() as scratch, clock("report"):
+            results = self._results()
+            summary = summarise(results)
+            folder = Path(scratch)
+            save_results(results, folder / "results")
+            page = write_report(results, folder / "report.html")
+            self.recorder.save_objects(local_path=str(folder), artifact_path="bpqp")
+            if hasattr(self.model, "history") and hasattr(self.model, "save"):
+                (folder / "model").mkdir()
+                self.model.save(folder / "model", self.dataset)
+                self.recorder.save_objects(
+                    local_path=str(folder / "model"), artifact_path="bpqp/model"
+                )
+            if self.out:
+                copy = Path(self.out).expanduser().absolute()
+                write_report(results, copy)
+                page = copy
+        self.recorder.log_metrics(
+            **{f"bpqp.seconds.{k.replace(' ', '_')}": v for k, v in clock.seconds.items()}
+        )
+        print_summary(summary, clock.seconds)
+        where = page if self.out else f"`bpqp report {self.recorder.id}`"
+        print(f"report: {where}", flush=True)
+        return {}
+
+    def list(self) -> list[str]:
+        """Artifacts of this record."""
+        return ["report.html"]
+
+    def _results(self) -> RunResults:
+        dataset = self.dataset
+        weights = self.load("weights.pkl").reset_index()
+        weights.columns = ["datetime", "instrument", "weight"]
+        task = self.recorder.load_object("task")
+        history = getattr(self.model, "history", pd.DataFrame())
+        columns = [
+            c
+            for c in ("epoch", "train_loss", "train_prediction", "train_decision",
+                      "valid_prediction", "valid_decision", "valid_ic", "seconds")
+            if c in history
+        ]  # fmt: skip
+        return RunResults(
+            name=self.name,
+            run_id=str(self.recorder.id),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            config=task,
+            manifest=dataset.manifest,
+            settings={
+                "market": dataset.market,
+                "benchmark": dataset.benchmark,
+                "segments": {k: " to ".join(v) for k, v in dataset.span_names.items()},
+                "score_scale": dataset.problem.scale,
+                "risk": asdict(dataset.risk),
+                "problem": asdict(dataset.problem_config),
+                "excluded_name_days": len(dataset.excluded),
+                "rows_without_risk_model": dataset.unmodelled_rows,
+                "survivorship": SURVIVORSHIP,
+                "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+                "software": f"Python {platform.python_version()}, torch {torch.__version__}",
+            },
+            daily=self.load("bpqp_daily.pkl"),
+            signal=self.load("signal.pkl"),
+            weights=weights,
+            realised=self.load("realised_weights.pkl"),
+            epochs=history[columns] if columns else pd.DataFrame({"epoch": []}),
+            best_epoch=getattr(self.model, "best_epoch", None),
+            stages=dict(dataset.clock.seconds),
+        )

@@ -1,0 +1,55 @@
+"""Qlib strategy that trades towards given target weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from qlib.contrib.strategy.signal_strategy import WeightStrategyBase
+
+from ..errors import ConfigError, DataError
+
+
+class TargetWeightStrategy(WeightStrategyBase):
+    """Hold the weights decided at the close of day t, traded at the close of t+1.
+
+    Parameters
+    ----------
+    signal : Series of target weights, non-negative, indexed by (datetime, instrument).
+    risk_degree : fraction of the account that is invested, in (0, 1]. No default: Qlib's silent
+        0.95 has surprised many.
+
+    Attributes
+    ----------
+    blocked : trading day → number of names that should have been traded but were suspended or at
+        a price limit.
+    """
+
+    def __init__(self, *, signal: pd.Series, risk_degree: float, **kwargs: Any) -> None:
+        if not 0 < risk_degree <= 1:
+            raise ConfigError(f"risk_degree: must be in (0, 1], got {risk_degree!r}.")
+        negative = signal[signal < 0]
+        if len(negative):
+            raise DataError(
+                f"target weights: {len(negative)} are negative, the first {negative.index[0]}; "
+                "Qlib's backtest would drop short positions silently."
+            )
+        super().__init__(signal=signal, risk_degree=risk_degree, **kwargs)
+        self.blocked: dict[pd.Timestamp, int] = {}
+
+    def generate_target_weight_position(
+        self,
+        score: pd.Series | pd.DataFrame,
+        current: Any,
+        trade_start_time: pd.Timestamp,
+        trade_end_time: pd.Timestamp,
+    ) -> dict[str, float]:
+        """Target weights of the day as name → weight, and a count of what cannot be traded."""
+        weights = score.iloc[:, 0] if isinstance(score, pd.DataFrame) else score
+        target = {str(name): float(w) for name, w in weights.items() if w > 0}
+        wanted = set(target) | set(current.get_stock_list())
+        self.blocked[trade_start_time] = sum(
+            not self.trade_exchange.is_stock_tradable(name, trade_start_time, trade_end_time)
+            for name in wanted
+        )
+        return target
