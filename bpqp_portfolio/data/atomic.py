@@ -6,33 +6,40 @@ import contextlib
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def _resolved(target: Path) -> Path:
+    """``target`` with links followed, so that what a link points to is replaced, not the link."""
+    target = Path(target).expanduser().resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
 
 
 @contextlib.contextmanager
 def replacing_folder(target: Path) -> Iterator[Path]:
     """Yield an empty scratch folder beside ``target`` that replaces it only on success.
 
-    On an error the scratch folder is removed and ``target`` stays as it was.
+    On an error or an interruption the scratch folder is removed and ``target`` stays as it was.
     """
-    target = Path(target).expanduser().absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target = _resolved(target)
     scratch = Path(
         tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
     )
+    old = scratch / "old"
     try:
         fresh = scratch / "new"
         fresh.mkdir()
         yield fresh
         # rename() cannot replace a non-empty folder, so the old one steps aside first.
-        old = scratch / "old"
-        if target.exists():
-            os.rename(target, old)
         try:
+            if target.exists():
+                os.rename(target, old)
             os.rename(fresh, target)
-        except OSError:
-            if old.exists():
+        except BaseException:  # an interrupt between the two renames must not lose the old one
+            if old.exists() and not target.exists():
                 os.rename(old, target)
             raise
     finally:
@@ -41,12 +48,10 @@ def replacing_folder(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_file(target: Path) -> Iterator[Path]:
-    """Yield a scratch path beside ``target``; it replaces ``target`` only on success."""
-    target = Path(target).expanduser().absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
-    os.close(handle)
-    scratch = Path(name)
+    """Yield a scratch path beside ``target``, of the same suffix; it replaces it on success."""
+    target = _resolved(target)
+    scratch = target.with_name(f".{target.stem}.{uuid.uuid4().hex}.partial{target.suffix}")
+    scratch.touch()
     try:
         yield scratch
         os.replace(scratch, target)

@@ -12,10 +12,53 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..errors import ProviderError
+from ..errors import ConfigError, ProviderError
 
 FIELDS = ("open", "high", "low", "close", "volume", "change", "factor")
 MANIFEST = "manifest.json"
+# Device names of Windows, which Qlib prefixes so that such a folder can exist there too.
+_RESERVED = {"con", "prn", "aux", "nul"} | {f"{d}{i}" for d in ("com", "lpt") for i in range(10)}
+
+
+def folder_name(instrument: str) -> str:
+    """Qlib's feature folder of ``instrument``: lower case, device names prefixed."""
+    name = instrument.lower()
+    return f"_qlib_{name}" if name in _RESERVED else name
+
+
+def read_series(path: Path) -> tuple[int, np.ndarray]:
+    """First calendar position and float32 values, (days,), of one ``field.day.bin`` file.
+
+    Raises
+    ------
+    ProviderError
+        The file is unreadable or does not begin with a calendar position.
+    """
+    try:
+        data = np.fromfile(path, dtype="<f4")
+    except OSError as error:
+        raise ProviderError(f"cannot read {path}: {error}") from error
+    if not len(data):
+        return 0, data
+    start = data[0]
+    if not (np.isfinite(start) and start >= 0 and start == int(start)):
+        raise ProviderError(f"{path} does not begin with a calendar position (got {start}).")
+    return int(start), data[1:]
+
+
+def spread(start: int, values: np.ndarray, days: int, where: str) -> np.ndarray:
+    """``values`` from position ``start`` on a calendar of ``days``, (days,) float32, NaN outside.
+
+    Raises
+    ------
+    ProviderError
+        The values run past the calendar; ``where`` names them in the message.
+    """
+    if start + len(values) > days:
+        raise ProviderError(f"{where} runs {start + len(values) - days} days past the calendar.")
+    out = np.full(days, np.nan, dtype=np.float32)
+    out[start : start + len(values)] = values
+    return out
 
 
 @dataclass(frozen=True)
@@ -74,7 +117,10 @@ class Provider:
             known = ", ".join(self.markets) or "none"
             raise ProviderError(f"no universe {market!r} in {self.root}; it has: {known}.")
         try:
-            frame = pd.read_csv(path, sep="\t", header=None, dtype=str, usecols=[0, 1, 2])
+            # A code may be "NA" or "NULL", which pandas would take for a missing value.
+            frame = pd.read_csv(
+                path, sep="\t", header=None, dtype=str, usecols=[0, 1, 2], keep_default_na=False
+            )
             frame.columns = ["instrument", "start", "end"]
             frame["instrument"] = frame["instrument"].str.upper()
             for column in ("start", "end"):
@@ -89,6 +135,9 @@ class Provider:
             )
         except ValueError as error:
             raise ProviderError(f"cannot read the universe {path}: {error}") from error
+        if frame.isna().any(axis=None):
+            line = int(np.flatnonzero(frame.isna().any(axis=1))[0]) + 1
+            raise ProviderError(f"{path}, line {line}: expected CODE<TAB>first day<TAB>last day.")
         return frame
 
     def membership(self, market: str, dates: pd.DatetimeIndex, names: Iterable[str]) -> np.ndarray:
@@ -109,34 +158,18 @@ class Provider:
 
     def fields(self, instrument: str) -> list[str]:
         """Fields that ``instrument`` has."""
-        folder = self.root / "features" / instrument.lower()
+        folder = self.root / "features" / folder_name(instrument)
         return sorted(p.name.removesuffix(".day.bin") for p in folder.glob("*.day.bin"))
 
     def raw(self, instrument: str, field: str) -> tuple[int, np.ndarray]:
         """First calendar position and the float32 values of one series, as stored."""
-        path = self.root / "features" / instrument.lower() / f"{field}.day.bin"
-        try:
-            data = np.fromfile(path, dtype="<f4")
-        except OSError as error:
-            raise ProviderError(f"cannot read {path}: {error}") from error
-        if not len(data):
-            return 0, data
-        start = data[0]
-        if not (np.isfinite(start) and start >= 0 and start == int(start)):
-            raise ProviderError(f"{path} does not begin with a calendar position (got {start}).")
-        return int(start), data[1:]
+        return read_series(self.root / "features" / folder_name(instrument) / f"{field}.day.bin")
 
     def series(self, instrument: str, field: str) -> np.ndarray:
         """One series on the whole calendar, (T,) float32, NaN outside what is stored."""
-        out = np.full(len(self.calendar), np.nan, dtype=np.float32)
         start, values = self.raw(instrument, field)
-        if start + len(values) > len(out):
-            raise ProviderError(
-                f"{instrument} {field} in {self.root} runs {start + len(values) - len(out)} days "
-                "past the calendar."
-            )
-        out[start : start + len(values)] = values
-        return out
+        where = f"{instrument} {field} in {self.root}"
+        return spread(start, values, len(self.calendar), where)
 
     def frame(self, field: str, names: Iterable[str]) -> pd.DataFrame:
         """(T, n) table of ``field``; a name without the file is an error."""
@@ -153,6 +186,27 @@ class Provider:
         except ValueError as error:
             raise ProviderError(f"{path} is damaged: {error}") from error
 
+    def summary(self) -> str:
+        """A few lines for the terminal: where, when, how much, and what an import corrected."""
+        days = self.calendar
+        lines = [
+            f"Qlib provider at {self.root}",
+            f"  {days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}, {len(days)} days, "
+            f"{len(self.folders)} instruments",
+        ]
+        for market in self.markets:
+            spells = self.spells(market)
+            last = spells[(spells["start"] <= days[-1]) & (spells["end"] >= days[-1])]
+            lines.append(
+                f"  list {market}: {spells['instrument'].nunique()} names, "
+                f"{last['instrument'].nunique()} on the last day"
+            )
+        if "cleaned" in self.manifest:
+            counts = {what: count for what, count in self.manifest["cleaned"].items() if count}
+            done = (f"{count:,} {what.replace('_', ' ')}" for what, count in counts.items())
+            lines.append("  corrected: " + (", ".join(done) or "nothing"))
+        return "\n".join(lines)
+
     def fingerprint(self) -> str:
         """A key that changes when any file does (names, sizes, times; lists by content)."""
         digest = hashlib.sha256()
@@ -164,6 +218,75 @@ class Provider:
             relative = path.relative_to(self.root)
             digest.update(f"{relative}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
         return digest.hexdigest()
+
+
+def check_target(to: Path) -> None:
+    """Raise :class:`ConfigError` unless ``to`` is absent, empty or a provider to be replaced."""
+    to = Path(to).expanduser()
+    if to.exists() and not to.is_dir():
+        raise ConfigError(f"{to} is a file; name a folder.")
+    parts = (to / "calendars", to / "features")
+    if to.exists() and any(to.iterdir()) and not all(part.is_dir() for part in parts):
+        raise ConfigError(
+            f"{to} is not empty and holds no Qlib provider, so it is not replaced: name a new "
+            "folder, or empty this one first."
+        )
+
+
+def write_series(root: Path, instrument: str, fields: Mapping[str, np.ndarray]) -> None:
+    """Write the feature files of one name, each field (T,) on the provider's whole calendar.
+
+    Stored as float32 from the first to the last day on which any field has a value.
+
+    Raises
+    ------
+    ProviderError
+        The folder exists: two names differ in case only.
+    """
+    table = np.stack([np.asarray(values).astype("<f4") for values in fields.values()])
+    days = np.flatnonzero(~np.isnan(table).all(axis=0))
+    first, last = (days[0], days[-1]) if len(days) else (0, table.shape[1] - 1)
+    folder = Path(root) / "features" / folder_name(instrument)
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise ProviderError(f"two instruments would share the folder {folder.name!r}.") from None
+    position = np.array([first], dtype="<f4")
+    for field, values in zip(fields, table[:, first : last + 1], strict=True):
+        np.concatenate([position, values]).tofile(folder / f"{field}.day.bin")
+
+
+def write_universe(root: Path, market: str, spells: pd.DataFrame) -> None:
+    """Write ``instruments/MARKET.txt`` from columns ``instrument``, ``start``, ``end``."""
+    lines = (
+        f"{row.instrument.upper()}\t{row.start:%Y-%m-%d}\t{row.end:%Y-%m-%d}\n"
+        for row in spells.itertuples(index=False)
+    )
+    path = Path(root) / "instruments" / f"{market}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(lines))
+
+
+def write_calendar(root: Path, calendar: pd.DatetimeIndex, name: str = "day") -> None:
+    """Write ``calendars/NAME.txt``; no days, or days that do not increase, are an error."""
+    calendar = pd.DatetimeIndex(calendar)
+    if not len(calendar):
+        raise ProviderError("the calendar is empty; a provider needs at least one trading day.")
+    late = np.flatnonzero(calendar[1:] <= calendar[:-1])
+    if len(late):
+        before, day = calendar[late[0]], calendar[late[0] + 1]
+        raise ProviderError(
+            f"the calendar must increase strictly, but {day:%Y-%m-%d} follows "
+            f"{before:%Y-%m-%d}. Feature files count its lines, so build the provider anew."
+        )
+    path = Path(root) / "calendars" / f"{name}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{day:%Y-%m-%d}\n" for day in calendar))
+
+
+def write_manifest(root: Path, manifest: Mapping) -> None:
+    """Write ``manifest.json``."""
+    (Path(root) / MANIFEST).write_text(json.dumps(dict(manifest), indent=2, sort_keys=True) + "\n")
 
 
 def write_provider(
@@ -181,32 +304,27 @@ def write_provider(
     series : name → frame indexed by dates of the calendar, one column a field.
     universes : list name → frame with columns ``instrument``, ``start``, ``end``.
     manifest : written as ``manifest.json`` where given.
+
+    Raises
+    ------
+    ProviderError
+        The calendar does not increase strictly, or a name has a date twice, a date outside the
+        calendar, or the folder of another name.
     """
-    root = Path(root)
-    if not calendar.is_monotonic_increasing or calendar.has_duplicates:
-        raise ProviderError("the calendar must be strictly increasing.")
-    (root / "calendars").mkdir(parents=True)
-    (root / "instruments").mkdir()
-    (root / "features").mkdir()
-    (root / "calendars" / "day.txt").write_text("".join(f"{d:%Y-%m-%d}\n" for d in calendar))
+    write_calendar(root, calendar)
     for market, spells in universes.items():
-        lines = (f"{r.instrument}\t{r.start:%Y-%m-%d}\t{r.end:%Y-%m-%d}\n"
-                 for r in spells.itertuples(index=False))  # fmt: skip
-        (root / "instruments" / f"{market}.txt").write_text("".join(lines))
+        write_universe(root, market, spells)
     for name, frame in series.items():
         position = calendar.get_indexer(frame.index)
         if (position < 0).any():
-            raise ProviderError(
-                f"{name}: {frame.index[position < 0][0]:%Y-%m-%d} is no trading day."
-            )
-        folder = root / "features" / name.lower()
-        folder.mkdir()
-        first, last = position.min(), position.max()
-        for field in frame.columns:
-            values = np.full(last - first + 2, np.nan, dtype="<f4")
-            values[0] = first
-            values[1 + position - first] = frame[field].to_numpy(dtype=np.float64)
-            values.tofile(folder / f"{field}.day.bin")
+            day = frame.index[position < 0][0]
+            raise ProviderError(f"{name}: {day:%Y-%m-%d} is no trading day.")
+        if frame.index.has_duplicates:
+            day = frame.index[frame.index.duplicated()][0]
+            raise ProviderError(f"{name}: {day:%Y-%m-%d} comes twice.")
+        table = np.full((frame.shape[1], len(calendar)), np.nan)
+        table[:, position] = frame.to_numpy(dtype=np.float64).T
+        write_series(root, name, dict(zip(frame.columns, table, strict=True)))
     if manifest is not None:
-        (root / MANIFEST).write_text(json.dumps(dict(manifest), indent=2, sort_keys=True) + "\n")
+        write_manifest(root, manifest)
     return Provider(root)
