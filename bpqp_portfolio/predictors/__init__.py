@@ -1,0 +1,10 @@
+"""Networks that map the features of name-days to scores: plain nn.Modules, no training code."""
+
+from .alstm import ALSTM
+from .base import Predictor
+from .gru import GRU
+from .mlp import MLP
+from .registry import PREDICTORS, build_predictor
+from .transformer import Transformer
+
+__all__ = ["ALSTM", "GRU", "MLP", "PREDICTORS", "Predictor", "Transformer", "build_predictor"]

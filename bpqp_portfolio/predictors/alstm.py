@@ -1,0 +1,61 @@
+"""An LSTM over the last days' features with attention over the days."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from ..config import check_number
+from .base import Predictor, check_probability
+
+
+class ALSTM(Predictor):
+    r"""Attentive LSTM: the score sees the last state and an attention-weighted mean of all states.
+
+    With the inputs embedded, :math:`e_s = \tanh(W_e x_s + b_e)`, and :math:`h_s` the LSTM's states,
+
+    .. math:: a_s = \mathrm{softmax}_s\, u^\top \tanh(W h_s + b), \qquad
+              \text{score} = v^\top [h_L,\ \textstyle\sum_s a_s h_s] + c
+
+    After the temporal attention of Qin et al. (2017), "A dual-stage attention-based recurrent
+    neural network for time series prediction", in the form of Feng et al. (2019), "Enhancing stock
+    movement prediction with adversarial training".
+
+    Parameters
+    ----------
+    features : F.
+    hidden : width of the embedding and of the state; the attention has half of it.
+    layers : how many LSTMs are stacked.
+    dropout : share dropped between the layers and before the score, in training.
+
+    Raises
+    ------
+    ConfigError
+        A setting outside its range, at construction.
+    """
+
+    window: ClassVar[int] = 20
+
+    def __init__(
+        self, features: int, hidden: int = 64, layers: int = 2, dropout: float = 0.0
+    ) -> None:
+        super().__init__(features)
+        check_number(hidden, "hidden", low=2, integer=True)
+        check_number(layers, "layers", low=1, integer=True)
+        check_probability(dropout, "dropout")
+        hidden, layers = int(hidden), int(layers)
+        self.embed = nn.Sequential(nn.Linear(self.features, hidden), nn.Tanh())
+        between = dropout if layers > 1 else 0.0
+        self.rnn = nn.LSTM(hidden, hidden, layers, batch_first=True, dropout=between)
+        self.attention = nn.Sequential(
+            nn.Linear(hidden, hidden // 2), nn.Tanh(), nn.Linear(hidden // 2, 1, bias=False)
+        )
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * hidden, 1))
+
+    def score(self, features: torch.Tensor) -> torch.Tensor:
+        states, _ = self.rnn(self.embed(features))
+        weights = torch.softmax(self.attention(states), dim=1)
+        context = (weights * states).sum(dim=1)
+        return self.head(torch.cat([states[:, -1], context], dim=-1)).squeeze(-1)
