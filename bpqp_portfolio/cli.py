@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -16,6 +19,120 @@ app.add_typer(data_app, name="data")
 @app.callback()
 def bpqp() -> None:
     """Portfolios from networks that are trained through the optimiser."""
+
+
+@app.command()
+def report(
+    run: Annotated[str, typer.Argument(help="Folder of saved results, or a tracked run's id.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The page to write; report_RUN.html by default.")
+    ] = None,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(envvar="MLFLOW_TRACKING_URI", help="Default: sqlite:///mlflow.db."),
+    ] = None,
+) -> None:
+    """Write the HTML report of a run again, and print its path."""
+    from .report.page import write_report
+    from .report.tracked import find_results
+
+    results = find_results(run, tracking_uri)
+    typer.echo(write_report(results, out or Path(f"report_{Path(run).resolve().name}.html")))
+
+
+@data_app.command()
+def demo(
+    to: Annotated[Path, typer.Option(help="Folder of the new provider.")],
+) -> None:
+    """Build a provider of 20 US stocks, 1990 to 2022, from the package skfolio: no network."""
+    from .data.demo import build_demo
+
+    typer.echo(build_demo(to, progress=True).summary())
+
+
+@data_app.command()
+def simulate(
+    to: Annotated[Path, typer.Option(help="Folder of the new provider.")],
+    names: Annotated[int, typer.Option(help="Number of stocks.")] = 100,
+    years: Annotated[float, typer.Option(help="Length of the history.")] = 6,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
+    factors: Annotated[int, typer.Option(help="Number of risk factors.")] = 5,
+    signal_ic: Annotated[
+        float, typer.Option(help="Correlation of the true signal with the label.")
+    ] = 0.08,
+    nonlinear: Annotated[float, typer.Option(help="Share of the signal that is curved.")] = 0.6,
+    churn: Annotated[float, typer.Option(help="Share of names outside the list `sim`.")] = 0.1,
+    suspended: Annotated[float, typer.Option(help="Share of name-days without trade.")] = 0.005,
+) -> None:
+    """Simulate a market whose true expected returns and covariance are known (truth.npz)."""
+    from .data.simulate import simulate_market
+
+    provider = simulate_market(
+        to, names=names, years=years, seed=seed, factors=factors, signal_ic=signal_ic,
+        nonlinear=nonlinear, churn=churn, suspended=suspended, progress=True,
+    )  # fmt: skip
+    typer.echo(provider.summary())
+
+
+@data_app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the provider.")],
+    market: Annotated[
+        str | None, typer.Option(help="Universe to check; by default all of them.")
+    ] = None,
+    benchmark: Annotated[str | None, typer.Option(help="Code that must have data.")] = None,
+    write_exclusions: Annotated[
+        Path | None, typer.Option(help="CSV file for the moves that are not believed.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """List what is wrong or doubtful in a provider; exit code 1 if there are errors."""
+    from rich.console import Console
+
+    from .data import exclusions
+    from .data.check import check_provider
+    from .data.findings import print_report
+
+    found = check_provider(folder, market=market, benchmark=benchmark, progress=True)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=2))
+    else:
+        print_report(found, Console())
+    if write_exclusions:
+        exclusions.write_exclusions(write_exclusions, found.exclusions)
+        typer.echo(f"{len(found.exclusions)} exclusions written to {write_exclusions}", err=True)
+    if found.errors:
+        raise typer.Exit(1)
+
+
+@data_app.command("import")
+def data_import(
+    source: Annotated[Path, typer.Argument(help="Archive, folder, or CSV or Parquet file.")],
+    to: Annotated[Path, typer.Option(help="Folder of the provider; an older one is replaced.")],
+    market: Annotated[str | None, typer.Option(help="Also write the list `all` as NAME.")] = None,
+) -> None:
+    """Write a clean Qlib provider from SOURCE: a provider, or CSV or Parquet files of daily bars.
+
+    SOURCE is a folder, a tar or zip archive, or one table.
+    """
+    from .data.importer import import_provider
+
+    typer.echo(import_provider(source, to, market=market).summary())
+
+
+@data_app.command("csi300")
+def data_csi300(
+    url: Annotated[str | None, typer.Option(help="Archive of another provider, http(s).")] = None,
+    to: Annotated[Path | None, typer.Option(help="Folder of the provider.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="Expected SHA-256 of the archive.")] = None,
+) -> None:
+    """Download the community's daily release of A-share data into ~/.qlib/qlib_data/cn_data.
+
+    An interrupted download is resumed by the next call; an older provider is replaced at the end.
+    """
+    from .data.download import CN_DATA, RELEASE_URL, download_release
+
+    typer.echo(download_release(url or RELEASE_URL, to or CN_DATA, sha256=sha256).summary())
 
 
 def main() -> None:
