@@ -51,10 +51,10 @@ class Exclusions:
         Entries outside ``dates`` and ``names`` are left out: one list serves every universe.
         """
         dates = pd.DatetimeIndex(dates)
-        names = pd.Index([name.upper() for name in names], dtype=object)
-        mask = np.zeros((len(dates), len(names)), dtype=bool)
+        columns = pd.Index([name.upper() for name in names], dtype=object)
+        mask = np.zeros((len(dates), len(columns)), dtype=bool)
         row = dates.get_indexer(pd.DatetimeIndex([e.date for e in self.entries]))
-        column = names.get_indexer([e.instrument for e in self.entries])
+        column = columns.get_indexer(pd.Index([e.instrument for e in self.entries], dtype=object))
         inside = (row >= 0) & (column >= 0)
         mask[row[inside], column[inside]] = True
         return mask
