@@ -13,8 +13,9 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PureWindowsPath
-from typing import IO
+from typing import IO, Any
 
 from ..errors import DataError
 from .progress import progress_bar
@@ -27,7 +28,11 @@ _CHUNK = 2**20
 # What the standard library raises on damaged input; OSError is also gzip's and bzip2's own.
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
            EOFError, OSError, NotImplementedError, RuntimeError, ValueError)  # fmt: skip
-_COMPRESSED = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
+_COMPRESSED: dict[bytes, Callable] = {
+    b"\x1f\x8b": gzip.open,
+    b"\xfd7zXZ\x00": lzma.open,
+    b"BZh": bz2.open,
+}
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 
 
@@ -37,7 +42,7 @@ class _Member:
 
     name: str
     is_folder: bool
-    open: Callable[[], IO[bytes]]
+    open: Callable[[], Any]
     refusal: str = ""
 
 
@@ -73,15 +78,15 @@ def _tar_members(raw: IO[bytes], stack: ExitStack) -> Iterator[_Member]:
     raw.seek(0)
     opener = next((o for magic, o in _COMPRESSED.items() if head.startswith(magic)), None)
     stream = _Tail(stack.enter_context(opener(raw)) if opener else raw)
-    tar = stack.enter_context(tarfile.TarFile(fileobj=stream))
+    tar = stack.enter_context(tarfile.TarFile(fileobj=stream))  # type: ignore[arg-type]
     while (entry := tar.next()) is not None:
         refusal = ""
         if entry.issym() or entry.islnk():
             refusal = f"is a link (to {entry.linkname!r})"
         elif not (entry.isfile() or entry.isdir()):
             refusal = "is neither a file nor a folder"
-        yield _Member(entry.name, entry.isdir(), lambda e=entry: tar.extractfile(e), refusal)
-        tar.members.clear()  # they would pile up, one object a file
+        yield _Member(entry.name, entry.isdir(), partial(tar.extractfile, entry), refusal)
+        tar.members.clear()  # type: ignore[attr-defined]  # one object a file would pile up
     # tarfile takes a damaged header for the end, and leaves the checksum of the last bytes unread.
     if stream.last != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("the members do not end with an end-of-archive mark")
@@ -101,7 +106,7 @@ def _zip_members(raw: IO[bytes], stack: ExitStack) -> Iterator[_Member]:
         elif entry.flag_bits & 1:
             refusal = "is encrypted"
         name = entry.filename.replace("\\", "/")
-        yield _Member(name, name.endswith("/"), lambda e=entry: archive.open(e), refusal)
+        yield _Member(name, name.endswith("/"), partial(archive.open, entry), refusal)
 
 
 def _objection(member: _Member) -> str:

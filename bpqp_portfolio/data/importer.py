@@ -6,13 +6,12 @@ import hashlib
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,21 +35,6 @@ from .provider import (
 
 MAX_DEPTH = 3  # folders above the provider, or the tables, in an archive or a folder
 _SUFFIX = ".day.bin"
-
-
-class _Source(Protocol):
-    """What is imported: ``read`` gives a name's fields on ``calendar``, each (T,) float32."""
-
-    kind: str
-    files: list[Path]
-    calendar: pd.DatetimeIndex
-    future: pd.DatetimeIndex | None
-    names: list[str]
-    ignored: Sequence[str]
-
-    def read(self, name: str) -> Fields: ...
-
-    def universes(self, counts: Counter) -> dict[str, pd.DataFrame]: ...
 
 
 @dataclass(frozen=True)
@@ -160,6 +144,11 @@ class _TableSource:
         return {}
 
 
+# Both give ``kind``, ``files``, ``calendar``, ``future``, ``names`` and ``ignored`` columns, the
+# fields of a name on the calendar by ``read``, and lists by ``universes``.
+_Source = _ProviderSource | _TableSource
+
+
 def import_provider(
     source: Path | str,
     to: Path | str,
@@ -216,7 +205,7 @@ def install(
     to.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         fresh = stack.enter_context(replacing_folder(to))
-        manifest = {"source": source.resolve().name}
+        manifest: dict[str, Any] = {"source": source.resolve().name}
         place = source
         if source.is_file() and not tables.is_table(source):
             if not is_archive(source):
@@ -284,7 +273,7 @@ def _only(folders: list[Path], place: Path) -> Path:
 def _write(source: _Source, root: Path, market: str | None, progress: bool) -> dict:
     """Clean ``source`` into the empty folder ``root``; what the manifest says of it."""
     write_calendar(root, source.calendar)
-    counts = Counter(dict.fromkeys(cleaning.COUNTS, 0), universe_lines_dropped=0)
+    counts = Counter(dict.fromkeys((*cleaning.COUNTS, "universe_lines_dropped"), 0))
     universes = source.universes(counts)
     if source.future is not None:
         write_calendar(root, source.future, "day_future")
@@ -296,7 +285,9 @@ def _write(source: _Source, root: Path, market: str | None, progress: bool) -> d
             bar.update()
     units = evidence.units()
 
-    spans, fields, left_out = {}, Counter(), []
+    spans: dict[str, pd.DatetimeIndex] = {}
+    fields: Counter[str] = Counter()
+    left_out = []
     with progress_bar("import", len(source.names), progress, "name") as bar:
         for name in source.names:
             series = cleaning.clean(source.read(name), units, counts)
