@@ -224,7 +224,7 @@ def _adjusted(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
         if name in frame:
             frame[name] = frame[name] * frame["factor"]
     if "volume" in frame:
-        frame["volume"] = frame["volume"] / frame["factor"].where(frame["factor"] > 0)
+        frame["volume"] = frame["volume"] / frame["factor"]
     if "adj_close" in frame:
         frame["close"] = frame.pop("adj_close")  # the product may differ in its last digit
     return frame

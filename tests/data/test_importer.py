@@ -139,6 +139,16 @@ def test_adj_close_makes_the_factor(tmp_path):
     np.testing.assert_allclose(read["volume"] * read["factor"], quoted["volume"], rtol=2e-7)
 
 
+def test_adj_close_is_stored_to_the_last_digit(tmp_path):
+    adjusted = 1 + 2.0**-24  # halfway between two float32: one bit of float64 decides
+    quoted = next(c for c in np.linspace(2, 3, 999) if c * (adjusted / c) > adjusted)
+    (tmp_path / "a.csv").write_text(
+        f"date,close,adj_close\n2021-03-01,{float(quoted)!r},{adjusted!r}\n"
+    )
+    close = import_provider(tmp_path / "a.csv", tmp_path / "out").series("A", "close")
+    np.testing.assert_array_equal(close, np.float32([adjusted]))
+
+
 def split(seed=4):
     """Adjusted bars of a name that split two for one, with its factor, and the quoted ones."""
     factor = np.where(np.arange(40) < 20, 1.0, 2.0)
