@@ -47,11 +47,11 @@ class PortfolioModel(Model):
     """
 
     def __init__(self, **config: Any) -> None:
-        self.config = from_mapping(ModelConfig, config, "model")
+        self.settings = from_mapping(ModelConfig, config, "model")
         for part in ("predictor", "loss"):
-            if "name" not in getattr(self.config, part):
+            if "name" not in getattr(self.settings, part):
                 raise ConfigError(f"model.{part}: 'name' is missing.")
-        self.trainer_config = from_mapping(TrainerConfig, self.config.trainer, "model.trainer")
+        self.trainer_config = from_mapping(TrainerConfig, self.settings.trainer, "model.trainer")
         self._objective = self._build_objective()
         self._predictor(features=1)
         self.network: torch.nn.Module | None = None
@@ -59,11 +59,11 @@ class PortfolioModel(Model):
         self.best_epoch: int | None = None
 
     def _build_objective(self) -> Any:
-        options = dict(self.config.loss)
+        options = dict(self.settings.loss)
         return build_objective(options.pop("name"), options)
 
     def _predictor(self, features: int) -> torch.nn.Module:
-        options = dict(self.config.predictor)
+        options = dict(self.settings.predictor)
         name = options.pop("name")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.trainer_config.seed)
@@ -82,7 +82,7 @@ class PortfolioModel(Model):
         train, valid = dataset.days("train"), dataset.days("valid")
         with dataset.clock("hindsight"):
             dataset.problem.fill_optimal(panel, torch.cat([train, valid]))
-        key = dataset.run_key(model=asdict(self.config))
+        key = dataset.run_key(model=asdict(self.settings))
         checkpoint = cache_root() / "checkpoints" / f"{key[:32]}.pt"
         trainer = Trainer(
             network,
@@ -118,7 +118,7 @@ class PortfolioModel(Model):
         with replacing_file(Path(folder) / "state_dict.pt") as scratch:
             torch.save(self.network.state_dict(), scratch)
         settings = {
-            "model": asdict(self.config),
+            "model": asdict(self.settings),
             "features": dataset.handler.feature_names,
             "score_scale": dataset.problem.scale,
             "best_epoch": self.best_epoch,

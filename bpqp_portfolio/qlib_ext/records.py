@@ -44,7 +44,13 @@ class WeightRecord(ACRecordTemp):
     artifact_path = "bpqp"
     depend_cls = SignalRecord
 
-    def __init__(self, recorder: Any, dataset: PortfolioDataset, skip_existing: bool = False):
+    def __init__(
+        self,
+        recorder: Any,
+        dataset: PortfolioDataset,
+        model: Any = None,
+        skip_existing: bool = False,
+    ) -> None:
         super().__init__(recorder=recorder, skip_existing=skip_existing)
         self.dataset = dataset
 
@@ -145,7 +151,7 @@ def decide(
 def _ranks(values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     """Average ranks of the known values of each day (ties share theirs)."""
     frame = pd.DataFrame(np.where(known.numpy(), values.numpy(), np.nan))
-    return torch.from_numpy(frame.rank(axis=1).fillna(0.0).to_numpy())
+    return torch.from_numpy(frame.rank(axis=1).fillna(0.0).to_numpy(copy=True))
 
 
 @dataclass(frozen=True)
@@ -190,7 +196,12 @@ class BacktestRecord(PortAnaRecord):
     depend_cls = WeightRecord
 
     def __init__(
-        self, recorder: Any, dataset: PortfolioDataset, skip_existing: bool = False, **settings: Any
+        self,
+        recorder: Any,
+        dataset: PortfolioDataset,
+        model: Any = None,
+        skip_existing: bool = False,
+        **settings: Any,
     ) -> None:
         self.settings = from_mapping(BacktestConfig, settings, "BacktestRecord")
         self.dataset = dataset
@@ -218,8 +229,9 @@ class BacktestRecord(PortAnaRecord):
     def _backtest(self, **kwargs: Any) -> dict[str, Any]:
         settings = self.settings
         weights = self.load("weights.pkl")
-        strategy = TargetWeightStrategy(signal=weights, risk_degree=settings.risk_degree)
-        self.strategy_config = strategy
+        blocked: dict[pd.Timestamp, int] = {}
+        options = {"signal": weights, "risk_degree": settings.risk_degree, "blocked": blocked}
+        self.strategy_config = {"class": TargetWeightStrategy, "kwargs": options}
         self.backtest_config["exchange_kwargs"] = {
             "exchange": BoardExchange(
                 freq="day",
@@ -238,7 +250,7 @@ class BacktestRecord(PortAnaRecord):
         artifacts = super()._generate(**kwargs)
         report = artifacts["report_normal_1day.pkl"]
         realised = _realised_weights(artifacts["positions_normal_1day.pkl"])
-        daily = self._daily(report, realised, weights, strategy)
+        daily = self._daily(report, realised, weights, blocked)
         excess = daily["return"] - daily["cost"] - daily["bench_equal"]
         self.recorder.log_metrics(
             **{
@@ -255,7 +267,7 @@ class BacktestRecord(PortAnaRecord):
         report: pd.DataFrame,
         realised: pd.DataFrame,
         weights: pd.Series,
-        strategy: TargetWeightStrategy,
+        blocked: Mapping[pd.Timestamp, int],
     ) -> pd.DataFrame:
         days = report.index
         equal = self.dataset.market_data.equal_weight_returns().reindex(days)
@@ -271,13 +283,15 @@ class BacktestRecord(PortAnaRecord):
                 "bench_equal": equal,
                 "names_held": realised.groupby("datetime").size().reindex(days, fill_value=0),
                 "effective_names": effective,
-                "blocked": pd.Series(strategy.blocked, dtype=float).reindex(days, fill_value=0.0),
+                "blocked": pd.Series(blocked, dtype=float).reindex(days, fill_value=0.0),
             }
         ).astype(float)
 
     def list(self) -> list[str]:
         """Artifacts of this record."""
-        return [*super().list(), "bpqp_daily.pkl", "realised_weights.pkl"]
+        # Qlib asks this of a later record cast to this class, which has no attributes of ours.
+        names = ("report_normal", "positions_normal", "port_analysis")
+        return [f"{name}_1day.pkl" for name in names] + ["bpqp_daily.pkl", "realised_weights.pkl"]
 
 
 def _realised_weights(positions: Mapping[pd.Timestamp, Any]) -> pd.DataFrame:

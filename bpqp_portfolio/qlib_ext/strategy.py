@@ -16,16 +16,20 @@ class TargetWeightStrategy(WeightStrategyBase):
     Parameters
     ----------
     signal : Series of target weights, non-negative, indexed by (datetime, instrument).
+    blocked : filled with trading day → number of names that are held or wanted but are suspended
+        or at a price limit that day.
     risk_degree : fraction of the account that is invested, in (0, 1]. No default: Qlib's silent
         0.95 has surprised many.
-
-    Attributes
-    ----------
-    blocked : trading day → number of names that should have been traded but were suspended or at
-        a price limit.
     """
 
-    def __init__(self, *, signal: pd.Series, risk_degree: float, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        signal: pd.Series,
+        risk_degree: float,
+        blocked: dict[pd.Timestamp, int] | None = None,
+        **kwargs: Any,
+    ) -> None:
         if not 0 < risk_degree <= 1:
             raise ConfigError(f"risk_degree: must be in (0, 1], got {risk_degree!r}.")
         negative = signal[signal < 0]
@@ -35,7 +39,7 @@ class TargetWeightStrategy(WeightStrategyBase):
                 "Qlib's backtest would drop short positions silently."
             )
         super().__init__(signal=signal, risk_degree=risk_degree, **kwargs)
-        self.blocked: dict[pd.Timestamp, int] = {}
+        self.blocked = {} if blocked is None else blocked
 
     def generate_target_weight_position(
         self,

@@ -1,0 +1,35 @@
+# make demo: everything from nothing to a report.    make test: the whole test suite.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO := data/demo
+export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
+
+.PHONY: demo test lint install clean
+.DELETE_ON_ERROR:
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[demo,test,dev]"
+	touch $@
+
+demo: install
+	$(BIN)/bpqp data demo --to $(DEMO)
+	BPQP_PROVIDER_URI=$(DEMO) $(BIN)/qrun workflows/bpqp_demo.yaml
+	@echo "The report of the demonstration:"
+	@echo "$(CURDIR)/data/demo_report.html"
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
