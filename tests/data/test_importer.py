@@ -140,11 +140,9 @@ def test_adj_close_makes_the_factor(tmp_path):
 
 
 def test_adj_close_is_stored_to_the_last_digit(tmp_path):
-    adjusted = 1 + 2.0**-24  # halfway between two float32: one bit of float64 decides
-    quoted = next(c for c in np.linspace(2, 3, 999) if c * (adjusted / c) > adjusted)
-    (tmp_path / "a.csv").write_text(
-        f"date,close,adj_close\n2021-03-01,{float(quoted)!r},{adjusted!r}\n"
-    )
+    adjusted = 2 - 2.0**-24  # halfway between two float32: one bit of float64 decides
+    quoted = next(c for c in np.linspace(2, 3, 999).tolist() if c * (adjusted / c) < adjusted)
+    (tmp_path / "a.csv").write_text(f"date,close,adj_close\n2021-03-01,{quoted!r},{adjusted!r}\n")
     close = import_provider(tmp_path / "a.csv", tmp_path / "out").series("A", "close")
     np.testing.assert_array_equal(close, np.float32([adjusted]))
 
