@@ -1,0 +1,1 @@
+"""The report of one run: saved results, the summary table, figures and the HTML page."""

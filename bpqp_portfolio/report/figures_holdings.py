@@ -1,0 +1,210 @@
+"""Figures of what was held: weights over time, concentration, turnover, target against realised."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .figures_returns import rolling_window
+from .results import RunResults
+from .style import (
+    BAD,
+    GROSS,
+    INDEX,
+    MUTED,
+    NET,
+    date_axis,
+    fade,
+    heading,
+    is_wide,
+    line,
+    panels,
+)
+
+SHOWN = 30
+"""Names in the heat map of weights."""
+
+COLUMNS = 240
+"""At most so many columns in it: more days than that are averaged in groups of equal length."""
+
+SMOOTHING = 20
+"""Trading days of the moving average of turnover."""
+
+
+def mean_weights(results: RunResults) -> pd.Series:
+    """Mean target weight of each name over all signal days, the largest first."""
+    weights = results.weights
+    days = weights["datetime"].nunique()
+    total = weights.groupby("instrument", observed=True)["weight"].sum()
+    return (total / max(days, 1)).sort_values(ascending=False, kind="stable")
+
+
+def weight_map(results: RunResults) -> tuple[pd.DataFrame, int]:
+    """Target weights of the most held names, (names, groups of days), and days in a group.
+
+    Columns are the first day of each group; a name outside the portfolio weighs 0.
+    """
+    names = mean_weights(results).index[:SHOWN]
+    days = pd.DatetimeIndex(np.sort(results.weights["datetime"].unique()))
+    chosen = results.weights[results.weights["instrument"].isin(names)]
+    table = chosen.pivot(index="datetime", columns="instrument", values="weight")
+    table = table.reindex(index=days, columns=names).fillna(0.0)
+    length = -(-len(days) // COLUMNS)
+    group = np.arange(len(days)) // length
+    means = table.groupby(group).mean()
+    means.index = days[::length]
+    return means.T, length
+
+
+def weights(results: RunResults, width: int) -> Figure | None:
+    """Heat map of the target weights of the most held names over time."""
+    if results.weights.empty:
+        return None
+    table, length = weight_map(results)
+    means = 100 * mean_weights(results)
+    names, days = len(table), table.columns
+    figure, (ax,) = panels(
+        width, [16 * names], left=78 if is_wide(width) else 70, right=60 if is_wide(width) else 44
+    )
+    highest = table.to_numpy().max()
+    end = results.weights["datetime"].max() + pd.Timedelta(days=1)
+    edges = days.append(pd.DatetimeIndex([end]))
+    ax.pcolormesh(
+        edges,
+        np.arange(names + 1) - 0.5,
+        fade(NET, table.to_numpy() / highest),
+        rasterized=True,
+    )
+    ax.set_ylim(names - 0.5, -0.5)
+    ax.set_yticks(range(names), [_short(name) for name in table.index], size=10)
+    ax.grid(False)
+    date_axis(ax, pd.DatetimeIndex([edges[0], edges[-1]]))
+    for row, name in enumerate(table.index):
+        ax.annotate(
+            f"{means[name]:.2f}",
+            (1, row),
+            xycoords=("axes fraction", "data"),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            size=10,
+            color=MUTED,
+        )
+    ax.annotate(
+        "mean %",
+        (1, 1),
+        xycoords="axes fraction",
+        xytext=(6, 14),
+        textcoords="offset points",
+        color=MUTED,
+        size=10,
+    )
+    detail = "" if length == 1 else f", means of {length} days"
+    heading(ax, f"Target weight, full colour = {100 * highest:.1f} %{detail}")
+    return figure
+
+
+def concentration(results: RunResults, width: int) -> Figure | None:
+    """Names held and effective names, the largest target weight, and one-way turnover."""
+    days = results.daily.index
+    held = results.series("daily", "names_held")
+    effective = results.series("daily", "effective_names")
+    turnover = 100 * results.series("daily", "turnover") / 2
+    largest = 100 * results.weights.groupby("datetime")["weight"].max().astype(float)
+    parts = [
+        part
+        for part, there in (
+            ("names", held.notna().any() or effective.notna().any()),
+            ("largest", len(largest)),
+            ("turnover", turnover.notna().any()),
+        )
+        if there
+    ]
+    if not parts:
+        return None
+    figure, axes = panels(
+        width, [130] * len(parts), legend=[0 if part == "largest" else 2 for part in parts]
+    )
+    for ax, part in zip(axes, parts, strict=True):
+        if part == "names":
+            for series, colour, label in (
+                (held, INDEX, "held"),
+                (effective, NET, "effective, 1/Σw²"),
+            ):
+                if series.notna().any():
+                    line(ax, series, colour, label, linewidth=1.2)
+            heading(ax, "Names", legend=True)
+        elif part == "largest":
+            line(ax, largest, NET, linewidth=1.2)
+            heading(ax, "Largest target weight, %")
+        else:
+            window = rolling_window(len(days), SMOOTHING)
+            mean = turnover.rolling(window, min_periods=1).mean()
+            line(ax, turnover, GROSS, "each day", linewidth=0.7)
+            line(ax, mean, NET, f"{window}-day mean")
+            heading(ax, "One-way turnover a day, % of the account", legend=True)
+        ax.set_ylim(bottom=0)
+        ax.yaxis.set_major_locator(MaxNLocator(4))
+        date_axis(ax, days)
+    return figure
+
+
+def tracking(results: RunResults) -> pd.Series:
+    """Σ|target − realised| by trading day, from 0 (held as wished) to 2 (nothing in common).
+
+    The target of signal day t belongs to the next day of ``results.daily``, at whose close it is
+    traded; cash counts on neither side. Empty where targets or realised weights are missing.
+    """
+    if results.weights.empty or results.realised.empty:
+        return pd.Series(dtype=float)
+    days = results.daily.index
+    target = results.weights.assign(day=next_day(results.weights["datetime"], days))
+    realised = results.realised.rename(columns={"datetime": "day"})
+    common = set(target["day"].dropna()) & set(realised["day"])
+    key = ["day", "instrument"]
+    wide = pd.concat(
+        {
+            "target": target[target["day"].isin(common)].set_index(key)["weight"],
+            "realised": realised[realised["day"].isin(common)].set_index(key)["weight"],
+        },
+        axis=1,
+    ).fillna(0.0)
+    return (wide["target"] - wide["realised"]).abs().groupby(level="day").sum()
+
+
+def next_day(stamps: pd.Series, days: pd.DatetimeIndex) -> pd.Series:
+    """The first of ``days`` after each of ``stamps``, NaT past the last."""
+    position = days.searchsorted(stamps.to_numpy(), side="right")
+    padded = days.append(pd.DatetimeIndex([pd.NaT]))
+    return pd.Series(padded[position], index=stamps.index)
+
+
+def realised(results: RunResults, width: int) -> Figure | None:
+    """Distance of the realised from the target weights, and the orders that were blocked."""
+    gap = tracking(results)
+    blocked = results.series("daily", "blocked")
+    parts = [
+        part for part, there in (("gap", len(gap)), ("blocked", blocked.notna().any())) if there
+    ]
+    if not parts:
+        return None
+    figure, axes = panels(width, [{"gap": 150, "blocked": 90}[part] for part in parts])
+    for ax, part in zip(axes, parts, strict=True):
+        if part == "gap":
+            line(ax, 100 * gap, NET, linewidth=1)
+            ax.yaxis.set_major_locator(MaxNLocator(4))
+            heading(ax, f"Σ|target − realised|, % of the account (mean {100 * gap.mean():.1f})")
+        else:
+            ax.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+            ax.vlines(blocked.index, 0, blocked.to_numpy(), color=BAD, linewidth=1)
+            heading(ax, f"Orders that could not be traded ({int(blocked.sum()):,} in all)")
+        ax.set_ylim(bottom=0)
+        date_axis(ax, results.daily.index)
+    return figure
+
+
+def _short(name: str) -> str:
+    """``name`` cut to what fits beside the heat map."""
+    return name if len(name) <= 10 else f"{name[:9]}…"

@@ -1,0 +1,204 @@
+"""The final table of a run, in Qlib's own conventions, and its print in the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .results import RunResults
+
+TRADING_DAYS = 238
+"""Days in a year, as Qlib's ``risk_analysis`` counts them for Chinese shares."""
+
+BOOK_METRICS = ("annual_return", "annual_volatility", "information_ratio", "max_drawdown")
+
+METRICS = {
+    "ic": ("IC", "{:.4f}"),
+    "icir": ("ICIR, daily", "{:.3f}"),
+    "rank_ic": ("Rank IC", "{:.4f}"),
+    "rank_icir": ("Rank ICIR, daily", "{:.3f}"),
+    "regret": ("Regret a day", "{:.3%}"),
+    "decision_value": ("Decision value a day", "{:.3%}"),
+    "annual_return": ("Annual return", "{:.2%}"),
+    "annual_volatility": ("Annual volatility", "{:.2%}"),
+    "information_ratio": ("Sharpe or information ratio", "{:.2f}"),
+    "max_drawdown": ("Maximum drawdown", "{:.2%}"),
+    "turnover": ("One-way turnover a day", "{:.1%}"),
+    "annual_cost": ("Cost a year", "{:.2%}"),
+    "names_held": ("Names held", "{:.1f}"),
+    "effective_names": ("Effective names", "{:.1f}"),
+    "blocked": ("Blocked orders a day", "{:.2f}"),
+}
+"""Metric → its label and format."""
+
+
+def books(results: RunResults) -> dict[str, pd.Series]:
+    """Daily return series by name, all on ``results.daily``'s days.
+
+    ``gross`` (before cost), ``net`` (gross − cost), ``index``, ``equal`` and the four excess
+    series ``gross_index``, ``net_index``, ``gross_equal``, ``net_equal`` (book − benchmark).
+    """
+    gross = results.series("daily", "return")
+    net = gross - results.series("daily", "cost")
+    bench = {
+        "index": results.series("daily", "bench"),
+        "equal": results.series("daily", "bench_equal"),
+    }
+    excess = {
+        f"{book}_{name}": series - benchmark
+        for name, benchmark in bench.items()
+        for book, series in (("gross", gross), ("net", net))
+    }
+    return {"gross": gross, "net": net, **bench, **excess}
+
+
+def risk(returns: pd.Series) -> dict[str, float]:
+    """Annualised figures of a daily return series (T,), as Qlib's ``risk_analysis`` has them.
+
+    Arithmetic: return = 238·mean, volatility = √238·std (ddof 1), information ratio = return /
+    volatility (of a book that is no excess, its Sharpe ratio at a risk-free rate of zero), and
+    the largest fall of the *summed* returns from their highest point. NaN days are left out;
+    a figure that the series is too short for is NaN.
+    """
+    mean, std = returns.mean(), returns.std(ddof=1)
+    total = returns.cumsum()
+    return {
+        "annual_return": mean * TRADING_DAYS,
+        "annual_volatility": std * math.sqrt(TRADING_DAYS),
+        "information_ratio": mean / std * math.sqrt(TRADING_DAYS) if std > 0 else math.nan,
+        "max_drawdown": (total - total.cummax()).min(),
+    }
+
+
+def summarise(results: RunResults) -> pd.DataFrame:
+    """The final table: index ``(section, metric)``, columns ``without_cost`` and ``with_cost``.
+
+    Sections: ``signal``, ``portfolio``, ``excess_index``, ``excess_equal`` (portfolio minus the
+    index, minus the equally weighted universe), ``index``, ``equal`` and ``trading``; metrics are
+    the keys of :data:`METRICS`. Returns, drawdowns, regret, cost and turnover are fractions.
+    ``with_cost`` is NaN where cost does not enter, and so is every figure that the run has no
+    data for.
+
+    IC figures are means over signal days; ICIR is mean / std (ddof 1) of the daily IC, not
+    annualised, as Qlib's ``SigAnaRecord`` has it. One-way turnover is half of what Qlib reports,
+    which counts buys and sells both. The other conventions are :func:`risk`'s.
+    """
+    series = books(results)
+    rows: dict[tuple[str, str], tuple[float, float]] = {}
+
+    def both(section: str, without: pd.Series, with_cost: pd.Series | None) -> None:
+        left = risk(without)
+        right = risk(with_cost) if with_cost is not None else dict.fromkeys(left, math.nan)
+        for metric, value in left.items():
+            rows[section, metric] = value, right[metric]
+
+    def one(section: str, metric: str, value: float) -> None:
+        rows[section, metric] = value, math.nan
+
+    for name in ("ic", "rank_ic"):
+        daily = results.series("signal", name)
+        std = daily.std(ddof=1)
+        one("signal", name, daily.mean())
+        one("signal", f"{name}ir", daily.mean() / std if std > 0 else math.nan)
+    for name in ("regret", "decision_value"):
+        one("signal", name, results.series("signal", name).mean())
+    both("portfolio", series["gross"], series["net"])
+    both("excess_index", series["gross_index"], series["net_index"])
+    both("excess_equal", series["gross_equal"], series["net_equal"])
+    both("index", series["index"], None)
+    both("equal", series["equal"], None)
+    one("trading", "turnover", results.series("daily", "turnover").mean() / 2)
+    one("trading", "annual_cost", results.series("daily", "cost").mean() * TRADING_DAYS)
+    for name in ("names_held", "effective_names", "blocked"):
+        one("trading", name, results.series("daily", name).mean())
+
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["without_cost", "with_cost"])
+    table.index = pd.MultiIndex.from_tuples(table.index, names=["section", "metric"])
+    return table.astype(float)
+
+
+def flatten(summary: pd.DataFrame) -> dict[str, float]:
+    """The finite figures of ``summary`` under names that a tracker takes, prefix ``bpqp.``.
+
+    ``bpqp.regret`` for what cost does not enter, ``bpqp.excess_index.annual_return.with_cost``
+    (and ``.without_cost``) for the books, ``bpqp.index.annual_return`` for the benchmarks.
+    """
+    out = {}
+    for (section, metric), row in summary.iterrows():
+        if section in ("signal", "trading"):
+            names = {"without_cost": f"bpqp.{metric}"}
+        elif section in ("index", "equal"):
+            names = {"without_cost": f"bpqp.{section}.{metric}"}
+        else:
+            names = {cost: f"bpqp.{section}.{metric}.{cost}" for cost in summary.columns}
+        out.update({name: float(row[c]) for c, name in names.items() if math.isfinite(row[c])})
+    return out
+
+
+def book_rows(summary: pd.DataFrame, index: str = "index") -> list[tuple[str, list[str]]]:
+    """Rows of the table of books: a label, and :data:`BOOK_METRICS` as text.
+
+    A book with no figure at all (a benchmark that the run does not have) has no row.
+    """
+    books_shown = (
+        ("portfolio", "Portfolio"),
+        ("excess_index", f"Over {index}"),
+        ("excess_equal", "Over equal weights"),
+    )
+    rows = [
+        (f"{label}, {cost.replace('_', ' ')}", section, cost)
+        for section, label in books_shown
+        for cost in ("without_cost", "with_cost")
+    ]
+    rows += [
+        (index[:1].upper() + index[1:], "index", "without_cost"),
+        ("Equal weights", "equal", "without_cost"),
+    ]
+    out = []
+    for label, section, cost in rows:
+        values = summary.loc[section][cost].reindex(BOOK_METRICS)
+        if values.notna().any():
+            out.append((label, [format_metric(m, v) for m, v in values.items()]))
+    return out
+
+
+def other_rows(summary: pd.DataFrame, section: str) -> list[tuple[str, str]]:
+    """Label and text of each figure of the section ``signal`` or ``trading`` that is there."""
+    values = summary.loc[section]["without_cost"].dropna()
+    return [(METRICS[metric][0], format_metric(metric, v)) for metric, v in values.items()]
+
+
+def format_metric(metric: str, value: float) -> str:
+    """``value`` as the tables print it, with a true minus sign; an en dash for none."""
+    if not math.isfinite(value):
+        return "–"
+    return METRICS[metric][1].format(value).replace("-", "−").replace("%", "\N{NO-BREAK SPACE}%")
+
+
+def print_summary(
+    summary: pd.DataFrame,
+    stages: Mapping[str, float] | None = None,
+    console: Console | None = None,
+) -> None:
+    """Print the final table, and the seconds of each stage, as one table in the terminal."""
+    table = Table(title="Result of the run", title_justify="left", header_style="bold")
+    table.add_column("a year, arithmetic, 238 days")
+    for header in ("return", "volatility", "ratio", "drawdown"):
+        table.add_column(header, justify="right")
+    for label, cells in book_rows(summary):
+        table.add_row(label, *cells)
+    for section in ("signal", "trading"):
+        table.add_section()
+        for label, cell in other_rows(summary, section):
+            table.add_row(label, cell)
+    if stages:
+        table.add_section()
+        for stage, seconds in stages.items():
+            table.add_row(f"Seconds: {escape(stage)}", f"{seconds:.1f}")
+        table.add_row("Seconds: all", f"{sum(stages.values()):.1f}")
+    (console or Console()).print(table)

@@ -1,0 +1,297 @@
+"""The report of one run as a self-contained HTML page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from ..data.atomic import replacing_file
+from .figures import PLOTS, inline_svgs
+from .figures_model import status_counts
+from .metrics import TRADING_DAYS, book_rows, format_metric, other_rows, summarise
+from .results import RunResults, plain
+from .style import css_colours
+from .template import CSS, PAGE
+
+SECTIONS = {
+    "summary": "Summary",
+    "performance": "Performance",
+    "signal": "Signal",
+    "learning": "Learning",
+    "portfolio": "Portfolio",
+    "solver": "Solver",
+    "run": "Run, configuration and data",
+    "notes": "Conventions and cautions",
+}
+
+
+def write_report(results: RunResults, path: Path | str) -> Path:
+    """Write the page of ``results`` to ``path``, whole or not at all; returns ``path``."""
+    path = Path(path).expanduser()
+    text = render(results)
+    with replacing_file(path) as scratch:
+        scratch.write_text(text, encoding="utf-8")
+    return path
+
+
+def render(results: RunResults) -> str:
+    """The page as text: no script, no address, every text of the run escaped."""
+    summary = summarise(results)
+    stylesheet = CSS.replace("__LIGHT__", css_colours(0)).replace("__DARK__", css_colours(1))
+    # Autoescape covers every value below; only our own stylesheet and SVGs are let through as
+    # they are, and the text inside an SVG was escaped when it was serialised.
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    return environment.from_string(PAGE).render(
+        css=Markup(stylesheet),
+        name=results.name,
+        headline=_headline(results),
+        sections=_sections(results),
+        tiles=_tiles(results, summary),
+        table_caption=_table_caption(results),
+        books=_books(results, summary),
+        small_tables=[
+            (title, rows)
+            for title, section in (("Signal", "signal"), ("Trading", "trading"))
+            if (rows := other_rows(summary, section))
+        ],
+        holdings=_holdings(results),
+        settings=_settings(results),
+        stages=_stages(results.stages),
+        config=_yaml(results.config),
+        manifest=_yaml(results.manifest),
+        notes=_notes(results),
+    )
+
+
+def _headline(results: RunResults) -> list[str]:
+    days = results.daily.index
+    facts = [
+        f"{results.settings['market']}" if results.settings.get("market") else None,
+        f"{days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}, {_count(len(days), 'trading day')}",
+        f"benchmark {results.settings['benchmark']}" if results.settings.get("benchmark") else None,
+        f"made {results.created[:16].replace('T', ' ')}",
+        f"run {results.run_id}",
+    ]
+    return [fact for fact in facts if fact]
+
+
+def _sections(results: RunResults) -> list[dict[str, Any]]:
+    number = 0
+    plots: dict[str, list[dict[str, Any]]] = {section: [] for section in SECTIONS}
+    for plot in PLOTS:
+        svgs = inline_svgs(plot, results)
+        number += svgs is not None
+        wide, narrow = (Markup(svg) for svg in svgs) if svgs else (None, None)
+        plots[plot.section].append(
+            {
+                "key": plot.key,
+                "title": plot.title,
+                "caption": plot.caption,
+                "absent": plot.absent,
+                "number": number,
+                "wide": wide,
+                "narrow": narrow,
+            }
+        )
+    return [{"id": key, "title": SECTIONS[key], "plots": plots[key]} for key in SECTIONS]
+
+
+def _tiles(results: RunResults, summary: pd.DataFrame) -> list[dict[str, str]]:
+    def value(section: str, metric: str, cost: str = "without_cost") -> str:
+        return format_metric(metric, summary.loc[(section, metric), cost])
+
+    def without(section: str, metric: str) -> str:
+        return f"{value(section, metric)} without cost"
+
+    counts = status_counts(results)
+    solved = counts.get("solved", 0) / counts.sum() if counts.sum() else math.nan
+    index = results.benchmark
+    return [
+        {"label": label, "value": figure, "note": note}
+        for label, figure, note in (
+            (
+                f"Excess over {index}",
+                value("excess_index", "annual_return", "with_cost"),
+                f"a year with cost; {without('excess_index', 'annual_return')}",
+            ),
+            (
+                "Excess over equal weights",
+                value("excess_equal", "annual_return", "with_cost"),
+                f"a year with cost; {without('excess_equal', 'annual_return')}",
+            ),
+            (
+                f"IR over {index}",
+                value("excess_index", "information_ratio", "with_cost"),
+                f"with cost; {without('excess_index', 'information_ratio')}",
+            ),
+            (
+                "IR over equal weights",
+                value("excess_equal", "information_ratio", "with_cost"),
+                f"with cost; {without('excess_equal', 'information_ratio')}",
+            ),
+            ("IC", value("signal", "ic"), f"ICIR {value('signal', 'icir')} (daily)"),
+            ("Regret", value("signal", "regret"), "a day, against hindsight"),
+            (
+                "One-way turnover",
+                value("trading", "turnover"),
+                f"a day; {value('trading', 'names_held')} names held",
+            ),
+            (
+                "Solved",
+                "–" if math.isnan(solved) else f"{100 * solved:.4g}\N{NO-BREAK SPACE}%",
+                f"of {_count(int(counts.sum()), 'problem')}",
+            ),
+        )
+    ]
+
+
+def _books(results: RunResults, summary: pd.DataFrame) -> list[dict[str, Any]]:
+    rows = book_rows(summary, results.benchmark)
+    out = []
+    for i, (label, cells) in enumerate(rows):
+        classes = ["strong"] if label.endswith(", with cost") else []
+        group = label.partition(",")[0]
+        if i + 1 < len(rows) and rows[i + 1][0].partition(",")[0] != group and "," in label:
+            classes.append("last")
+        out.append({"label": label, "cells": cells, "style": " ".join(classes)})
+    return out
+
+
+def _table_caption(results: RunResults) -> str:
+    return (
+        f"Arithmetic figures a year of {TRADING_DAYS} days, as Qlib's risk_analysis has them: mean "
+        "and standard deviation of daily returns, their ratio, and the largest fall of summed "
+        f"returns; “over” is the portfolio minus {results.benchmark} or the equally weighted "
+        "universe, day by day."
+    )
+
+
+def _holdings(results: RunResults) -> dict[str, Any] | None:
+    if results.weights.empty:
+        return None
+    day = results.weights["datetime"].max()
+    target = _on(results.weights, day)
+    held, held_day = pd.Series(dtype=float), None
+    if not results.realised.empty:
+        held_day = results.realised["datetime"].max()
+        held = _on(results.realised, held_day)
+    table = pd.DataFrame({"target": target, "held": held}).fillna(0.0)
+    table = table.sort_values(["target", "held"], ascending=False)
+    return {
+        "day": f"{day:%Y-%m-%d}",
+        "held_day": f"{held_day:%Y-%m-%d}" if held_day is not None else "",
+        "count": len(target),
+        "total": _percent(target.sum()),
+        "rows": [
+            (name, _percent(row.target), _percent(row.held), _percent(row.target - row.held, "+"))
+            for name, row in table.iterrows()
+        ],
+    }
+
+
+def _on(weights: pd.DataFrame, day: pd.Timestamp) -> pd.Series:
+    rows = weights[weights["datetime"] == day]
+    return pd.Series(rows["weight"].to_numpy(dtype=float), index=rows["instrument"].astype(str))
+
+
+def _settings(results: RunResults) -> list[tuple[str, list[str]]]:
+    """Label and lines of each setting."""
+    rows = [
+        (key.replace("_", " ").capitalize(), _lines(value))
+        for key, value in results.settings.items()
+        if key not in ("survivorship", "excluded_name_days")
+    ]
+    if len(results.epochs):
+        text = _count(len(results.epochs), "epoch")
+        if results.best_epoch is not None:
+            text += f", the network of epoch {results.best_epoch} kept"
+        if "seconds" in results.epochs:
+            text += f", {results.epochs['seconds'].mean():.2f} s each"
+        rows.append(("Training", [text]))
+    return rows
+
+
+def _stages(stages: Mapping[str, float]) -> list[dict[str, Any]]:
+    longest = max(stages.values(), default=0)
+    rows = [
+        {
+            "name": name,
+            "seconds": f"{seconds:.1f}",
+            "share": round(100 * seconds / longest, 1) if longest else 0,
+            "style": "",
+        }
+        for name, seconds in stages.items()
+    ]
+    if rows:
+        total = f"{sum(stages.values()):.1f}"
+        rows.append({"name": "All", "seconds": total, "share": 0, "style": "strong"})
+    return rows
+
+
+def _notes(results: RunResults) -> list[str]:
+    years = len(results.daily) / TRADING_DAYS
+    excluded = results.settings.get("excluded_name_days")
+    return [
+        "Survivorship: "
+        + (
+            str(results.settings["survivorship"])
+            if results.settings.get("survivorship")
+            else "the run says nothing about it."
+        ),
+        "Exclusions: "
+        + (
+            "the run does not say how many doubtful name-days were left out."
+            if excluded is None
+            else f"{_count(int(excluded), 'name-day')} with doubtful prices left out."
+        ),
+        f"Precision: over {years:.1f} years the standard error of an annual information ratio is "
+        f"about 1/√years = {1 / math.sqrt(years):.2f}, so smaller differences tell nothing.",
+        "Timing: features and risk of day t use data up to the close of t; the trade is at the "
+        "close of t+1; forecasts are judged by the return from t+1 to t+2.",
+        f"Annual figures: mean × {TRADING_DAYS} and standard deviation (ddof 1) × "
+        f"√{TRADING_DAYS} of daily returns; a Sharpe ratio is taken at a risk-free rate of zero.",
+        "Drawdown: the table's is the largest fall of summed returns (Qlib's convention), the "
+        "figure's that of compounded wealth.",
+        "IC: Pearson correlation of forecast and realised return across names on a day, Rank IC "
+        "the same of ranks; ICIR is mean over standard deviation of the daily IC, not annualised.",
+        "Regret: objective reached minus the best objective with hindsight, for the same "
+        "problem, as a daily return.",
+        "Turnover is one-way: half of Qlib's figure, which counts buys and sells both.",
+        "Benchmarks pay no cost. The index is weighted by capitalisation; a book of nearly equal "
+        "weights is better compared with the equally weighted universe.",
+    ]
+
+
+def _lines(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        return [f"{key}: {_text(item)}" for key, item in value.items()]
+    return [_text(value)]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_text(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_text, value))
+    return str(value)
+
+
+def _yaml(value: Mapping) -> str:
+    if not value:
+        return "(none)"
+    return yaml.safe_dump(plain(value), sort_keys=False, allow_unicode=True, width=88)
+
+
+def _percent(value: float, sign: str = "") -> str:
+    return f"{100 * value:{sign}.2f}\N{NO-BREAK SPACE}%".replace("-", "−")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
