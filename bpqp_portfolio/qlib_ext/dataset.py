@@ -17,6 +17,7 @@ from qlib.workflow import R
 
 from ..config import check_keys, from_mapping
 from ..data.cache import cached, digest
+from ..data.check import check_provider
 from ..data.exclusions import Exclusions, read_exclusions
 from ..data.market import Market, load_market
 from ..data.panel import DailyPanel, history_rows
@@ -43,7 +44,8 @@ class PortfolioDataset(DatasetH):
     handler : configuration of a :class:`CachedAlpha158`; universe and dates are filled in.
     risk : fields of :class:`RiskConfig`.
     problem : fields of :class:`ProblemConfig`.
-    exclusions : CSV file of moves that are not believed (``bpqp data check --write-exclusions``).
+    exclusions : moves that are not believed: ``check`` for what :func:`check_provider` finds now, a
+        CSV file (``bpqp data check --write-exclusions``), or ``none``.
 
     Raises
     ------
@@ -59,7 +61,7 @@ class PortfolioDataset(DatasetH):
         handler: Mapping[str, Any] | None = None,
         risk: Mapping[str, Any] | None = None,
         problem: Mapping[str, Any] | None = None,
-        exclusions: str | None = None,
+        exclusions: str = "none",
         **unknown: Any,
     ) -> None:
         known = ("market", "benchmark", "segments", "handler", "risk", "problem", "exclusions")
@@ -71,7 +73,7 @@ class PortfolioDataset(DatasetH):
         self.problem_config = from_mapping(ProblemConfig, problem, "problem")
         with self.clock("data"):
             provider = Provider(Path(C.dpm.get_data_uri("day"))).require()
-            self.excluded = read_exclusions(Path(exclusions)) if exclusions else Exclusions()
+            self.excluded = _read_exclusions(exclusions, provider, market, benchmark)
             if benchmark.lower() not in provider.folders:
                 raise ConfigError(
                     f"benchmark: no prices of {benchmark!r} in {provider.root}; an index has a "
@@ -112,6 +114,13 @@ class PortfolioDataset(DatasetH):
                     "leave it out."
                 )
         return {**HANDLER, **handler, "kwargs": {**given, **filled}}
+
+    @property
+    def excluded_name_days(self) -> int:
+        """How many moves of the universe were excluded from the first train to the last test day."""
+        first, last = self.span_names["train"][0], self.span_names["test"][1]
+        dates = self._market.dates
+        return int(self._market.excluded[(dates >= first) & (dates <= last)].sum())
 
     @property
     def market_data(self) -> Market:
@@ -236,6 +245,20 @@ class PortfolioDataset(DatasetH):
                 **more,
             }
         )
+
+
+def _read_exclusions(how: str, provider: Provider, market: str, benchmark: str) -> Exclusions:
+    if how == "none":
+        return Exclusions()
+    if how != "check":
+        return read_exclusions(Path(how))
+    report = check_provider(provider.root, market=market, benchmark=benchmark)
+    print(
+        f"data check: {report.errors} errors, {report.warnings} warnings, "
+        f"{len(report.exclusions)} moves excluded (`bpqp data check {provider.root}` lists them)",
+        flush=True,
+    )
+    return report.exclusions
 
 
 def _check_task() -> None:

@@ -70,7 +70,7 @@ class WeightRecord(ACRecordTemp):
             "effective_names": (
                 1 / weights.groupby("datetime").apply(lambda w: (w**2).sum())
             ).mean(),
-            "excluded_name_days": float(len(self.dataset.excluded)),
+            "excluded_name_days": float(self.dataset.excluded_name_days),
         }
         counts = signal["status"].value_counts()
         for status in STATUS_NAMES.values():
@@ -391,7 +391,7 @@ class ReportRecord(ACRecordTemp):
                 "score_scale": dataset.problem.scale,
                 "risk": asdict(dataset.risk),
                 "problem": asdict(dataset.problem_config),
-                "excluded_name_days": len(dataset.excluded),
+                "excluded_name_days": dataset.excluded_name_days,
                 "rows_without_risk_model": dataset.unmodelled_rows,
                 "survivorship": SURVIVORSHIP,
                 "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
