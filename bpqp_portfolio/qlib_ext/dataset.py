@@ -117,7 +117,7 @@ class PortfolioDataset(DatasetH):
 
     @property
     def excluded_name_days(self) -> int:
-        """How many moves of the universe were excluded from the first train to the last test day."""
+        """Excluded moves of the universe from the first train to the last test day."""
         first, last = self.span_names["train"][0], self.span_names["test"][1]
         dates = self._market.dates
         return int(self._market.excluded[(dates >= first) & (dates <= last)].sum())
