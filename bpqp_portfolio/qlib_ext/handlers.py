@@ -97,7 +97,7 @@ class CachedAlpha158(Alpha158):
             "qlib": qlib.__version__,
             "pandas": pd.__version__,
             "numpy": np.__version__,
-            "features": self._feature_config,
+            "features": self.get_feature_config(),
             "label": self.get_label_config(),
             "infer": list(infer_processors),
             "learn": list(learn_processors),
@@ -188,7 +188,7 @@ class CachedAlpha158(Alpha158):
         }
 
     def _frame(self, features: np.ndarray, label: np.ndarray) -> pd.DataFrame:
-        names = self._feature_config[1]
+        names = self.get_feature_config()[1]
         table = pd.DataFrame(features, index=self._index, columns=names, copy=False)
         table = pd.concat({"feature": table}, axis=1)
         table[("label", self.get_label_config()[1][0])] = label
@@ -204,7 +204,7 @@ class CachedAlpha158(Alpha158):
     @property
     def feature_names(self) -> list[str]:
         """Names of the features, (F,)."""
-        return list(self._feature_config[1])
+        return list(self.get_feature_config()[1])
 
     def arrays(self) -> tuple[pd.MultiIndex, np.ndarray, np.ndarray, np.ndarray]:
         """Index (datetime, instrument), features (R, F), training label (R,) and raw label (R,)."""

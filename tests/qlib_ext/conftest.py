@@ -1,0 +1,51 @@
+"""One small simulated market for the tests of the adapters, each with a cache of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from qlib_markets import build
+
+from bpqp_portfolio.data.provider import Provider
+from bpqp_portfolio.data.simulate import simulate_market
+from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache for each test."""
+    monkeypatch.setenv("BPQP_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """These problems are too small for more."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Provider:
+    """The provider of 14 simulated names (read only)."""
+    return simulate_market(
+        tmp_path_factory.mktemp("sim") / "market",
+        names=14,
+        years=1.25,
+        seed=5,
+        factors=2,
+        signal_ic=0.2,
+        churn=0.15,
+        suspended=0.01,
+    )
+
+
+@pytest.fixture(scope="session")
+def dataset(market: Provider, tmp_path_factory: pytest.TempPathFactory) -> PortfolioDataset:
+    """The small dataset with its panel; a test that asks Qlib for prices connects first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BPQP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        built = build(market.root)
+        built.panel()
+        return built
