@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from qlib.contrib.data.handler import Alpha158
 from qlib.contrib.data.loader import Alpha158DL
 from qlib.data.dataset.handler import DataHandlerLP
 
-from ..config import nearest
+from ..config import check_keys, nearest
 from ..data.cache import cached
 from ..data.market import Market
 from ..errors import ConfigError, DataError
@@ -34,6 +35,17 @@ LEARN_PROCESSORS: tuple[dict[str, Any], ...] = (
     {"class": "DropnaLabel"},
     {"class": "CSZScoreNorm", "kwargs": {"fields_group": "label"}},
 )
+# What Qlib's handler takes besides; its label is not among them, since risk, regret and backtest
+# all rest on the return from the close of t+1 to that of t+2.
+PASSED_ON = (
+    "instruments",
+    "start_time",
+    "end_time",
+    "shared_processors",
+    "process_type",
+    "filter_pipe",
+    "inst_processors",
+)
 
 
 def feature_config(fields: Sequence[str], exclude: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -44,6 +56,9 @@ def feature_config(fields: Sequence[str], exclude: Sequence[str]) -> tuple[list[
         "rolling": {},
     }
     expressions, names = Alpha158DL.get_feature_config(config)
+    for field in fields:
+        if field not in (*FIELDS, "vwap"):
+            raise ConfigError(f"fields: unknown field {field!r}.{nearest(field, FIELDS)}")
     for name in exclude:
         if name not in names:
             raise ConfigError(f"exclude: no Alpha158 feature {name!r}.{nearest(name, names)}")
@@ -72,6 +87,8 @@ class CachedAlpha158(Alpha158):
 
     Raises
     ------
+    ConfigError
+        An unknown setting, field or feature.
     DataError
         A feature that is NaN on all training rows, or a constant label.
     """
@@ -89,7 +106,12 @@ class CachedAlpha158(Alpha158):
         fit_end_time: str,
         **kwargs: Any,
     ) -> None:
+        own = ("fields", "exclude", "infer_processors", "learn_processors")
+        check_keys(kwargs, (*own, *PASSED_ON), "handler")
         self._feature_config = feature_config(fields, exclude)
+        # Qlib writes the dates of the fit into the settings that it is given.
+        infer_processors = copy.deepcopy(list(infer_processors))
+        learn_processors = copy.deepcopy(list(learn_processors))
         self._market = market
         self._fit_span = (pd.Timestamp(fit_start_time), pd.Timestamp(fit_end_time))
         self._cache_key = {
@@ -99,14 +121,14 @@ class CachedAlpha158(Alpha158):
             "numpy": np.__version__,
             "features": self.get_feature_config(),
             "label": self.get_label_config(),
-            "infer": list(infer_processors),
-            "learn": list(learn_processors),
+            "infer": infer_processors,
+            "learn": learn_processors,
             "fit": [str(d) for d in self._fit_span],
             "settings": {k: str(v) for k, v in sorted(kwargs.items())},
         }
         super().__init__(
-            infer_processors=list(infer_processors),
-            learn_processors=list(learn_processors),
+            infer_processors=infer_processors,
+            learn_processors=learn_processors,
             fit_start_time=fit_start_time,
             fit_end_time=fit_end_time,
             **kwargs,
@@ -163,17 +185,17 @@ class CachedAlpha158(Alpha158):
                 f"no row of the universe between {self._fit_span[0]:%Y-%m-%d} and "
                 f"{self._fit_span[1]:%Y-%m-%d}: check the universe and the train segment."
             )
+        if train["label"].iloc[:, 0].nunique() <= 1:
+            raise DataError(
+                "the label is constant on the training rows: prices do not move, or the label's "
+                "expression is wrong. Run `bpqp data check` on the provider."
+            )
         empty = train["feature"].columns[train["feature"].isna().all()]
         if len(empty):
             raise DataError(
                 f"features {', '.join(empty[:8])} ({len(empty)} in all) are NaN on every training "
                 "row: remove their price field from the handler's `fields`, or name them in "
                 "`exclude`."
-            )
-        if train["label"].iloc[:, 0].nunique() <= 1:
-            raise DataError(
-                "the label is constant on the training rows: prices do not move, or the label's "
-                "expression is wrong. Run `bpqp data check` on the provider."
             )
 
     def _arrays(self) -> dict[str, np.ndarray]:
