@@ -194,13 +194,14 @@ def realised(results: RunResults, width: int) -> Figure | None:
     for ax, part in zip(axes, parts, strict=True):
         if part == "gap":
             line(ax, 100 * gap, NET, linewidth=1)
-            ax.yaxis.set_major_locator(MaxNLocator(4))
             heading(ax, f"Σ|target − realised|, % of the account (mean {100 * gap.mean():.1f})")
+            ax.set_ylim(bottom=0)
+            ax.yaxis.set_major_locator(MaxNLocator(4))
         else:
-            ax.yaxis.set_major_locator(MaxNLocator(3, integer=True))
             ax.vlines(blocked.index, 0, blocked.to_numpy(), color=BAD, linewidth=1)
             heading(ax, f"Orders that could not be traded ({int(blocked.sum()):,} in all)")
-        ax.set_ylim(bottom=0)
+            ax.set_ylim(0, max(1, 1.05 * blocked.max()))
+            ax.yaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
         date_axis(ax, results.daily.index)
     return figure
 

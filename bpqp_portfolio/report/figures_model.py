@@ -30,8 +30,8 @@ from .style import (
 SMOOTHING = 60
 """Trading days of the moving averages of daily signal figures."""
 
-SMALLEST = 1e-18
-"""Where a KKT norm of exactly zero is drawn on the logarithmic axis."""
+SMALLEST = 1e-16
+"""KKT norms below this, rounding error all of them, are drawn here on the logarithmic axis."""
 
 
 def monthly_ic(results: RunResults) -> pd.DataFrame:
@@ -160,7 +160,9 @@ def learning(results: RunResults, width: int) -> Figure | None:
                 color=MUTED,
                 size=10,
             )
-        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+        if len(epochs) == 1:
+            ax.set_xlim(epochs["epoch"].iloc[0] - 0.5, epochs["epoch"].iloc[0] + 0.5)
         ax.yaxis.set_major_locator(MaxNLocator(5))
         heading(ax, f"{title}, by epoch", legend=True, columns=across)
     return figure
@@ -191,8 +193,10 @@ def solver(results: RunResults, width: int) -> Figure | None:
             failed = norm[_failed(results)]
             ax.plot(failed.index, failed.to_numpy(), ".", color=BAD, markersize=7)
             power_axis(ax)
+            # Without a ceiling, rounding error alone would fill the panel.
+            ax.set_ylim(SMALLEST / 2, max(1e-8, 3 * norm.max()))
             date_axis(ax, days)
-            heading(ax, "KKT norm of each day's solve, logarithmic")
+            heading(ax, f"KKT norm of each day's solve, logarithmic (largest {norm.max():.0e})")
         elif part == "iterations":
             line(ax, iterations, NET, linewidth=0.9)
             ax.set_ylim(bottom=0)

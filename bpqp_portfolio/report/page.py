@@ -91,7 +91,7 @@ def _sections(results: RunResults) -> list[dict[str, Any]]:
         wide, narrow = (Markup(svg) for svg in svgs) if svgs else (None, None)
         plots[plot.section].append(
             {
-                "key": plot.key,
+                "id": f"figure-{plot.key}",
                 "title": plot.title,
                 "caption": plot.caption,
                 "absent": plot.absent,
@@ -235,37 +235,58 @@ def _stages(stages: Mapping[str, float]) -> list[dict[str, Any]]:
     return rows
 
 
-def _notes(results: RunResults) -> list[str]:
+def _notes(results: RunResults) -> list[tuple[str, str]]:
+    """What a note is about, and the note."""
     years = len(results.daily) / TRADING_DAYS
     excluded = results.settings.get("excluded_name_days")
     return [
-        "Survivorship: "
-        + (
-            str(results.settings["survivorship"])
-            if results.settings.get("survivorship")
-            else "the run says nothing about it."
+        (
+            "Survivorship",
+            str(results.settings.get("survivorship") or "The run says nothing about it."),
         ),
-        "Exclusions: "
-        + (
-            "the run does not say how many doubtful name-days were left out."
+        (
+            "Exclusions",
+            "The run does not say how many doubtful name-days were left out."
             if excluded is None
-            else f"{_count(int(excluded), 'name-day')} with doubtful prices left out."
+            else f"{_count(int(excluded), 'name-day')} with doubtful prices left out.",
         ),
-        f"Precision: over {years:.1f} years the standard error of an annual information ratio is "
-        f"about 1/√years = {1 / math.sqrt(years):.2f}, so smaller differences tell nothing.",
-        "Timing: features and risk of day t use data up to the close of t; the trade is at the "
-        "close of t+1; forecasts are judged by the return from t+1 to t+2.",
-        f"Annual figures: mean × {TRADING_DAYS} and standard deviation (ddof 1) × "
-        f"√{TRADING_DAYS} of daily returns; a Sharpe ratio is taken at a risk-free rate of zero.",
-        "Drawdown: the table's is the largest fall of summed returns (Qlib's convention), the "
-        "figure's that of compounded wealth.",
-        "IC: Pearson correlation of forecast and realised return across names on a day, Rank IC "
-        "the same of ranks; ICIR is mean over standard deviation of the daily IC, not annualised.",
-        "Regret: objective reached minus the best objective with hindsight, for the same "
-        "problem, as a daily return.",
-        "Turnover is one-way: half of Qlib's figure, which counts buys and sells both.",
-        "Benchmarks pay no cost. The index is weighted by capitalisation; a book of nearly equal "
-        "weights is better compared with the equally weighted universe.",
+        (
+            "Precision",
+            f"Over {years:.1f} years the standard error of an annual information ratio is about "
+            f"1/√years = {1 / math.sqrt(years):.2f}: smaller differences tell little.",
+        ),
+        (
+            "Timing",
+            "Features and risk of day t use data up to the close of t; the trade is at the close "
+            "of t+1; forecasts are judged by the return from t+1 to t+2.",
+        ),
+        (
+            "Annual figures",
+            f"Mean × {TRADING_DAYS} and standard deviation (ddof 1) × √{TRADING_DAYS} of daily "
+            "returns; a Sharpe ratio is taken at a risk-free rate of zero.",
+        ),
+        (
+            "Drawdown",
+            "The table's is the largest fall of summed returns (Qlib's convention), the figure's "
+            "that of compounded wealth.",
+        ),
+        (
+            "IC",
+            "Pearson correlation of forecast and realised return across names on a day, Rank IC "
+            "the same of ranks; ICIR is mean over standard deviation of the daily IC, not "
+            "annualised.",
+        ),
+        (
+            "Regret",
+            "Objective reached minus the best objective with hindsight, for the same problem, as "
+            "a daily return.",
+        ),
+        ("Turnover", "One-way: half of Qlib's figure, which counts buys and sells both."),
+        (
+            "Benchmarks",
+            "They pay no cost. The index is weighted by capitalisation; a book of nearly equal "
+            "weights is better compared with the equally weighted universe.",
+        ),
     ]
 
 
@@ -280,6 +301,10 @@ def _text(value: Any) -> str:
         return "; ".join(f"{key}: {_text(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(_text, value))
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if value is None:
+        return "none"
     return str(value)
 
 

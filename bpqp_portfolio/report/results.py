@@ -115,6 +115,9 @@ class RunResults:
     def __post_init__(self) -> None:
         for table in COLUMNS:
             _check_columns(table, getattr(self, table))
+        for table in ("weights", "realised", "epochs"):
+            if getattr(self, table).empty:
+                object.__setattr__(self, table, _empty(table))
         if self.daily.empty:
             raise DataError("results.daily has no trading day: the backtest returned nothing.")
         for table in ("daily", "signal"):
@@ -223,7 +226,7 @@ def load_results(folder: Path | str) -> RunResults:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         schema, digests = facts.pop("schema"), facts.pop("files")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is damaged or not ours ({error!r}). {again}") from error
     if schema != SCHEMA:
         raise DataError(

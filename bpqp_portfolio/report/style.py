@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -36,7 +37,7 @@ INK, MUTED, GRID, NET, GROSS, INDEX, EQUAL, BAD = (light for light, _ in COLOURS
 WIDE, NARROW = 860, 380
 """Widths in pixels that every figure is drawn at: the page shows the one that fits."""
 
-_RC = {
+_RC: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a name may hold a dollar sign
     "font.family": "DejaVu Sans",
@@ -126,8 +127,8 @@ def heading(ax: Axes, text: str, *, legend: bool = False, columns: int = 1) -> N
     Both begin at the left edge of the panel's column, above the labels of the axis.
     """
     width, height = _pixels(ax)
-    column = ax.figure.get_figwidth() * 72 / columns
-    start = ax.get_position().x0 * ax.figure.get_figwidth() * 72 % column
+    column = ax.figure.bbox.width / columns
+    start = ax.get_position().x0 * ax.figure.bbox.width % column
     x, lines = -start / width, 0
     if legend:
         handles, labels = ax.get_legend_handles_labels()
@@ -250,5 +251,6 @@ def _attribute(name: str, value: str, key: str, themed: bool) -> str:
 
 
 def _pixels(ax: Axes) -> tuple[float, float]:
-    box = ax.get_position()
-    return box.width * ax.figure.get_figwidth() * 72, box.height * ax.figure.get_figheight() * 72
+    """Width and height of the panel."""
+    box, figure = ax.get_position(), ax.figure.bbox
+    return box.width * figure.width, box.height * figure.height

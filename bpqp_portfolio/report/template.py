@@ -132,7 +132,7 @@ PAGE = """<!DOCTYPE html>
 {%- for section in sections %}
 <li><a href="#{{ section.id }}">{{ section.title }}</a>
 {%- if section.plots %}<ol>
-{%- for plot in section.plots %}<li><a href="#{{ plot.key }}">{{ plot.title }}</a></li>{% endfor -%}
+{%- for plot in section.plots %}<li><a href="#{{ plot.id }}">{{ plot.title }}</a></li>{% endfor -%}
 </ol>{% endif %}</li>
 {%- endfor %}
 </ol>
@@ -186,7 +186,7 @@ PAGE = """<!DOCTYPE html>
 </div>
 {%- endif %}
 {%- for plot in section.plots %}
-<h3 id="{{ plot.key }}">{{ plot.title }}</h3>
+<h3 id="{{ plot.id }}">{{ plot.title }}</h3>
 {%- if plot.wide %}
 <figure>
 <div class="wide">{{ plot.wide }}</div>
@@ -230,8 +230,8 @@ PAGE = """<!DOCTYPE html>
 {%- endif %}
 {%- if section.id == "notes" %}
 <ul class="notes">
-{%- for note in notes %}
-<li>{{ note }}</li>
+{%- for about, note in notes %}
+<li><b>{{ about }}.</b> {{ note }}</li>
 {%- endfor %}
 </ul>
 {%- endif %}

@@ -1,0 +1,178 @@
+"""What the figures show, computed by hand; and that each is drawn as a well-formed, themed SVG."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+
+from bpqp_portfolio.report.figures import PLOTS, inline_svgs, write_figures
+from bpqp_portfolio.report.figures_holdings import (
+    COLUMNS,
+    mean_weights,
+    next_day,
+    tracking,
+    weight_map,
+)
+from bpqp_portfolio.report.figures_model import monthly_ic, status_counts
+from bpqp_portfolio.report.figures_returns import (
+    drawdown,
+    rolling_ratio,
+    rolling_window,
+    wealth,
+)
+from bpqp_portfolio.report.style import COLOURS, power_of_ten
+
+DAYS = pd.bdate_range("2020-03-02", periods=4)
+BY_KEY = {plot.key: plot for plot in PLOTS}
+
+
+def weights(rows: list[tuple]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["datetime", "instrument", "weight"])
+    return table.assign(datetime=pd.to_datetime(table["datetime"]))
+
+
+def test_wealth_compounds_from_one():
+    curve = wealth(pd.Series([0.1, -0.5, 0.2, np.nan], index=DAYS))
+    assert curve.index[0] < DAYS[0]
+    np.testing.assert_allclose(curve[:4], [1, 1.1, 0.55, 0.66])
+    assert np.isnan(curve.iloc[4])
+
+
+def test_drawdown_counts_a_loss_on_the_first_day():
+    fall = drawdown(pd.Series([-0.1, 0.2, -0.25, 0.0], index=DAYS))
+    np.testing.assert_allclose(fall, [0, -0.1, 0, -0.25, -0.25])
+
+
+def test_rolling_ratio_is_the_ratio_of_the_window():
+    returns = pd.Series([0.01, 0.03, -0.02, 0.02], index=DAYS)
+    ratio = rolling_ratio(returns, 3)
+    last = returns.to_numpy()[1:]
+    assert ratio.isna().tolist() == [True, True, False, False]
+    assert ratio.iloc[-1] == pytest.approx(last.mean() / last.std(ddof=1) * np.sqrt(238))
+
+
+def test_rolling_ratio_of_a_constant_is_undefined():
+    assert rolling_ratio(pd.Series(0.0, index=DAYS), 2).isna().all()
+
+
+@pytest.mark.parametrize(("days", "window"), [(970, 120), (100, 50), (3, 2), (1, 2)])
+def test_window_shrinks_with_the_sample(days, window):
+    assert rolling_window(days, 120) == window
+
+
+def test_monthly_ic(changed):
+    days = pd.to_datetime(["2020-12-30", "2020-12-31", "2022-01-04"])
+    signal = pd.DataFrame({"ic": [0.1, 0.3, -0.2]}, index=days)
+    table = monthly_ic(changed(signal=signal))
+    assert table.index.tolist() == [2020, 2021, 2022]
+    assert table.columns.tolist() == list(range(1, 13))
+    assert table.loc[2020, 12] == pytest.approx(0.2)
+    assert table.loc[2022, 1] == pytest.approx(-0.2)
+    assert int(table.notna().sum().sum()) == 2
+
+
+def test_targets_are_compared_with_the_next_close(changed):
+    daily = pd.DataFrame({"return": 0.0}, index=DAYS)
+    target = weights(
+        [
+            (DAYS[0], "A", 0.6),
+            (DAYS[0], "B", 0.4),
+            (DAYS[1], "A", 1.0),
+            (DAYS[3], "A", 1.0),  # its trading day lies beyond the backtest
+        ]
+    )
+    held = weights(
+        [
+            (DAYS[0], "Z", 1.0),  # before the first target could be traded
+            (DAYS[1], "A", 0.5),
+            (DAYS[1], "C", 0.2),
+            (DAYS[2], "A", 1.0),
+        ]
+    )
+    gap = tracking(changed(daily=daily, weights=target, realised=held))
+    assert gap.index.tolist() == [DAYS[1], DAYS[2]]
+    np.testing.assert_allclose(gap, [0.1 + 0.4 + 0.2, 0.0], atol=1e-15)
+
+
+def test_next_day_skips_the_weekend():
+    stamps = pd.Series([DAYS[0], DAYS[0] - pd.Timedelta(days=1), DAYS[3]])
+    assert next_day(stamps, DAYS)[:2].tolist() == [DAYS[1], DAYS[0]]
+    assert next_day(stamps, DAYS).isna().tolist() == [False, False, True]
+
+
+def test_mean_weight_counts_absent_days_as_zero(changed):
+    table = weights([(DAYS[0], "A", 1.0), (DAYS[1], "A", 0.2), (DAYS[1], "B", 0.8)])
+    means = mean_weights(changed(weights=table))
+    assert means.to_dict() == pytest.approx({"A": 0.6, "B": 0.4})
+    assert means.index.tolist() == ["A", "B"]
+
+
+def test_weight_map_groups_days(changed):
+    days = pd.bdate_range("2019-01-01", periods=2 * COLUMNS)
+    table = weights([(day, "A", 0.25 if i % 2 else 0.75) for i, day in enumerate(days)])
+    shown, length = weight_map(changed(weights=table))
+    assert length == 2 and shown.shape == (1, COLUMNS)
+    np.testing.assert_allclose(shown, 0.5)
+    assert shown.columns.tolist() == days[::2].tolist()
+
+
+def test_status_counts(run):
+    counts = status_counts(run)
+    assert counts.index[0] == "solved" and counts.sum() == len(run.signal)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1e-6, "10⁻⁶"), (1.0, "10⁰"), (1e-16, "10⁻¹⁶"), (100.0, "10²")]
+)
+def test_power_of_ten(value, text):
+    assert power_of_ten(value) == text
+
+
+@pytest.mark.parametrize("plot", PLOTS, ids=lambda plot: plot.key)
+def test_figure_is_well_formed_themed_and_alone(run, plot):
+    for svg in inline_svgs(plot, run):
+        root = ElementTree.fromstring(svg)
+        assert root.get("viewBox") and root.get("aria-label") == plot.title
+        ids = [element.get("id") for element in root.iter() if element.get("id")]
+        assert len(ids) == len(set(ids)) and all(i.startswith(plot.key) for i in ids)
+        known = set(ids)
+        for reference in re.findall(r'(?:url\(#|href="#)([^)"]+)', svg):
+            assert reference in known
+        # Colours of the theme are variables; nothing else but the heat map's pixels has one.
+        left = set(re.findall(r"#[0-9a-fA-F]{6}\b", re.sub(r"data:[^\"]+", "", svg)))
+        assert not left & {light for light, _ in COLOURS.values()}
+        assert "http" not in svg.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_figures_leave_matplotlib_as_it_was(run):
+    before = dict(mpl.rcParams)
+    inline_svgs(BY_KEY["growth"], run)
+    assert dict(mpl.rcParams) == before
+
+
+def test_names_are_text_and_never_markup(changed):
+    name = "$x^2$"
+    table = weights([(day, name, 1.0) for day in DAYS])
+    svg, _ = inline_svgs(BY_KEY["weights"], changed(weights=table))
+    labels = [e.text for e in ElementTree.fromstring(svg).iter() if e.tag.endswith("text")]
+    assert name in labels
+
+
+def test_learning_marks_the_epoch_that_was_kept(run, changed):
+    with_mark, _ = inline_svgs(BY_KEY["learning"], run)
+    without, _ = inline_svgs(BY_KEY["learning"], changed(best_epoch=None))
+    assert with_mark.count(">kept<") == 3 and without.count(">kept<") == 0
+
+
+def test_figures_as_files(changed, tmp_path):
+    paths = write_figures(changed(epochs=pd.DataFrame({"epoch": []})), tmp_path / "figures")
+    assert {path.stem for path in paths} == set(BY_KEY) - {"learning"}
+    for path in paths:
+        text = path.read_text(encoding="utf-8")
+        assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
+        assert "var(--" not in text and COLOURS["muted"][0] in text
