@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from qlib.workflow import R
 from qlib.workflow.record_temp import ACRecordTemp, PortAnaRecord, SignalRecord
 
 from ..config import check_keys, check_number, from_mapping
@@ -311,7 +312,7 @@ class ReportRecord(ACRecordTemp):
 
     Parameters
     ----------
-    name : title of the report.
+    name : title of the report; by default the experiment's name.
     out : file to which the report is copied as well; None keeps it among the artifacts alone.
     """
 
@@ -323,7 +324,7 @@ class ReportRecord(ACRecordTemp):
         recorder: Any,
         dataset: PortfolioDataset,
         model: Any,
-        name: str = "run",
+        name: str | None = None,
         out: str | None = None,
         skip_existing: bool = False,
     ) -> None:
@@ -379,7 +380,7 @@ class ReportRecord(ACRecordTemp):
             if c in history
         ]  # fmt: skip
         return RunResults(
-            name=self.name,
+            name=self.name or str(R.get_exp(experiment_id=self.recorder.experiment_id).name),
             run_id=str(self.recorder.id),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             config=task,
