@@ -1,0 +1,211 @@
+"""One convex quadratic program: its data as float64 arrays, checked once, and their scaling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import ProblemError
+
+Array = np.ndarray
+
+_SYMMETRY = 1e-6
+
+# Trailing shape of every argument; each letter must have one size throughout.
+_SHAPES: dict[str, tuple[str, ...]] = {
+    "P": ("n", "n"),
+    "q": ("n",),
+    "A": ("p", "n"),
+    "b": ("p",),
+    "G": ("m", "n"),
+    "h": ("m",),
+    "lb": ("n",),
+    "ub": ("n",),
+}
+ARGUMENTS = tuple(_SHAPES)
+
+
+def check_shapes(shapes: Mapping[str, tuple[int, ...] | None]) -> tuple[int, int, int]:
+    """Sizes (n, p, m) of a problem whose arguments have these shapes, leading batch dims allowed.
+
+    ``None`` marks an absent argument. Raises :class:`ProblemError` for an argument whose trailing
+    shape does not fit, and for A without b, b without A, and the same for G and h.
+    """
+    for name in ("P", "q"):
+        if shapes.get(name) is None:
+            raise ProblemError(f"{name}: missing; P and q are required (zeros for no such term).")
+    for matrix, vector in (("A", "b"), ("G", "h")):
+        absent = [name for name in (matrix, vector) if shapes.get(name) is None]
+        if len(absent) == 1:
+            raise ProblemError(f"{absent[0]}: missing; give both {matrix} and {vector}, or none.")
+    sizes: dict[str, int] = {}
+    for name in ("q", *(a for a in ARGUMENTS if a != "q")):
+        shape = shapes.get(name)
+        if shape is None:
+            continue
+        letters = _SHAPES[name]
+        trailing = tuple(shape[-len(letters) :])
+        if len(trailing) == len(letters):
+            for letter, size in zip(letters, trailing, strict=True):
+                sizes.setdefault(letter, size)
+        expected = tuple(sizes.get(letter, letter) for letter in letters)
+        if trailing != expected:
+            wanted = ", ".join(map(str, expected))
+            raise ProblemError(
+                f"{name}: expected shape (..., {wanted}), that is ({', '.join(letters)}) after "
+                f"any batch dimensions, got {tuple(shape)}."
+            )
+    if sizes["n"] == 0:
+        raise ProblemError("q: expected at least one variable, got shape (..., 0).")
+    return sizes["n"], sizes.get("p", 0), sizes.get("m", 0)
+
+
+def _to_array(name: str, value: Any) -> Array:
+    if isinstance(value, torch.Tensor):
+        value = value.detach().to("cpu", torch.float64).numpy()
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ProblemError(f"{name}: expected real numbers, got {type(value).__name__}.") from None
+
+
+def _refuse_entry(name: str, value: Array, bad: Array, expected: str) -> None:
+    if bad.any():
+        index = tuple(int(i) for i in np.argwhere(bad)[0])
+        place = index[0] if len(index) == 1 else index
+        raise ProblemError(f"{name}: entry {place} is {value[index]}, expected {expected}.")
+
+
+@dataclass(frozen=True, eq=False)
+class QP:
+    """min ½ zᵀPz + qᵀz  subject to  Az = b,  Gz ≤ h,  lb ≤ z ≤ ub.
+
+    Parameters
+    ----------
+    P : (n, n) symmetric positive semidefinite; q : (n,).
+    A : (p, n), b : (p,), G : (m, n), h : (m,), lb, ub : (n,). Each may be None. Bounds may be
+        infinite, nothing else.
+
+    Numpy arrays, torch tensors of any device and dtype, or nested lists are accepted. Afterwards
+    every field is a float64 array: an absent constraint has zero rows, an absent bound is
+    infinite. P is symmetrised when it is symmetric up to rounding (1e-6 of its largest entry).
+    Positive semidefiniteness is not checked here; solvers report what they notice.
+
+    Raises
+    ------
+    ProblemError
+        Names the argument: wrong shape, NaN or infinity, lb > ub, P not symmetric.
+    """
+
+    P: Any
+    q: Any
+    A: Any = None
+    b: Any = None
+    G: Any = None
+    h: Any = None
+    lb: Any = None
+    ub: Any = None
+
+    def __post_init__(self) -> None:
+        given = {name: getattr(self, name) for name in ARGUMENTS}
+        arrays: dict[str, Any] = {
+            k: None if v is None else _to_array(k, v) for k, v in given.items()
+        }
+        n, _, _ = check_shapes({k: None if v is None else v.shape for k, v in arrays.items()})
+        for name, value in arrays.items():
+            if value is not None and value.ndim != len(_SHAPES[name]):
+                raise ProblemError(
+                    f"{name}: one problem has no batch dimensions, got shape {value.shape}."
+                )
+        defaults = {"A": (0, n), "b": (0,), "G": (0, n), "h": (0,)}
+        for name, shape in defaults.items():
+            if arrays[name] is None:
+                arrays[name] = np.zeros(shape)
+        for name, infinity in (("lb", -np.inf), ("ub", np.inf)):
+            if arrays[name] is None:
+                arrays[name] = np.full(n, infinity)
+        self._check_values(arrays)
+        arrays["P"] = symmetrise(arrays["P"])
+        for name, value in arrays.items():
+            object.__setattr__(self, name, value)
+
+    @staticmethod
+    def _check_values(arrays: Mapping[str, Any]) -> None:
+        for name in ("P", "q", "A", "b", "G", "h"):
+            _refuse_entry(name, arrays[name], ~np.isfinite(arrays[name]), "a finite number")
+        lb, ub = arrays["lb"], arrays["ub"]
+        _refuse_entry("lb", lb, np.isnan(lb) | (lb == np.inf), "a number or -inf")
+        _refuse_entry("ub", ub, np.isnan(ub) | (ub == -np.inf), "a number or inf")
+        _refuse_entry("lb", lb, lb > ub, "at most ub there")
+        P = arrays["P"]
+        gap = np.abs(P - P.T)
+        bad = gap > _SYMMETRY * np.abs(P).max()
+        if bad.any():
+            i, j = (int(k) for k in np.unravel_index(gap.argmax(), gap.shape))
+            raise ProblemError(
+                f"P: not symmetric, entry ({i}, {j}) is {P[i, j]:g} and entry ({j}, {i}) is "
+                f"{P[j, i]:g}; pass 0.5 * (P + P.T)."
+            )
+
+    @property
+    def n(self) -> int:
+        """Number of variables."""
+        return len(self.q)
+
+    @property
+    def p(self) -> int:
+        """Number of equalities."""
+        return len(self.b)
+
+    @property
+    def m(self) -> int:
+        """Number of inequality rows, bounds not counted."""
+        return len(self.h)
+
+    def objective(self, z: Array) -> float:
+        """½ zᵀPz + qᵀz."""
+        return float(0.5 * z @ self.P @ z + self.q @ z)
+
+
+def symmetrise(P: Array) -> Array:
+    """P (..., n, n), or ½(P + Pᵀ) where P differs from Pᵀ by rounding.
+
+    A matrix that is further from symmetric comes back unchanged, for :class:`QP` to refuse.
+    """
+    T = np.swapaxes(P, -1, -2)
+    if np.array_equal(P, T):
+        return P
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(P - T).max((-2, -1), keepdims=True)
+    close = gap <= _SYMMETRY * np.abs(P).max((-2, -1), keepdims=True)
+    return np.where(close, 0.5 * (P + T), P)
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """Positive units that make a problem's measures free of scale.
+
+    ``objective`` is the larger of max |P| and max |q|; ``rows_A`` (p,) and ``rows_G`` (m,) are the
+    largest entry of each row; all are 1 where that would be 0. With the objective and the rows
+    divided by them z is the same, and duals come back by ``nu * objective / rows_A``.
+    """
+
+    objective: float
+    rows_A: Array
+    rows_G: Array
+
+    @classmethod
+    def of(cls, problem: QP) -> Scaling:
+        """The units of ``problem``."""
+        objective = max(np.abs(problem.P).max(), np.abs(problem.q).max())
+        return cls(objective or 1.0, row_sizes(problem.A), row_sizes(problem.G))
+
+
+def row_sizes(rows: Array) -> Array:
+    """Largest absolute entry of each row (p, n) → (p,), and 1 for a row of zeros."""
+    sizes = np.abs(rows).max(1, initial=0.0)
+    return np.where(sizes > 0, sizes, 1.0)
