@@ -1,0 +1,55 @@
+"""Which constraints are active at a primal-dual point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..problems.qp import QP, Array, Scaling
+from ..problems.solution import Solution, point_scales
+
+
+@dataclass(frozen=True, eq=False)
+class ActiveSet:
+    """Active inequality rows (m,) and coordinates on their lower or upper bound (n,), as masks.
+
+    No coordinate is in both ``lower`` and ``upper``: one whose bounds are equal is in the one with
+    the larger dual.
+    """
+
+    rows: Array
+    lower: Array
+    upper: Array
+
+    @property
+    def free(self) -> Array:
+        """Coordinates on neither bound (n,)."""
+        return ~(self.lower | self.upper)
+
+
+def active_set(problem: QP, solution: Solution) -> ActiveSet:
+    """Constraints whose dual exceeds their slack, both measured in the point's own units.
+
+    Duals are divided by the gradient's unit, slacks by that of z
+    (:func:`~bpqp_portfolio.problems.solution.point_scales`), and each row of G is divided by its
+    largest entry; a multiple of the objective or of a row therefore changes nothing. Under strict
+    complementarity one of the two is zero and the other is not, so the rule is right for any
+    reasonably accurate point. A weakly active constraint (both zero) counts as inactive: it is
+    the side on which the constraint does not bind that is differentiated.
+    """
+    s = solution
+    gradient, length = point_scales(problem, s.z, s.nu, s.lam, s.lam_lb, s.lam_ub)
+    rows_G = Scaling.of(problem).rows_G
+    ratio = gradient / length
+    slack = np.maximum(problem.h - problem.G @ s.z, 0.0)
+    rows = s.lam * rows_G > ratio * slack / rows_G
+    lower = s.lam_lb > ratio * np.maximum(s.z - problem.lb, 0.0)
+    upper = s.lam_ub > ratio * np.maximum(problem.ub - s.z, 0.0)
+    fixed = problem.lb == problem.ub
+    at_lower = s.lam_lb >= s.lam_ub
+    return ActiveSet(
+        rows=rows,
+        lower=(lower & (~upper | at_lower)) | (fixed & at_lower),
+        upper=(upper & ~(lower & at_lower)) | (fixed & ~at_lower),
+    )

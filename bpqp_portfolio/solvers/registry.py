@@ -1,0 +1,72 @@
+"""Solvers by name, imported when they are first asked for."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+
+from ..config import lookup
+from ..errors import SolverNotInstalledError
+from .protocol import Solver
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """Where a solver's class lives (in this package), what it imports and how to install that."""
+
+    module: str
+    cls: str
+    package: str
+    install: str
+
+
+# A new solver is one file beside this one, and one line here.
+_SOLVERS: dict[str, _Entry] = {
+    "osqp": _Entry("osqp", "OSQPSolver", "osqp", "pip install osqp"),
+    "clarabel": _Entry("clarabel", "ClarabelSolver", "clarabel", "pip install clarabel"),
+}
+
+DIRECT = "kkt"
+
+
+def solver_names() -> tuple[str, ...]:
+    """Every forward solver this package knows, installed or not."""
+    return tuple(_SOLVERS)
+
+
+def available_solvers() -> tuple[str, ...]:
+    """Forward solvers whose package is installed; each may also be a ``backward``, as may "kkt"."""
+    return tuple(name for name, entry in _SOLVERS.items() if _installed(entry))
+
+
+def get_solver(name: str) -> Solver:
+    """The forward solver ``name``.
+
+    Raises
+    ------
+    ConfigError
+        No such solver; the nearest name is given.
+    SolverNotInstalledError
+        Its package is missing. An error inside an installed package comes through as it is.
+    """
+    entry = lookup(_SOLVERS, name, "solver")
+    if not _installed(entry):
+        raise SolverNotInstalledError(
+            f"solver {name!r} needs the package {entry.package!r}: {entry.install}. "
+            f"Installed: {', '.join(available_solvers()) or 'none'}."
+        )
+    module = importlib.import_module(f"{__package__}.{entry.module}")
+    return getattr(module, entry.cls)()
+
+
+def get_backward(name: str) -> Solver | None:
+    """The solver of the backward QP: None for "kkt", the direct one, else a forward solver."""
+    if name == DIRECT:
+        return None
+    lookup({DIRECT: None, **_SOLVERS}, name, "backward solver")
+    return get_solver(name)
+
+
+def _installed(entry: _Entry) -> bool:
+    return importlib.util.find_spec(entry.package) is not None
