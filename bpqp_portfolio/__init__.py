@@ -1,0 +1,54 @@
+"""The public names of bpqp_portfolio, imported when they are first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import (
+        BPQPError,
+        ConfigError,
+        DataError,
+        DownloadError,
+        ProblemError,
+        ProviderError,
+        SolverError,
+        SolverNotInstalledError,
+    )
+    from .layers.qp import QPLayer
+    from .problems.solution import Solution, SolveStatus
+    from .solvers.registry import available_solvers
+
+__all__ = [
+    "BPQPError",
+    "ConfigError",
+    "DataError",
+    "DownloadError",
+    "ProblemError",
+    "ProviderError",
+    "QPLayer",
+    "Solution",
+    "SolveStatus",
+    "SolverError",
+    "SolverNotInstalledError",
+    "available_solvers",
+]
+
+_HOMES = {
+    "QPLayer": "layers.qp",
+    "Solution": "problems.solution",
+    "SolveStatus": "problems.solution",
+    "available_solvers": "solvers.registry",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f".{_HOMES.get(name, 'errors')}", __name__)
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
