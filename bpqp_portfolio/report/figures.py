@@ -126,8 +126,8 @@ PLOTS = (
         "solver",
         "solver",
         "Solver health",
-        "KKT norm (largest violation of the optimality conditions, anything below 10⁻¹⁶ drawn "
-        "there, red dots where the solve failed), iterations, and number of days by status.",
+        "KKT norm (scaled residual of the optimality conditions, no unit, anything below 10⁻¹⁶ "
+        "drawn there, red dots where the solve failed), iterations, and days by status.",
         "The run has no solver figures.",
         figures_model.solver,
     ),
