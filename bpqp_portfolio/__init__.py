@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         SolverNotInstalledError,
     )
     from .layers.qp import QPLayer
+    from .portfolio.layer import PortfolioLayer
     from .problems.solution import Solution, SolveStatus
     from .solvers.registry import available_solvers
 
@@ -25,6 +26,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DownloadError",
+    "PortfolioLayer",
     "ProblemError",
     "ProviderError",
     "QPLayer",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "PortfolioLayer": "portfolio.layer",
     "QPLayer": "layers.qp",
     "Solution": "problems.solution",
     "SolveStatus": "problems.solution",

@@ -10,9 +10,16 @@ from torch import Tensor, nn
 from ..config import check_number
 from ..errors import ProblemError, SolverError
 from ..layers.factor import factor_qp
-from ..solvers.structured import INFEASIBLE, SOLVED, FactorSolution
+from ..layers.qp import QPLayer
+from ..problems.solution import SolveStatus
+from ..solvers.structured import SOLVED, FactorSolution
 
-STATUS_NAMES = {0: "solved", 1: "inaccurate", 2: "primal infeasible"}
+STRUCTURED = "structured"
+# General solvers iterate to a tolerance; beyond this they rarely get.
+GENERAL_TOLERANCE = 1e-8
+# The codes of FactorSolution.status are positions in this list.
+STATUSES = list(SolveStatus)
+STATUS_NAMES = {i: status.name.lower().replace("_", " ") for i, status in enumerate(STATUSES)}
 
 
 class PortfolioLayer(nn.Module):
@@ -24,6 +31,8 @@ class PortfolioLayer(nn.Module):
     ----------
     risk_aversion : γ > 0, in 1/(return per day).
     max_weight : largest weight of a name, in (0, 1].
+    solver : ``structured`` for the batched factor-model solver, or a general solver by name (see
+        :func:`bpqp_portfolio.available_solvers`), which forms Σ and takes the days one by one.
     tolerance : scaled KKT residual at which a day counts as solved.
     throw : raise where a day fails; otherwise its weights are NaN and its gradient is zero.
 
@@ -42,6 +51,7 @@ class PortfolioLayer(nn.Module):
         risk_aversion: float = 1.0,
         max_weight: float = 1.0,
         *,
+        solver: str = STRUCTURED,
         tolerance: float = 1e-10,
         throw: bool = True,
     ) -> None:
@@ -50,10 +60,16 @@ class PortfolioLayer(nn.Module):
         check_number(max_weight, "max_weight", low=0, high=1, open_low=True)
         check_number(tolerance, "tolerance", low=0, open_low=True)
         self.risk_aversion, self.max_weight = float(risk_aversion), float(max_weight)
-        self.tolerance, self.throw = tolerance, throw
+        self.solver, self.tolerance, self.throw = solver, tolerance, throw
+        self._general = None
+        if solver != STRUCTURED:
+            self._general = QPLayer(solver, eps=max(tolerance, GENERAL_TOLERANCE), throw=False)
 
     def extra_repr(self) -> str:
-        return f"risk_aversion={self.risk_aversion:g}, max_weight={self.max_weight:g}"
+        return (
+            f"risk_aversion={self.risk_aversion:g}, max_weight={self.max_weight:g}, "
+            f"solver={self.solver!r}"
+        )
 
     def forward(
         self, mu: Tensor, loadings: Tensor, specific: Tensor, mask: Tensor | None = None
@@ -96,15 +112,20 @@ class PortfolioLayer(nn.Module):
                 f"{int(names[day])} names ({len(short)} such days): it must be at least "
                 f"{1 / int(names[day]):.4g}."
             )
-        solution = factor_qp(
-            -mu,
-            loadings * math.sqrt(self.risk_aversion),
-            specific * self.risk_aversion,
-            upper=self.max_weight,
-            mask=mask,
-            tolerance=self.tolerance,
-            warm_start=warm_start,
-        )
+        loadings = loadings * math.sqrt(self.risk_aversion)
+        specific = specific * self.risk_aversion
+        if self._general is not None:
+            solution = self._solve_general(-mu, loadings, specific, mask)
+        else:
+            solution = factor_qp(
+                -mu,
+                loadings,
+                specific,
+                upper=self.max_weight,
+                mask=mask,
+                tolerance=self.tolerance,
+                warm_start=warm_start,
+            )
         if self.throw and bool((solution.status != SOLVED).any()):
             failed = torch.nonzero(solution.status != SOLVED).squeeze(-1)
             shown = ", ".join(
@@ -115,5 +136,30 @@ class PortfolioLayer(nn.Module):
             raise SolverError(f"{len(failed)} of {len(mu)} days were not solved ({shown}).")
         return solution
 
-
-__all__ = ["INFEASIBLE", "STATUS_NAMES", "PortfolioLayer"]
+    def _solve_general(
+        self, q: Tensor, loadings: Tensor, specific: Tensor, mask: Tensor
+    ) -> FactorSolution:
+        assert self._general is not None
+        loadings = torch.where(mask.unsqueeze(-1), loadings, 0.0).double()
+        quadratic = loadings @ loadings.mT + torch.diag_embed(torch.where(mask, specific, 1.0))
+        inside = mask.to(quadratic)
+        upper = self.max_weight * inside
+        found = self._general.solve(
+            quadratic,
+            torch.where(mask, q, 0.0).double(),
+            inside.unsqueeze(-2),
+            inside.new_ones(len(q), 1),
+            lb=torch.zeros_like(upper),
+            ub=upper,
+        )
+        # A masked name is zero exactly, whatever the solver's tolerance left of it.
+        w = torch.where(mask, found.z, 0.0)
+        return FactorSolution(
+            w=w.to(q.dtype),
+            nu=found.nu.squeeze(-1).detach(),
+            x=(w.detach().unsqueeze(-2) @ loadings).squeeze(-2),
+            free=mask & (w > 0) & (w < upper),
+            kkt_norm=torch.as_tensor(found.kkt_norm),
+            iterations=torch.as_tensor(found.iterations),
+            status=torch.tensor([STATUSES.index(status) for status in found.status]),
+        )

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..config import check_number, from_mapping
 from ..data.panel import DailyPanel, DayBatch
 from ..solvers.structured import FactorSolution
-from .layer import PortfolioLayer
+from .layer import STRUCTURED, PortfolioLayer
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,13 @@ class ProblemConfig:
 
     ``risk_aversion`` γ, in 1/(return per day); ``max_weight`` of a name; ``score_scale`` daily
     return that a score of 1 stands for (None: the mean cross-sectional standard deviation of the
-    training labels); ``tolerance`` scaled KKT residual.
+    training labels); ``solver`` of :class:`PortfolioLayer`; ``tolerance`` scaled KKT residual.
     """
 
     risk_aversion: float = 1.0
     max_weight: float = 1.0
     score_scale: float | None = None
+    solver: str = STRUCTURED
     tolerance: float = 1e-10
 
     def __post_init__(self) -> None:
@@ -48,7 +49,10 @@ class PortfolioProblem:
         self.config = from_mapping(ProblemConfig, config, "problem")
         self.scale = float(self.config.score_scale or score_scale)
         self.layer = PortfolioLayer(
-            self.config.risk_aversion, self.config.max_weight, tolerance=self.config.tolerance
+            self.config.risk_aversion,
+            self.config.max_weight,
+            solver=self.config.solver,
+            tolerance=self.config.tolerance,
         )
 
     def solve(self, scores: Tensor, batch: DayBatch) -> FactorSolution:

@@ -1,0 +1,55 @@
+"""The registry's solvers solve the portfolio problem of the structured solver."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import bpqp_portfolio as bp
+from bpqp_portfolio.errors import ConfigError, SolverError
+from bpqp_portfolio.portfolio.layer import STATUS_NAMES
+
+
+def problem(days=4, names=25, factors=3, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    kwargs = {"generator": g, "dtype": torch.float64}
+    mu = 0.002 * torch.randn(days, names, **kwargs)
+    loadings = 0.01 * torch.randn(days, names, factors, **kwargs)
+    specific = (0.01 + 0.02 * torch.rand(days, names, **kwargs)) ** 2
+    mask = torch.ones(days, names, dtype=torch.bool)
+    mask[1, 20:] = False
+    mask[-1, ::3] = False
+    return mu, loadings, specific, mask
+
+
+@pytest.mark.parametrize("solver", bp.available_solvers())
+def test_weights_and_gradients_agree_with_the_structured_solver(solver):
+    mu, loadings, specific, mask = problem()
+    found = {}
+    for name in ("structured", solver):
+        inputs = [t.clone().requires_grad_() for t in (mu, loadings, specific)]
+        layer = bp.PortfolioLayer(risk_aversion=20.0, max_weight=0.2, solver=name)
+        w = layer(*inputs, mask)
+        (w * torch.arange(w.numel()).reshape(w.shape)).sum().backward()
+        found[name] = [w.detach(), *(t.grad for t in inputs)]
+    for ours, theirs in zip(found["structured"], found[solver], strict=True):
+        scale = 1 + float(ours.abs().max())
+        assert float((ours - theirs).abs().max()) <= 1e-7 * scale
+    assert (found[solver][0][~mask] == 0).all()
+
+
+def test_an_unknown_solver_is_refused_with_the_nearest_name():
+    with pytest.raises(ConfigError, match="osqp"):
+        bp.PortfolioLayer(solver="osqpp")
+
+
+def test_a_failed_day_of_a_general_solver_is_named():
+    mu, loadings, specific, _ = problem(days=2, names=5)
+    mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
+    layer = bp.PortfolioLayer(max_weight=0.3, solver="clarabel", throw=False)
+    solution = layer.solve(mu, loadings, specific, mask)
+    assert STATUS_NAMES[int(solution.status[0])] == "solved"
+    assert STATUS_NAMES[int(solution.status[1])] != "solved"
+    assert torch.isfinite(solution.w[0]).all()
+    with pytest.raises((SolverError, bp.ProblemError), match="day 1"):
+        bp.PortfolioLayer(max_weight=0.3, solver="clarabel").solve(mu, loadings, specific, mask)
