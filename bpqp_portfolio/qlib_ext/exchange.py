@@ -38,6 +38,7 @@ class BoardExchange(Exchange):
         super().get_quote_from_qlib()
         for entry in self._exclusions:
             self._splice(entry.instrument, entry.date)
+        self._update_limit(None)  # a return of zero meets no limit
 
     def _update_limit(self, limit_threshold: Any) -> None:
         quote = self.quote_df

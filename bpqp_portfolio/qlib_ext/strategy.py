@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from qlib.contrib.strategy.signal_strategy import WeightStrategyBase
 
-from ..errors import ConfigError, DataError
+from ..config import check_number
+from ..errors import DataError
 
 
 class TargetWeightStrategy(WeightStrategyBase):
@@ -20,6 +22,11 @@ class TargetWeightStrategy(WeightStrategyBase):
         or at a price limit that day.
     risk_degree : fraction of the account that is invested, in (0, 1]. No default: Qlib's silent
         0.95 has surprised many.
+
+    Raises
+    ------
+    ConfigError, DataError
+        ``risk_degree`` is outside its range; a weight is negative or not finite.
     """
 
     def __init__(
@@ -30,13 +37,12 @@ class TargetWeightStrategy(WeightStrategyBase):
         blocked: dict[pd.Timestamp, int] | None = None,
         **kwargs: Any,
     ) -> None:
-        if not 0 < risk_degree <= 1:
-            raise ConfigError(f"risk_degree: must be in (0, 1], got {risk_degree!r}.")
-        negative = signal[signal < 0]
-        if len(negative):
+        check_number(risk_degree, "risk_degree", low=0, high=1, open_low=True)
+        wrong = signal[~(np.isfinite(signal) & (signal >= 0))]
+        if len(wrong):
             raise DataError(
-                f"target weights: {len(negative)} are negative, the first {negative.index[0]}; "
-                "Qlib's backtest would drop short positions silently."
+                f"target weights: {len(wrong)} are negative or not finite, the first "
+                f"{wrong.index[0]}; Qlib's backtest would drop them silently."
             )
         super().__init__(signal=signal, risk_degree=risk_degree, **kwargs)
         self.blocked = {} if blocked is None else blocked
