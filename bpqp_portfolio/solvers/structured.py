@@ -32,8 +32,8 @@ _LINE_SEARCH_STEPS = 30
 class FactorSolution:
     """Primal-dual points of a batch of T factor QPs.
 
-    ``w`` (T, n); ``nu`` (T,) dual of the budget; ``x`` (T, k) dual of y = Bᵀw, equal to Bᵀw at
-    the solution and useful as a warm start; ``free`` (T, n) names strictly between their bounds;
+    ``w`` (T, n); ``nu`` (T,) dual of the budget; ``x`` (T, k) Bᵀw, the dual of y = Bᵀw and a
+    start for a similar problem; ``free`` (T, n) names strictly between their bounds;
     ``kkt_norm`` (T,) scaled KKT residual; ``iterations`` (T,); ``status`` (T,) of ``SOLVED``,
     ``INACCURATE`` (the iteration limit came first) and ``INFEASIBLE`` (NaN weights).
     """
@@ -62,6 +62,7 @@ def _budget_dual(
     high = (-a - d * lower).amax(-1)
     nu = torch.minimum(torch.maximum(nu, low), high)
     noise = 4 * torch.finfo(a.dtype).eps
+    done = torch.zeros_like(nu, dtype=torch.bool)
     for _ in range(_ROOT_STEPS):
         w, free = _clip(a, d, nu, lower, upper)
         gap = w.sum(-1) - budget
@@ -72,9 +73,11 @@ def _budget_dual(
         inside = (step > low) & (step < high)
         # Where no name is free the function is flat and only the bracket knows the way.
         new = torch.where(inside & (slope > 0), step, 0.5 * (low + high))
-        met = gap.abs() <= noise * (1 + budget.abs())
-        done = met | ((new - nu).abs() <= noise * nu.abs())
-        nu = torch.where(met, nu, new)
+        done |= gap.abs() <= noise * (1 + budget.abs())
+        settled = (new - nu).abs() <= noise * nu.abs()
+        # A day that is done stays as it is, however long the others of its batch take.
+        nu = torch.where(done, nu, new)
+        done |= settled
         if bool(done.all()):
             break
     return nu
@@ -119,8 +122,9 @@ def kkt_norm(
 ) -> Tensor:
     """Scaled KKT residual (T,) of weights ``w`` with the budget's dual ``nu``.
 
-    The larger of the budget's violation and of the reduced gradient's wrong-signed part, the
-    latter divided by the largest of |q|, |Σw| and |ν| so that it has no unit.
+    The larger of the violation of budget and bounds, divided by the budget where that is above 1,
+    and of the reduced gradient's wrong-signed part, divided by the largest of |q|, |Σw| and |ν|
+    so that it has no unit.
     """
     risk = _matvec(loadings, _matvec_t(loadings, w)) + d * w
     gradient = risk + q + nu.unsqueeze(-1)
@@ -131,7 +135,7 @@ def kkt_norm(
     scale = torch.maximum(scale, nu.abs()).clamp_min(torch.finfo(w.dtype).tiny)
     outside = (torch.maximum(lower - w, w - upper) * mask).amax(-1).clamp_min(0)
     primal = torch.maximum((w.sum(-1) - budget).abs(), outside)
-    return torch.maximum(wrong / scale, primal)
+    return torch.maximum(wrong / scale, primal / budget.abs().clamp_min(1))
 
 
 def solve_factor_qp(
@@ -164,9 +168,13 @@ def solve_factor_qp(
     raised here: a day whose bounds cannot meet the budget has status ``INFEASIBLE``.
     """
     zero, one = torch.zeros_like(q), torch.ones_like(q)
+    # With 1ᵀw = c a constant in q moves only ν; taking it off keeps the digits for what differs.
+    largest = torch.where(mask, q, -torch.inf).amax(-1)
+    middle = 0.5 * (largest + torch.where(mask, q, torch.inf).amin(-1))
+    q = q - middle.unsqueeze(-1)
     q, lower, upper = (torch.where(mask, t, zero) for t in (q, lower, upper))
     d = torch.where(mask, d, one)
-    loadings = loadings * mask.unsqueeze(-1)
+    loadings = torch.where(mask.unsqueeze(-1), loadings, 0.0)
     slack = 1e-12 * (1 + budget.abs())
     infeasible = (lower.sum(-1) > budget + slack) | (upper.sum(-1) < budget - slack)
     infeasible |= (lower > upper).any(-1)
@@ -191,7 +199,8 @@ def solve_factor_qp(
     x = x[live]
     nu = -(data[0] * data[6]).sum(-1) / data[6].sum(-1).clamp_min(1)
 
-    def evaluate(x: Tensor, nu: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def evaluate(x: Tensor, nu: Tensor) -> tuple[Tensor, ...]:
+        """ν(x), w, the free names, the dual's gradient and value, and the size of its terms."""
         q, loadings, d, lower, upper, budget, _ = data
         a = q + _matvec(loadings, x)
         nu = _budget_dual(a, d, lower, upper, budget, nu)
@@ -202,11 +211,11 @@ def solve_factor_qp(
         w = w + share * gap / share.sum(-1, keepdim=True).clamp_min(torch.finfo(d.dtype).tiny)
         w = torch.minimum(torch.maximum(w, lower), upper)
         residual = _matvec_t(loadings, w) - x
-        value = ((0.5 * d * w + a) * w).sum(-1) - 0.5 * (x * x).sum(-1)
-        return nu, w, free, residual, value
+        terms, norm = (0.5 * d * w + a) * w, 0.5 * (x * x).sum(-1)
+        return nu, w, free, residual, terms.sum(-1) - norm, terms.abs().sum(-1) + norm
 
     if len(live):
-        nu, w, free, residual, value = evaluate(x, nu)
+        nu, w, free, residual, value, size = evaluate(x, nu)
     for iteration in range(max_iterations + 1):
         if not len(live):
             break
@@ -215,38 +224,37 @@ def solve_factor_qp(
         if bool(finished.any()):
             done = live[finished]
             out_w[done], out_nu[done], out_free[done] = w[finished], nu[finished], free[finished]
-            out_kkt[done], out_x[done] = norm[finished], x[finished]
+            out_kkt[done], out_x[done] = norm[finished], (x + residual)[finished]
             iterations[done] = iteration
             keep = torch.nonzero(~finished).squeeze(-1)
             live, data = live[keep], [t[keep] for t in data]
             x, nu, w, free = x[keep], nu[keep], w[keep], free[keep]
-            residual, value = residual[keep], value[keep]
+            residual, value, size = residual[keep], value[keep], size[keep]
             if not len(live):
                 break
         matrix, _, _ = _newton_matrix(data[1], data[2], free)
         step = _solve_spd(matrix, residual)
         slope = (residual * step).sum(-1)
         length = torch.ones_like(value)
-        size = residual.norm(dim=-1)
         # Near the solution the dual's rounding error hides its increase: accept a smaller residual.
-        noise = 1e-14 * (1 + value.abs())
+        target, noise = 0.5 * residual.norm(dim=-1), 1e-14 * size
         for _ in range(_LINE_SEARCH_STEPS):
             trial = evaluate(x + length.unsqueeze(-1) * step, nu)
             enough = trial[4] >= value + 1e-4 * length * slope
-            enough |= (trial[3].norm(dim=-1) <= 0.5 * size) & (trial[4] >= value - noise)
+            enough |= (trial[3].norm(dim=-1) <= target) & (trial[4] >= value - noise)
             enough |= length * slope <= noise
             if bool(enough.all()):
                 break
             length = torch.where(enough, length, 0.5 * length)
         x = x + length.unsqueeze(-1) * step
-        nu, w, free, residual, value = trial
+        nu, w, free, residual, value, size = trial
 
     status = torch.where(out_kkt <= tolerance, SOLVED, INACCURATE)
     status = torch.where(infeasible, INFEASIBLE, status)
     nan = infeasible.unsqueeze(-1)
     return FactorSolution(
         w=out_w.masked_fill(nan, torch.nan),
-        nu=out_nu.masked_fill(infeasible, torch.nan),
+        nu=(out_nu - middle).masked_fill(infeasible, torch.nan),
         x=out_x.masked_fill(nan, 0.0),
         free=out_free,
         kkt_norm=out_kkt,
