@@ -210,14 +210,6 @@ class PortfolioDataset(DatasetH):
         day, name, risk_row = day[order], name[order], risk_row[order]
         days, start = np.unique(day, return_index=True)
         offsets = np.append(start, len(day))
-        few = np.diff(offsets)
-        if few.min() * self.problem_config.max_weight < 1:
-            worst = market.dates[days[few.argmin()]]
-            raise ConfigError(
-                f"problem.max_weight {self.problem_config.max_weight:g} cannot reach a sum of 1 "
-                f"with the {few.min()} names that have a risk model on {worst:%Y-%m-%d}: set it "
-                f"to at least {1 / few.min():.4g}, or lower risk.min_history."
-            )
         return DailyPanel(
             dates=market.dates[days].to_numpy("datetime64[D]"),
             names=market.names.to_numpy(str),

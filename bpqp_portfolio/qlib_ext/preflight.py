@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,12 +12,23 @@ import numpy as np
 import pandas as pd
 from qlib.utils import get_callable_kwargs
 
-from ..config import check_keys
+from ..config import check_keys, nearest
 from ..data.market import Market
 from ..errors import ConfigError, DataError
 from ..portfolio.problem import ProblemConfig
 from ..risk.config import RiskConfig
 
+COMPONENT = ("class", "module_path", "kwargs")
+# What Qlib fills in, and what a workflow may therefore name as a placeholder.
+FILLED = ("model", "dataset", "recorder")
+RECORDS = (
+    "SignalRecord",
+    "SigAnaRecord",
+    "PortAnaRecord",
+    "WeightRecord",
+    "BacktestRecord",
+    "ReportRecord",
+)
 SEGMENTS = ("train", "valid", "test")
 # The label of day t needs the closes of t+1 and t+2.
 LABEL_DAYS = 2
@@ -68,12 +81,11 @@ def check_segments(segments: Mapping[str, Any], calendar: pd.DatetimeIndex) -> S
                 f"(from {out[second][0]:%Y-%m-%d})."
             )
     for first, second in itertools.pairwise(SEGMENTS):
-        latest = calendar[calendar.get_loc(out[second][0]) - 1 - LABEL_DAYS]
         start, end = out[first]
-        if end > latest:
-            if latest < start:
-                raise ConfigError(f"segments.{first}: needs more than {LABEL_DAYS} trading days.")
-            out[first] = (start, latest)
+        latest = calendar.get_loc(out[second][0]) - 1 - LABEL_DAYS
+        if latest < calendar.get_loc(start):
+            raise ConfigError(f"segments.{first}: needs more than {LABEL_DAYS} trading days.")
+        out[first] = (start, min(end, calendar[latest]))
     start, end = out["test"]
     if end >= calendar[-1]:
         end = calendar[-2]
@@ -93,6 +105,8 @@ def check_universe(
 ) -> None:
     """Every day has enough names for the risk model and for the largest weight.
 
+    Counted are the names that can be invested in and that have a risk model on the day.
+
     Raises
     ------
     DataError, ConfigError
@@ -100,51 +114,78 @@ def check_universe(
     """
     first, last = segments["train"][0], segments["test"][1]
     days = (market.dates >= first) & (market.dates <= last)
-    count = market.investable[days].sum(1)
     dates = market.dates[days]
-    worst = int(np.argmin(count))
-    if count[worst] == 0:
+    tradable = market.investable[days].sum(1)
+    if tradable.min() == 0:
         raise DataError(
-            f"no name can be invested in on {dates[worst]:%Y-%m-%d} ({int((count == 0).sum())} "
-            "such days): the universe is empty or all its prices are missing. Run "
-            "`bpqp data check`, or choose other segments."
+            f"no name can be invested in on {dates[tradable.argmin()]:%Y-%m-%d} "
+            f"({(tradable == 0).sum()} such days): the universe is empty or all its prices are "
+            "missing. Run `bpqp data check`, or choose other segments."
         )
-    if count[worst] <= risk.factors:
-        raise DataError(
-            f"{count[worst]} names can be invested in on {dates[worst]:%Y-%m-%d}, but the risk "
-            f"model has {risk.factors} factors: set risk.factors below {count[worst]}."
-        )
-    if count[worst] * problem.max_weight < 1:
-        raise ConfigError(
-            f"problem.max_weight {problem.max_weight:g} cannot reach a sum of 1 with the "
-            f"{count[worst]} names of {dates[worst]:%Y-%m-%d}: set it to at least "
-            f"{1 / count[worst]:.4g}."
-        )
-    before = int(np.flatnonzero(days)[0]) + 1
+    before = int(np.flatnonzero(days)[0])
     if before < risk.min_history:
         raise DataError(
-            f"the risk model needs {risk.min_history} days up to the first training day, but the "
-            f"data begin {before} days before {first:%Y-%m-%d}: start the train segment later or "
-            "lower risk.min_history."
+            f"the risk model needs {risk.min_history} returns up to the first training day, but "
+            f"the data begin {before} days before {first:%Y-%m-%d}: start the train segment later "
+            "or lower risk.min_history."
+        )
+    returns = pd.DataFrame(np.isfinite(market.returns)).rolling(risk.window, min_periods=1).sum()
+    modelled = returns.to_numpy()[days] >= risk.min_history
+    count = (market.investable[days] & modelled).sum(1)
+    fewest, worst = int(count.min()), dates[count.argmin()]
+    if fewest <= risk.factors:
+        raise DataError(
+            f"{fewest} of the {tradable[count.argmin()]} names of {worst:%Y-%m-%d} have a history "
+            f"of {risk.min_history} returns, but the risk model has {risk.factors} factors and "
+            "needs more names than that: lower risk.factors or risk.min_history, or start the "
+            "train segment later."
+        )
+    if fewest * problem.max_weight < 1 - 1e-9:
+        least = math.ceil(1e4 / fewest) / 1e4
+        raise ConfigError(
+            f"problem.max_weight {problem.max_weight:g} cannot reach a sum of 1 with the "
+            f"{fewest} names that have a risk model on {worst:%Y-%m-%d}: set it to at least "
+            f"{least:g}."
         )
 
 
 def check_records(task: Mapping[str, Any]) -> None:
-    """Every record of ``task`` exists and its settings are known, before anything is trained.
+    """Every record of ``task`` exists, its settings are known, and what it needs comes before it.
+
+    Qlib itself would find that out after the training, or leave a record out with a warning.
 
     Raises
     ------
     ConfigError
-        An unknown key of the task, a record that cannot be found, or a bad setting of one of ours.
+        An unknown key of the task, a record that cannot be found, or a bad setting of one.
     """
     check_keys(task, ("model", "dataset", "record", "reweighter"), "task")
+    for part in ("model", "dataset"):
+        check_keys(task.get(part, {}), COMPONENT, f"task.{part}")
     records = task.get("record", [])
+    done: list[type] = []
     for record in [records] if isinstance(records, Mapping) else records:
+        check_keys(record, COMPONENT, "task.record")
+        name = str(record.get("class"))
         try:
-            cls, kwargs = get_callable_kwargs(record, "qlib.workflow.record_temp")
-        except (AttributeError, ModuleNotFoundError) as error:
-            raise ConfigError(
-                f"task.record: no record {record.get('class')!r} ({error})."
-            ) from error
-        if hasattr(cls, "check_settings"):
-            cls.check_settings(kwargs)
+            cls, kwargs = get_callable_kwargs(dict(record), "qlib.workflow.record_temp")
+        except (AttributeError, KeyError, ModuleNotFoundError) as error:
+            hint = nearest(name, RECORDS)
+            raise ConfigError(f"task.record: no record {name!r} ({error}).{hint}") from error
+        _check_record(cls, kwargs)
+        needed = getattr(cls, "depend_cls", None)
+        if needed is not None and not any(issubclass(earlier, needed) for earlier in done):
+            raise ConfigError(f"task.record: {name} needs {needed.__name__} before it.")
+        done.append(cls)
+
+
+def _check_record(cls: type, kwargs: Any) -> None:
+    if not isinstance(kwargs, Mapping):
+        raise ConfigError(f"task.record: the kwargs of {cls.__name__} are no mapping: {kwargs!r}.")
+    settings = {key: value for key, value in kwargs.items() if key not in FILLED}
+    if hasattr(cls, "check_settings"):
+        cls.check_settings(settings)
+        return
+    known = inspect.signature(cls).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        check_keys(settings, known, cls.__name__)

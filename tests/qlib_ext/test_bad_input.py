@@ -1,0 +1,269 @@
+"""Bad input is refused before any feature is computed, and the message says the way out."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+from qlib_markets import MODEL, SETTINGS, build, lists, rewrite
+
+from bpqp_portfolio.data.provider import write_universe
+from bpqp_portfolio.errors import ConfigError, DataError, ProviderError
+from bpqp_portfolio.qlib_ext import dataset as dataset_module
+from bpqp_portfolio.qlib_ext.model import PortfolioModel
+from bpqp_portfolio.qlib_ext.preflight import check_records
+
+OURS = "bpqp_portfolio.qlib_ext.records"
+
+
+@pytest.fixture(autouse=True)
+def no_features(monkeypatch):
+    """Whoever begins to compute features fails."""
+
+    def begin(config):
+        raise AssertionError("features were computed")
+
+    monkeypatch.setattr(dataset_module, "init_instance_by_config", begin)
+
+
+def test_good_settings_pass_the_checks(market):
+    """So that the refusals below are not for something else."""
+    with pytest.raises(AssertionError, match="features were computed"):
+        build(market.root)
+
+
+# Data ------------------------------------------------------------------------------------------
+
+
+def test_no_provider_at_the_address(tmp_path):
+    with pytest.raises(ProviderError) as caught:
+        build(tmp_path / "nothing")
+    message = str(caught.value)
+    assert f"no Qlib provider at {tmp_path / 'nothing'}" in message
+    assert "`bpqp data csi300`" in message and "`bpqp data demo" in message
+    assert "BPQP_PROVIDER_URI" in message
+
+
+def test_an_unknown_universe_and_one_without_members(market, tmp_path):
+    with pytest.raises(ProviderError, match=r"no universe 'csi300' in .*; it has: all, sim"):
+        build(market.root, market="csi300")
+    provider = rewrite(market, tmp_path / "market")
+    write_universe(provider.root, "empty", provider.spells("all").iloc[:0])
+    with pytest.raises(ProviderError, match=r"universe 'empty' .* has no members"):
+        build(provider.root, market="empty")
+
+
+def test_a_universe_whose_members_all_left_before_the_study(market, tmp_path):
+    early = market.spells("all").assign(end=pd.Timestamp("2015-02-02"))
+    provider = rewrite(market, tmp_path / "market", universes={**lists(market), "early": early})
+    with pytest.raises(DataError, match=r"no name can be invested in on 2015-03-02 \(272 such"):
+        build(provider.root, market="early")
+
+
+def test_an_unknown_benchmark(market):
+    with pytest.raises(ConfigError, match=r"benchmark: no prices of 'SH000300' in .*market"):
+        build(market.root, benchmark="SH000300")
+
+
+def test_a_day_without_a_tradable_name(market, tmp_path):
+    dead = market.calendar[200]
+
+    def change(name, frame):
+        frame.loc[dead] = np.nan
+        return frame
+
+    provider = rewrite(market, tmp_path / "market", change)
+    with pytest.raises(DataError, match=rf"on {dead:%Y-%m-%d} \(1 such days\).*bpqp data check"):
+        build(provider.root)
+
+
+def test_segments_are_checked_against_the_calendar(market):
+    late = {**SETTINGS["segments"], "test": ["2019-01-01", "2019-06-30"]}
+    with pytest.raises(ConfigError, match=r"segments\.test: .* outside the calendar"):
+        build(market.root, segments=late)
+
+
+@pytest.mark.parametrize(("history", "enough"), [(42, True), (43, False)])
+def test_a_train_segment_that_begins_too_early_for_the_risk_model(market, history, enough):
+    """The first training day is the 43rd of the data, so it has 42 returns up to it."""
+    settings = {"risk": {"factors": 2, "window": 60, "min_history": history}}
+    error = AssertionError if enough else DataError
+    message = "features" if enough else r"needs 43 returns .* begin 42 days before 2015-03-02"
+    with pytest.raises(error, match=message):
+        build(market.root, **settings)
+
+
+def test_fewer_names_than_factors(market):
+    settings = {"risk": {"factors": 12, "window": 60, "min_history": 30}}
+    with pytest.raises(DataError, match=r"(\d+) of the \d+ names of .* but the risk model has 12"):
+        build(market.root, **settings)
+
+
+def test_the_remedy_for_a_small_max_weight_works(market):
+    """On its smallest day the universe has fewer names than its list."""
+    with pytest.raises(ConfigError, match=r"max_weight 0\.05 cannot reach a sum of 1") as caught:
+        build(market.root, problem={"max_weight": 0.05})
+    message = str(caught.value)
+    count = int(message.split("with the ")[1].split()[0])
+    assert count < 14
+    least = float(message.rsplit("at least ", 1)[1].rstrip("."))
+    assert 1 <= least * count < 1.01
+    with pytest.raises(AssertionError, match="features were computed"):
+        build(market.root, problem={"max_weight": least})
+    with pytest.raises(AssertionError, match="features were computed"):
+        build(market.root, problem={"max_weight": 1 / count})
+
+
+def test_names_without_history_do_not_count_for_max_weight(market, tmp_path):
+    """Half of the names are new, so the others have to carry the sum of 1."""
+
+    def change(name, frame):
+        if name >= "SIM0007" and name != "SIMIDX":
+            frame.iloc[:150] = np.nan
+        return frame
+
+    provider = rewrite(market, tmp_path / "market", change)
+    settings = {"problem": {"max_weight": 0.1}}
+    with pytest.raises(ConfigError, match=r"the [456] names that have a risk model"):
+        build(provider.root, **settings)
+
+
+# Settings --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"makret": "sim"}, "dataset: unknown key 'makret'. Did you mean 'market'"),
+        ({"risk": {"factor": 2}}, "risk: unknown key 'factor'. Did you mean 'factors'"),
+        ({"risk": {"model": "pcaa"}}, "risk.model: unknown risk model 'pcaa'. Did you mean 'pca'"),
+        ({"risk": {"factors": -1}}, "risk.factors: must be >= 1, got -1"),
+        ({"risk": {"winsorise": float("nan")}}, "risk.winsorise: expected a number, finite"),
+        ({"problem": {"max_wieght": 0.1}}, "problem: unknown key .* mean 'max_weight'"),
+        ({"problem": {"max_weight": 1.5}}, "problem.max_weight: must be > 0 and <= 1, got 1.5"),
+        ({"problem": {"risk_aversion": -5.0}}, "problem.risk_aversion: must be > 0"),
+        ({"problem": {"risk_aversion": float("inf")}}, "problem.risk_aversion: .* finite"),
+        ({"problem": {"risk_aversion": "5.0"}}, "problem.risk_aversion: expected a number, got"),
+        ({"problem": [1]}, "problem: expected a mapping, got list"),
+        ({"handler": {"kwarg": {}}}, "dataset.handler: unknown key 'kwarg'. Did you mean 'kwargs'"),
+        ({"handler": {"kwargs": {"fit_end_time": "2016"}}}, "'fit_end_time' follows from"),
+    ],
+)
+def test_bad_settings_of_the_dataset(market, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        build(market.root, **settings)
+
+
+@pytest.mark.parametrize(
+    ("part", "settings", "message"),
+    [
+        (None, {"los": {}}, "model: unknown key 'los'. Did you mean 'loss'"),
+        ("loss", {"beat": 0.1}, "loss 'squared_regret': unknown key 'beat'. Did you mean 'beta'"),
+        ("loss", {"beta": -0.1}, "beta: must be >= 0, got -0.1"),
+        ("loss", {"beta": float("nan")}, "beta: expected a number, finite"),
+        ("loss", {"name": "regrets"}, "unknown loss 'regrets'. Did you mean 'regret'"),
+        ("trainer", {"epoch": 3}, "model.trainer: unknown key 'epoch'. Did you mean 'epochs'"),
+        ("trainer", {"epochs": 0}, "model.trainer.epochs: must be >= 1, got 0"),
+        ("trainer", {"learning_rate": float("inf")}, "learning_rate: expected a number, finite"),
+        ("trainer", {"monitor": "valid_icc"}, "unknown monitor 'valid_icc'. Did you mean"),
+        ("predictor", {"name": "mpl"}, "unknown predictor 'mpl'. Did you mean 'mlp'"),
+        ("predictor", {"hiden": [4]}, "unknown key 'hiden'. Did you mean 'hidden'"),
+        ("predictor", {"hidden": [0]}, "hidden"),
+    ],
+)
+def test_bad_settings_of_the_model(part, settings, message):
+    config = copy.deepcopy(MODEL)
+    (config if part is None else config[part]).update(settings)
+    with pytest.raises(ConfigError, match=message):
+        PortfolioModel(**config)
+
+
+@pytest.mark.parametrize("part", ["predictor", "loss"])
+def test_a_part_without_a_name(part):
+    with pytest.raises(ConfigError, match=f"model.{part}: 'name' is missing"):
+        PortfolioModel(**{part: {}})
+
+
+def test_a_model_is_fitted_before_it_predicts_or_is_saved(dataset, tmp_path):
+    with pytest.raises(ConfigError, match="fit it before predicting"):
+        PortfolioModel().predict(dataset)
+    with pytest.raises(ConfigError, match="fit it before saving"):
+        PortfolioModel().save(tmp_path, dataset)
+
+
+# Records ---------------------------------------------------------------------------------------
+
+
+def records(**changes):
+    """The records of the workflows, the one named changed; None leaves it out."""
+    chain = {
+        "SignalRecord": {"class": "SignalRecord", "kwargs": {"model": "<MODEL>"}},
+        "SigAnaRecord": {"class": "SigAnaRecord", "kwargs": {"ann_scaler": 252}},
+        "WeightRecord": {"class": "WeightRecord", "module_path": OURS},
+        "BacktestRecord": {
+            "class": "BacktestRecord",
+            "module_path": OURS,
+            "kwargs": {"risk_degree": 0.99, "model": "<MODEL>", "dataset": "<DATASET>"},
+        },
+        "ReportRecord": {"class": "ReportRecord", "module_path": OURS, "kwargs": {"name": "x"}},
+    }
+    for name, change in changes.items():
+        chain[name] = None if change is None else {**chain[name], **change}
+    kept = [record for record in chain.values() if record is not None]
+    return {"model": {"class": "M"}, "dataset": {"class": "D"}, "record": kept}
+
+
+def test_good_records_pass():
+    check_records(records())
+    check_records({"record": records()["record"][0]})
+    check_records({})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"BacktestRecord": {"kwargs": {"risk_degre": 0.9}}}, "'risk_degre'. .* 'risk_degree'"),
+        ({"BacktestRecord": {"kwargs": {}}}, "BacktestRecord: missing 'risk_degree'"),
+        ({"BacktestRecord": {"kwargs": {"risk_degree": 1.5}}}, "risk_degree: must be > 0 and <= 1"),
+        (
+            {"BacktestRecord": {"kwargs": {"risk_degree": 0.9, "open_cost": -0.1}}},
+            "open_cost: must be >= 0",
+        ),
+        (
+            {"BacktestRecord": {"kwargs": {"risk_degree": 0.9, "account": float("nan")}}},
+            "account: expected a number, finite",
+        ),
+        (
+            {"ReportRecord": {"kwargs": {"nmae": "x"}}},
+            "ReportRecord: .*'nmae'. Did you mean 'name'",
+        ),
+        ({"WeightRecord": {"kwargs": {"gamma": 1}}}, "WeightRecord: unknown key 'gamma'"),
+        ({"SigAnaRecord": {"kwargs": {"ana_long_shrot": 0}}}, "SigAnaRecord: .*'ana_long_short'"),
+        ({"WeightRecord": {"class": "WeightRecrod"}}, "no record 'WeightRecrod' .*'WeightRecord'"),
+        ({"WeightRecord": {"module_path": "bpqp_portfolio.nowhere"}}, "no record 'WeightRecord'"),
+        ({"ReportRecord": {"kwarg": {"name": "x"}}}, "record: unknown key 'kwarg'. .*'kwargs'"),
+        ({"ReportRecord": {"kwargs": None}}, "the kwargs of ReportRecord are no mapping"),
+        ({"WeightRecord": None}, "BacktestRecord needs WeightRecord before it"),
+        ({"SignalRecord": None}, "SigAnaRecord needs SignalRecord before it"),
+    ],
+)
+def test_bad_records(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        check_records(records(**changes))
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ({"models": {}}, "task: unknown key 'models'. Did you mean 'model'"),
+        ({"model": {"class": "M", "kwarg": {}}}, "task.model: unknown key 'kwarg'"),
+        ({"dataset": {"class": "D", "market": "x"}}, "task.dataset: unknown key 'market'"),
+        ({"record": [{"module_path": OURS}]}, "task.record: no record 'None'"),
+        ({"record": ["SignalRecord"]}, "task.record: expected a mapping, got str"),
+    ],
+)
+def test_bad_tasks(task, message):
+    with pytest.raises(ConfigError, match=message):
+        check_records(task)
