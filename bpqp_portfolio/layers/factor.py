@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ..errors import ProblemError
 from ..solvers.structured import FactorSolution, backward_factor_qp, solve_factor_qp
@@ -22,7 +23,13 @@ def _broadcast(value: Tensor | float, like: Tensor, name: str) -> Tensor:
 
 
 def _check(
-    q: Tensor, loadings: Tensor, specific: Tensor, lower: Tensor, upper: Tensor, mask: Tensor
+    q: Tensor,
+    loadings: Tensor,
+    specific: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    budget: Tensor,
+    mask: Tensor,
 ) -> None:
     """Refuse bad numbers, naming the argument, the day and the name."""
     checks = {
@@ -30,6 +37,8 @@ def _check(
         "loadings": ~torch.isfinite(loadings).all(-1),
         "specific": ~torch.isfinite(specific),
         "specific (must be positive)": specific <= 0,
+        "lower (must be finite)": ~torch.isfinite(lower),
+        "upper (must be finite)": ~torch.isfinite(upper),
         "bounds (lower must not exceed upper)": ~(lower <= upper),
     }
     for name, bad in checks.items():
@@ -39,6 +48,9 @@ def _check(
             raise ProblemError(
                 f"{name}: bad value for name {item} of day {day} ({len(where)} in all)."
             )
+    wrong = torch.nonzero(~torch.isfinite(budget))
+    if len(wrong):
+        raise ProblemError(f"budget: bad value for day {int(wrong[0])} ({len(wrong)} in all).")
     empty = torch.nonzero(~mask.any(-1))
     if len(empty):
         raise ProblemError(f"mask: day {int(empty[0])} has no name ({len(empty)} days in all).")
@@ -55,6 +67,7 @@ class _FactorQP(torch.autograd.Function):
         return (solution.w, *rest)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any):  # type: ignore[override]
         loadings, d, lower, upper, mask, w, free = ctx.saved_tensors
         # A failed day has NaN weights and gives no gradient.
@@ -98,9 +111,11 @@ def factor_qp(
     q : (T, n).
     loadings : B, (T, n, k).
     specific : d > 0, (T, n).
-    lower, upper : broadcastable to (T, n).
+    lower, upper : finite, broadcastable to (T, n).
     budget : c, broadcastable to (T,).
     mask : (T, n) bool, names in the problem; the others are exactly zero, gradients included.
+    tolerance, max_iterations : see :func:`~bpqp_portfolio.solvers.structured.solve_factor_qp`.
+    warm_start : (T, k), ``x`` of an earlier solution of similar problems.
 
     Returns
     -------
@@ -116,6 +131,13 @@ def factor_qp(
             f"q must be (T, n) and loadings (T, n, k); got {tuple(q.shape)} and "
             f"{tuple(loadings.shape)}."
         )
+    if not q.is_floating_point():
+        raise ProblemError(f"q must be floating point; got {q.dtype}.")
+    if warm_start is not None and warm_start.shape != (len(q), loadings.shape[-1]):
+        raise ProblemError(
+            f"warm_start must be (T, k) = {(len(q), loadings.shape[-1])}, the x of an earlier "
+            f"solution; got {tuple(warm_start.shape)}."
+        )
     if mask is None:
         mask = torch.ones_like(q, dtype=torch.bool)
     if mask.shape != q.shape or mask.dtype != torch.bool:
@@ -124,11 +146,11 @@ def factor_qp(
     lower, upper = _broadcast(lower, like, "lower"), _broadcast(upper, like, "upper")
     budget = _broadcast(budget, like[:, 0], "budget")
     d = _broadcast(specific, like, "specific")
-    _check(like, loadings, d, lower, upper, mask)
+    _check(like, loadings, d, lower, upper, budget, mask)
     options = {
         "tolerance": tolerance,
         "max_iterations": max_iterations,
-        "warm_start": warm_start,
+        "warm_start": None if warm_start is None else warm_start.double(),
     }
     w, *rest = _FactorQP.apply(like, loadings.double(), d, lower, upper, budget, mask, options)
     return FactorSolution(w.to(q.dtype), *rest)
