@@ -21,7 +21,8 @@ from ..config import check_keys, check_number, from_mapping
 from ..errors import DataError
 from ..losses import information_coefficient
 from ..portfolio.layer import STATUS_NAMES
-from ..report.metrics import print_summary, summarise
+from ..report.figures import write_figures
+from ..report.metrics import flatten, print_summary, summarise
 from ..report.page import write_report
 from ..report.results import RunResults, save_results
 from .dataset import PortfolioDataset
@@ -343,6 +344,7 @@ class ReportRecord(ACRecordTemp):
             summary = summarise(results)
             folder = Path(scratch)
             save_results(results, folder / "results")
+            write_figures(results, folder / "figures")
             page = write_report(results, folder / "report.html")
             self.recorder.save_objects(local_path=str(folder), artifact_path="bpqp")
             if hasattr(self.model, "history") and hasattr(self.model, "save"):
@@ -356,7 +358,7 @@ class ReportRecord(ACRecordTemp):
                 write_report(results, copy)
                 page = copy
         self.recorder.log_metrics(
-            **{f"bpqp.seconds.{k.replace(' ', '_')}": v for k, v in clock.seconds.items()}
+            **flatten(summary), **{f"bpqp.seconds.{k}": v for k, v in clock.seconds.items()}
         )
         print_summary(summary, clock.seconds)
         where = page if self.out else f"`bpqp report {self.recorder.id}`"
@@ -392,6 +394,14 @@ class ReportRecord(ACRecordTemp):
                 "score_scale": dataset.problem.scale,
                 "risk": asdict(dataset.risk),
                 "problem": asdict(dataset.problem_config),
+                "backtest": next(
+                    (
+                        record.get("kwargs", {})
+                        for record in task.get("record", [])
+                        if record.get("class") == "BacktestRecord"
+                    ),
+                    {},
+                ),
                 "excluded_name_days": dataset.excluded_name_days,
                 "rows_without_risk_model": dataset.unmodelled_rows,
                 "survivorship": SURVIVORSHIP,
