@@ -248,8 +248,9 @@ def test_an_infeasible_day_says_so_and_spoils_no_other():
     data["upper"][2] = 0.01
     data["lower"][5, 3] = 2.0
     data["upper"][5, 3] = 2.0
+    data["lower"][6, 4], data["upper"][6, 4] = 0.3, 0.2
     solution = solve(data)
-    bad = torch.tensor([t in (2, 5) for t in range(8)])
+    bad = torch.tensor([t in (2, 5, 6) for t in range(8)])
     assert torch.equal(solution.status == INFEASIBLE, bad)
     assert solution.w[bad].isnan().all() and solution.kkt_norm[bad].isnan().all()
     assert solution.nu[bad].isnan().all()
@@ -316,6 +317,17 @@ def test_forecasts_of_any_size(size, cap):
     assert_solved(solution)
     assert (solution.w.sum(-1) - 1).abs().max() <= 1e-12
     assert (solution.w >= 0).all() and (solution.w <= cap).all()
+
+
+@pytest.mark.parametrize("budget", [1e-3, 1e9])
+def test_weights_in_any_unit_of_money(budget):
+    data = market(size=3e-5, cap=0.2)
+    money = {**data, "q": data["q"] * budget}
+    for name in ("lower", "upper", "budget"):
+        money[name] = data[name] * budget
+    solution = solve(money)
+    assert_solved(solution)
+    torch.testing.assert_close(solution.w / budget, solve(data).w, rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize("factor", [1e-16, 1e-8, 1e8])
