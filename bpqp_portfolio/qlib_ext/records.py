@@ -69,9 +69,6 @@ class WeightRecord(ACRecordTemp):
             "decision_value": signal["decision_value"].mean(),
             "kkt_norm": signal["kkt_norm"].max(),
             "iterations": signal["iterations"].mean(),
-            "effective_names": (
-                1 / weights.groupby("datetime").apply(lambda w: (w**2).sum())
-            ).mean(),
             "excluded_name_days": float(self.dataset.excluded_name_days),
         }
         counts = signal["status"].value_counts()
@@ -97,8 +94,8 @@ def decide(
     Returns
     -------
     Positive weights indexed by (datetime, instrument), and a frame by day with ``regret`` and
-    ``decision_value`` (fractions per day), ``ic``, ``rank_ic``, ``kkt_norm``, ``iterations``,
-    ``status``, ``universe``.
+    ``decision_value`` (fractions per day), ``ic``, ``rank_ic`` (these four NaN on a day whose
+    returns are not known yet), ``kkt_norm``, ``iterations``, ``status``, ``universe``.
 
     Raises
     ------
@@ -117,7 +114,7 @@ def decide(
             f"{missing.sum()} names of the {segment} problem have no finite score, the first "
             f"{name} on {date:%Y-%m-%d}: the model must score every row of the handler."
         )
-    values = torch.from_numpy(aligned.to_numpy(dtype=np.float64))
+    values = torch.from_numpy(aligned.to_numpy(dtype=np.float64, copy=True))
     problem = dataset.problem
     problem.fill_optimal(panel, days)
     weights, rows, start = [], [], 0
@@ -129,10 +126,12 @@ def decide(
         solution = problem.solve(table, batch)
         weights.append(solution.w[batch.mask])
         rank = _ranks(table, batch.known), _ranks(batch.returns, batch.known)
+        # At the end of the calendar nobody knows yet what a decision was worth.
+        unknown = ~batch.known.any(-1)
         rows.append(
             {
-                "regret": problem.regret(solution.w, batch),
-                "decision_value": problem.value(solution.w, batch),
+                "regret": problem.regret(solution.w, batch).masked_fill(unknown, torch.nan),
+                "decision_value": problem.value(solution.w, batch).masked_fill(unknown, torch.nan),
                 "ic": information_coefficient(table, batch.returns, batch.known),
                 "rank_ic": information_coefficient(*rank, batch.known),
                 "kkt_norm": solution.kkt_norm,
@@ -258,7 +257,7 @@ class BacktestRecord(PortAnaRecord):
             **{
                 "bpqp.turnover": float(daily["turnover"].mean() / 2),
                 "bpqp.names_held": float(daily["names_held"].mean()),
-                "bpqp.blocked": float(daily["blocked"].sum()),
+                "bpqp.blocked": float(daily["blocked"].mean()),
                 "bpqp.excess_return_over_equal_with_cost": float(excess.mean() * 238),
             }
         )

@@ -1,0 +1,394 @@
+"""A whole task on a small market: what the records leave behind, and that it is consistent."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from qlib.model.trainer import task_train
+from qlib.workflow import R
+from qlib_markets import FEW, MODEL, SEGMENTS, SETTINGS, build, connect
+
+from bpqp_portfolio.errors import DataError
+from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
+from bpqp_portfolio.qlib_ext.model import PortfolioModel, row_index
+from bpqp_portfolio.qlib_ext.records import decide
+from bpqp_portfolio.report.metrics import flatten, summarise
+from bpqp_portfolio.report.results import load_results
+
+OURS = "bpqp_portfolio.qlib_ext"
+PER_EPOCH = [
+    f"bpqp.{name}"
+    for name in (
+        *(f"{part}_{what}" for part in ("train", "valid") for what in ("loss", "prediction")),
+        *("train_decision", "valid_decision", "valid_ic", "train_seconds", "seconds"),
+    )
+]
+LIGHTGBM = {
+    "class": "LGBModel",
+    "module_path": "qlib.contrib.model.gbdt",
+    "kwargs": {"loss": "mse", "num_boost_round": 5, "num_leaves": 4, "verbosity": -1},
+}
+
+
+def task(out: Path, **changes: Any) -> dict:
+    """The workflow of the small market."""
+    backtest = {"risk_degree": 0.95, "account": 1e7, "board_limits": False, "trade_unit": None}
+    return {
+        "model": {"class": "PortfolioModel", "module_path": f"{OURS}.model", "kwargs": MODEL},
+        "dataset": {
+            "class": "PortfolioDataset",
+            "module_path": f"{OURS}.dataset",
+            "kwargs": {**SETTINGS, "handler": FEW},
+        },
+        "record": [
+            {"class": "SignalRecord", "kwargs": {"model": "<MODEL>", "dataset": "<DATASET>"}},
+            {"class": "SigAnaRecord", "kwargs": {"ana_long_short": False}},
+            {"class": "WeightRecord", "module_path": f"{OURS}.records"},
+            {"class": "BacktestRecord", "module_path": f"{OURS}.records", "kwargs": backtest},
+            {
+                "class": "ReportRecord",
+                "module_path": f"{OURS}.records",
+                "kwargs": {"name": "Small market", "out": str(out)},
+            },
+        ],
+        **changes,
+    }
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its recorder, what it printed, and where its report was to go."""
+
+    recorder: Any
+    printed: str
+    report: Path
+
+    def load(self, name: str) -> Any:
+        return self.recorder.load_object(name)
+
+    def load_daily(self) -> pd.DataFrame:
+        return self.load("portfolio_analysis/bpqp_daily.pkl")
+
+    def artifacts(self, folder: str = "") -> set[str]:
+        return {Path(name).name for name in self.recorder.list_artifacts(folder)}
+
+    def file(self, name: str) -> Path:
+        return Path(self.recorder.client.download_artifacts(self.recorder.id, name))
+
+
+@pytest.fixture(scope="module")
+def tracked(market, tmp_path_factory):
+    """Tracking in a folder of its own, in which the tests of this file run."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("BPQP_CACHE", str(folder / "cache"))
+        connect(market.root, tracking=folder / "mlflow.db")
+        yield folder
+
+
+def run(folder: Path, name: str, **changes: Any) -> Run:
+    printed, report = io.StringIO(), folder / "reports" / f"{name}.html"
+    with contextlib.redirect_stdout(printed):
+        recorder = task_train(task(report, **changes), experiment_name=name)
+    return Run(recorder, printed.getvalue(), report)
+
+
+@pytest.fixture(scope="module")
+def finished(tracked):
+    return run(tracked, "end_to_end")
+
+
+@pytest.fixture(scope="module")
+def forest(tracked, finished):
+    return run(tracked, "lightgbm", model=LIGHTGBM)
+
+
+# What is there ---------------------------------------------------------------------------------
+
+
+def test_artifacts_keep_qlibs_names(finished):
+    assert {"pred.pkl", "label.pkl", "params.pkl", "dataset", "task"} <= finished.artifacts()
+    assert finished.artifacts("sig_analysis") == {"ic.pkl", "ric.pkl"}
+    assert finished.artifacts("portfolio_analysis") >= {
+        "report_normal_1day.pkl",
+        "positions_normal_1day.pkl",
+        "port_analysis_1day.pkl",
+        "bpqp_daily.pkl",
+        "realised_weights.pkl",
+    }
+    ours = {"weights.pkl", "signal.pkl", "results", "report.html", "model"}
+    assert finished.artifacts("bpqp") >= ours
+    assert finished.artifacts("bpqp/model") == {"state_dict.pt", "model.json"}
+
+
+def test_metrics_keep_qlibs_names_and_ours_have_a_prefix(finished):
+    metrics = finished.recorder.list_metrics()
+    qlibs = {"IC", "ICIR", "Rank IC", "Rank ICIR"}
+    qlibs |= {
+        f"1day.excess_return_{cost}_cost.{name}"
+        for cost in ("with", "without")
+        for name in (
+            "annualized_return",
+            "information_ratio",
+            "max_drawdown",
+            "mean",
+            "std",
+        )
+    }
+    qlibs |= {"1day.ffr", "1day.pa", "1day.pos"}
+    ours = {name for name in metrics if name not in qlibs}
+    assert qlibs <= set(metrics)
+    assert all(name.startswith("bpqp.") for name in ours)
+    assert ours >= {
+        f"bpqp.{name}"
+        for name in (
+            "regret",
+            "decision_value",
+            "kkt_norm",
+            "iterations",
+            "effective_names",
+            "excluded_name_days",
+            "solver.solved",
+            "solver.inaccurate",
+            "solver.primal_infeasible",
+            "turnover",
+            "names_held",
+            "blocked",
+            "excess_return_over_equal_with_cost",
+            "best_epoch",
+        )
+    }
+    assert ours >= set(PER_EPOCH)
+    stages = ("data", "features", "risk", "panel", "hindsight", "training", "weights", "backtest")
+    assert ours >= {f"bpqp.seconds.{stage}" for stage in (*stages, "report")}
+    assert all(np.isfinite(value) for value in metrics.values())
+
+
+def test_a_figure_of_one_name_has_one_value(finished):
+    """Several records track; the final table says the same as they do."""
+    summary = flatten(summarise(load_results(finished.file("bpqp/results"))))
+    metrics = finished.recorder.list_metrics()
+    assert {name: metrics[name] for name in summary} == pytest.approx(summary)
+    for name in set(metrics) - set(PER_EPOCH):
+        history = finished.recorder.client.get_metric_history(finished.recorder.id, name)
+        assert np.ptp([m.value for m in history]) <= 1e-9 * abs(history[0].value), name
+
+
+def test_both_losses_are_tracked_by_epoch(finished):
+    client, recorder = finished.recorder.client, finished.recorder
+    for name in ("prediction", "decision"):
+        for part in ("train", "valid"):
+            steps = client.get_metric_history(recorder.id, f"bpqp.{part}_{name}")
+            assert sorted(m.step for m in steps) == [1, 2]
+
+
+def test_the_terminal_shows_stages_epochs_and_one_table(finished):
+    for text in ("[features]", "[training]", "epoch 2/2", "best epoch", "Result of the run"):
+        assert text in finished.printed
+    for text in ("Rank IC", "Regret a day", "Over equal weights, with cost", "Seconds: all"):
+        assert text in finished.printed
+    assert finished.printed.rstrip().endswith(f"report: {finished.report}")
+
+
+def test_the_report_is_written_where_asked_and_tracked(finished):
+    page = finished.report.read_text()
+    assert "Small market" in page and page.rstrip().endswith("</html>")
+    assert "Small market" in finished.file("bpqp/report.html").read_text()
+
+
+# That it is right ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def again(market, tracked, finished):
+    """The run's dataset, built once more from the cache."""
+    connect(market.root, tracking=tracked / "mlflow.db")
+    data = PortfolioDataset(**{**SETTINGS, "handler": FEW})
+    data.panel()
+    return data
+
+
+def test_every_row_of_the_test_is_scored(finished, again):
+    pred = finished.load("pred.pkl")
+    assert list(pred.columns) == ["score"] and np.isfinite(pred["score"]).all()
+    assert pred.index.equals(row_index(again.panel(), again.days("test")))
+    label = finished.load("label.pkl").iloc[:, 0]
+    ic = pd.concat([pred["score"], label], axis=1).groupby("datetime").corr().iloc[0::2, 1]
+    assert finished.recorder.list_metrics()["IC"] == pytest.approx(ic.mean(), rel=1e-5)
+    signal = finished.load("bpqp/signal.pkl")
+    assert signal["ic"].mean() == pytest.approx(ic.mean(), rel=1e-5)
+    rank = finished.recorder.list_metrics()["Rank IC"]
+    assert signal["rank_ic"].mean() == pytest.approx(rank, rel=1e-5)
+
+
+def test_weights_are_portfolios_and_every_day_is_solved(finished, again):
+    weights, signal = finished.load("bpqp/weights.pkl"), finished.load("bpqp/signal.pkl")
+    total = weights.groupby("datetime").sum()
+    np.testing.assert_allclose(total, 1.0, atol=1e-9)
+    assert (weights > 0).all() and weights.max() <= 0.25 + 1e-12
+    assert len(total) == len(signal) == len(again.days("test"))
+    assert (signal["status"] == "solved").all() and signal["kkt_norm"].max() <= 1e-10
+    assert (signal["regret"] >= -1e-12).all() and signal["regret"].mean() > 1e-4
+    metrics = finished.recorder.list_metrics()
+    assert metrics["bpqp.solver.solved"] == len(signal)
+    assert metrics["bpqp.regret"] == pytest.approx(signal["regret"].mean())
+
+
+def test_the_decision_value_is_that_of_the_weights(finished, again):
+    """−yᵀw + (γ/2) wᵀΣw with the realised returns of the day, in plain numpy."""
+    weights, signal = finished.load("bpqp/weights.pkl"), finished.load("bpqp/signal.pkl")
+    panel = again.panel()
+    for day in again.days("test")[::20]:
+        rows = panel.rows(day.reshape(1)).numpy()
+        index = row_index(panel, day.reshape(1))
+        w = weights.reindex(index).fillna(0.0).to_numpy()
+        y = np.nan_to_num(panel.returns[rows].numpy())
+        exposure = w @ panel.loadings[rows].numpy()
+        variance = exposure @ exposure + (panel.specific[rows].numpy() * w * w).sum()
+        date = pd.Timestamp(panel.dates[day])
+        expected = -y @ w + 0.5 * 5.0 * variance
+        assert signal.loc[date, "decision_value"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_realised_weights_follow_the_targets_by_one_day(finished):
+    targets, daily = finished.load("bpqp/weights.pkl"), finished.load_daily()
+    realised = finished.load("portfolio_analysis/realised_weights.pkl")
+    realised = realised.set_index(["datetime", "instrument"])["weight"]
+    days = daily.index
+    assert realised.index.get_level_values("datetime").min() == days[1]
+    close = 0
+    for before, day in itertools.pairwise(days):
+        want, have = targets[before], realised[day]
+        assert 0.8 < have.sum() < 1.0
+        if daily.loc[day, "blocked"] == 0:
+            close += 1
+            assert set(have.index) <= set(want.index)
+            assert (have / have.sum() - want).abs().max() < 0.06
+    assert close > 0.8 * len(days)
+
+
+def test_the_daily_table_is_qlibs_with_the_targets_on_their_trading_day(finished, again):
+    daily, report = (
+        finished.load_daily(),
+        finished.load("portfolio_analysis/report_normal_1day.pkl"),
+    )
+    for name in ("return", "cost", "turnover", "bench"):
+        np.testing.assert_array_equal(daily[name], report[name])
+    equal = again.market_data.equal_weight_returns()
+    np.testing.assert_array_equal(daily["bench_equal"], equal.reindex(daily.index))
+    squares = finished.load("bpqp/weights.pkl").pow(2).groupby("datetime").sum()
+    np.testing.assert_allclose(daily["effective_names"].iloc[1:], 1 / squares.iloc[:-1])
+    assert daily["names_held"].iloc[0] == 0 and (daily["names_held"].iloc[1:] >= 4).all()
+    assert daily["cost"].iloc[1:].gt(0).mean() > 0.9
+
+
+def test_results_load_from_the_artifacts(finished, again):
+    results = load_results(finished.file("bpqp/results"))
+    assert results.name == "Small market" and results.run_id == finished.recorder.id
+    pd.testing.assert_frame_equal(results.daily, finished.load_daily(), check_freq=False)
+    assert results.config["model"]["class"] == "PortfolioModel"
+    assert results.manifest["kind"] == "simulated"
+    assert results.settings["segments"]["train"] == "2015-03-02 to 2015-07-29"
+    assert results.settings["score_scale"] == again.problem.scale
+    assert len(results.epochs) == 2 and results.best_epoch in (1, 2)
+    assert set(results.stages) >= {"features", "risk", "training", "backtest"}
+
+
+def test_the_network_reloads_without_pickle_to_the_same_scores(finished, again):
+    settings = json.loads((finished.file("bpqp/model") / "model.json").read_text())
+    assert settings["features"] == again.handler.feature_names
+    assert settings["score_scale"] == again.problem.scale
+    model = PortfolioModel(**settings["model"])
+    model.network = model._predictor(len(settings["features"]))
+    state = torch.load(finished.file("bpqp/model") / "state_dict.pt", weights_only=True)
+    model.network.load_state_dict(state)
+    pd.testing.assert_series_equal(
+        model.predict(again), finished.load("pred.pkl")["score"], check_exact=True
+    )
+
+
+def test_qlibs_own_copies_of_model_and_dataset_are_small(finished):
+    """Data are not pickled into the run, so the dataset is settings without its tables."""
+    assert isinstance(finished.load("params.pkl"), PortfolioModel)
+    assert finished.load("dataset").span_names["test"] == ("2015-11-02", "2016-03-15")
+    assert finished.file("dataset").stat().st_size < 100_000
+
+
+# Other models and other scores -----------------------------------------------------------------
+
+
+def test_forecasts_of_another_model_go_through_the_same_problem(forest, again):
+    weights, signal = forest.load("bpqp/weights.pkl"), forest.load("bpqp/signal.pkl")
+    np.testing.assert_allclose(weights.groupby("datetime").sum(), 1.0, atol=1e-9)
+    assert (signal["status"] == "solved").all() and (signal["regret"] >= -1e-12).all()
+    expected, _ = decide(again, forest.load("pred.pkl").iloc[:, 0])
+    pd.testing.assert_series_equal(weights, expected, check_exact=True)
+    assert "model" not in forest.artifacts("bpqp")
+    assert load_results(forest.file("bpqp/results")).epochs.empty
+    assert "Result of the run" in forest.printed
+
+
+def test_perfect_scores_have_no_regret(again):
+    """The realised returns in units of the scale are the scores of hindsight."""
+    panel, days = again.panel(), again.days("test")
+    rows = panel.rows(days)
+    scores = panel.returns[rows].nan_to_num() / again.problem.scale
+    _, signal = decide(again, pd.Series(scores.numpy(), index=row_index(panel, days)))
+    np.testing.assert_allclose(signal["regret"], 0.0, atol=1e-10)
+    np.testing.assert_allclose(signal["ic"], 1.0, atol=0.05)
+
+
+def test_the_order_of_rows_and_names_without_a_problem_do_not_matter(again):
+    index = row_index(again.panel(), again.days("valid"))
+    rng = np.random.default_rng(0)
+    scores = pd.Series(rng.standard_normal(len(index)), index=index)
+    more = pd.concat([scores, pd.Series(1.0, index=index[:1].set_levels(["ZZZ"], level=1))])
+    shuffled = more.iloc[rng.permutation(len(more))]
+    for ours, theirs in zip(
+        decide(again, scores, "valid"), decide(again, shuffled, "valid"), strict=True
+    ):
+        assert ours.equals(theirs)
+
+
+@pytest.mark.parametrize("how", ["absent", "nan"])
+def test_a_name_without_a_score_is_an_error(again, how):
+    index = row_index(again.panel(), again.days("test"))
+    scores = pd.Series(0.5, index=index)
+    if how == "nan":
+        scores.iloc[7] = np.nan
+    else:
+        scores = scores.drop(index[7])
+    message = f"1 names of the test problem .* {index[7][1]} on {index[7][0]:%Y-%m-%d}"
+    with pytest.raises(DataError, match=message):
+        decide(again, scores)
+
+
+def test_regret_of_a_day_whose_returns_are_still_unknown_is_unknown(market, tmp_path):
+    """The last day of a test that is cut at the end of the calendar has no label yet."""
+    segments = {**SEGMENTS, "test": [SEGMENTS["test"][0], "2016-04-30"]}
+    data = build(market.root, handler=FEW, segments=segments)
+    assert data.span_names["test"][1] == f"{market.calendar[-2]:%Y-%m-%d}"
+    index = row_index(data.panel(), data.days("test"))
+    weights, signal = decide(data, pd.Series(np.linspace(-1, 1, len(index)), index=index))
+    assert (weights.groupby("datetime").size() > 0).all()
+    assert weights.index[-1][0] == signal.index[-1]
+    for name in ("regret", "decision_value", "ic", "rank_ic"):
+        assert signal[name].isna().tolist() == [False] * (len(signal) - 1) + [True]
+
+
+def test_a_second_run_reads_features_and_risk_from_the_cache(tracked, finished, forest):
+    for kind in ("features", "risk"):
+        assert len(list((tracked / "cache" / kind).iterdir())) == 1
+    assert not list((tracked / "cache" / "checkpoints").iterdir())
+    assert R.exp_manager.active_experiment is None
