@@ -319,9 +319,10 @@ def test_forecasts_of_any_size(size, cap):
     assert (solution.w >= 0).all() and (solution.w <= cap).all()
 
 
-@pytest.mark.parametrize("budget", [1e-3, 1e9])
-def test_weights_in_any_unit_of_money(budget):
-    data = market(size=3e-5, cap=0.2)
+@pytest.mark.parametrize("budget", [1e-3, 1e6, 1e9])
+@pytest.mark.parametrize("size", [0.0, 3e-5])
+def test_weights_in_any_unit_of_money(budget, size):
+    data = market(T=40, n=100, size=size, cap=0.2)
     money = {**data, "q": data["q"] * budget}
     for name in ("lower", "upper", "budget"):
         money[name] = data[name] * budget
