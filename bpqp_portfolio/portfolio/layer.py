@@ -103,14 +103,26 @@ class PortfolioLayer(nn.Module):
         """
         if mask is None:
             mask = torch.ones_like(mu, dtype=torch.bool)
-        names = mask.sum(-1)
-        short = torch.nonzero((names > 0) & (names * self.max_weight < 1 - 1e-9))
-        if len(short) and self.throw:
-            day = int(short[0])
+        if mu.ndim != 2 or mask.shape != mu.shape:
             raise ProblemError(
-                f"max_weight {self.max_weight:g} cannot be met on day {day}, which has "
-                f"{int(names[day])} names ({len(short)} such days): it must be at least "
-                f"{1 / int(names[day]):.4g}."
+                f"mu and mask must be (T, n); got {tuple(mu.shape)} and {tuple(mask.shape)}."
+            )
+        wrong = torch.nonzero(~torch.isfinite(mu) & mask)
+        if len(wrong):
+            day, item = wrong[0].tolist()
+            raise ProblemError(
+                f"mu: {float(mu[day, item])} for name {item} of day {day} ({len(wrong)} such "
+                "values); mask such names out, or look for what made the forecast fail."
+            )
+        names = mask.sum(-1)
+        short = (names > 0) & (names * self.max_weight < 1 - 1e-12)
+        if self.throw and bool(short.any()):
+            day = int(torch.where(short, names, mask.shape[1] + 1).argmin())
+            fewest = int(names[day])
+            raise ProblemError(
+                f"max_weight {self.max_weight:g} cannot reach a sum of 1 on day {day}, which has "
+                f"{fewest} names ({int(short.sum())} such days): set it to at least "
+                f"{math.ceil(1e4 / fewest) / 1e4:g}."
             )
         loadings = loadings * math.sqrt(self.risk_aversion)
         specific = specific * self.risk_aversion

@@ -47,7 +47,8 @@ class PortfolioProblem:
 
     def __init__(self, config: ProblemConfig | dict, score_scale: float = 1.0) -> None:
         self.config = from_mapping(ProblemConfig, config, "problem")
-        self.scale = float(self.config.score_scale or score_scale)
+        self.scale = self.config.score_scale or score_scale
+        check_number(self.scale, "score_scale", low=0, open_low=True)
         self.layer = PortfolioLayer(
             self.config.risk_aversion,
             self.config.max_weight,

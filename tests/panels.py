@@ -1,0 +1,53 @@
+"""Small random panels for the tests of portfolio, losses, training and data."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import torch
+
+from bpqp_portfolio.data.panel import DailyPanel, history_rows
+
+
+def random_panel(
+    days: int = 20,
+    names: int = 12,
+    features: int = 4,
+    factors: int = 2,
+    *,
+    window: int = 1,
+    seed: int = 0,
+    unknown: float = 0.1,
+    dtype: torch.dtype = torch.float32,
+) -> DailyPanel:
+    """Days whose universes differ; the return has a part that a nonlinear function of the first
+    two features explains; a share ``unknown`` of labels and returns is NaN."""
+    rng = np.random.default_rng(seed)
+    members = [
+        np.sort(rng.choice(names, size=rng.integers(max(2, names // 2), names + 1), replace=False))
+        for _ in range(days)
+    ]
+    offsets = np.concatenate([[0], np.cumsum([len(m) for m in members])])
+    name_index = np.concatenate(members)
+    rows = len(name_index)
+    x = rng.normal(size=(rows, features))
+    score = 0.5 * x[:, 0] + 0.5 * np.tanh(2 * x[:, 1]) + rng.normal(size=rows)
+    label = np.empty(rows)
+    for start, end in itertools.pairwise(offsets):
+        day = score[start:end]
+        label[start:end] = (day - day.mean()) / day.std()
+    label[rng.random(rows) < unknown] = np.nan
+    return DailyPanel(
+        dates=np.datetime64("2020-01-01") + np.arange(days),
+        names=np.array([f"SH{600000 + i}" for i in range(names)]),
+        offsets=torch.from_numpy(offsets),
+        name_index=torch.from_numpy(name_index),
+        features=torch.tensor(x, dtype=dtype),
+        label=torch.tensor(label, dtype=dtype),
+        returns=torch.from_numpy(0.02 * label),
+        loadings=torch.from_numpy(0.01 * rng.normal(size=(rows, factors))),
+        specific=torch.from_numpy((0.02 * rng.uniform(0.5, 2.0, size=rows)) ** 2),
+        history=torch.from_numpy(history_rows(offsets, name_index, window)),
+        optimal=torch.full((days,), torch.nan, dtype=torch.float64),
+    )
