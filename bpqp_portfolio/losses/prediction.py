@@ -27,6 +27,11 @@ def information_coefficient(scores: Tensor, returns: Tensor, known: Tensor) -> T
         values = torch.where(known, values.double(), 0.0)
         return torch.where(known, values - values.sum(-1, keepdim=True) / count, 0.0)
 
+    def varies(values: Tensor) -> Tensor:
+        # A constant less its mean is rounding noise rather than zero, so its norm cannot tell.
+        largest = torch.where(known, values, -torch.inf).amax(-1)
+        return largest > torch.where(known, values, torch.inf).amin(-1)
+
     x, y = centred(scores), centred(returns)
     norm = (x * x).sum(-1).sqrt() * (y * y).sum(-1).sqrt()
-    return torch.where(norm > 0, (x * y).sum(-1) / norm, torch.nan)
+    return torch.where(varies(scores) & varies(returns), (x * y).sum(-1) / norm, torch.nan)
