@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any, TypeVar
 
 from .errors import ConfigError
@@ -27,7 +28,8 @@ def check_keys(mapping: Mapping[str, Any], known: Iterable[str], where: str) -> 
     known = list(known)
     for key in mapping:
         if key not in known:
-            raise ConfigError(f"{where}: unknown key {key!r}.{nearest(key, known)}")
+            hint = nearest(key, known) if known else " It takes no options."
+            raise ConfigError(f"{where}: unknown key {key!r}.{hint}")
 
 
 def from_mapping(cls: type[T], mapping: Mapping[str, Any] | T | None, where: str) -> T:
@@ -70,10 +72,10 @@ def check_number(
 ) -> None:
     """Raise :class:`ConfigError` unless ``value`` is a finite number in ``[low, high]``.
 
-    ``open_low`` excludes ``low`` itself; ``integer`` also asks for a whole number.
+    ``open_low`` excludes ``low`` itself; ``integer`` also asks for a whole number (5.0 is one).
     """
     kind = "a whole number" if integer else "a number"
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise ConfigError(f"{name}: expected {kind}, got {value!r}.")
     if not math.isfinite(value) or (integer and value != int(value)):
         raise ConfigError(f"{name}: expected {kind}, finite, got {value!r}.")

@@ -1,0 +1,203 @@
+"""Contracts of every registered training loss, and gradients through the QP."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from panels import random_panel
+
+from bpqp_portfolio.errors import ConfigError
+from bpqp_portfolio.losses import OBJECTIVES, build_objective, decision_loss, mean_squared_error
+from bpqp_portfolio.portfolio import PortfolioProblem
+from bpqp_portfolio.predictors import build_predictor
+
+NAMES = sorted(OBJECTIVES)
+DECISIONS = [name for name in NAMES if name != "mse"]
+PROBLEM = PortfolioProblem({"risk_aversion": 20.0, "max_weight": 0.45}, score_scale=0.02)
+
+
+@pytest.fixture
+def batch():
+    panel = random_panel(days=6, dtype=torch.float64)
+    PROBLEM.fill_optimal(panel, torch.arange(6))
+    return panel.batch(torch.arange(6))
+
+
+@pytest.fixture
+def scores(batch):
+    g = torch.Generator().manual_seed(0)
+    table = torch.randn(batch.mask.shape, generator=g, dtype=torch.float64)
+    return (table * batch.mask).requires_grad_()
+
+
+# Every registered loss
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_finite_value_a_day(name, dtype, batch, scores):
+    terms = build_objective(name)(scores.to(dtype), batch, PROBLEM)
+    for value in terms:
+        assert value is None or (value.shape == (6,) and torch.isfinite(value).all())
+    assert terms.total is not None and terms.prediction is not None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_parts_are_what_they_say(name, batch, scores):
+    terms = build_objective(name)(scores, batch, PROBLEM)
+    expected = mean_squared_error(scores, batch.label, batch.known)
+    torch.testing.assert_close(terms.prediction, expected)
+    if terms.decision is not None:
+        torch.testing.assert_close(terms.decision, decision_loss(scores, batch, PROBLEM))
+        assert (terms.decision >= 0).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_gradient_reaches_every_day_and_no_padding(name, batch, scores):
+    build_objective(name)(scores, batch, PROBLEM).total.sum().backward()
+    assert torch.isfinite(scores.grad).all()
+    assert (scores.grad[~batch.mask] == 0).all() and (~batch.mask).any()
+    assert scores.grad.any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_day_does_not_depend_on_its_batch(name, batch, scores):
+    objective = build_objective(name)
+    panel = random_panel(days=6, dtype=torch.float64)
+    together = objective(scores, batch, PROBLEM).total
+    for t in range(6):
+        alone = panel.batch(torch.tensor([t]))
+        row = scores[t : t + 1, : alone.mask.shape[1]]
+        value = objective(row, alone, PROBLEM).total
+        torch.testing.assert_close(value, together[t : t + 1], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_gradient_passes_finite_differences(name, batch, scores):
+    """Scores → QP → regret, in a random direction; days at a kink of w(scores) are left out."""
+    objective = build_objective(name)
+    g = torch.Generator().manual_seed(1)
+    direction = torch.randn(scores.shape, generator=g, dtype=torch.float64) * batch.mask
+    step = 1e-6
+    objective(scores, batch, PROBLEM).total.sum().backward()
+    exact = (scores.grad * direction).sum(-1)
+    with torch.no_grad():
+        shifted = [scores + sign * step * direction for sign in (1, -1)]
+        plus, minus = (objective(s, batch, PROBLEM).total for s in shifted)
+        free = [PROBLEM.solve(s, batch).free for s in shifted]
+    smooth = (free[0] == free[1]).all(-1)
+    assert smooth.sum() >= 5
+    numeric = (plus - minus) / (2 * step)
+    torch.testing.assert_close(exact[smooth], numeric[smooth], rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_unknown_option_names_the_nearest(name):
+    options = list(OBJECTIVES[name].__dataclass_fields__)
+    for option in options:
+        with pytest.raises(ConfigError, match=f"loss '{name}'.*Did you mean '{option}'"):
+            build_objective(name, {option + "s": 1.0})
+    with pytest.raises(ConfigError, match=r"unknown key 'zzz'\. (Known|It takes no)"):
+        build_objective(name, {"zzz": 1.0})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_options_are_numbers_that_are_not_negative(name):
+    for option in OBJECTIVES[name].__dataclass_fields__:
+        for value in (-1.0, float("nan"), "1"):
+            with pytest.raises(ConfigError, match=option):
+                build_objective(name, {option: value})
+
+
+def test_an_unknown_loss_names_the_nearest():
+    with pytest.raises(ConfigError, match=r"'squared_regert'.*mean 'squared_regret'"):
+        build_objective("squared_regert")
+
+
+# The particular losses
+
+
+def test_the_two_stage_loss_does_not_solve_the_portfolio_problem(batch, scores):
+    terms = build_objective("mse")(scores, batch, problem=None)
+    assert terms.decision is None and terms.total is terms.prediction
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.1, 3.0])
+def test_squared_regret_is_the_loss_of_the_paper(beta, batch, scores):
+    total, prediction, regret = build_objective("squared_regret", {"beta": beta})(
+        scores, batch, PROBLEM
+    )
+    torch.testing.assert_close(total, beta * regret**2 + prediction)
+
+
+def test_regret_takes_a_prediction_term_of_its_weight(batch, scores):
+    plain = build_objective("regret")(scores, batch, PROBLEM)
+    assert torch.equal(plain.total, plain.decision)
+    mixed = build_objective("regret", {"prediction_weight": 0.3})(scores, batch, PROBLEM)
+    torch.testing.assert_close(mixed.total, plain.decision + 0.3 * plain.prediction)
+
+
+def test_the_decision_loss_is_the_regret_in_units_of_the_score(batch, scores):
+    w = PROBLEM.solve(scores, batch).w
+    torch.testing.assert_close(
+        decision_loss(scores, batch, PROBLEM), PROBLEM.regret(w, batch) / 0.02
+    )
+    perfect = decision_loss(batch.returns / 0.02, batch, PROBLEM)
+    torch.testing.assert_close(perfect, torch.zeros(6).double(), rtol=0, atol=1e-10)
+
+
+# The whole pipeline
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_from_the_networks_parameters_to_the_loss(name, batch_norm, batch):
+    """Central differences in random directions of all the parameters of an MLP."""
+    torch.manual_seed(0)
+    network = build_predictor(
+        "mlp", 4, hidden=[6, 5], batch_norm=batch_norm, activation="tanh"
+    ).double()
+    objective = build_objective(name)
+    parameters = list(network.parameters())
+
+    def forward():
+        scores = batch.pad(network(batch.features))
+        return objective(scores, batch, PROBLEM).total.mean(), PROBLEM.solve(scores, batch).free
+
+    loss, _ = forward()
+    gradient = torch.autograd.grad(loss, parameters)
+    checked = 0
+    for seed in range(8):
+        g = torch.Generator().manual_seed(seed)
+        direction = [torch.randn(p.shape, generator=g, dtype=p.dtype) for p in parameters]
+        values, free, step = [], [], 1e-6
+        for move in (step, -2 * step, step):
+            with torch.no_grad():
+                for p, v in zip(parameters, direction, strict=True):
+                    p.add_(v, alpha=move)
+                value, names = forward()
+            values.append(float(value))
+            free.append(names)
+        if torch.equal(free[0], free[1]):
+            exact = sum(float((a * v).sum()) for a, v in zip(gradient, direction, strict=True))
+            assert exact == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-6, abs=1e-8)
+            checked += 1
+        assert values[2] == pytest.approx(loss.item(), rel=1e-9)
+    assert checked >= 5
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+def test_a_step_against_the_gradient_lowers_the_loss(name, batch):
+    torch.manual_seed(1)
+    network = build_predictor("mlp", 4, hidden=[8], batch_norm=False).double()
+    objective = build_objective(name)
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.05)
+    losses = []
+    for _ in range(30):
+        loss = objective(batch.pad(network(batch.features)), batch, PROBLEM).total.mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert np.mean(losses[-5:]) < 0.9 * losses[0]
