@@ -26,7 +26,7 @@ from .dataset import PortfolioDataset
 @dataclass(frozen=True)
 class ModelConfig:
     """``predictor`` and ``loss`` each have a ``name`` and options; ``trainer`` has the fields of
-    :class:`TrainerConfig`; ``window`` is the days of history a row (None: the predictor's own)."""
+    :class:`TrainerConfig`."""
 
     predictor: Mapping[str, Any] = field(default_factory=lambda: {"name": "mlp"})
     loss: Mapping[str, Any] = field(default_factory=lambda: {"name": "squared_regret"})

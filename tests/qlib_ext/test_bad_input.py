@@ -186,6 +186,11 @@ def test_a_part_without_a_name(part):
         PortfolioModel(**{part: {}})
 
 
+def test_a_reweighter_is_refused(dataset):
+    with pytest.raises(ConfigError, match="reweighter is not supported"):
+        PortfolioModel().fit(dataset, reweighter=object())
+
+
 def test_a_model_is_fitted_before_it_predicts_or_is_saved(dataset, tmp_path):
     with pytest.raises(ConfigError, match="fit it before predicting"):
         PortfolioModel().predict(dataset)

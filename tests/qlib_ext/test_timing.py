@@ -6,7 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from qlib_markets import from_closes, trade
+from qlib_markets import FEW, build, from_closes, trade
+
+from bpqp_portfolio.qlib_ext.model import PortfolioModel, row_index
+from bpqp_portfolio.qlib_ext.records import decide
 
 NAMES = ["AAA", "BBB", "CCC"]
 
@@ -46,6 +49,27 @@ def test_segments_cover_their_days(dataset):
     assert [len(d) for d in days] == [108, 63, 97]
     last = dataset.panel().dates[torch.cat(days)[-1]]
     assert last == np.datetime64("2016-03-15")
+
+
+def test_history_is_the_names_own_past_rows(market):
+    """And a predictor that looks at it goes the same way as one that does not."""
+    data = build(market.root, handler=FEW)
+    model = PortfolioModel(
+        predictor={"name": "gru", "hidden": 4}, trainer={"epochs": 1, "batch_days": 50}
+    )
+    model.fit(data)
+    panel = data.panel(20)
+    assert panel.history.shape[1] == 20
+    day = torch.arange(len(panel)).repeat_interleave(panel.counts)
+    assert (panel.name_index[panel.history] == panel.name_index.unsqueeze(1)).all()
+    assert (day[panel.history].diff(dim=1) >= 0).all()
+    assert torch.equal(panel.history[:, -1], torch.arange(len(day)))
+    settled = day >= 100
+    assert (day[panel.history[settled]].diff(dim=1) > 0).float().mean() > 0.95
+    scores = model.predict(data)
+    weights, _ = decide(data, scores)
+    assert scores.index.equals(row_index(panel, data.days("test")))
+    np.testing.assert_allclose(weights.groupby("datetime").sum(), 1.0, atol=1e-9)
 
 
 @pytest.fixture

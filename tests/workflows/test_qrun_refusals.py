@@ -1,0 +1,60 @@
+"""A slip in a workflow ends qrun at once: another exit code than 0, and nothing was computed."""
+
+from __future__ import annotations
+
+import pytest
+
+from bpqp_portfolio.data.simulate import simulate_market
+
+WORKFLOW = "workflows/bpqp_csi300.yaml"
+VARIABLES = {
+    "BPQP_PROVIDER_URI": "market",
+    "BPQP_MARKET": "sim",
+    "BPQP_BENCHMARK": "SIMIDX",
+    "BPQP_EXCLUSIONS": "none",
+    "BPQP_TRAIN_START": "2015-06-01",
+    "BPQP_TRAIN_END": "2015-09-30",
+    "BPQP_VALID_START": "2015-10-01",
+    "BPQP_VALID_END": "2015-12-31",
+    "BPQP_TEST_START": "2016-01-04",
+    "BPQP_TEST_END": "2016-03-15",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def market(workspace):
+    """A simulated market on which the workflow would run."""
+    simulate_market(workspace.folder / "market", names=25, years=1.25, factors=2)
+
+
+@pytest.mark.parametrize(
+    ("edit", "variables", "message"),
+    [
+        (
+            (WORKFLOW, "beta: 0.1", "beat: 0.1"),
+            {},
+            "ConfigError: loss 'squared_regret': unknown key 'beat'. Did you mean 'beta'?",
+        ),
+        (
+            ("configs/portfolio.yaml", "risk_degree:", "risk_degre:"),
+            {},
+            "ConfigError: BacktestRecord: unknown key 'risk_degre'. Did you mean 'risk_degree'?",
+        ),
+        (None, {"BPQP_PROVIDER_URI": "nowhere"}, "ProviderError: no Qlib provider at "),
+    ],
+    ids=["loss", "record", "provider"],
+)
+def test_qrun_ends_before_any_work(workspace, edit, variables, message):
+    kept = {}
+    if edit is not None:
+        kept[edit[0]] = (workspace.folder / edit[0]).read_text()
+        workspace.edit(*edit)
+    done = workspace.run("qrun", WORKFLOW, **{**VARIABLES, **variables})
+    for file, text in kept.items():
+        (workspace.folder / file).write_text(text)
+    assert done.returncode != 0
+    assert message in done.stdout
+    for stage in ("features", "risk", "training"):
+        assert f"[{stage}]" not in done.stdout
+    assert not (workspace.folder / "cache").exists()
+    assert workspace.runs("bpqp_csi300")[0].info.status == "FAILED"
