@@ -77,9 +77,10 @@ def check_number(
     kind = "a whole number" if integer else "a number"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ConfigError(f"{name}: expected {kind}, got {value!r}.")
-    if not math.isfinite(value) or (integer and value != int(value)):
+    number = float(value)
+    if not math.isfinite(number) or (integer and not number.is_integer()):
         raise ConfigError(f"{name}: expected {kind}, finite, got {value!r}.")
-    if value < low or value > high or (open_low and value == low):
+    if number < low or number > high or (open_low and number == low):
         left = f"{'>' if open_low else '>='} {low:g}" if low > -math.inf else ""
         right = f"<= {high:g}" if high < math.inf else ""
         raise ConfigError(

@@ -61,8 +61,8 @@ class _FactorQP(torch.autograd.Function):
     def forward(ctx: Any, q, loadings, d, lower, upper, budget, mask, options):  # type: ignore[override]
         solution = solve_factor_qp(q, loadings, d, lower, upper, budget, mask, **options)
         ctx.save_for_backward(loadings, d, lower, upper, mask, solution.w, solution.free)
-        rest = (solution.nu, solution.x, solution.free, solution.kkt_norm)
-        rest += (solution.iterations, solution.status)
+        point = (solution.nu, solution.x, solution.free)
+        rest = (*point, solution.kkt_norm, solution.iterations, solution.status)
         ctx.mark_non_differentiable(*rest)
         return (solution.w, *rest)
 

@@ -199,6 +199,7 @@ class CachedAlpha158(Alpha158):
             )
 
     def _arrays(self) -> dict[str, np.ndarray]:
+        assert self._learn is not None
         infer = self._infer.sort_index()
         learn = self._learn["label"].iloc[:, 0].reindex(infer.index)
         return {

@@ -18,7 +18,7 @@ from ..data.atomic import replacing_file
 from ..data.cache import cache_root
 from ..errors import ConfigError
 from ..losses import build_objective
-from ..predictors import build_predictor
+from ..predictors import Predictor, build_predictor
 from ..training import MetricLogger, Progress, Trainer, TrainerConfig, predict_scores
 from .dataset import PortfolioDataset
 
@@ -54,7 +54,7 @@ class PortfolioModel(Model):
         self.trainer_config = from_mapping(TrainerConfig, self.settings.trainer, "model.trainer")
         self._objective = self._build_objective()
         self._predictor(features=1)
-        self.network: torch.nn.Module | None = None
+        self.network: Predictor | None = None
         self.history = pd.DataFrame()
         self.best_epoch: int | None = None
 
@@ -62,7 +62,7 @@ class PortfolioModel(Model):
         options = dict(self.settings.loss)
         return build_objective(options.pop("name"), options)
 
-    def _predictor(self, features: int) -> torch.nn.Module:
+    def _predictor(self, features: int) -> Predictor:
         options = dict(self.settings.predictor)
         name = options.pop("name")
         with torch.random.fork_rng(devices=[]):
@@ -78,7 +78,7 @@ class PortfolioModel(Model):
             raise ConfigError("model: a reweighter is not supported; weigh days in the loss.")
         handler = dataset.handler
         network = self._predictor(len(handler.feature_names))
-        panel = dataset.panel(int(network.window))
+        panel = dataset.panel(network.window)
         train, valid = dataset.days("train"), dataset.days("valid")
         with dataset.clock("hindsight"):
             dataset.problem.fill_optimal(panel, torch.cat([train, valid]))
@@ -106,7 +106,7 @@ class PortfolioModel(Model):
         """
         if self.network is None:
             raise ConfigError("model: fit it before predicting.")
-        panel = dataset.panel(int(self.network.window))
+        panel = dataset.panel(self.network.window)
         days = dataset.days(segment)
         scores = predict_scores(self.network, panel, days).numpy()
         return pd.Series(scores, index=row_index(panel, days), name="score")

@@ -195,7 +195,7 @@ def solve_factor_qp(
     iterations = torch.zeros(days, dtype=torch.int64, device=q.device)
 
     live = torch.nonzero(~infeasible).squeeze(-1)
-    data = [t[live] for t in (q, loadings, d, lower, upper, budget, mask)]
+    data: list[Tensor] = [t[live] for t in (q, loadings, d, lower, upper, budget, mask)]
     x = x[live]
     nu = -(data[0] * data[6]).sum(-1) / data[6].sum(-1).clamp_min(1)
 
