@@ -45,7 +45,7 @@ class PortfolioDataset(DatasetH):
     risk : fields of :class:`RiskConfig`.
     problem : fields of :class:`ProblemConfig`.
     exclusions : moves that are not believed: ``check`` for what :func:`check_provider` finds now, a
-        CSV file (``bpqp data check --write-exclusions``), or ``none``.
+        CSV file (``bpqp data check --write-exclusions``), or ``none`` (the same as None).
 
     Raises
     ------
@@ -61,7 +61,7 @@ class PortfolioDataset(DatasetH):
         handler: Mapping[str, Any] | None = None,
         risk: Mapping[str, Any] | None = None,
         problem: Mapping[str, Any] | None = None,
-        exclusions: str = "none",
+        exclusions: str | None = None,
         **unknown: Any,
     ) -> None:
         known = ("market", "benchmark", "segments", "handler", "risk", "problem", "exclusions")
@@ -230,7 +230,7 @@ class PortfolioDataset(DatasetH):
             {
                 "data": self.data_key,
                 "segments": self.span_names,
-                "features": self.handler.feature_names,
+                "features": self.handler.key,
                 "risk": asdict(self.risk),
                 "problem": asdict(self.problem_config),
                 "torch": torch.__version__,
@@ -239,8 +239,10 @@ class PortfolioDataset(DatasetH):
         )
 
 
-def _read_exclusions(how: str, provider: Provider, market: str, benchmark: str) -> Exclusions:
-    if how == "none":
+def _read_exclusions(
+    how: str | None, provider: Provider, market: str, benchmark: str
+) -> Exclusions:
+    if how is None or how == "none":
         return Exclusions()
     if how != "check":
         return read_exclusions(Path(how))

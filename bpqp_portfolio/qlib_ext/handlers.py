@@ -15,7 +15,7 @@ from qlib.contrib.data.loader import Alpha158DL
 from qlib.data.dataset.handler import DataHandlerLP
 
 from ..config import check_keys, nearest
-from ..data.cache import cached
+from ..data.cache import cached, digest
 from ..data.market import Market
 from ..errors import ConfigError, DataError
 
@@ -223,6 +223,11 @@ class CachedAlpha158(Alpha158):
             known = np.isfinite(self._learn_label)
             self._learn = self._frame(self._features, self._learn_label)[known]
         return super()._get_df_by_key(data_key)
+
+    @property
+    def key(self) -> str:
+        """A digest of everything that determines the features and labels."""
+        return digest(self._cache_key)
 
     @property
     def feature_names(self) -> list[str]:

@@ -197,11 +197,15 @@ def test_every_setting_has_an_entry_of_its_own(market, own_cache):
         {"handler": FEW, "market": "all"},
         {"handler": FEW, "segments": {**SEGMENTS, "train": ["2015-03-09", "2015-07-31"]}},
     ]
-    for done, settings in enumerate(variants, start=1):
-        build(market.root, **settings)
-        assert len(list((own_cache / "features").iterdir())) == done
-    build(market.root, **variants[0])
+    keys = []
+    for settings in [*variants, variants[0]]:
+        data = build(market.root, **settings)
+        keys.append((data.handler.key, data.run_key()))
     assert len(list((own_cache / "features").iterdir())) == len(variants)
+    assert keys[0] == keys[-1]
+    # A training that is continued must be of the same data, too.
+    for kind in zip(*keys, strict=True):
+        assert len(set(kind)) == len(variants)
 
 
 # Bad settings and bad data ---------------------------------------------------------------------

@@ -18,6 +18,7 @@ from qlib.model.trainer import task_train
 from qlib.workflow import R
 from qlib_markets import FEW, MODEL, SEGMENTS, SETTINGS, build, connect
 
+from bpqp_portfolio.data.provider import Provider
 from bpqp_portfolio.errors import DataError
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
 from bpqp_portfolio.qlib_ext.model import PortfolioModel, row_index
@@ -87,17 +88,17 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def tracked(market, tmp_path_factory):
+def tracked(tmp_path_factory):
     """Tracking in a folder of its own, in which the tests of this file run."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("BPQP_CACHE", str(folder / "cache"))
-        connect(market.root, tracking=folder / "mlflow.db")
         yield folder
 
 
-def run(folder: Path, name: str, **changes: Any) -> Run:
+def run(market: Provider, folder: Path, name: str, **changes: Any) -> Run:
+    connect(market.root, tracking=folder / "mlflow.db")
     printed, report = io.StringIO(), folder / "reports" / f"{name}.html"
     with contextlib.redirect_stdout(printed):
         recorder = task_train(task(report, **changes), experiment_name=name)
@@ -105,13 +106,13 @@ def run(folder: Path, name: str, **changes: Any) -> Run:
 
 
 @pytest.fixture(scope="module")
-def finished(tracked):
-    return run(tracked, "end_to_end")
+def finished(market, tracked):
+    return run(market, tracked, "end_to_end")
 
 
 @pytest.fixture(scope="module")
-def forest(tracked, finished):
-    return run(tracked, "lightgbm", model=LIGHTGBM)
+def forest(market, tracked, finished):
+    return run(market, tracked, "lightgbm", model=LIGHTGBM)
 
 
 # What is there ---------------------------------------------------------------------------------

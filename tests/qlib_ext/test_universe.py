@@ -142,7 +142,7 @@ def studies(odd, listed, tmp_path_factory):
     """The dataset that believes everything, and the one with exclusions."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BPQP_CACHE", str(tmp_path_factory.mktemp("cache")))
-        pair = [build(odd.root, handler=FEW, exclusions=e) for e in ("none", str(listed))]
+        pair = [build(odd.root, handler=FEW, exclusions=e) for e in (None, str(listed))]
         for data in pair:
             data.panel()
         return pair
@@ -227,7 +227,8 @@ def test_an_excluded_move_is_in_no_row_label_or_risk(odd, studies):
     assert variance[1] < variance[0]
 
 
-def test_exclusions_are_counted_where_they_matter(studies):
+def test_exclusions_are_counted_where_they_matter(odd, studies):
+    assert build(odd.root, handler=FEW, exclusions="none").excluded_name_days == 0
     assert [data.excluded_name_days for data in studies] == [0, 1]
 
 
