@@ -10,7 +10,10 @@ from tqdm.auto import tqdm
 
 
 class Callback(Protocol):
-    """Called by the trainer; epochs and steps count from 1."""
+    """Called by the trainer; epochs and steps count from 1.
+
+    A continued training reports the epochs it continues from by ``on_epoch``, after ``on_start``.
+    """
 
     def on_start(self, epochs: int, done: int) -> None: ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import check_number, lookup
-from ..data.panel import DailyPanel
+from ..data.panel import DailyPanel, DayBatch
 from ..errors import DataError
 from ..losses import decision_loss, information_coefficient
 from ..losses.objectives import Objective
@@ -31,6 +32,9 @@ MONITORS = {
     "valid_prediction": False,
     "valid_decision": False,
 }
+
+
+DIVERGED = "lower the learning rate or set gradient_clip."
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class TrainerConfig:
             check_number(self.gradient_clip, "gradient_clip", low=0, open_low=True)
         check_number(self.seed, "seed", low=0, integer=True)
         lookup(MONITORS, self.monitor, "monitor")
+        for name in ("epochs", "patience", "batch_days", "seed"):
+            object.__setattr__(self, name, int(getattr(self, name)))
 
 
 @dataclass
@@ -82,6 +88,10 @@ def _epoch_seed(seed: int, epoch: int) -> int:
     return (seed * 1_000_003 + epoch) % 2**63
 
 
+def _span(panel: DailyPanel, days: Tensor) -> str:
+    return f"{panel.dates[int(days[0])]} to {panel.dates[int(days[-1])]}"
+
+
 def _day_blocks(days: Tensor, size: int, generator: torch.Generator) -> list[Tensor]:
     """Blocks of ``size`` consecutive days, cut from a random offset, in random order."""
     offset = int(torch.randint(min(size, len(days)), (), generator=generator))
@@ -98,7 +108,7 @@ class Trainer:
     objective : training loss (see :mod:`bpqp_portfolio.losses`).
     problem : turns scores into weights and regret.
     config : :class:`TrainerConfig`.
-    callbacks : called after every epoch.
+    callbacks : see :class:`Callback`.
     checkpoint : file to continue from and to write after every epoch; None keeps nothing.
     checkpoint_key : what determines the run; a checkpoint of another key is not continued.
 
@@ -131,7 +141,7 @@ class Trainer:
         Raises
         ------
         DataError
-            No day to train or to validate on.
+            No day to train or to validate on; scores or a loss that are not finite.
         """
         for name, days in (("train", train), ("valid", valid)):
             if not len(days):
@@ -144,6 +154,8 @@ class Trainer:
         state = self._resume(optimiser)
         for callback in self.callbacks:
             callback.on_start(self.config.epochs, state.epoch)
+            for record in state.history:
+                callback.on_epoch(int(record["epoch"]), record)
         with torch.random.fork_rng(devices=[]):
             while state.epoch < self.config.epochs and not self._exhausted(state):
                 self._epoch(panel, train, valid, optimiser, state)
@@ -195,14 +207,13 @@ class Trainer:
         undecided: list[tuple[Tensor, Tensor]] = []
         for step, days in enumerate(blocks):
             batch = panel.batch(days)
-            scores = batch.pad(self.network(batch.features))
+            scores = self._scores(panel, batch, f"epoch {state.epoch + 1}")
             terms = self.objective(scores, batch, self.problem)
             loss = terms.total.mean()
             if not bool(torch.isfinite(loss)):
                 raise DataError(
-                    f"the training loss is {float(loss)} in epoch {state.epoch + 1}, on the days "
-                    f"{panel.dates[days[0]]} to {panel.dates[days[-1]]}; lower the learning rate "
-                    "or set gradient_clip."
+                    f"the training loss is {loss.item()} in epoch {state.epoch + 1}, on the days "
+                    f"{_span(panel, days)}; {DIVERGED}"
                 )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -225,9 +236,22 @@ class Trainer:
         state.history.append(record)
         value, larger = record[self.config.monitor], MONITORS[self.config.monitor]
         better = value > state.best_value if larger else value < state.best_value
-        if state.best_epoch == 0 or better:
+        first = state.best_epoch == 0 or (math.isnan(state.best_value) and not math.isnan(value))
+        if first or better:
             state.best_epoch, state.best_value = state.epoch, value
             state.best_weights = copy.deepcopy(self.network.state_dict())
+
+    def _scores(self, panel: DailyPanel, batch: DayBatch, stage: str) -> Tensor:
+        """Scores (T, n) of the batch; the portfolio problem would only see that they are NaN."""
+        rows = self.network(batch.features)
+        if not bool(torch.isfinite(rows).all()):
+            finite = bool(torch.isfinite(batch.features).all())
+            raise DataError(
+                f"the network's scores are not finite in {stage}, on the days "
+                f"{_span(panel, batch.days)}; "
+                + (DIVERGED if finite else "its features are not: check the handler's processors.")
+            )
+        return batch.pad(rows)
 
     @torch.no_grad()
     def _decide(
@@ -248,7 +272,7 @@ class Trainer:
         values: dict[str, list[Tensor]] = {"loss": [], "prediction": [], "decision": [], "ic": []}
         for part in days.split(chunk):
             batch = panel.batch(part)
-            scores = batch.pad(self.network(batch.features))
+            scores = self._scores(panel, batch, "validation")
             total, prediction, decision = self.objective(scores, batch, self.problem)
             if decision is None:
                 decision = decision_loss(scores, batch, self.problem)
