@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,30 @@ from ..data.atomic import replacing_file
 
 logger = logging.getLogger(__name__)
 
+_DIGEST_SIZE = hashlib.sha256().digest_size
+
 
 def save_checkpoint(path: Path, key: str, **content: Any) -> None:
     """Write ``content`` under ``key``, atomically: an interruption leaves the previous one."""
+    buffer = io.BytesIO()
+    torch.save({"key": key, **content}, buffer)
+    saved = buffer.getvalue()
     with replacing_file(path) as scratch:
-        torch.save({"key": key, **content}, scratch)
+        scratch.write_bytes(hashlib.sha256(saved).digest() + saved)
 
 
 def load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
     """The content saved under ``key``; None where there is none, or a damaged or foreign one."""
     if not path.is_file():
         return None
-    try:
-        content = torch.load(path, weights_only=True)
-        found = content["key"]
-    except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, EOFError) as error:
-        logger.warning("checkpoint %s is damaged (%s); training starts anew", path, error)
+    raw = path.read_bytes()
+    digest, saved = raw[:_DIGEST_SIZE], raw[_DIGEST_SIZE:]
+    # torch.load does not check its archive: flipped bits would go unnoticed into the weights.
+    if hashlib.sha256(saved).digest() != digest:
+        logger.warning("checkpoint %s is damaged; training starts anew", path)
         return None
-    if found != key:
+    content = torch.load(io.BytesIO(saved), weights_only=True)
+    if content["key"] != key:
         logger.warning("checkpoint %s belongs to another run; training starts anew", path)
         return None
     return content
