@@ -222,8 +222,8 @@ class Trainer:
             optimiser.step()
             if terms.decision is None:
                 undecided.append((days, scores.detach()[batch.mask]))
-            for name, value in zip(sums, terms, strict=True):
-                sums[name] += 0.0 if value is None else float(value.detach().sum())
+            for name, term in zip(sums, terms, strict=True):
+                sums[name] += 0.0 if term is None else float(term.detach().sum())
             for callback in self.callbacks:
                 callback.on_step(step + 1, len(blocks), float(loss.detach()))
         sums["decision"] += self._decide(panel, undecided)
