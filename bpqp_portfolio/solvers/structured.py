@@ -219,7 +219,7 @@ def solve_factor_qp(
     for iteration in range(max_iterations + 1):
         if not len(live):
             break
-        norm = kkt_norm(*data, w=w, nu=nu)
+        norm = kkt_norm(*data, w, nu)  # type: ignore[call-arg]
         finished = (norm <= tolerance) | (iteration == max_iterations)
         if bool(finished.any()):
             done = live[finished]
