@@ -128,6 +128,7 @@ def test_every_epoch_sees_every_day_once_in_blocks_of_consecutive_days(panel):
         assert sorted(itertools.chain(*blocks)) == TRAIN.tolist()
         for block in blocks:
             assert 1 <= len(block) <= 5 and block == list(range(block[0], block[0] + len(block)))
+        assert blocks != sorted(blocks)
     assert len({str(blocks) for blocks in epochs}) == 4
 
 
@@ -181,6 +182,16 @@ def test_what_is_reported_is_the_mean_over_days(panel):
     assert found["valid_loss"] == pytest.approx(float(terms.total.mean()), rel=1e-6)
     assert found["valid_prediction"] == pytest.approx(float(terms.prediction.mean()), rel=1e-6)
     assert found["valid_decision"] == pytest.approx(float(terms.decision.mean()), rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_what_is_reported_for_train_is_the_mean_over_its_days(panel, loss):
+    network = build_predictor("mlp", 4, hidden=[8], batch_norm=False)
+    trainer = build(loss, network=network, learning_rate=1e-12, epochs=1)
+    (record,) = trainer.fit(panel, TRAIN, VALID).history
+    expected = trainer.validate(panel, TRAIN)
+    for name in ("loss", "prediction", "decision"):
+        assert record[f"train_{name}"] == pytest.approx(expected[f"valid_{name}"], rel=1e-5)
 
 
 def test_validation_leaves_the_network_alone(panel):
