@@ -8,8 +8,8 @@ import pytest
 import torch
 from qlib_markets import FEW, build, from_closes, trade
 
+from bpqp_portfolio.qlib_ext.decisions import decide
 from bpqp_portfolio.qlib_ext.model import PortfolioModel, row_index
-from bpqp_portfolio.qlib_ext.records import decide
 
 NAMES = ["AAA", "BBB", "CCC"]
 
