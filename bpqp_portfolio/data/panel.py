@@ -75,7 +75,7 @@ class DailyPanel:
         """Positions of the days from ``start`` to ``end``, both included."""
         first = np.searchsorted(self.dates, np.datetime64(start, "D"), side="left")
         last = np.searchsorted(self.dates, np.datetime64(end, "D"), side="right")
-        return torch.arange(int(first), int(last))
+        return torch.arange(int(first), max(int(first), int(last)))
 
     def rows(self, days: Tensor) -> Tensor:
         """Rows of ``days`` in order, (R',)."""
@@ -95,14 +95,15 @@ class DailyPanel:
         """
         table, mask = self._table(days)
         label, returns = self.label[table], self.returns[table]
+        known = mask & torch.isfinite(label)
         history = self.history[table[mask]] if features else self.history[:0]
         return DayBatch(
             features=self.features[history],
             mask=mask,
-            label=label.nan_to_num() * mask,
-            known=torch.isfinite(label) & mask,
-            returns=returns.nan_to_num() * mask,
-            loadings=self.loadings[table] * mask.unsqueeze(-1),
+            label=torch.where(known, label, 0.0),
+            known=known,
+            returns=torch.where(mask & torch.isfinite(returns), returns, 0.0),
+            loadings=torch.where(mask.unsqueeze(-1), self.loadings[table], 0.0),
             specific=torch.where(mask, self.specific[table], 1.0),
             optimal=self.optimal[days],
             days=days,
