@@ -46,10 +46,12 @@ def _load(folder: Path, key: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
         if meta["version"] != VERSION or meta["key"] != json.loads(json.dumps(key, default=str)):
             logger.warning("cache entry %s is stale; it is built anew", folder.name)
             return None
+        if {path.stem for path in folder.glob("*.npy")} != set(meta["arrays"]):
+            raise ValueError("its arrays are not those that it describes")
         arrays = {}
-        for name, checksum in meta["arrays"].items():
+        for name in meta["arrays"]:
             path = folder / f"{name}.npy"
-            if _file_digest(path) != checksum:
+            if _file_digest(path) != meta["arrays"][name]:
                 raise ValueError(f"{path.name} does not match its checksum")
             arrays[name] = np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
