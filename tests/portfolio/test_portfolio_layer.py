@@ -160,6 +160,11 @@ def test_the_remedy_for_the_cap_serves_the_day_with_the_fewest_names():
         PortfolioLayer(max_weight=0.1)(mu, loadings, specific, mask)
 
 
+def test_a_cap_that_misses_by_its_last_digits_is_refused_with_the_remedy():
+    with pytest.raises(ProblemError, match=r"3 names \(4 such days\): set it to at least 0\.3334"):
+        PortfolioLayer(max_weight=0.3333333333)(*market(n=3))
+
+
 @pytest.mark.parametrize("names", [3, 7, 49])
 def test_a_cap_of_one_over_n_is_enough(names):
     w = PortfolioLayer(5.0, max_weight=1 / names)(*market(n=names))
