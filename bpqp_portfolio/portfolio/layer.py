@@ -115,7 +115,7 @@ class PortfolioLayer(nn.Module):
                 "values); mask such names out, or look for what made the forecast fail."
             )
         names = mask.sum(-1)
-        short = (names > 0) & (names * self.max_weight < 1 - 1e-12)
+        short = (names > 0) & (names.double() * self.max_weight < 1 - 1e-12)
         if self.throw and bool(short.any()):
             day = int(torch.where(short, names, mask.shape[1] + 1).argmin())
             fewest = int(names[day])

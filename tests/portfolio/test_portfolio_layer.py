@@ -165,7 +165,7 @@ def test_a_cap_that_misses_by_its_last_digits_is_refused_with_the_remedy():
         PortfolioLayer(max_weight=0.3333333333)(*market(n=3))
 
 
-@pytest.mark.parametrize("names", [3, 7, 49])
+@pytest.mark.parametrize("names", [3, 7, 41, 49, 83])
 def test_a_cap_of_one_over_n_is_enough(names):
     w = PortfolioLayer(5.0, max_weight=1 / names)(*market(n=names))
     torch.testing.assert_close(w, torch.full_like(w, 1 / names), rtol=1e-12, atol=0)
