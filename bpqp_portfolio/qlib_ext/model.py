@@ -13,24 +13,29 @@ import torch
 from qlib.model.base import Model
 from qlib.workflow import R
 
-from ..config import from_mapping
+from ..config import check_number, from_mapping
 from ..data.atomic import replacing_file
 from ..data.cache import cache_root
 from ..errors import ConfigError
 from ..losses import build_objective
 from ..predictors import Predictor, build_predictor
-from ..training import MetricLogger, Progress, Trainer, TrainerConfig, predict_scores
+from ..training import MetricLogger, Progress, Trainer, TrainerConfig, predict_scores, torch_threads
 from .dataset import PortfolioDataset
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """``predictor`` and ``loss`` each have a ``name`` and options; ``trainer`` has the fields of
-    :class:`TrainerConfig`."""
+    :class:`TrainerConfig`; ``threads`` is what torch uses in training (see
+    :func:`~bpqp_portfolio.training.torch_threads`)."""
 
     predictor: Mapping[str, Any] = field(default_factory=lambda: {"name": "mlp"})
     loss: Mapping[str, Any] = field(default_factory=lambda: {"name": "squared_regret"})
     trainer: Mapping[str, Any] = field(default_factory=dict)
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        check_number(self.threads, "threads", low=1, integer=True)
 
 
 class PortfolioModel(Model):
@@ -80,7 +85,7 @@ class PortfolioModel(Model):
         network = self._predictor(len(handler.feature_names))
         panel = dataset.panel(network.window)
         train, valid = dataset.days("train"), dataset.days("valid")
-        with dataset.clock("hindsight"):
+        with dataset.clock("hindsight"), torch_threads(self.settings.threads):
             dataset.problem.fill_optimal(panel, torch.cat([train, valid]))
         key = dataset.run_key(model=asdict(self.settings))
         checkpoint = cache_root() / "checkpoints" / f"{key[:32]}.pt"
@@ -93,7 +98,7 @@ class PortfolioModel(Model):
             checkpoint=checkpoint,
             checkpoint_key=key,
         )
-        with dataset.clock("training"):
+        with dataset.clock("training"), torch_threads(self.settings.threads):
             state = trainer.fit(panel, train, valid)
         self.network = network
         self.history, self.best_epoch = pd.DataFrame(state.history), state.best_epoch
@@ -108,7 +113,8 @@ class PortfolioModel(Model):
             raise ConfigError("model: fit it before predicting.")
         panel = dataset.panel(self.network.window)
         days = dataset.days(segment)
-        scores = predict_scores(self.network, panel, days).numpy()
+        with torch_threads(self.settings.threads):
+            scores = predict_scores(self.network, panel, days).numpy()
         return pd.Series(scores, index=row_index(panel, days), name="score")
 
     def save(self, folder: Path, dataset: PortfolioDataset) -> None:

@@ -22,6 +22,7 @@ from ..report.figures import write_figures
 from ..report.metrics import flatten, print_summary, summarise
 from ..report.page import write_report
 from ..report.results import RunResults, save_results
+from ..training import torch_threads
 from .dataset import PortfolioDataset
 from .decisions import decide
 from .exchange import BoardExchange
@@ -59,7 +60,7 @@ class WeightRecord(ACRecordTemp):
         check_keys(settings, ("skip_existing",), "WeightRecord")
 
     def _generate(self, **kwargs: Any) -> dict[str, Any]:
-        with self.dataset.clock("weights"):
+        with self.dataset.clock("weights"), torch_threads(1):
             weights, signal = decide(self.dataset, self.load("pred.pkl").iloc[:, 0])
         metrics = {
             "regret": signal["regret"].mean(),

@@ -1,6 +1,7 @@
 """The one trainer and its callbacks."""
 
 from .callbacks import Callback, MetricLogger, Progress
+from .threads import torch_threads
 from .trainer import FitState, Trainer, TrainerConfig, predict_scores
 
 __all__ = [
@@ -11,4 +12,5 @@ __all__ = [
     "Trainer",
     "TrainerConfig",
     "predict_scores",
+    "torch_threads",
 ]
