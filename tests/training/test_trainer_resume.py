@@ -16,7 +16,7 @@ from panels import random_panel
 from bpqp_portfolio.losses import build_objective
 from bpqp_portfolio.portfolio import PortfolioProblem
 from bpqp_portfolio.predictors import build_predictor
-from bpqp_portfolio.training import FitState, Trainer, TrainerConfig
+from bpqp_portfolio.training import FitState, Trainer, TrainerConfig, torch_threads
 from bpqp_portfolio.training.checkpoint import load_checkpoint, save_checkpoint
 
 EPOCHS = 5
@@ -29,7 +29,8 @@ def train(
     """Train a small MLP with batch norm, dropout and weight decay, in a fresh trainer."""
     panel = random_panel(days=28)
     problem = PortfolioProblem({"risk_aversion": 20.0, "max_weight": 0.45}, score_scale=0.02)
-    problem.fill_optimal(panel, torch.arange(28))
+    with torch_threads(1):
+        problem.fill_optimal(panel, torch.arange(28))
     torch.manual_seed(0)
     network = build_predictor("mlp", 4, hidden=[8], dropout=0.3)
     settings = {"epochs": EPOCHS, "learning_rate": 1e-2, "weight_decay": 1e-3, **config}
@@ -42,7 +43,9 @@ def train(
         checkpoint=checkpoint,
         checkpoint_key=key,
     )
-    return network, trainer.fit(panel, TRAIN, VALID)
+    # Sums depend on the number of threads in their last bits.
+    with torch_threads(1):
+        return network, trainer.fit(panel, TRAIN, VALID)
 
 
 class Watcher:
