@@ -26,15 +26,20 @@ def test_outputs_are_stripped(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook_runs(path, tmp_path, monkeypatch):
+    """Without an error or a warning, with figures, and without a file left where it was started."""
+    pytest.importorskip("skfolio", reason="the demo's prices come with skfolio")
+    for folder in ("cache", "temporary", "start"):
+        (tmp_path / folder).mkdir()
     monkeypatch.setenv("BPQP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    beside = set(path.parent.iterdir())
+
     notebook = nbformat.read(path, as_version=4)
-    resources = {"metadata": {"path": str(tmp_path)}}
+    resources = {"metadata": {"path": str(tmp_path / "start")}}
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
-    figures = [
-        output
-        for cell in notebook.cells
-        for output in cell.get("outputs", [])
-        if "image/png" in output.get("data", {})
-    ]
-    assert figures
+
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert [output.text for output in outputs if output.get("name") == "stderr"] == []
+    assert list((tmp_path / "start").iterdir()) == []
+    assert set(path.parent.iterdir()) == beside
