@@ -10,7 +10,7 @@ import pytest
 
 REAL_DATA = Path(
     os.environ.get("BPQP_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
-)  # fmt: skip
+).resolve()
 ARCHIVE = "cn_csi300_2010_2022.tar.xz"
 
 
