@@ -141,16 +141,17 @@ class PortfolioDataset(DatasetH):
 
     def days(self, segment: str) -> torch.Tensor:
         """Positions of the days of ``segment`` in the panel."""
-        return self._any_panel().between(*self.span_names[segment])
+        return self.prepared_panel().between(*self.span_names[segment])
 
-    def _any_panel(self) -> DailyPanel:
+    def prepared_panel(self) -> DailyPanel:
+        """The panel as it was last prepared, whatever its window."""
         return self.panel() if self._panel is None else self._panel
 
     @property
     def problem(self) -> PortfolioProblem:
         """The decision problem, its score scale fitted on the training labels."""
         if self._problem is None:
-            panel = self._any_panel()
+            panel = self.prepared_panel()
             batch = panel.batch(self.days("train"), features=False)
             count = batch.known.sum(-1).clamp_min(1)
             mean = (batch.returns * batch.known).sum(-1) / count

@@ -33,7 +33,7 @@ def decide(
     DataError
         A name of the day's problem has no finite score.
     """
-    panel = dataset.panel() if dataset._panel is None else dataset._panel
+    panel = dataset.prepared_panel()
     days = dataset.days(segment)
     index = row_index(panel, days)
     # Qlib's models index by (datetime, instrument), in any order of rows.
