@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..errors import ProblemError, SolverError
-from ..problems.qp import ARGUMENTS, QP, check_shapes, symmetrise
+from ..problems.qp import ARGUMENTS, QP, check_shapes
 from ..problems.solution import Solution, SolveStatus
 from ..solvers.adjoint import Adjoint, adjoint
 from ..solvers.protocol import Solver, SolverOptions
@@ -210,8 +210,7 @@ def _flat(name: str, value: Tensor) -> np.ndarray:
     """An argument as a float64 array with one batch dimension."""
     array = value.detach().to("cpu", torch.float64).numpy()
     lead = _lead(name, value)
-    array = array.reshape(int(np.prod(lead, dtype=int)), *array.shape[len(lead) :])
-    return symmetrise(array) if name == "P" else array
+    return array.reshape(int(np.prod(lead, dtype=int)), *array.shape[len(lead) :])
 
 
 def _zeros(name: str, value: Tensor) -> np.ndarray:

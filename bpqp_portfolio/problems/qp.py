@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 
 from ..errors import ProblemError
-
-Array = np.ndarray
+from .matrices import Array, FactorMatrix, Matrix, is_sparse, largest, row_sizes
 
 _SYMMETRY = 1e-6
 
@@ -64,13 +64,30 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...] | None]) -> tuple[int, int
     return sizes["n"], sizes.get("p", 0), sizes.get("m", 0)
 
 
-def _to_array(name: str, value: Any) -> Array:
+def _to_array(name: str, value: Any) -> Matrix:
+    if isinstance(value, FactorMatrix):
+        return FactorMatrix(_to_array(f"{name}'s B", value.B), _to_array(f"{name}'s d", value.d))
+    if sparse.issparse(value):
+        matrix = sparse.csr_array(value, dtype=np.float64)
+        matrix.sum_duplicates()
+        return matrix
     if isinstance(value, torch.Tensor):
         value = value.detach().to("cpu", torch.float64).numpy()
     try:
         return np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise ProblemError(f"{name}: expected real numbers, got {type(value).__name__}.") from None
+
+
+def _refuse_infinite(name: str, value: Matrix) -> None:
+    if isinstance(value, FactorMatrix):
+        _refuse_infinite(f"{name}'s B", value.B)
+        _refuse_infinite(f"{name}'s d", value.d)
+        return
+    entries = value.data if is_sparse(value) else value
+    # A sum is finite unless an entry is not, or it overflows: much the cheaper test.
+    if not np.isfinite(entries.sum()):
+        _refuse_entry(name, entries, ~np.isfinite(entries), "a finite number")
 
 
 def _refuse_entry(name: str, value: Array, bad: Array, expected: str) -> None:
@@ -90,9 +107,11 @@ class QP:
     A : (p, n), b : (p,), G : (m, n), h : (m,), lb, ub : (n,). Each may be None. Bounds may be
         infinite, nothing else.
 
-    Numpy arrays, torch tensors of any device and dtype, or nested lists are accepted. Afterwards
-    every field is a float64 array: an absent constraint has zero rows, an absent bound is
-    infinite. P is symmetrised when it is symmetric up to rounding (1e-6 of its largest entry).
+    Numpy arrays, torch tensors of any device and dtype, or nested lists are accepted; P, A and G
+    may be scipy sparse, and P a :class:`~bpqp_portfolio.problems.matrices.FactorMatrix`.
+    Afterwards every field is a float64 array, a ``csr_array`` or that FactorMatrix: an absent
+    constraint has zero rows, an absent bound is infinite. P is symmetrised when it is symmetric up
+    to rounding (1e-6 of its largest entry).
     Positive semidefiniteness is not checked here; solvers report what they notice.
 
     Raises
@@ -129,27 +148,21 @@ class QP:
             if arrays[name] is None:
                 arrays[name] = np.full(n, infinity)
         self._check_values(arrays)
-        arrays["P"] = symmetrise(arrays["P"])
+        arrays["P"] = _symmetric(arrays["P"])
         for name, value in arrays.items():
             object.__setattr__(self, name, value)
 
     @staticmethod
     def _check_values(arrays: Mapping[str, Any]) -> None:
         for name in ("P", "q", "A", "b", "G", "h"):
-            _refuse_entry(name, arrays[name], ~np.isfinite(arrays[name]), "a finite number")
+            _refuse_infinite(name, arrays[name])
         lb, ub = arrays["lb"], arrays["ub"]
         _refuse_entry("lb", lb, np.isnan(lb) | (lb == np.inf), "a number or -inf")
         _refuse_entry("ub", ub, np.isnan(ub) | (ub == -np.inf), "a number or inf")
         _refuse_entry("lb", lb, lb > ub, "at most ub there")
         P = arrays["P"]
-        gap = np.abs(P - P.T)
-        bad = gap > _SYMMETRY * np.abs(P).max()
-        if bad.any():
-            i, j = (int(k) for k in np.unravel_index(gap.argmax(), gap.shape))
-            raise ProblemError(
-                f"P: not symmetric, entry ({i}, {j}) is {P[i, j]:g} and entry ({j}, {i}) is "
-                f"{P[j, i]:g}; pass 0.5 * (P + P.T)."
-            )
+        if isinstance(P, FactorMatrix):
+            _refuse_entry("P's d", P.d, P.d < 0, "at least 0")
 
     @property
     def n(self) -> int:
@@ -166,23 +179,34 @@ class QP:
         """Number of inequality rows, bounds not counted."""
         return len(self.h)
 
+    def bounds_pattern(self) -> bytes:
+        """Which bounds are finite and which are equal: it decides a solver's set of rows."""
+        lb, ub = self.lb, self.ub
+        return np.stack([np.isfinite(lb), np.isfinite(ub), lb == ub]).tobytes()
+
     def objective(self, z: Array) -> float:
         """½ zᵀPz + qᵀz."""
-        return float(0.5 * z @ self.P @ z + self.q @ z)
+        return float(0.5 * z @ (self.P @ z) + self.q @ z)
 
 
-def symmetrise(P: Array) -> Array:
-    """P (..., n, n), or ½(P + Pᵀ) where P differs from Pᵀ by rounding.
-
-    A matrix that is further from symmetric comes back unchanged, for :class:`QP` to refuse.
-    """
-    T = np.swapaxes(P, -1, -2)
-    if np.array_equal(P, T):
+def _symmetric(P: Matrix) -> Matrix:
+    """P, or ½(P + Pᵀ) where P differs from Pᵀ by rounding; a larger difference is refused."""
+    if isinstance(P, FactorMatrix):
         return P
-    with np.errstate(invalid="ignore"):
-        gap = np.abs(P - T).max((-2, -1), keepdims=True)
-    close = gap <= _SYMMETRY * np.abs(P).max((-2, -1), keepdims=True)
-    return np.where(close, 0.5 * (P + T), P)
+    if not is_sparse(P) and np.array_equal(P, P.T):
+        return P
+    gap = P - P.T
+    if largest(gap) == 0.0:
+        return P
+    if largest(gap) > _SYMMETRY * largest(P):
+        gap = abs(gap)
+        i, j = (int(k) for k in np.unravel_index(gap.argmax(), gap.shape))
+        raise ProblemError(
+            f"P: not symmetric, entry ({i}, {j}) is {P[i, j]:g} and entry ({j}, {i}) is "
+            f"{P[j, i]:g}; pass 0.5 * (P + P.T)."
+        )
+    half = 0.5 * (P + P.T)
+    return sparse.csr_array(half) if is_sparse(half) else half
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,11 +225,5 @@ class Scaling:
     @classmethod
     def of(cls, problem: QP) -> Scaling:
         """The units of ``problem``."""
-        objective = max(np.abs(problem.P).max(), np.abs(problem.q).max())
+        objective = max(largest(problem.P), largest(problem.q))
         return cls(objective or 1.0, row_sizes(problem.A), row_sizes(problem.G))
-
-
-def row_sizes(rows: Array) -> Array:
-    """Largest absolute entry of each row (p, n) → (p,), and 1 for a row of zeros."""
-    sizes = np.abs(rows).max(1, initial=0.0)
-    return np.where(sizes > 0, sizes, 1.0)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .qp import QP, Array
+from .matrices import Array
+from .qp import QP
 
 
 @dataclass(frozen=True, eq=False)

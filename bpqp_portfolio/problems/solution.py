@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .qp import QP, Array, Scaling
+from .matrices import Array, largest
+from .qp import QP, Scaling
 
 
 class SolveStatus(enum.Enum):
@@ -57,7 +58,12 @@ class Solution:
     status : a :class:`SolveStatus`; for a batch, an object array of them with the batch's shape.
     kkt_norm : scaled KKT norm of the point, NaN where there is none; shape of the batch.
     iterations : of the forward solver; shape of the batch.
-    solver : name of the forward solver.
+    solver : name of the forward solver; for a batch whose items took several, an object array.
+
+    A solver's own Solution of an infeasible problem holds the certificate: for a primal infeasible
+    one duals (ν, λ, λ_lb, λ_ub), largest entry 1, with Aᵀν + Gᵀλ − λ_lb + λ_ub = 0 and
+    bᵀν + hᵀλ − lbᵀλ_lb + ubᵀλ_ub < 0; for a dual infeasible one a direction z with Pz = 0 and
+    qᵀz < 0 that never leaves the feasible set. A layer says which constraints those are.
     """
 
     z: Any
@@ -89,8 +95,9 @@ def point_scales(
     of z is max(1, ‖z‖∞): as in the solvers' own tolerances, 1 is taken to be not small.
     """
     gradient = _largest(
-        problem.P @ z, problem.q, problem.A.T @ nu, problem.G.T @ lam, lam_lb, lam_ub, problem.P
+        problem.P @ z, problem.q, problem.A.T @ nu, problem.G.T @ lam, lam_lb, lam_ub
     )
+    gradient = max(gradient, largest(problem.P))
     return gradient or 1.0, max(1.0, _largest(z))
 
 

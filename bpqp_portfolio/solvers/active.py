@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..problems.qp import QP, Array, Scaling
+from ..problems.matrices import Array
+from ..problems.qp import QP, Scaling
 from ..problems.solution import Solution, point_scales
 
 

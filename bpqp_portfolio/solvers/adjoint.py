@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import SolverError
-from ..problems.qp import QP, Array
+from ..problems.matrices import Array
+from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
 from .active import active_set
 from .kkt import solve_equality_qp

@@ -13,6 +13,7 @@ from ..errors import ConfigError
 from ..problems.qp import QP, Scaling
 from ..problems.solution import Solution, SolveStatus
 from .finish import failed, finish
+from .handle import Slot
 from .protocol import SolverOptions
 
 _Status = clarabel.SolverStatus
@@ -35,7 +36,13 @@ class ClarabelSolver:
 
     name: str = "clarabel"
 
-    def solve(self, problem: QP, *, options: SolverOptions = SolverOptions()) -> Solution:  # noqa: B008
+    def solve(
+        self,
+        problem: QP,
+        *,
+        options: SolverOptions = SolverOptions(),  # noqa: B008
+        slot: Slot | None = None,
+    ) -> Solution:
         """Solve one problem; see :class:`~bpqp_portfolio.solvers.protocol.Solver`."""
         n, p, m = problem.n, problem.p, problem.m
         units = Scaling.of(problem)

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..problems.qp import QP, Array
+from ..problems.matrices import Array
+from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
 from .active import active_set
 from .kkt import solve_equality_qp

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import linalg
 
-from ..problems.qp import Array, row_sizes
+from ..problems.matrices import Array, row_sizes
 
 DELTA = 1e-6
 _REFINEMENTS = 20

@@ -12,6 +12,7 @@ from ..config import check_keys
 from ..problems.qp import QP, Scaling
 from ..problems.solution import Solution, SolveStatus
 from .finish import failed, finish
+from .handle import Slot
 from .protocol import SolverOptions
 
 _MAX_ITERATIONS = 20_000
@@ -42,7 +43,13 @@ class OSQPSolver:
 
     name: str = "osqp"
 
-    def solve(self, problem: QP, *, options: SolverOptions = SolverOptions()) -> Solution:  # noqa: B008
+    def solve(
+        self,
+        problem: QP,
+        *,
+        options: SolverOptions = SolverOptions(),  # noqa: B008
+        slot: Slot | None = None,
+    ) -> Solution:
         """Solve one problem; see :class:`~bpqp_portfolio.solvers.protocol.Solver`."""
         units = Scaling.of(problem)
         bounded = np.flatnonzero(np.isfinite(problem.lb) | np.isfinite(problem.ub))

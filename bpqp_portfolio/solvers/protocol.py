@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from ..config import check_number
 from ..problems.qp import QP
 from ..problems.solution import Solution
+from .handle import Slot
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,15 @@ class Solver(Protocol):
       :func:`~bpqp_portfolio.solvers.finish.finish` does that, so end with it.
     - Duals have the signs of :class:`~bpqp_portfolio.problems.Solution`; bounds are bounds, and
       their duals come back as such.
-    - A solver object holds no state between calls and may be used by several threads.
+    - A solver object holds no state between calls and may be used by several threads. What may be
+      kept for the next call goes into the ``slot`` of the caller; without one nothing is kept, and
+      with one the answer is the same, only sooner.
     """
 
     name: str
 
-    def solve(self, problem: QP, *, options: SolverOptions = ...) -> Solution:
+    def solve(
+        self, problem: QP, *, options: SolverOptions = ..., slot: Slot | None = None
+    ) -> Solution:
         """The primal-dual point of ``problem``."""
         ...

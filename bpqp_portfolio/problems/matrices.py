@@ -1,0 +1,112 @@
+"""The matrices of a problem: dense arrays, sparse ones, and B Bᵀ + diag(d) never formed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+Array = np.ndarray
+# An ndarray or a scipy.sparse.csr_array; P may be a FactorMatrix as well.
+Matrix = Any
+
+
+@dataclass(frozen=True, eq=False)
+class FactorMatrix:
+    """B Bᵀ + diag(d), with B (n, k) and d (n,); a diagonal matrix has k = 0."""
+
+    B: Array
+    d: Array
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, n)."""
+        return len(self.d), len(self.d)
+
+    def __matmul__(self, z: Array) -> Array:
+        d = self.d if z.ndim == 1 else self.d[:, None]
+        return self.B @ (self.B.T @ z) + d * z
+
+    def __truediv__(self, number: float) -> FactorMatrix:
+        return FactorMatrix(self.B / np.sqrt(number), self.d / number)
+
+
+def is_sparse(matrix: Matrix) -> bool:
+    """Whether ``matrix`` is a scipy sparse array."""
+    return sparse.issparse(matrix)
+
+
+def to_dense(matrix: Matrix) -> Array:
+    """``matrix`` as an ndarray."""
+    if isinstance(matrix, FactorMatrix):
+        out = matrix.B @ matrix.B.T
+        out[np.diag_indices_from(out)] += matrix.d
+        return out
+    return matrix.toarray() if is_sparse(matrix) else matrix
+
+
+def to_sparse(matrix: Matrix) -> Any:
+    """``matrix`` as a csr_array; zeros of a dense one are dropped."""
+    if isinstance(matrix, FactorMatrix) and not matrix.B.any():
+        return sparse.diags_array(matrix.d, format="csr")
+    return matrix if is_sparse(matrix) else sparse.csr_array(to_dense(matrix))
+
+
+def block(matrix: Matrix, rows: Array, columns: Array) -> Matrix:
+    """The rows and columns (boolean masks) of ``matrix``: dense, or sparse if it is sparse."""
+    if isinstance(matrix, FactorMatrix):
+        out = matrix.B[rows] @ matrix.B[columns].T
+        place = np.full(len(matrix.d), -1)
+        place[columns] = np.arange(np.count_nonzero(columns))
+        row, column = np.arange(np.count_nonzero(rows)), place[rows]
+        both = column >= 0
+        out[row[both], column[both]] += matrix.d[rows][both]
+        return out
+    if is_sparse(matrix):
+        return matrix[np.flatnonzero(rows)][:, np.flatnonzero(columns)]
+    return matrix[np.ix_(rows, columns)]
+
+
+def largest(matrix: Matrix) -> float:
+    """Largest absolute entry, 0 for an empty matrix. For B Bᵀ + diag(d), that of its diagonal,
+    where a positive semidefinite matrix has it."""
+    if isinstance(matrix, FactorMatrix):
+        return float(np.abs((matrix.B * matrix.B).sum(1) + matrix.d).max(initial=0.0))
+    values = matrix.data if is_sparse(matrix) else matrix
+    # Faster on large matrices than the maximum of a temporary |matrix|.
+    return float(max(values.max(initial=0.0), -values.min(initial=0.0)))
+
+
+def row_sizes(rows: Matrix) -> Array:
+    """Largest absolute entry of each row (p, n) → (p,), and 1 for a row of zeros."""
+    if is_sparse(rows):
+        sizes = abs(rows).max(axis=1).toarray().reshape(-1) if rows.shape[0] else np.zeros(0)
+    else:
+        sizes = np.maximum(rows.max(1, initial=0.0), -rows.min(1, initial=0.0))
+    return np.where(sizes > 0, sizes, 1.0)
+
+
+def scale_rows(rows: Matrix, factors: Array) -> Matrix:
+    """diag(factors) @ rows."""
+    if is_sparse(rows):
+        return sparse.diags_array(factors) @ rows
+    return rows * factors[:, None]
+
+
+def same(first: Matrix, second: Matrix) -> bool:
+    """Whether two matrices have the same kind and entries."""
+    if first is second:
+        return True
+    if type(first) is not type(second) or first.shape != second.shape:
+        return False
+    if isinstance(first, FactorMatrix):
+        return np.array_equal(first.B, second.B) and np.array_equal(first.d, second.d)
+    if is_sparse(first):
+        return (
+            np.array_equal(first.indptr, second.indptr)
+            and np.array_equal(first.indices, second.indices)
+            and np.array_equal(first.data, second.data)
+        )
+    return np.array_equal(first, second)
