@@ -1,0 +1,323 @@
+"""One second-order cone program: its data, checked once, its solutions and their KKT residuals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import ProblemError
+from .matrices import Array, FactorMatrix, Matrix, largest, row_sizes, same
+from .qp import QP, _refuse_infinite, _to_array
+from .solution import KKTResiduals, Solution
+
+
+class SecondOrderCone(NamedTuple):
+    """The constraint ‖Fz + g‖₂ ≤ cᵀz + d.
+
+    F (r, n), None for the identity (then r = n); g (r,) and c (n,), None for zero; d a number.
+    In a layer each may carry leading batch dimensions.
+    """
+
+    F: Any
+    g: Any
+    c: Any
+    d: Any
+
+
+@dataclass(frozen=True, eq=False)
+class ConeGroup:
+    """‖Fz + g‖₂ ≤ cz + d row by row: the cones of a program that share F and g.
+
+    F (r, n) dense or sparse, None for the identity; g (r,); c (k, n); d (k,); ``members`` (k,) are
+    the cones' positions in the program.
+
+    Such cones have one norm, one normal u and one Hessian, so a robust linear program with
+    k constraints costs one cone and k rows, not k cones.
+    """
+
+    F: Matrix | None
+    g: Array
+    c: Array
+    d: Array
+    members: tuple[int, ...]
+    size: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        size = max(1.0 if self.F is None else largest(self.F), largest(self.c))
+        object.__setattr__(self, "size", size or 1.0)
+
+    @property
+    def r(self) -> int:
+        """Length of Fz + g."""
+        return len(self.g)
+
+    def norm_vector(self, z: Array) -> Array:
+        """Fz + g (r,)."""
+        return (z if self.F is None else self.F @ z) + self.g
+
+    def push(self, z: Array) -> Array:
+        """Fz (r,)."""
+        return z if self.F is None else self.F @ z
+
+    def pull(self, w: Array) -> Array:
+        """Fᵀw (n,)."""
+        return w if self.F is None else self.F.T @ w
+
+
+@dataclass(frozen=True, eq=False)
+class SOCP:
+    """min ½ zᵀPz + qᵀz  s.t.  Az = b,  Gz ≤ h,  lb ≤ z ≤ ub  and  ‖Fz + g‖ ≤ cᵀz + d per cone.
+
+    Parameters
+    ----------
+    qp : objective and linear constraints; :func:`linear` gives a P = 0 for it.
+    cones : a sequence of :class:`SecondOrderCone` or tuples (F, g, c, d). F may be scipy sparse.
+
+    ``groups`` holds the cones as arrays, those with the same F and g together.
+
+    Raises
+    ------
+    ProblemError
+        Names the cone and its part: wrong shape, NaN or infinity.
+    """
+
+    qp: QP
+    cones: Sequence[Any]
+    groups: tuple[ConeGroup, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        n = self.qp.n
+        arrays = [_cone_arrays(i, cone, n) for i, cone in enumerate(self.cones)]
+        object.__setattr__(self, "groups", _grouped(arrays))
+
+    @property
+    def n(self) -> int:
+        """Number of variables."""
+        return self.qp.n
+
+    def objective(self, z: Array) -> float:
+        """½ zᵀPz + qᵀz."""
+        return self.qp.objective(z)
+
+    def gather(self, cone_duals: Sequence[Array]) -> tuple[tuple[Array, Array], ...]:
+        """Duals (t, w) of each cone as (τ, w) of each group: τ (k,) its t's, w (r,) summed."""
+        out = []
+        for group in self.groups:
+            own = [cone_duals[i] for i in group.members]
+            out.append((np.array([v[0] for v in own]), np.sum([v[1:] for v in own], axis=0)))
+        return tuple(out)
+
+    def spread(self, duals: Sequence[tuple[Array, Array]]) -> tuple[Array, ...]:
+        """The inverse of :meth:`gather`: w is shared out in proportion to τ."""
+        out: list[Any] = [None] * len(self.cones)
+        for group, (tau, w) in zip(self.groups, duals, strict=True):
+            total = tau.sum()
+            for i, t in zip(group.members, tau, strict=True):
+                part = w * (t / total) if len(tau) > 1 and total > 0 else w / len(tau)
+                out[i] = np.concatenate([[t], part])
+        return tuple(out)
+
+
+def linear(n: int) -> FactorMatrix:
+    """P = 0 for a linear objective in n variables."""
+    return FactorMatrix(np.zeros((n, 0)), np.zeros(n))
+
+
+def cone_parts(index: int, cone: Any) -> SecondOrderCone:
+    """``cone`` as a :class:`SecondOrderCone`, with the parts it must have."""
+    if not isinstance(cone, tuple | list) or len(cone) != 4:
+        raise ProblemError(
+            f"cones[{index}]: expected SecondOrderCone(F, g, c, d) or such a tuple, "
+            f"got {type(cone).__name__}{f' of {len(cone)}' if hasattr(cone, '__len__') else ''}."
+        )
+    cone = SecondOrderCone(*cone)
+    if cone.d is None:
+        raise ProblemError(f"cones[{index}].d: missing; d is required (zero for no such term).")
+    return cone
+
+
+def check_cone_shapes(index: int, shapes: dict[str, tuple[int, ...] | None], n: int) -> int:
+    """r of cone ``index`` whose parts have these shapes, leading batch dims allowed."""
+    r = None
+    if shapes["F"] is not None:
+        r = shapes["F"][-2] if len(shapes["F"]) >= 2 else -1
+    else:
+        r = n
+    wanted = {"F": (r, n), "g": (r,), "c": (n,)}
+    letters = {"F": "(..., r, n)", "g": "(..., r)", "c": "(..., n)"}
+    for name, expected in wanted.items():
+        shape = shapes[name]
+        if shape is not None and tuple(shape[-len(expected) :]) != expected:
+            text = ", ".join("r" if size < 0 else str(size) for size in expected)
+            raise ProblemError(
+                f"cones[{index}].{name}: expected shape (..., {text}), that is {letters[name]} "
+                f"with F (r, n), F = None meaning the identity, got {tuple(shape)}."
+            )
+    return r
+
+
+def _cone_arrays(index: int, cone: Any, n: int) -> tuple[Matrix | None, Array, Array, float]:
+    parts = cone_parts(index, cone)
+    names = [f"cones[{index}].{k}" for k in SecondOrderCone._fields]
+    F, g, c, d = (None if v is None else _to_array(k, v) for k, v in zip(names, parts, strict=True))
+    shapes = {k: None if v is None else v.shape for k, v in zip("Fgc", (F, g, c), strict=True)}
+    r = check_cone_shapes(index, shapes, n)
+    g = np.zeros(r) if g is None else g
+    c = np.zeros(n) if c is None else c
+    for name, value, ndim in zip(names, (F, g, c, d), (2, 1, 1, 0), strict=True):
+        if value is None:
+            continue
+        if value.ndim != ndim:
+            raise ProblemError(
+                f"{name}: one problem has no batch dimensions, got shape {value.shape}."
+            )
+        _refuse_infinite(name, value if ndim else value.reshape(1))
+    return F, g, c, float(d)
+
+
+def _grouped(
+    arrays: Sequence[tuple[Matrix | None, Array, Array, float]],
+) -> tuple[ConeGroup, ...]:
+    found: list[list[int]] = []
+    by_g: dict[bytes, list[list[int]]] = {}
+    for i, (F, g, _, _) in enumerate(arrays):
+        alike = by_g.setdefault(g.tobytes(), [])
+        for members in alike:
+            other = arrays[members[0]][0]
+            if other is F or (other is not None and F is not None and same(other, F)):
+                members.append(i)
+                break
+        else:
+            members = [i]
+            alike.append(members)
+            found.append(members)
+    return tuple(
+        ConeGroup(
+            *arrays[members[0]][:2],
+            np.array([arrays[i][2] for i in members]),
+            np.array([arrays[i][3] for i in members]),
+            tuple(members),
+        )
+        for members in found
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class SOCPSolution(Solution):
+    """A primal-dual point of one cone program, or of a batch of them.
+
+    The Lagrangian of :class:`~bpqp_portfolio.problems.Solution` has −t(cᵀz + d) − wᵀ(Fz + g) added
+    for each cone, with t ≥ ‖w‖.
+
+    ``cone_duals`` has (t, w) of each cone as one array (..., 1 + r). For cones that share F and g
+    and meet at their common apex w is not unique; it is shared out in proportion to t.
+
+    A certificate of primal infeasibility adds −Σ(ct + Fᵀw) to its first equation and
+    Σ(dt + gᵀw) to its second; a direction of dual infeasibility has ‖Fz‖ ≤ cᵀz in each cone.
+    """
+
+    cone_duals: tuple[Any, ...] = ()
+
+    def residuals(self, problem: Any) -> KKTResiduals:
+        """Scaled KKT residuals of one (numpy) point at the :class:`SOCP` ``problem``."""
+        return socp_residuals(problem, ConePoint.of(problem, self))
+
+
+@dataclass(frozen=True, eq=False)
+class ConePoint:
+    """A primal-dual point with the duals (τ (k,), w (r,)) of each group of cones."""
+
+    z: Array
+    nu: Array
+    lam: Array
+    lam_lb: Array
+    lam_ub: Array
+    duals: tuple[tuple[Array, Array], ...]
+
+    @classmethod
+    def of(cls, problem: SOCP, solution: SOCPSolution) -> ConePoint:
+        """The point of ``solution``."""
+        s = solution
+        duals = problem.gather(s.cone_duals)
+        return cls(s.z, s.nu, s.lam, s.lam_lb, s.lam_ub, duals)
+
+    def finite(self) -> bool:
+        """Whether every number is finite."""
+        parts = [self.z, self.nu, self.lam, self.lam_lb, self.lam_ub, *sum(self.duals, ())]
+        return all(np.isfinite(part).all() for part in parts)
+
+
+def lagrangian_gradient(problem: SOCP, point: ConePoint) -> tuple[Array, float]:
+    """∇L (n,) at a point, and its unit: the largest entry of its terms and of P, or 1.
+
+    As for a QP (:func:`~bpqp_portfolio.problems.solution.point_scales`) the unit makes accuracy
+    relative to the size of the data.
+    """
+    qp, s = problem.qp, point
+    terms = [qp.P @ s.z, qp.q, s.lam_ub - s.lam_lb]
+    if qp.p:
+        terms.append(qp.A.T @ s.nu)
+    if qp.m:
+        terms.append(qp.G.T @ s.lam)
+    for group, (tau, w) in zip(problem.groups, s.duals, strict=True):
+        terms += [-(tau @ group.c), -group.pull(w)]
+    stacked = np.array(terms)
+    unit = max(float(np.abs(stacked).max(initial=0.0)), largest(qp.P))
+    return stacked.sum(0), unit or 1.0
+
+
+def socp_residuals(problem: SOCP, point: ConePoint) -> KKTResiduals:
+    """Scaled residuals of the KKT conditions of a cone program at a point.
+
+    As :func:`~bpqp_portfolio.problems.kkt_residuals`; each cone is divided by the largest entry of
+    its F and c and its dual multiplied by it. Its slack is s = (cᵀz + d, Fz + g), its dual
+    y = (t, w); both belong to the cone K of vectors whose first entry is at least the norm of the
+    others. Primal and dual residuals are how far they are outside K, complementarity is the norm
+    of the Jordan product (sᵀy, s₀w + t s₁), which is zero exactly for complementary pairs and,
+    unlike sᵀy alone, measures an angle between them to first order.
+    """
+    qp, s = problem.qp, point
+    gradient, unit = lagrangian_gradient(problem, s)
+    length = max(1.0, _largest(s.z))
+    primal, dual, product = [0.0], [0.0], [0.0]
+    if qp.p:
+        primal.append(_largest((qp.A @ s.z - qp.b) / row_sizes(qp.A)))
+    slacks, duals = [], []
+    if qp.m:
+        rows = row_sizes(qp.G)
+        slacks.append((qp.h - qp.G @ s.z) / rows)
+        duals.append(s.lam * rows)
+    for lam, slack in ((s.lam_lb, s.z - qp.lb), (s.lam_ub, qp.ub - s.z)):
+        finite = np.isfinite(slack)
+        slacks.append(slack[finite])
+        duals.append(lam[finite])
+        dual.append(_largest(lam[~finite]))
+    slack, lam = np.concatenate(slacks), np.concatenate(duals)
+    if len(slack):
+        primal.append(-slack.min())
+        dual.append(-lam.min())
+        product.append(_largest(slack * lam))
+    for group, (tau, w) in zip(problem.groups, s.duals, strict=True):
+        size = group.size
+        s1, s0 = group.norm_vector(s.z) / size, (group.c @ s.z + group.d) / size
+        tau, w = tau * size, w * size
+        total, norm = tau.sum(), float(np.linalg.norm(s1))
+        primal.append(norm - s0.min())
+        dual += [float(np.linalg.norm(w)) - total, -tau.min()]
+        # (t, w)ᵢ = (τᵢ, w τᵢ/Στ): summed over the group s₀w is (Σ τᵢ s₀ᵢ / Στ) w.
+        mean = float(tau @ s0) / total if total > 0 else float(s0.max())
+        product += [_largest(tau * (s0 - norm)), abs(mean * total + w @ s1)]
+        product.append(float(np.linalg.norm(mean * w + total * s1)))
+    return KKTResiduals(
+        stationarity=_largest(gradient) / unit,
+        primal=max(primal) / length,
+        dual=max(dual) / unit,
+        complementarity=max(product) / (unit * length),
+    )
+
+
+def _largest(values: Array) -> float:
+    return float(np.abs(values).max(initial=0.0))

@@ -1,0 +1,260 @@
+"""What a solver of cone programs is, the standard form that they take, and certificates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from scipy import sparse
+
+from ..problems.matrices import Array, FactorMatrix, is_sparse, scale_rows, to_sparse
+from ..problems.qp import Scaling
+from ..problems.socp import SOCP, ConePoint, SOCPSolution
+from ..problems.solution import SolveStatus
+from .conic_newton import as_solution, failed_cones
+from .protocol import SolverOptions
+
+_CERTIFIED = 1e-6
+
+
+class ConeSolver(Protocol):
+    """A forward solver for one cone program; the laws are those of
+    :class:`~bpqp_portfolio.solvers.protocol.Solver`, with
+    :func:`~bpqp_portfolio.solvers.conic_newton.finish_cones` at the end."""
+
+    name: str
+
+    def solve(self, problem: SOCP, *, options: SolverOptions = ...) -> SOCPSolution:
+        """The primal-dual point of ``problem``."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ConicForm:
+    """min ½ xᵀPx + qᵀx  s.t.  rhs − rows x ∈ {0} × R₊ × second-order cones, data of unit size.
+
+    x is z and, for each group of two or more cones, t with ‖Fz + g‖ ≤ t ≤ cz + d. The rows are A
+    and equal bounds; G, the other bounds and the t ≤ cz + d; and the cones. P is upper triangular.
+    """
+
+    problem: SOCP
+    P: Any
+    q: Array
+    rows: Any
+    rhs: Array
+    equalities: int
+    inequalities: int
+    cones: tuple[int, ...]
+    objective: float
+    rows_A: Array
+    rows_G: Array
+    fixed: Array
+    lower: Array
+    upper: Array
+
+    @classmethod
+    def of(cls, problem: SOCP) -> ConicForm:
+        """The standard form of ``problem``."""
+        qp, n = problem.qp, problem.n
+        units = Scaling.of(qp)
+        equal = qp.lb == qp.ub
+        fixed = np.flatnonzero(equal)
+        lower = np.flatnonzero(np.isfinite(qp.lb) & ~equal)
+        upper = np.flatnonzero(np.isfinite(qp.ub) & ~equal)
+        build = _Rows()
+        if qp.p:
+            build.add(scale_rows(qp.A, 1 / units.rows_A), qp.b / units.rows_A)
+        build.unit(fixed, 1.0, qp.lb[fixed])
+        equalities = build.count
+        if qp.m:
+            build.add(scale_rows(qp.G, 1 / units.rows_G), qp.h / units.rows_G)
+        build.unit(lower, -1.0, -qp.lb[lower])
+        build.unit(upper, 1.0, qp.ub[upper])
+        width = n
+        for group in problem.groups:
+            if not _direct(group):
+                start = build.count
+                build.add(-group.c / group.size, group.d / group.size)
+                if group.r:
+                    build.entries(
+                        np.arange(start, build.count), np.full(len(group.d), width), 1.0
+                    )
+                    width += 1
+        inequalities = build.count - equalities
+        sizes, column = [], n
+        for group in problem.groups:
+            if not group.r:
+                continue
+            if _direct(group):
+                build.add(-group.c / group.size, group.d / group.size)
+            else:
+                build.unit(np.array([column]), -1.0, np.zeros(1))
+                column += 1
+            if group.F is None:
+                build.unit(np.arange(n), -1.0 / group.size, group.g / group.size)
+            else:
+                build.add(group.F * (-1.0 / group.size), group.g / group.size)
+            sizes.append(group.r + 1)
+        rows, rhs = build.finish(width)
+        q = np.zeros(width)
+        q[:n] = qp.q / units.objective
+        return cls(
+            problem,
+            _upper(qp.P, units.objective, width),
+            q,
+            rows,
+            rhs,
+            equalities,
+            inequalities,
+            tuple(sizes),
+            units.objective,
+            units.rows_A,
+            units.rows_G,
+            fixed,
+            lower,
+            upper,
+        )
+
+    def point(self, x: Array, y: Array) -> ConePoint:
+        """The point of the original problem; x, y are solution and duals of the standard form."""
+        qp, n = self.problem.qp, self.problem.n
+        y = y * self.objective
+        counts = [qp.p, len(self.fixed), qp.m, len(self.lower), len(self.upper)]
+        nu, on_fixed, lam, on_lower, on_upper, rest = np.split(y, np.cumsum(counts))
+        lam_lb, lam_ub = np.zeros(n), np.zeros(n)
+        lam_lb[self.lower], lam_ub[self.upper] = on_lower, on_upper
+        lam_lb[self.fixed] = np.maximum(-on_fixed, 0.0)
+        lam_ub[self.fixed] = np.maximum(on_fixed, 0.0)
+        taus: list[Array | None] = []
+        for group in self.problem.groups:
+            k = 0 if _direct(group) else len(group.d)
+            taus.append(rest[:k] / group.size if k else None)
+            rest = rest[k:]
+        duals = []
+        for group, tau in zip(self.problem.groups, taus, strict=True):
+            if group.r:
+                own, rest = rest[: group.r + 1] / group.size, rest[group.r + 1 :]
+                duals.append((own[:1] if tau is None else tau, own[1:]))
+            else:
+                duals.append((tau, np.zeros(0)))
+        return ConePoint(
+            x[:n], nu / self.rows_A, lam / self.rows_G, lam_lb, lam_ub, tuple(duals)
+        )
+
+    def infeasible(
+        self, status: SolveStatus, x: Array, y: Array, iterations: int, solver: str
+    ) -> SOCPSolution:
+        """Solution with the certificate (x or y, as ``status`` says) if it is one.
+
+        It has to hold up to 1e-6 of its own size; a claim that does not is the iteration limit.
+        """
+        point = self.point(x, y)
+        if status is SolveStatus.PRIMAL_INFEASIBLE:
+            point = _primal_certificate(self.problem, point)
+        else:
+            point = _dual_certificate(self.problem, point)
+        if point is None:
+            return failed_cones(self.problem, SolveStatus.ITERATION_LIMIT, iterations, solver)
+        return as_solution(self.problem, point, status, float("nan"), iterations, solver)
+
+
+def _direct(group: Any) -> bool:
+    """Whether a group goes in as the one cone that it is."""
+    return len(group.d) == 1 and group.r > 0
+
+
+class _Rows:
+    """A sparse matrix and a right-hand side, put together block by block."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._i: list[Array] = []
+        self._j: list[Array] = []
+        self._v: list[Array] = []
+        self._rhs: list[Array] = []
+
+    def add(self, block: Any, rhs: Array) -> None:
+        """Rows ``block`` over the first columns."""
+        if is_sparse(block):
+            block = block.tocoo()
+            i, j, values = block.row, block.col, block.data
+        else:
+            i, j = np.nonzero(block)
+            values = block[i, j]
+        self.entries(i + self.count, j, values)
+        self._close(rhs)
+
+    def unit(self, columns: Array, value: float, rhs: Array) -> None:
+        """A row with one entry ``value`` for each of ``columns``."""
+        self.entries(np.arange(self.count, self.count + len(columns)), columns, value)
+        self._close(rhs)
+
+    def entries(self, i: Array, j: Array, value: Any) -> None:
+        """Single entries."""
+        self._i.append(i)
+        self._j.append(j)
+        self._v.append(np.broadcast_to(value, i.shape))
+
+    def _close(self, rhs: Array) -> None:
+        self._rhs.append(rhs)
+        self.count += len(rhs)
+
+    def finish(self, width: int) -> tuple[Any, Array]:
+        """The matrix (CSC) and the right-hand side."""
+        i, j, v = (np.concatenate(part) for part in (self._i, self._j, self._v))
+        matrix = sparse.csc_matrix((v, (i, j)), shape=(self.count, width))
+        return matrix, np.concatenate(self._rhs)
+
+
+def _upper(P: Any, unit: float, width: int) -> Any:
+    if isinstance(P, FactorMatrix) and not P.B.any() and not P.d.any():
+        return sparse.csc_matrix((width, width))
+    matrix = sparse.triu(to_sparse(P / unit), format="csc")
+    matrix = sparse.csc_matrix(matrix)
+    matrix.resize((width, width))
+    return matrix
+
+
+def _primal_certificate(problem: SOCP, point: ConePoint) -> ConePoint | None:
+    """``point``'s duals, largest entry 1, if they prove that no point is feasible."""
+    qp = problem.qp
+    parts = [point.nu, point.lam, point.lam_lb, point.lam_ub, *sum(point.duals, ())]
+    size = max((float(np.abs(v).max(initial=0.0)) for v in parts), default=0.0)
+    if not 0.0 < size < np.inf:
+        return None
+    nu, lb, ub = point.nu / size, np.maximum(point.lam_lb, 0) / size, point.lam_ub / size
+    lam, ub = np.maximum(point.lam, 0) / size, np.maximum(ub, 0)
+    duals = []
+    for tau, w in point.duals:
+        tau, w = np.maximum(tau, 0.0) / size, w / size
+        norm = float(np.linalg.norm(w))
+        duals.append((tau, w * min(1.0, tau.sum() / norm) if norm > 0 else w))
+    value = qp.b @ nu + qp.h @ lam
+    on_lb, on_ub = lb > 0, ub > 0
+    value += qp.ub[on_ub] @ ub[on_ub] - qp.lb[on_lb] @ lb[on_lb]
+    value += sum(g.d @ tau + g.g @ w for g, (tau, w) in zip(problem.groups, duals, strict=True))
+    sums = qp.A.T @ nu + qp.G.T @ lam - lb + ub
+    for group, (tau, w) in zip(problem.groups, duals, strict=True):
+        sums = sums - tau @ group.c - group.pull(w)
+    if not np.abs(sums).max() <= _CERTIFIED * -value:
+        return None
+    return ConePoint(np.full(qp.n, np.nan), nu, lam, lb, ub, tuple(duals))
+
+
+def _dual_certificate(problem: SOCP, point: ConePoint) -> ConePoint | None:
+    """``point``'s z, largest entry 1, if the objective falls for ever along it."""
+    qp = problem.qp
+    size = float(np.abs(point.z).max(initial=0.0))
+    if not 0.0 < size < np.inf:
+        return None
+    z, units = point.z / size, Scaling.of(qp)
+    descent = -(qp.q @ z) / units.objective
+    wrong = [np.abs(qp.P @ z) / units.objective, np.abs(qp.A @ z) / units.rows_A]
+    wrong += [(qp.G @ z) / units.rows_G, -z[np.isfinite(qp.lb)], z[np.isfinite(qp.ub)]]
+    for group in problem.groups:
+        wrong.append((np.linalg.norm(group.push(z)) - group.c @ z) / group.size)
+    if not max(float(v.max(initial=0.0)) for v in wrong) <= _CERTIFIED * descent:
+        return None
+    nan = ConePoint.of(problem, failed_cones(problem, SolveStatus.DUAL_INFEASIBLE, 0, ""))
+    return ConePoint(z, nan.nu, nan.lam, nan.lam_lb, nan.lam_ub, nan.duals)

@@ -1,0 +1,388 @@
+"""The KKT system of a cone program on its active set: which cones are active, and Newton's method.
+
+With u = (Fz + g)/‖Fz + g‖ a cone whose dual binds away from its apex is the smooth constraint
+‖Fz + g‖ − cᵀz − d ≤ 0 with gradient Fᵀu − c and Hessian Fᵀ(I − uuᵀ)F/‖Fz + g‖ (arXiv:2411.19285,
+Section 3.3, there for F = I). At the apex it is the equalities Fz + g = 0 and cᵀz + d = 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..problems.matrices import Array, FactorMatrix, is_sparse, to_dense
+from ..problems.socp import (
+    SOCP,
+    ConeGroup,
+    ConePoint,
+    SOCPSolution,
+    lagrangian_gradient,
+    socp_residuals,
+)
+from ..problems.solution import SolveStatus
+from .active import ActiveSet, active_set
+from .finish import judge
+from .kkt import solve_equality_qp
+from .protocol import SolverOptions
+
+_ROUNDS = 6
+_EXACT = 1e-14
+_FLAT = 1e-8
+_RESIDUAL = 1e-11
+
+
+@dataclass(frozen=True, eq=False)
+class ActiveGroup:
+    """How a group of cones binds: ``rows`` (k,) of its c, none of them where it does not.
+
+    At the apex Fz + g = 0 holds as well; elsewhere ``normal`` (r,) is u, ``norm`` is ‖Fz + g‖ and
+    ``curvature`` is Στ/‖Fz + g‖.
+    """
+
+    group: ConeGroup
+    rows: Array
+    apex: bool
+    normal: Array
+    norm: float
+    curvature: float
+
+    @property
+    def smooth(self) -> bool:
+        """Whether it binds away from its apex."""
+        return bool(not self.apex and self.rows.any())
+
+
+def active_group(
+    group: ConeGroup, z: Array, tau: Array, w: Array, ratio: float
+) -> ActiveGroup:
+    """Classify one group; ``ratio`` is the unit of the gradient by that of z.
+
+    A cone binds where its dual exceeds its slack, and is at its apex where ‖w‖ is further below t
+    than Fz + g is from 0; everything is divided by the units, so scale does not matter.
+    Under strict complementarity exactly one of each pair is zero. A weakly active cone (slack and
+    dual both zero) does not bind; one with a dual on the boundary at the apex counts as there.
+    """
+    s1 = group.norm_vector(z)
+    norm = float(np.linalg.norm(s1))
+    unit = ratio / group.size**2
+    total = float(tau.sum())
+    inside = total - float(np.linalg.norm(w))
+    apex = inside >= unit * norm and total > 0
+    slack = group.c @ z + group.d - (0.0 if apex else norm)
+    rows = tau > unit * np.maximum(slack, 0.0)
+    apex = bool((apex or norm == 0.0) and rows.any())
+    curvature = float(tau[rows].sum()) / norm if norm > 0 else 0.0
+    normal = s1 / norm if norm > 0 else s1
+    return ActiveGroup(group, rows, apex, normal, norm, curvature)
+
+
+@dataclass(frozen=True, eq=False)
+class Curvature:
+    """The Hessian of the Lagrangian: diag(d) + U diag(s) Uᵀ + dense, the last possibly None."""
+
+    d: Array
+    U: Array
+    s: Array
+    dense: Array | None
+
+    def __matmul__(self, z: Array) -> Array:
+        out = self.d * z + self.U @ (self.s * (self.U.T @ z))
+        return out if self.dense is None else out + self.dense @ z
+
+    def block(self, free: Array) -> Curvature:
+        """Its rows and columns ``free``."""
+        dense = None if self.dense is None else self.dense[np.ix_(free, free)]
+        return Curvature(self.d[free], self.U[free], self.s, dense)
+
+    def to_dense(self) -> Array:
+        """As an (n, n) array."""
+        out = (self.U * self.s) @ self.U.T
+        if self.dense is not None:
+            out += self.dense
+        out[np.diag_indices_from(out)] += self.d
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class ActiveSystem:
+    """The active constraints of a cone program at a point, and the Hessian of its Lagrangian.
+
+    ``rows`` are the gradients of, in this order, A, the active rows of G, and for each group its
+    active rows (Fᵀu − c, or c at the apex) and then, at the apex, F.
+    """
+
+    problem: SOCP
+    linear: ActiveSet
+    groups: tuple[ActiveGroup, ...]
+    hessian: Curvature
+    rows: Array
+
+    @classmethod
+    def at(cls, problem: SOCP, point: ConePoint) -> ActiveSystem:
+        """The system at ``point``."""
+        linear = _active_linear(problem, point)
+        groups: tuple[ActiveGroup, ...] = ()
+        if problem.groups:
+            _, unit = lagrangian_gradient(problem, point)
+            ratio = unit / max(1.0, float(np.abs(point.z).max(initial=0.0)))
+            groups = tuple(
+                active_group(group, point.z, tau, w, ratio)
+                for group, (tau, w) in zip(problem.groups, point.duals, strict=True)
+            )
+        return cls.of(problem, linear, groups)
+
+    @classmethod
+    def of(
+        cls, problem: SOCP, linear: ActiveSet, groups: Sequence[ActiveGroup]
+    ) -> ActiveSystem:
+        """The system of given active constraints."""
+        qp = problem.qp
+        rows = []
+        if qp.p:
+            rows.append(to_dense(qp.A))
+        if linear.rows.any():
+            rows.append(to_dense(qp.G[linear.rows]))
+        for a in groups:
+            if a.smooth:
+                rows.append(a.group.pull(a.normal) - a.group.c[a.rows])
+            elif a.apex:
+                rows.append(a.group.c[a.rows])
+                F = a.group.F
+                rows.append(np.eye(qp.n) if F is None else to_dense(F))
+        stacked = np.concatenate(rows) if rows else np.zeros((0, qp.n))
+        return cls(problem, linear, tuple(groups), _curvature(problem, groups), stacked)
+
+    def split(self, values: Array) -> tuple[Array, Array, list[Array]]:
+        """A vector over ``rows`` as its parts: of A (p,), of G (m,), and of each group."""
+        qp = self.problem.qp
+        lam = np.zeros(qp.m)
+        count = int(np.count_nonzero(self.linear.rows))
+        lam[self.linear.rows] = values[qp.p : qp.p + count]
+        parts, start = [], qp.p + count
+        for a in self.groups:
+            stop = start + int(np.count_nonzero(a.rows)) + (a.group.r if a.apex else 0)
+            parts.append(values[start:stop])
+            start = stop
+        return values[: qp.p], lam, parts
+
+    def solve(self, z: Array, gradient: Array, missing: Array) -> tuple[Array, Array]:
+        """min ½ xᵀHx + gradientᵀx s.t. rows x = missing, with x = z on active bounds.
+
+        Returns x (n,) and the multipliers of the rows.
+        """
+        free = self.linear.free
+        if free.all():
+            return solve_curved(self.hessian, gradient, self.rows, missing)
+        z = np.where(free, 0.0, z)
+        x, y = solve_curved(
+            self.hessian.block(free),
+            (gradient + self.hessian @ z)[free],
+            self.rows[:, free],
+            missing - self.rows @ z,
+        )
+        z[free] = x
+        return z, y
+
+
+def _active_linear(problem: SOCP, point: ConePoint) -> ActiveSet:
+    qp = problem.qp
+    if qp.m or np.isfinite(qp.lb).any() or np.isfinite(qp.ub).any():
+        return active_set(qp, point)  # type: ignore[arg-type]
+    none = np.zeros(qp.n, dtype=bool)
+    return ActiveSet(np.zeros(0, dtype=bool), none, none)
+
+
+def _curvature(problem: SOCP, groups: Sequence[ActiveGroup]) -> Curvature:
+    P, n = problem.qp.P, problem.n
+    if isinstance(P, FactorMatrix):
+        d, columns, signs, dense = P.d.copy(), [P.B], [np.ones(P.B.shape[1])], None
+    else:
+        d, columns, signs, dense = np.zeros(n), [], [], to_dense(P)
+    for a in groups:
+        if not a.smooth:
+            continue
+        F, k = a.group.F, a.curvature
+        if F is None:
+            d += k
+        elif is_sparse(F) and (np.diff(F.indptr) <= 1).all():
+            # One entry in each row: FᵀF is diagonal.
+            np.add.at(d, F.indices, k * F.data**2)
+        elif dense is None and 2 * a.group.r <= n:
+            columns.append(to_dense(F).T)
+            signs.append(np.full(a.group.r, k))
+        else:
+            square = F.T @ F
+            dense = k * to_dense(square) + (0.0 if dense is None else dense)
+        columns.append(a.group.pull(a.normal)[:, None])
+        signs.append(np.array([-k]))
+    U = np.concatenate(columns, axis=1) if columns else np.zeros((n, 0))
+    s = np.concatenate(signs) if signs else np.zeros(0)
+    return Curvature(d, U, s, dense)
+
+
+def solve_curved(H: Curvature, g: Array, C: Array, c: Array) -> tuple[Array, Array]:
+    """:func:`~bpqp_portfolio.solvers.kkt.solve_equality_qp`, in O(n k²) where H has low rank.
+
+    With y = s Uᵀx as unknowns beside x, the diagonal d is eliminated and a symmetric system of
+    the size of U's columns and C's rows is left; negative s do no harm. Where d is not positive,
+    or the system turns out singular, the dense solve answers.
+    """
+    n, k = H.U.shape
+    if H.dense is None and 2 * (k + len(C)) <= n and H.d.min() > _FLAT * H.d.max():
+        found = _low_rank(H, g, C, c)
+        if found is not None:
+            return found
+    return solve_equality_qp(H.to_dense(), g, C, c)
+
+
+def _low_rank(H: Curvature, g: Array, C: Array, c: Array) -> tuple[Array, Array] | None:
+    k = len(H.s)
+    B = np.concatenate([H.U, C.T], axis=1)
+    weighted = B / H.d[:, None]
+    M = B.T @ weighted
+    used = H.s != 0
+    M[:k][:, :k][np.diag_indices(k)] += 1.0 / np.where(used, H.s, np.inf) if k else 0.0
+    # Rows and columns to unit size, so that rounding is judged relative to each.
+    unit = np.sqrt(np.abs(M.diagonal()))
+    if not unit.all():
+        return None
+    try:
+        inverse = np.linalg.inv(M / np.outer(unit, unit))
+    except np.linalg.LinAlgError:
+        return None
+
+    def apply(a: Array, b: Array) -> tuple[Array, Array]:
+        """Solution (x, y) of d x + B y = a, Bᵀx − (y/s, 0) = b."""
+        y = (inverse @ ((weighted.T @ a - b) / unit)) / unit
+        return (a - B @ y) / H.d, y
+
+    b = np.concatenate([np.zeros(k), c])
+    x, y = apply(-g, b)
+    scale = max(float(np.abs(g).max(initial=0.0)), float(np.abs(H.d * x).max(initial=0.0)))
+    length = max(float(np.abs(c).max(initial=0.0)), float(np.abs(x).max(initial=0.0)))
+    rows = np.abs(C).sum(1) if len(C) else np.zeros(0)
+    for _ in range(2):
+        nu = y[k:]
+        first = -g - (H @ x) - C.T @ nu
+        second = c - C @ x
+        dx, dy = apply(first, np.concatenate([np.zeros(k), second]))
+        x, y = x + dx, y + dy
+    first, second = -g - (H @ x) - C.T @ y[k:], c - C @ x
+    good = np.abs(first).max() <= _RESIDUAL * scale
+    good &= bool((np.abs(second) <= _RESIDUAL * rows * length).all())
+    return (x, y[k:]) if good else None
+
+
+def newton_step(problem: SOCP, point: ConePoint) -> ConePoint:
+    """One Newton step of the KKT conditions on the active set of ``point``."""
+    qp, system = problem.qp, ActiveSystem.at(problem, point)
+    active = system.linear
+    z = np.where(active.lower, qp.lb, np.where(active.upper, qp.ub, point.z))
+    lam = np.where(active.rows, point.lam, 0.0)
+    missing, duals = [], []
+    if qp.p:
+        missing.append(qp.b - qp.A @ z)
+    if active.rows.any():
+        missing.append((qp.h - qp.G @ z)[active.rows])
+    for a, (tau, w) in zip(system.groups, point.duals, strict=True):
+        tau = np.where(a.rows, tau, 0.0)
+        s0 = (a.group.c @ z + a.group.d)[a.rows]
+        s1 = a.group.norm_vector(z)
+        if a.apex:
+            missing += [-s0, -s1]
+        elif a.rows.any():
+            missing.append(s0 - np.linalg.norm(s1))
+        duals.append((tau, w if a.apex else -tau.sum() * a.normal))
+    start = ConePoint(z, point.nu, lam, np.zeros(qp.n), np.zeros(qp.n), tuple(duals))
+    gradient, _ = lagrangian_gradient(problem, start)
+    rest = np.concatenate(missing) if missing else np.zeros(0)
+    step, change = system.solve(np.zeros(qp.n), gradient, rest)
+    z = np.clip(z + step, qp.lb, qp.ub)
+    d_nu, d_lam, d_cones = system.split(change)
+    lam = np.maximum(lam + d_lam, 0.0)
+    moved = []
+    for a, (tau, w), change in zip(system.groups, duals, d_cones, strict=True):
+        count = int(np.count_nonzero(a.rows))
+        if a.apex:
+            tau[a.rows] -= change[:count]
+            w = w - change[count:]
+        elif count:
+            tau[a.rows] += change[:count]
+        tau = np.maximum(tau, 0.0)
+        if not a.apex:
+            s1 = a.group.norm_vector(z)
+            norm = float(np.linalg.norm(s1))
+            w = -tau.sum() * (s1 / norm if norm > 0 else a.normal)
+        moved.append((tau, w))
+    trial = replace(start, z=z, nu=point.nu + d_nu, lam=lam, duals=tuple(moved))
+    gradient, _ = lagrangian_gradient(problem, trial)
+    fixed = qp.lb == qp.ub
+    return replace(
+        trial,
+        lam_lb=np.where(active.lower | fixed, np.maximum(gradient, 0.0), 0.0),
+        lam_ub=np.where(active.upper | fixed, np.maximum(-gradient, 0.0), 0.0),
+    )
+
+
+def finish_cones(
+    problem: SOCP, point: ConePoint, *, iterations: int, solver: str, options: SolverOptions
+) -> SOCPSolution:
+    """Solution at the point where a cone solver stopped without a certificate of infeasibility.
+
+    As :func:`~bpqp_portfolio.solvers.finish.finish` does for a QP: z moves inside its bounds and
+    duals into their cones; unless ``options`` say otherwise Newton's method on the active set
+    continues while it lowers the KKT norm; the status follows that norm alone.
+    """
+    if not point.finite():
+        return failed_cones(problem, SolveStatus.ITERATION_LIMIT, iterations, solver)
+    qp = problem.qp
+    duals = []
+    for tau, w in point.duals:
+        tau, norm = np.maximum(tau, 0.0), float(np.linalg.norm(w))
+        duals.append((tau, w * min(1.0, tau.sum() / norm) if norm > 0 else w))
+    point = ConePoint(
+        np.clip(point.z, qp.lb, qp.ub),
+        point.nu,
+        np.maximum(point.lam, 0.0),
+        np.where(np.isfinite(qp.lb), np.maximum(point.lam_lb, 0.0), 0.0),
+        np.where(np.isfinite(qp.ub), np.maximum(point.lam_ub, 0.0), 0.0),
+        tuple(duals),
+    )
+    norm = socp_residuals(problem, point).norm
+    for _ in range(_ROUNDS if options.polish else 0):
+        if norm <= _EXACT:
+            break
+        trial = newton_step(problem, point)
+        after = socp_residuals(problem, trial).norm if trial.finite() else np.inf
+        if not after < norm:
+            break
+        point, norm = trial, after
+    status = judge(norm, options.eps)
+    return as_solution(problem, point, status, norm, iterations, solver)
+
+
+def as_solution(
+    problem: SOCP,
+    point: ConePoint,
+    status: SolveStatus,
+    norm: float,
+    iterations: int,
+    solver: str,
+) -> SOCPSolution:
+    """``point`` as a Solution."""
+    fields = (point.z, point.nu, point.lam, point.lam_lb, point.lam_ub)
+    cones = problem.spread(point.duals)
+    return SOCPSolution(*fields, status, norm, iterations, solver, cone_duals=cones)
+
+
+def failed_cones(
+    problem: SOCP, status: SolveStatus, iterations: int, solver: str
+) -> SOCPSolution:
+    """A Solution without a point: NaN everywhere."""
+    n, p, m = problem.n, problem.qp.p, problem.qp.m
+    z, nu, lam, lb, ub = (np.full(k, np.nan) for k in (n, p, m, n, n))
+    duals = tuple((np.full(len(g.d), np.nan), np.full(g.r, np.nan)) for g in problem.groups)
+    point = ConePoint(z, nu, lam, lb, ub, duals)
+    return as_solution(problem, point, status, float("nan"), iterations, solver)
