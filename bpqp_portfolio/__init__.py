@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         SolverError,
         SolverNotInstalledError,
     )
+    from .layers.convex import ConvexLayer
     from .layers.qp import QPLayer
     from .portfolio.layer import PortfolioLayer
     from .problems.solution import Solution, SolveStatus
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BPQPError",
     "ConfigError",
+    "ConvexLayer",
     "DataError",
     "DownloadError",
     "PortfolioLayer",
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ConvexLayer": "layers.convex",
     "PortfolioLayer": "portfolio.layer",
     "QPLayer": "layers.qp",
     "Solution": "problems.solution",

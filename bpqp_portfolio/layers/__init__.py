@@ -1,5 +1,6 @@
-"""The differentiable layers: a general QP, and the batched factor-model QP."""
+"""The differentiable layers: a QP, programs of torch callables, and the batched factor-model QP."""
 
+from .convex import ConvexLayer
 from .qp import QPLayer
 
-__all__ = ["QPLayer"]
+__all__ = ["ConvexLayer", "QPLayer"]

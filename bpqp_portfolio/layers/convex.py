@@ -1,0 +1,281 @@
+"""The differentiable layer for programs of plain torch callables, convex or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from ..config import check_number
+from ..errors import ConfigError, ProblemError
+from ..problems.convex import ConvexProgram, UndefinedError
+from ..problems.qp import QP
+from ..problems.solution import Solution, SolveStatus
+from ..solvers.active import active_set
+from ..solvers.adjoint import adjoint
+from ..solvers.nlp import Forward, ForwardMethod
+from ..solvers.protocol import Solver, SolverOptions
+from ..solvers.registry import get_backward
+from .batch import Batch, float_shape
+
+
+class ConvexLayer(nn.Module):
+    """min f(z; y)  s.t.  h(z; y) = 0,  g(z; y) ≤ 0, differentiable in all parameters y.
+
+    Parameters
+    ----------
+    objective : (z, *parameters) → scalar, a plain torch callable of z (n,), twice differentiable.
+    equalities, inequalities : (z, *parameters) → (p,) and → (m,), or None.
+    forward : "sqp" (Newton steps by QPs), "slsqp" or "trust-constr" (scipy), or any callable
+        (program, z0) → z (n,) or (z, nu (p,), lam (m,)); see
+        :class:`~bpqp_portfolio.problems.convex.ConvexProgram` for what ``program`` offers. Where
+        it gives no duals, they are those with the least squared KKT residuals.
+    backward : "kkt" for the direct solve of the backward QP, or a QP solver's name; only "kkt"
+        can solve that of a program that is not convex.
+    eps : scaled KKT norm to reach.
+    throw : raise where an item fails. Otherwise a failed item is NaN with its status and gets zero
+        gradient, an inaccurate one is kept, and the other items are untouched.
+    options : further settings of a named forward solver, by its own names.
+    batched : for every parameter, whether it has the batch dimensions of z0 in front. Needed where
+        z0 has some.
+
+    Raises
+    ------
+    ConfigError
+        An unknown solver or setting, a callable that is none.
+
+    Notes
+    -----
+    Which points are accepted:
+
+    - A named solver's point is polished by Newton steps on its active set, and solved where its
+      KKT norm is at most 10 eps. One up to 1e-4 is inaccurate, any other failed.
+    - A callable's point is taken as it is: its KKT norm is reported, and its status is solved or
+      inaccurate, never an error, unless it is not finite. Its gradient is the one that keeps the
+      KKT conditions' residual constant (arXiv:2411.19285, section on general gradients); it is as
+      good as the point, so watch ``kkt_norm``.
+    - Where the program is not convex a solver finds a local optimum, and the gradient is that of
+      the optimum found.
+
+    The module has no parameters and keeps nothing between calls. The callables see float64 copies
+    of z and of all floating point parameters, on their device; what else they use should be float64
+    too. A tensor that needs a gradient must be a parameter (a closure over one is refused). They
+    are called several times for each item, once for all parameters' gradients, and never over a
+    batch. Outside the domain of f they should return NaN or infinity, not raise.
+
+    References
+    ----------
+    arXiv:2411.19285, Theorem 1.
+    """
+
+    def __init__(
+        self,
+        objective: Callable[..., Tensor],
+        equalities: Callable[..., Tensor] | None = None,
+        inequalities: Callable[..., Tensor] | None = None,
+        forward: Forward = "sqp",
+        backward: str = "kkt",
+        eps: float = 1e-8,
+        throw: bool = True,
+        *,
+        options: Mapping[str, Any] | None = None,
+        batched: Sequence[bool] | None = None,
+    ) -> None:
+        super().__init__()
+        given = {"objective": objective, "equalities": equalities, "inequalities": inequalities}
+        for name, function in given.items():
+            if not callable(function) and (name == "objective" or function is not None):
+                raise ConfigError(
+                    f"{name}: expected a callable of (z, *parameters), got "
+                    f"{type(function).__name__}."
+                )
+        check_number(eps, "eps", low=0, open_low=True)
+        self.eps, self.throw, self.backward_name = eps, throw, backward
+        self.batched = None if batched is None else tuple(batched)
+        self._functions = (objective, equalities, inequalities)
+        self._method = ForwardMethod(forward, eps, dict(options or {}))
+        self._backward = get_backward(backward)
+
+    def extra_repr(self) -> str:
+        return (
+            f"forward={self._method.name!r}, backward={self.backward_name!r}, eps={self.eps:g}, "
+            f"throw={self.throw}"
+        )
+
+    def forward(self, z0: Tensor, *parameters: Tensor) -> Tensor:
+        """The solution z (..., n); see :meth:`solve`."""
+        return self.solve(z0, *parameters).z
+
+    def solve(self, z0: Tensor, *parameters: Tensor) -> Solution:
+        """The primal-dual solution; z, nu and lam carry gradients to the parameters.
+
+        Parameters
+        ----------
+        z0 : (..., n), where the forward solver starts; it gives the size, the batch dimensions and
+            the dtype of the result, and gets no gradient.
+        parameters : tensors of any shape, passed on to the callables in this order; those that
+            ``batched`` marks have the batch dimensions of z0 in front, which the callables do not
+            see.
+
+        Returns
+        -------
+        Solution of tensors; its bounds' duals are zero, since bounds are inequalities here.
+
+        Raises
+        ------
+        ProblemError
+            Wrong shapes, callables that torch cannot differentiate; with ``throw`` also values
+            that are not finite at z0.
+        SolverError
+            With ``throw``, one for all items that were not solved.
+        """
+        shape = float_shape("z0", z0)
+        if not shape or 0 in shape:
+            raise ProblemError(f"z0: expected shape (..., n) with entries, got {shape}.")
+        if self.batched is not None and len(self.batched) != len(parameters):
+            raise ProblemError(
+                f"batched has {len(self.batched)} entries for {len(parameters)} parameters; give "
+                "one for each."
+            )
+        if len(shape) > 1 and self.batched is None:
+            raise ProblemError(
+                f"z0: has batch dimensions {shape[:-1]}, so the layer must know which parameters "
+                f"have them too: batched={(True,) * len(parameters)} for all."
+            )
+        for i, value in enumerate(parameters):
+            if not isinstance(value, Tensor):
+                raise ProblemError(
+                    f"parameter {i}: expected a tensor, got {type(value).__name__}; bind constants "
+                    "into the callables."
+                )
+            if value.device != z0.device:
+                raise ProblemError(
+                    f"parameter {i} is on {value.device}, z0 on {z0.device}; move them to one."
+                )
+            if self._split(i) and tuple(value.shape[: len(shape) - 1]) != shape[:-1]:
+                raise ProblemError(
+                    f"parameter {i}: expected the batch dimensions {shape[:-1]} of z0 in front, "
+                    f"got shape {tuple(value.shape)}."
+                )
+        batch = Batch(shape[:-1], z0.dtype, z0.device)
+        call = _Call(self, batch)
+        z, nu, lam, norm, count, status = _ConvexFunction.apply(call, z0, *parameters)
+        return Solution(
+            z, nu, lam, torch.zeros_like(z), torch.zeros_like(z), status, norm, count,
+            self._method.name,
+        )  # fmt: skip
+
+    def _split(self, i: int) -> bool:
+        """Whether parameter ``i`` has batch dimensions."""
+        return self.batched is not None and bool(self.batched[i])
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of a layer: how to take its items apart."""
+
+    layer: ConvexLayer
+    batch: Batch
+
+    def flat(self, i: int, parameter: Tensor) -> Tensor:
+        """A parameter with one batch dimension, or as it is where it has none."""
+        if not self.layer._split(i):
+            return parameter
+        return parameter.reshape(self.batch.items, *parameter.shape[len(self.batch.shape) :])
+
+    def item(self, i: int, parameter: Tensor, item: int) -> Tensor:
+        """What item ``item`` uses of a parameter."""
+        return self.flat(i, parameter)[item] if self.layer._split(i) else parameter
+
+
+class _ConvexFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, call: _Call, z0: Tensor, *parameters: Tensor) -> Any:  # type: ignore[override]
+        layer, batch = call.layer, call.batch
+        starts = batch.rows(z0)
+        status = np.full(batch.items, SolveStatus.BAD_DATA, dtype=object)
+        norms = np.full(batch.items, np.nan)
+        iterations = np.zeros(batch.items, dtype=np.int64)
+        solved: dict[int, tuple[ConvexProgram, QP, Solution]] = {}
+        sizes = set()
+        for item in range(batch.items):
+            own = tuple(call.item(i, t, item) for i, t in enumerate(parameters))
+            program = ConvexProgram(*layer._functions, own, starts[item], z0.device)
+            sizes.add((program.n, program.p, program.m))
+            if len(sizes) > 1:
+                raise ProblemError(
+                    f"{batch.label(item)}the number of constraints differs between items: (n, p, m)"
+                    f" is one of {sorted(sizes)}. Solve them in separate calls."
+                )
+            try:
+                point, local = layer._method(program)
+            except UndefinedError as error:
+                if layer.throw:
+                    raise UndefinedError(f"{batch.label(item)}{error}") from error
+                continue
+            status[item], norms[item] = point.status, point.kkt_norm
+            iterations[item] = point.iterations
+            if local is not None and point.status.usable:
+                solved[item] = program, local, point
+        if layer.throw:
+            kept = layer._method.own & (status == SolveStatus.INACCURATE)
+            batch.raise_failures(
+                layer._method.name, np.where(kept, SolveStatus.SOLVED, status), norms
+            )
+        parts = [np.full((batch.items, k), np.nan) for k in sizes.pop()]
+        for item, (_, _, point) in solved.items():
+            for part, value in zip(parts, (point.z, point.nu, point.lam), strict=True):
+                part[item] = value
+        ctx.call, ctx.solved = call, solved
+        # Not read back as numbers, but torch then notices an argument changed in place.
+        ctx.save_for_backward(*parameters)
+        norm, count = batch.tensor(norms, torch.float64), batch.tensor(iterations, torch.int64)
+        ctx.mark_non_differentiable(norm, count)
+        return (*(batch.tensor(part) for part in parts), norm, count, batch.statuses(status))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:
+        call: _Call = ctx.call
+        layer, batch = call.layer, call.batch
+        parameters = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[2:]
+        out = [
+            torch.zeros_like(t, dtype=torch.float64) if needed else None
+            for t, needed in zip(parameters, wanted, strict=True)
+        ]
+        incoming = [batch.rows(g) for g in grads[:3]]
+        for item, (program, local, point) in ctx.solved.items():
+            found = _pulled(
+                program, local, point, [g[item] for g in incoming], layer._backward, layer.eps
+            )
+            for i, (total, gradient) in enumerate(zip(out, found, strict=True)):
+                if total is not None and gradient is not None:
+                    call.item(i, total, item).add_(gradient)
+        return (
+            None,
+            None,
+            *(None if t is None else t.to(p.dtype) for t, p in zip(out, parameters, strict=True)),
+        )
+
+
+def _pulled(
+    program: ConvexProgram,
+    local: QP,
+    point: Solution,
+    gradients: list[np.ndarray],
+    solver: Solver | None,
+    eps: float,
+) -> tuple[Tensor | None, ...]:
+    """Gradients in one item's parameters from those in its z, ν and λ."""
+    none = np.zeros(program.n)
+    found = adjoint(
+        local, point, *gradients, none, none, solver=solver, options=SolverOptions(eps=eps)
+    )
+    lam = np.where(active_set(local, point).rows, point.lam, 0.0)
+    return program.pullback(point.z, point.nu, lam, found.z, found.nu, found.lam)
