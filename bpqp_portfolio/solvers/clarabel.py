@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import clarabel
 import numpy as np
-from scipy import sparse
 
 from ..config import check_keys
 from ..errors import ConfigError
-from ..problems.qp import QP, Scaling
+from ..problems.matrices import Array
+from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
-from .finish import failed, finish
 from .handle import Slot
 from .protocol import SolverOptions
+from .scaled import Scaled, Vectors, csc, keep, kept, upper_triangle
 
 _Status = clarabel.SolverStatus
 # Its status objects do not hash.
-_FAILURES = (
-    (_Status.PrimalInfeasible, SolveStatus.PRIMAL_INFEASIBLE),
-    (_Status.AlmostPrimalInfeasible, SolveStatus.PRIMAL_INFEASIBLE),
-    (_Status.DualInfeasible, SolveStatus.DUAL_INFEASIBLE),
-    (_Status.AlmostDualInfeasible, SolveStatus.DUAL_INFEASIBLE),
-)
+_PRIMAL = (_Status.PrimalInfeasible, _Status.AlmostPrimalInfeasible)
+_DUAL = (_Status.DualInfeasible, _Status.AlmostDualInfeasible)
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """``fixed``, ``lower`` and ``upper`` number the coordinates with such bounds."""
+
+    scaled: Scaled
+    options: SolverOptions
+    fixed: Array
+    lower: Array
+    upper: Array
+    native: Any
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,8 @@ class ClarabelSolver:
     """P. J. Goulart and Y. Chen, Clarabel: an interior-point solver for conic programs, 2024.
 
     Works on the problem with objective and rows scaled to 1. A coordinate whose bounds are equal
-    goes in as an equality, since an interior point needs an interior.
+    goes in as an equality, since an interior point needs an interior. A slot keeps the ordering of
+    the factorisation, which every iteration does anew.
     """
 
     name: str = "clarabel"
@@ -44,67 +54,80 @@ class ClarabelSolver:
         slot: Slot | None = None,
     ) -> Solution:
         """Solve one problem; see :class:`~bpqp_portfolio.solvers.protocol.Solver`."""
-        n, p, m = problem.n, problem.p, problem.m
-        units = Scaling.of(problem)
-        equal = problem.lb == problem.ub
-        fixed = np.flatnonzero(equal)
-        lower = np.flatnonzero(np.isfinite(problem.lb) & ~equal)
-        upper = np.flatnonzero(np.isfinite(problem.ub) & ~equal)
-        eye = sparse.eye_array(n, format="csr")
-        rows = sparse.vstack(
-            [
-                sparse.csr_array(problem.A / units.rows_A[:, None]),
-                eye[fixed],
-                sparse.csr_array(problem.G / units.rows_G[:, None]),
-                -eye[lower],
-                eye[upper],
-            ],
-            format="csc",
-        )
-        rhs = np.concatenate(
-            [
-                problem.b / units.rows_A,
-                problem.lb[fixed],
-                problem.h / units.rows_G,
-                -problem.lb[lower],
-                problem.ub[upper],
-            ]
-        )
-        equalities, inequalities = p + len(fixed), m + len(lower) + len(upper)
-        cones = []
-        if equalities:
-            cones.append(clarabel.ZeroConeT(equalities))
-        if inequalities:
-            cones.append(clarabel.NonnegativeConeT(inequalities))
-        P = sparse.triu(sparse.csc_array(problem.P / units.objective), format="csc")
-        result = clarabel.DefaultSolver(
-            sparse.csc_matrix(P),
-            problem.q / units.objective,
-            sparse.csc_matrix(rows),
-            rhs,
-            cones,
-            _settings(options),
-        ).solve()
-        for status, meaning in _FAILURES:
-            if result.status == status:
-                return failed(problem, meaning, iterations=int(result.iterations), solver=self.name)
-        duals = np.asarray(result.z) * units.objective
-        sizes = [p, len(fixed), m, len(lower)]
-        nu, mu_fixed, lam, mu_lower, mu_upper = np.split(duals, np.cumsum(sizes))
-        lam_lb, lam_ub = np.zeros(n), np.zeros(n)
+        state = kept(slot, problem, options)
+        if state is None:
+            state = _set_up(problem, options)
+        else:
+            v = state.scaled.vectors(problem)
+            b = _right_side(v, state.fixed, state.lower, state.upper)
+            state.native.update(q=v.q, b=b)
+        scaled, result = state.scaled, state.native.solve()
+        fixed, lower, upper = state.fixed, state.lower, state.upper
+        sizes = [scaled.A.shape[0], len(fixed), scaled.G.shape[0], len(lower)]
+        nu, mu_fixed, lam, mu_lower, mu_upper = np.split(np.asarray(result.z), np.cumsum(sizes))
+        x, iterations = np.asarray(result.x), int(result.iterations)
+        if any(result.status == status for status in _PRIMAL):
+            return scaled.infeasible(
+                problem,
+                SolveStatus.PRIMAL_INFEASIBLE,
+                duals=(nu, lam),
+                iterations=iterations,
+                solver=self.name,
+            )
+        if any(result.status == status for status in _DUAL):
+            return scaled.infeasible(
+                problem,
+                SolveStatus.DUAL_INFEASIBLE,
+                ray=x,
+                iterations=iterations,
+                solver=self.name,
+            )
+        lam_lb, lam_ub = np.zeros(scaled.size), np.zeros(scaled.size)
         lam_lb[lower], lam_ub[upper] = mu_lower, mu_upper
         lam_lb[fixed], lam_ub[fixed] = np.maximum(-mu_fixed, 0.0), np.maximum(mu_fixed, 0.0)
-        return finish(
+        solution = scaled.finish(
             problem,
-            np.asarray(result.x),
-            nu / units.rows_A,
-            lam / units.rows_G,
+            x,
+            nu,
+            lam,
             lam_lb,
             lam_ub,
-            iterations=int(result.iterations),
+            iterations=iterations,
             solver=self.name,
             options=options,
         )
+        updatable = slot is not None and state.native.is_data_update_allowed()
+        return keep(slot, problem, state if updatable else None, solution)
+
+
+def _right_side(v: Vectors, fixed: Array, lower: Array, upper: Array) -> Array:
+    return np.concatenate([v.b, v.lb[fixed], v.h, -v.lb[lower], v.ub[upper]])
+
+
+def _set_up(problem: QP, options: SolverOptions) -> _State:
+    settings = _settings(options)
+    scaled = Scaled.of(problem)
+    v = scaled.vectors(problem)
+    equal = v.lb == v.ub
+    fixed = np.flatnonzero(equal)
+    lower = np.flatnonzero(np.isfinite(v.lb) & ~equal)
+    upper = np.flatnonzero(np.isfinite(v.ub) & ~equal)
+    equalities = scaled.A.shape[0] + len(fixed)
+    inequalities = scaled.G.shape[0] + len(lower) + len(upper)
+    cones = []
+    if equalities:
+        cones.append(clarabel.ZeroConeT(equalities))
+    if inequalities:
+        cones.append(clarabel.NonnegativeConeT(inequalities))
+    native = clarabel.DefaultSolver(
+        upper_triangle(scaled.P),
+        v.q,
+        csc([scaled.A, (fixed, 1.0), scaled.G, (lower, -1.0), (upper, 1.0)], scaled.size),
+        _right_side(v, fixed, lower, upper),
+        cones,
+        settings,
+    )
+    return _State(scaled, options, fixed, lower, upper, native)
 
 
 def _settings(options: SolverOptions) -> clarabel.DefaultSettings:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import osqp
-from scipy import sparse
 
 from ..config import check_keys
-from ..problems.qp import QP, Scaling
+from ..problems.matrices import Array
+from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
-from .finish import failed, finish
+from .finish import failed
 from .handle import Slot
 from .protocol import SolverOptions
+from .scaled import Scaled, csc, keep, kept, upper_triangle
 
 _MAX_ITERATIONS = 20_000
 # Adapting ρ helps mostly but may cycle for ever, at its default tolerance of 5 also on problems of
@@ -24,13 +26,18 @@ _RHO = 1.0
 # Its default of 1e-4 calls some solvable problems unbounded.
 _INFEASIBILITY = 1e-6
 _Status = osqp.SolverStatus
-_FAILURES = {
-    _Status.OSQP_PRIMAL_INFEASIBLE: SolveStatus.PRIMAL_INFEASIBLE,
-    _Status.OSQP_PRIMAL_INFEASIBLE_INACCURATE: SolveStatus.PRIMAL_INFEASIBLE,
-    _Status.OSQP_DUAL_INFEASIBLE: SolveStatus.DUAL_INFEASIBLE,
-    _Status.OSQP_DUAL_INFEASIBLE_INACCURATE: SolveStatus.DUAL_INFEASIBLE,
-    _Status.OSQP_NON_CVX: SolveStatus.BAD_DATA,
-}
+_PRIMAL = (_Status.OSQP_PRIMAL_INFEASIBLE, _Status.OSQP_PRIMAL_INFEASIBLE_INACCURATE)
+_DUAL = (_Status.OSQP_DUAL_INFEASIBLE, _Status.OSQP_DUAL_INFEASIBLE_INACCURATE)
+_KNOWN = tuple(k for k in dir(osqp.OSQP().ext.OSQPSettings) if not k.startswith("_"))
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    scaled: Scaled
+    options: SolverOptions
+    bounded: Array
+    native: Any
+    limit: int
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class OSQPSolver:
 
     Works on the problem with objective and rows scaled to 1, so ``eps`` is relative. OSQP's own
     polishing is left off (1.1 prints to the terminal when nothing is active); ``finish`` polishes.
+    A slot keeps the factorisation and starts from the last solution.
     """
 
     name: str = "osqp"
@@ -51,71 +59,102 @@ class OSQPSolver:
         slot: Slot | None = None,
     ) -> Solution:
         """Solve one problem; see :class:`~bpqp_portfolio.solvers.protocol.Solver`."""
-        units = Scaling.of(problem)
-        bounded = np.flatnonzero(np.isfinite(problem.lb) | np.isfinite(problem.ub))
-        eye = sparse.eye_array(problem.n, format="csr")[bounded]
-        rows = sparse.vstack(
-            [
-                sparse.csr_array(problem.A / units.rows_A[:, None]),
-                sparse.csr_array(problem.G / units.rows_G[:, None]),
-                eye,
-            ],
-            format="csc",
-        )
-        b, h = problem.b / units.rows_A, problem.h / units.rows_G
-        low = np.concatenate([b, np.full(problem.m, -np.inf), problem.lb[bounded]])
-        high = np.concatenate([b, h, problem.ub[bounded]])
-        limit = options.max_iterations or options.native.get("max_iter", _MAX_ITERATIONS)
-        settings = {
-            "rho": _RHO,
-            "adaptive_rho_tolerance": _ADAPTIVE_TOLERANCE,
-            "eps_abs": options.eps,
-            "eps_rel": options.eps,
-            "eps_prim_inf": _INFEASIBILITY,
-            "eps_dual_inf": _INFEASIBILITY,
-            "verbose": False,
-            **options.native,
-            "max_iter": min(limit, _ADAPTIVE_ITERATIONS),
-        }
-        known = [k for k in dir(osqp.OSQP().ext.OSQPSettings) if not k.startswith("_")]
-        check_keys(settings, known, "osqp")
-        solver = osqp.OSQP()
-        P = sparse.triu(sparse.csc_array(problem.P / units.objective), format="csc")
-        try:
-            solver.setup(
-                P=sparse.csc_matrix(P),
-                q=problem.q / units.objective,
-                A=sparse.csc_matrix(rows),
-                l=low,
-                u=high,
-                **settings,
+        state = kept(slot, problem, options)
+        if state is None:
+            try:
+                state = _set_up(problem, options)
+            except osqp.OSQPException as error:
+                if error.args and error.args[0] == osqp.SolverError.OSQP_NONCVX_ERROR:
+                    return failed(problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name)
+                raise
+        else:
+            v = state.scaled.vectors(problem)
+            low, high = _limits(v, state.bounded)
+            state.native.update(q=v.q, l=low, u=high)
+        start = state.scaled.start(problem, slot)
+        if start is not None:
+            x, nu, lam, lam_lb, lam_ub = start
+            state.native.warm_start(x, np.concatenate([nu, lam, (lam_ub - lam_lb)[state.bounded]]))
+        scaled, native = state.scaled, state.native
+        result = native.solve(raise_error=False)
+        iterations, keeping = int(result.info.iter), state
+        if result.info.status_val == _Status.OSQP_MAX_ITER_REACHED and iterations < state.limit:
+            native.update_settings(
+                rho=options.native.get("rho", _RHO),
+                adaptive_rho=False,
+                max_iter=state.limit - iterations,
             )
-        except osqp.OSQPException as error:
-            if error.args and error.args[0] == osqp.SolverError.OSQP_NONCVX_ERROR:
-                return failed(problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name)
-            raise
-        result = solver.solve(raise_error=False)
-        iterations = int(result.info.iter)
-        if result.info.status_val == _Status.OSQP_MAX_ITER_REACHED and iterations < limit:
-            solver.update_settings(
-                rho=settings["rho"], adaptive_rho=False, max_iter=limit - iterations
-            )
-            result = solver.solve(raise_error=False)
+            result = native.solve(raise_error=False)
             iterations += int(result.info.iter)
-        if result.info.status_val in _FAILURES:
-            status = _FAILURES[result.info.status_val]
-            return failed(problem, status, iterations=iterations, solver=self.name)
-        nu, lam, mu = np.split(np.asarray(result.y), [problem.p, problem.p + problem.m])
-        bound_duals = np.zeros(problem.n)
-        bound_duals[bounded] = mu * units.objective
-        return finish(
+            keeping = None  # its settings are no longer those of a first attempt
+        status = result.info.status_val
+        p, m = scaled.A.shape[0], scaled.G.shape[0]
+        if status in _PRIMAL:
+            nu, lam, _ = np.split(np.asarray(result.prim_inf_cert), [p, p + m])
+            return scaled.infeasible(
+                problem,
+                SolveStatus.PRIMAL_INFEASIBLE,
+                duals=(nu, lam),
+                iterations=iterations,
+                solver=self.name,
+            )
+        if status in _DUAL:
+            return scaled.infeasible(
+                problem,
+                SolveStatus.DUAL_INFEASIBLE,
+                ray=np.asarray(result.dual_inf_cert),
+                iterations=iterations,
+                solver=self.name,
+            )
+        if status == _Status.OSQP_NON_CVX:
+            return failed(problem, SolveStatus.BAD_DATA, iterations=iterations, solver=self.name)
+        nu, lam, mu = np.split(np.asarray(result.y), [p, p + m])
+        bound_duals = np.zeros(scaled.size)
+        bound_duals[state.bounded] = mu
+        solution = scaled.finish(
             problem,
             np.asarray(result.x),
-            nu * units.objective / units.rows_A,
-            lam * units.objective / units.rows_G,
+            nu,
+            lam,
             np.maximum(-bound_duals, 0.0),
             np.maximum(bound_duals, 0.0),
             iterations=iterations,
             solver=self.name,
             options=options,
         )
+        return keep(slot, problem, keeping, solution)
+
+
+def _limits(v: Any, bounded: Array) -> tuple[Array, Array]:
+    low = np.concatenate([v.b, np.full(len(v.h), -np.inf), v.lb[bounded]])
+    return low, np.concatenate([v.b, v.h, v.ub[bounded]])
+
+
+def _set_up(problem: QP, options: SolverOptions) -> _State:
+    limit = options.max_iterations or options.native.get("max_iter", _MAX_ITERATIONS)
+    settings = {
+        "rho": _RHO,
+        "adaptive_rho_tolerance": _ADAPTIVE_TOLERANCE,
+        "eps_abs": options.eps,
+        "eps_rel": options.eps,
+        "eps_prim_inf": _INFEASIBILITY,
+        "eps_dual_inf": _INFEASIBILITY,
+        "verbose": False,
+        **options.native,
+        "max_iter": min(limit, _ADAPTIVE_ITERATIONS),
+    }
+    check_keys(settings, _KNOWN, "osqp")
+    scaled = Scaled.of(problem)
+    v = scaled.vectors(problem)
+    bounded = np.flatnonzero(np.isfinite(v.lb) | np.isfinite(v.ub))
+    low, high = _limits(v, bounded)
+    native = osqp.OSQP()
+    native.setup(
+        P=upper_triangle(scaled.P),
+        q=v.q,
+        A=csc([scaled.A, scaled.G, (bounded, 1.0)], scaled.size),
+        l=low,
+        u=high,
+        **settings,
+    )
+    return _State(scaled, options, bounded, native, limit)

@@ -25,6 +25,10 @@ class _Entry:
 _SOLVERS: dict[str, _Entry] = {
     "osqp": _Entry("osqp", "OSQPSolver", "osqp", "pip install osqp"),
     "clarabel": _Entry("clarabel", "ClarabelSolver", "clarabel", "pip install clarabel"),
+    "piqp": _Entry("piqp", "PIQPSolver", "piqp", "pip install piqp"),
+    "proxqp": _Entry("proxqp", "ProxQPSolver", "proxsuite", "pip install proxsuite"),
+    "daqp": _Entry("daqp", "DAQPSolver", "daqp", "pip install daqp"),
+    "highs": _Entry("highs", "HiGHSSolver", "highspy", "pip install highspy"),
 }
 
 DIRECT = "kkt"

@@ -1,0 +1,144 @@
+"""HiGHS: the simplex method for P = 0, an active-set method for a convex QP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import highspy
+import numpy as np
+from scipy import sparse
+
+from ..config import check_keys
+from ..errors import ConfigError
+from ..problems.matrices import Array, largest
+from ..problems.qp import QP
+from ..problems.solution import Solution, SolveStatus
+from .finish import failed
+from .handle import Slot
+from .protocol import SolverOptions
+from .scaled import Scaled, Vectors, csc, keep, kept, upper_triangle
+
+_KNOWN = tuple(k for k in dir(highspy.HighsOptions()) if not k.startswith("_"))
+_TIGHTEST = 1e-10
+_Status = highspy.HighsModelStatus
+_CLAIMS = (
+    (_Status.kInfeasible, SolveStatus.PRIMAL_INFEASIBLE),
+    (_Status.kUnbounded, SolveStatus.DUAL_INFEASIBLE),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    scaled: Scaled
+    options: SolverOptions
+    native: Any
+
+
+@dataclass(frozen=True)
+class HiGHSSolver:
+    """Q. Huangfu and J. A. J. Hall, Parallelizing the dual revised simplex method, 2018.
+
+    Works on the sparse problem with objective and rows scaled to 1. A slot keeps the model; a
+    linear program then starts from its last basis.
+    """
+
+    name: str = "highs"
+
+    def solve(
+        self,
+        problem: QP,
+        *,
+        options: SolverOptions = SolverOptions(),  # noqa: B008
+        slot: Slot | None = None,
+    ) -> Solution:
+        """Solve one problem; see :class:`~bpqp_portfolio.solvers.protocol.Solver`."""
+        state = kept(slot, problem, options)
+        if state is None:
+            state = _set_up(problem, options)
+        else:
+            _update(state, problem)
+        scaled, native = state.scaled, state.native
+        if native is None:  # its own check of the Hessian
+            return failed(problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name)
+        native.run()
+        status, info = native.getModelStatus(), native.getInfo()
+        if status == _Status.kNotset:  # it refuses a Hessian with a negative diagonal
+            return failed(problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name)
+        iterations = max(info.simplex_iteration_count, 0) + max(info.qp_iteration_count, 0)
+        p = scaled.A.shape[0]
+        for claim, kind in _CLAIMS:
+            if status == claim:
+                return scaled.infeasible(problem, kind, iterations=iterations, solver=self.name)
+        found = native.getSolution()
+        if not found.value_valid:  # also where its QP solver meets an unbounded problem
+            return scaled.gave_up(problem, iterations=iterations, solver=self.name)
+        rows, bounds = -np.asarray(found.row_dual), -np.asarray(found.col_dual)
+        solution = scaled.finish(
+            problem,
+            np.asarray(found.col_value),
+            rows[:p],
+            rows[p:],
+            np.maximum(-bounds, 0.0),
+            np.maximum(bounds, 0.0),
+            iterations=iterations,
+            solver=self.name,
+            options=options,
+        )
+        return keep(slot, problem, state, solution)
+
+
+def _limits(v: Vectors) -> tuple[Array, Array]:
+    return np.concatenate([v.b, np.full(len(v.h), -np.inf)]), np.concatenate([v.b, v.h])
+
+
+def _set_up(problem: QP, options: SolverOptions) -> _State:
+    scaled = Scaled.of(problem)
+    v = scaled.vectors(problem)
+    n = scaled.size
+    rows = csc([scaled.A, scaled.G], n)
+    lp = highspy.HighsLp()
+    lp.num_col_, lp.num_row_ = n, rows.shape[0]
+    lp.col_cost_, lp.col_lower_, lp.col_upper_ = v.q, v.lb, v.ub
+    lp.row_lower_, lp.row_upper_ = _limits(v)
+    lp.a_matrix_.start_, lp.a_matrix_.index_ = rows.indptr, rows.indices
+    lp.a_matrix_.value_ = rows.data
+    model = highspy.HighsModel()
+    model.lp_ = lp
+    if largest(scaled.P) > 0.0:
+        P = sparse.csc_matrix(upper_triangle(scaled.P).T)
+        hessian = model.hessian_
+        hessian.dim_, hessian.format_ = n, highspy.HessianFormat.kTriangular
+        hessian.start_, hessian.index_, hessian.value_ = P.indptr, P.indices, P.data
+    # highspy.Highs registers callbacks, and prints a banner before it can be told not to.
+    native = highspy._Highs()
+    _configure(native, options)
+    refused = native.passModel(model) == highspy.HighsStatus.kError
+    return _State(scaled, options, None if refused else native)
+
+
+def _update(state: _State, problem: QP) -> None:
+    v = state.scaled.vectors(problem)
+    native, columns = state.native, np.arange(state.scaled.size, dtype=np.int32)
+    native.changeColsCost(len(columns), columns, v.q)
+    native.changeColsBounds(len(columns), columns, v.lb, v.ub)
+    low, high = _limits(v)
+    rows = np.arange(len(low), dtype=np.int32)
+    native.changeRowsBounds(len(rows), rows, low, high)
+
+
+def _configure(native: Any, options: SolverOptions) -> None:
+    check_keys(options.native, _KNOWN, "highs")
+    tolerance = max(options.eps, _TIGHTEST)
+    settings = {
+        "output_flag": False,
+        "primal_feasibility_tolerance": tolerance,
+        "dual_feasibility_tolerance": tolerance,
+        "qp_regularization_value": 0.0,
+    }
+    if options.max_iterations is not None:
+        settings["simplex_iteration_limit"] = options.max_iterations
+        settings["qp_iteration_limit"] = options.max_iterations
+    for key, value in {**settings, **options.native}.items():
+        if native.setOptionValue(key, value) != highspy.HighsStatus.kOk:
+            raise ConfigError(f"highs: {key} = {value!r} is not accepted.")
