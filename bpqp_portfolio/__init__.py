@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     )
     from .layers.convex import ConvexLayer
     from .layers.qp import QPLayer
+    from .layers.socp import SOCPLayer
     from .portfolio.layer import PortfolioLayer
+    from .problems.socp import SecondOrderCone
     from .problems.solution import Solution, SolveStatus
     from .solvers.registry import available_solvers
 
@@ -32,6 +34,8 @@ __all__ = [
     "ProblemError",
     "ProviderError",
     "QPLayer",
+    "SOCPLayer",
+    "SecondOrderCone",
     "Solution",
     "SolveStatus",
     "SolverError",
@@ -43,6 +47,8 @@ _HOMES = {
     "ConvexLayer": "layers.convex",
     "PortfolioLayer": "portfolio.layer",
     "QPLayer": "layers.qp",
+    "SOCPLayer": "layers.socp",
+    "SecondOrderCone": "problems.socp",
     "Solution": "problems.solution",
     "SolveStatus": "problems.solution",
     "available_solvers": "solvers.registry",

@@ -12,10 +12,14 @@ from ..problems.matrices import Array, FactorMatrix, is_sparse, scale_rows, to_s
 from ..problems.qp import Scaling
 from ..problems.socp import SOCP, ConePoint, SOCPSolution
 from ..problems.solution import SolveStatus
+from .certificate import conflict
 from .conic_newton import as_solution, failed_cones
 from .protocol import SolverOptions
 
 _CERTIFIED = 1e-6
+# Smaller parts of a certificate, whose largest is 1, are left out of it.
+_NOISE = 1e-9
+_SHOWN = 8
 
 
 class ConeSolver(Protocol):
@@ -77,9 +81,7 @@ class ConicForm:
                 start = build.count
                 build.add(-group.c / group.size, group.d / group.size)
                 if group.r:
-                    build.entries(
-                        np.arange(start, build.count), np.full(len(group.d), width), 1.0
-                    )
+                    build.entries(np.arange(start, build.count), np.full(len(group.d), width), 1.0)
                     width += 1
         inequalities = build.count - equalities
         sizes, column = [], n
@@ -138,9 +140,7 @@ class ConicForm:
                 duals.append((own[:1] if tau is None else tau, own[1:]))
             else:
                 duals.append((tau, np.zeros(0)))
-        return ConePoint(
-            x[:n], nu / self.rows_A, lam / self.rows_G, lam_lb, lam_ub, tuple(duals)
-        )
+        return ConePoint(x[:n], nu / self.rows_A, lam / self.rows_G, lam_lb, lam_ub, tuple(duals))
 
     def infeasible(
         self, status: SolveStatus, x: Array, y: Array, iterations: int, solver: str
@@ -157,6 +157,20 @@ class ConicForm:
         if point is None:
             return failed_cones(self.problem, SolveStatus.ITERATION_LIMIT, iterations, solver)
         return as_solution(self.problem, point, status, float("nan"), iterations, solver)
+
+
+def cone_conflict(problem: SOCP, solution: SOCPSolution) -> str:
+    """:func:`~bpqp_portfolio.solvers.certificate.conflict` with the cones that take part."""
+    linear = conflict(problem.qp, solution)
+    if solution.status is not SolveStatus.PRIMAL_INFEASIBLE:
+        return linear
+    cones = [i for i, dual in enumerate(solution.cone_duals) if dual[0] > 0]
+    if not cones:
+        return linear
+    shown = ", ".join(map(str, cones[:_SHOWN]))
+    more = f" and {len(cones) - _SHOWN} more" if len(cones) > _SHOWN else ""
+    named = f"{'cone' if len(cones) == 1 else 'cones'} {shown}{more}"
+    return f"{linear}; {named}" if linear else named
 
 
 def _direct(group: Any) -> bool:
@@ -223,11 +237,11 @@ def _primal_certificate(problem: SOCP, point: ConePoint) -> ConePoint | None:
     size = max((float(np.abs(v).max(initial=0.0)) for v in parts), default=0.0)
     if not 0.0 < size < np.inf:
         return None
-    nu, lb, ub = point.nu / size, np.maximum(point.lam_lb, 0) / size, point.lam_ub / size
-    lam, ub = np.maximum(point.lam, 0) / size, np.maximum(ub, 0)
+    nu = np.where(np.abs(point.nu) > _NOISE * size, point.nu / size, 0.0)
+    lam, lb, ub = (_positive(v / size) for v in (point.lam, point.lam_lb, point.lam_ub))
     duals = []
     for tau, w in point.duals:
-        tau, w = np.maximum(tau, 0.0) / size, w / size
+        tau, w = _positive(tau / size), w / size
         norm = float(np.linalg.norm(w))
         duals.append((tau, w * min(1.0, tau.sum() / norm) if norm > 0 else w))
     value = qp.b @ nu + qp.h @ lam
@@ -240,6 +254,10 @@ def _primal_certificate(problem: SOCP, point: ConePoint) -> ConePoint | None:
     if not np.abs(sums).max() <= _CERTIFIED * -value:
         return None
     return ConePoint(np.full(qp.n, np.nan), nu, lam, lb, ub, tuple(duals))
+
+
+def _positive(values: Array) -> Array:
+    return np.where(values > _NOISE, values, 0.0)
 
 
 def _dual_certificate(problem: SOCP, point: ConePoint) -> ConePoint | None:

@@ -7,7 +7,7 @@ Section 3.3, there for F = I). At the apex it is the equalities Fz + g = 0 and c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,9 +54,7 @@ class ActiveGroup:
         return bool(not self.apex and self.rows.any())
 
 
-def active_group(
-    group: ConeGroup, z: Array, tau: Array, w: Array, ratio: float
-) -> ActiveGroup:
+def active_group(group: ConeGroup, z: Array, tau: Array, w: Array, ratio: float) -> ActiveGroup:
     """Classify one group; ``ratio`` is the unit of the gradient by that of z.
 
     A cone binds where its dual exceeds its slack, and is at its apex where ‖w‖ is further below t
@@ -105,6 +103,14 @@ class Curvature:
         return out
 
 
+# H (k, k), g (k,), C (p, k) and c (p,) to x and y, as solve_equality_qp.
+Solve = Callable[[Array, Array, Array, Array], tuple[Array, Array]]
+
+
+def _densely(by: Solve) -> Callable[[Curvature, Array, Array, Array], tuple[Array, Array]]:
+    return lambda H, g, C, c: by(H.to_dense(), g, C, c)
+
+
 @dataclass(frozen=True, eq=False)
 class ActiveSystem:
     """The active constraints of a cone program at a point, and the Hessian of its Lagrangian.
@@ -134,9 +140,7 @@ class ActiveSystem:
         return cls.of(problem, linear, groups)
 
     @classmethod
-    def of(
-        cls, problem: SOCP, linear: ActiveSet, groups: Sequence[ActiveGroup]
-    ) -> ActiveSystem:
+    def of(cls, problem: SOCP, linear: ActiveSet, groups: Sequence[ActiveGroup]) -> ActiveSystem:
         """The system of given active constraints."""
         qp = problem.qp
         rows = []
@@ -167,16 +171,19 @@ class ActiveSystem:
             start = stop
         return values[: qp.p], lam, parts
 
-    def solve(self, z: Array, gradient: Array, missing: Array) -> tuple[Array, Array]:
+    def solve(
+        self, z: Array, gradient: Array, missing: Array, by: Solve | None = None
+    ) -> tuple[Array, Array]:
         """min ½ xᵀHx + gradientᵀx s.t. rows x = missing, with x = z on active bounds.
 
-        Returns x (n,) and the multipliers of the rows.
+        Returns x (n,) and the multipliers of the rows; ``by`` is another method for this QP.
         """
+        solve = solve_curved if by is None else _densely(by)
         free = self.linear.free
         if free.all():
-            return solve_curved(self.hessian, gradient, self.rows, missing)
+            return solve(self.hessian, gradient, self.rows, missing)
         z = np.where(free, 0.0, z)
-        x, y = solve_curved(
+        x, y = solve(
             self.hessian.block(free),
             (gradient + self.hessian @ z)[free],
             self.rows[:, free],
@@ -377,9 +384,7 @@ def as_solution(
     return SOCPSolution(*fields, status, norm, iterations, solver, cone_duals=cones)
 
 
-def failed_cones(
-    problem: SOCP, status: SolveStatus, iterations: int, solver: str
-) -> SOCPSolution:
+def failed_cones(problem: SOCP, status: SolveStatus, iterations: int, solver: str) -> SOCPSolution:
     """A Solution without a point: NaN everywhere."""
     n, p, m = problem.n, problem.qp.p, problem.qp.m
     z, nu, lam, lb, ub = (np.full(k, np.nan) for k in (n, p, m, n, n))

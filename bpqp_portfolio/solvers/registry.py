@@ -5,10 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ..config import lookup
 from ..errors import SolverNotInstalledError
 from .protocol import Solver
+
+if TYPE_CHECKING:
+    from .cones import ConeSolver
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,13 @@ _SOLVERS: dict[str, _Entry] = {
     "proxqp": _Entry("proxqp", "ProxQPSolver", "proxsuite", "pip install proxsuite"),
     "daqp": _Entry("daqp", "DAQPSolver", "daqp", "pip install daqp"),
     "highs": _Entry("highs", "HiGHSSolver", "highspy", "pip install highspy"),
+}
+
+# The same for cone programs.
+_CONE_SOLVERS: dict[str, _Entry] = {
+    "auto": _Entry("conic_auto", "ConicAuto", "clarabel", "pip install clarabel"),
+    "clarabel": _Entry("conic_clarabel", "ConicClarabel", "clarabel", "pip install clarabel"),
+    "scs": _Entry("conic_scs", "ConicSCS", "scs", "pip install scs"),
 }
 
 DIRECT = "kkt"
@@ -54,14 +65,17 @@ def get_solver(name: str) -> Solver:
     SolverNotInstalledError
         Its package is missing. An error inside an installed package comes through as it is.
     """
-    entry = lookup(_SOLVERS, name, "solver")
-    if not _installed(entry):
-        raise SolverNotInstalledError(
-            f"solver {name!r} needs the package {entry.package!r}: {entry.install}. "
-            f"Installed: {', '.join(available_solvers()) or 'none'}."
-        )
-    module = importlib.import_module(f"{__package__}.{entry.module}")
-    return getattr(module, entry.cls)()
+    return _made(lookup(_SOLVERS, name, "solver"), name, available_solvers())
+
+
+def available_cone_solvers() -> tuple[str, ...]:
+    """Forward solvers of cone programs whose package is installed."""
+    return tuple(name for name, entry in _CONE_SOLVERS.items() if _installed(entry))
+
+
+def get_cone_solver(name: str) -> ConeSolver:
+    """The forward solver ``name`` of cone programs; raises as :func:`get_solver`."""
+    return _made(lookup(_CONE_SOLVERS, name, "cone solver"), name, available_cone_solvers())
 
 
 def get_backward(name: str) -> Solver | None:
@@ -70,6 +84,16 @@ def get_backward(name: str) -> Solver | None:
         return None
     lookup({DIRECT: None, **_SOLVERS}, name, "backward solver")
     return get_solver(name)
+
+
+def _made(entry: _Entry, name: str, installed: tuple[str, ...]) -> Any:
+    if not _installed(entry):
+        raise SolverNotInstalledError(
+            f"solver {name!r} needs the package {entry.package!r}: {entry.install}. "
+            f"Installed: {', '.join(installed) or 'none'}."
+        )
+    module = importlib.import_module(f"{__package__}.{entry.module}")
+    return getattr(module, entry.cls)()
 
 
 def _installed(entry: _Entry) -> bool:

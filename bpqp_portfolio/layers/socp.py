@@ -1,0 +1,363 @@
+"""The differentiable cone layer: linear or quadratic objectives under second-order cones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from ..config import check_number
+from ..errors import ConfigError, ProblemError
+from ..problems.qp import QP, check_argument, check_shapes
+from ..problems.socp import (
+    SOCP,
+    SecondOrderCone,
+    SOCPSolution,
+    check_cone_shapes,
+    cone_parts,
+    linear,
+)
+from ..problems.solution import SolveStatus
+from ..solvers.adjoint import Adjoint
+from ..solvers.cones import ConeSolver, cone_conflict
+from ..solvers.conic_adjoint import ConeGradient, cone_adjoint
+from ..solvers.protocol import Solver, SolverOptions
+from ..solvers.registry import get_backward, get_cone_solver
+from .arguments import Argument
+from .batch import Batch, flat_array, flat_shape, float_shape, lead
+
+_ORDER = ("q", "A", "b", "G", "h", "lb", "ub", "P")
+_TRAILING = {"F": 2, "g": 1, "c": 1, "d": 0}
+
+
+class SOCPLayer(nn.Module):
+    """min ½ zᵀPz + qᵀz  s.t.  Az = b,  Gz ≤ h,  lb ≤ z ≤ ub,  ‖Fz + g‖₂ ≤ cᵀz + d for every cone.
+
+    Differentiable in all of them.
+
+    Parameters
+    ----------
+    forward : "clarabel", "scs", "dense" (our own), or "auto", which chooses; see
+        :func:`~bpqp_portfolio.solvers.conic_auto.choose`.
+    backward : "kkt" for the direct solve of the backward QP, or a QP solver's name.
+    eps : scaled KKT norm to reach, of the forward point and of an iterative backward.
+    throw : raise where an item fails. Otherwise a failed item is NaN with its status and gets zero
+        gradient, an inaccurate one is kept, and the other items are untouched.
+    options : further settings of the forward solver, by its own names.
+
+    Raises
+    ------
+    ConfigError
+        An unknown solver or setting.
+    SolverNotInstalledError
+        A known solver whose package is missing.
+
+    Notes
+    -----
+    The module has no parameters and keeps nothing between calls. Solving is in float64 on the CPU;
+    results have the dtype and device of the inputs. Gradients are exact where the active
+    constraints are locally constant. A cone at its apex stays there: r + 1 equalities. A weakly
+    active constraint is differentiated as inactive, redundant rows and flat directions in the
+    least-norm sense (see :mod:`bpqp_portfolio.solvers.kkt`), so a gradient is never NaN. Cones
+    that share F and g (the same tensors, or None) cost one norm together.
+
+    References
+    ----------
+    arXiv:2411.19285, Theorem 1 and its section on second-order cone programs.
+    """
+
+    def __init__(
+        self,
+        forward: str = "auto",
+        backward: str = "kkt",
+        eps: float = 1e-8,
+        throw: bool = True,
+        *,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        check_number(eps, "eps", low=0, open_low=True)
+        if not isinstance(throw, bool):
+            raise ConfigError(f"throw: expected True or False, got {throw!r}.")
+        self.forward_name, self.backward_name = forward, backward
+        self.eps, self.throw = eps, throw
+        self._methods = _Methods(
+            solver=get_cone_solver(forward),
+            options=SolverOptions(eps=eps, native=dict(options or {})),
+            backward=get_backward(backward),
+            backward_options=SolverOptions(eps=eps),
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"forward={self.forward_name!r}, backward={self.backward_name!r}, eps={self.eps:g}, "
+            f"throw={self.throw}"
+        )
+
+    def forward(
+        self,
+        q: Tensor,
+        cones: Sequence[Any],
+        A: Tensor | None = None,
+        b: Tensor | None = None,
+        G: Tensor | None = None,
+        h: Tensor | None = None,
+        lb: Tensor | None = None,
+        ub: Tensor | None = None,
+        P: Any = None,
+    ) -> Tensor:
+        """The minimiser z (..., n); see :meth:`solve`."""
+        return self.solve(q, cones, A, b, G, h, lb, ub, P).z
+
+    def solve(
+        self,
+        q: Tensor,
+        cones: Sequence[Any],
+        A: Tensor | None = None,
+        b: Tensor | None = None,
+        G: Tensor | None = None,
+        h: Tensor | None = None,
+        lb: Tensor | None = None,
+        ub: Tensor | None = None,
+        P: Any = None,
+    ) -> SOCPSolution:
+        """The primal-dual solution; z, nu, lam, lam_lb, lam_ub and cone_duals carry gradients.
+
+        Parameters
+        ----------
+        q, lb, ub : (..., n); bounds may be infinite.
+        cones : a sequence of :class:`~bpqp_portfolio.SecondOrderCone` or tuples (F, g, c, d):
+            F (..., r, n), None for the identity; g (..., r) and c (..., n), None for zero;
+            d (...), a number or a tensor.
+        A : (..., p, n) or sparse, b : (..., p), G : (..., m, n) or sparse, h : (..., m).
+            Every leading batch shape broadcasts with the others.
+        P : None for a linear objective, else as :meth:`bpqp_portfolio.QPLayer.solve` takes it.
+
+        Returns
+        -------
+        SOCPSolution of tensors; ``status`` is a :class:`~bpqp_portfolio.SolveStatus`, or for a
+        batch an object array of them, and ``solver`` likewise.
+
+        Raises
+        ------
+        ProblemError
+            Wrong shapes; with ``throw`` also bad values (NaN, lb > ub, P not symmetric), naming
+            argument and item.
+        SolverError
+            With ``throw``, one for all items that were not solved, with the constraints that
+            contradict each other where that is the reason.
+        """
+        values = dict(zip(_ORDER, (q, A, b, G, h, lb, ub, P), strict=True))
+        n = int(q.shape[-1]) if isinstance(q, Tensor) and q.ndim else None
+        given = [Argument.of(k, v, n) for k, v in values.items() if v is not None]
+        shapes = {argument.name: argument.shape for argument in given}
+        sizes = check_shapes({"P": None if n is None else (n, n), **shapes})
+        tensors, trailing = {}, {}
+        for argument in given:
+            for label, tensor, k in zip(
+                argument.names, argument.tensors, argument.trailing, strict=True
+            ):
+                tensors[label] = tensor
+                trailing[label] = 1 if argument.kind == "sparse" else k
+        read = [_read_cone(i, cone, q) for i, cone in enumerate(cones)]
+        for i, cone in enumerate(read):
+            for part, tensor in cone.tensors.items():
+                tensors[f"cones[{i}].{part}"] = tensor
+                trailing[f"cones[{i}].{part}"] = _TRAILING[part]
+        batch = Batch.of(tensors, trailing)
+        call = _Call(self._methods, self.throw, batch, sizes, given, read, self.forward_name)
+        out = _SOCPFunction.apply(call, *tensors.values())
+        (z, nu, lam, lam_lb, lam_ub), (norm, count, status, solver) = out[:5], out[-4:]
+        duals = tuple(out[5:-4])
+        return SOCPSolution(
+            z, nu, lam, lam_lb, lam_ub, status, norm, count, solver, cone_duals=duals
+        )
+
+
+@dataclass(frozen=True)
+class _Methods:
+    """How a layer solves forward and backward; ``backward`` None is the direct KKT solve."""
+
+    solver: ConeSolver
+    options: SolverOptions
+    backward: Solver | None
+    backward_options: SolverOptions
+
+
+@dataclass(frozen=True)
+class _Cone:
+    """One cone of a call: those of its parts that are tensors, and r."""
+
+    tensors: dict[str, Tensor]
+    r: int
+
+
+def _read_cone(index: int, cone: Any, q: Tensor) -> _Cone:
+    parts = cone_parts(index, cone)._asdict()
+    if isinstance(parts["d"], int | float):
+        parts["d"] = torch.as_tensor(float(parts["d"]), dtype=q.dtype, device=q.device)
+    shapes = {k: float_shape(f"cones[{index}].{k}", v) for k, v in parts.items()}
+    r = check_cone_shapes(index, shapes, q.shape[-1])
+    return _Cone({k: v for k, v in parts.items() if v is not None}, r)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What one call of a layer is about, besides the tensors."""
+
+    methods: _Methods
+    throw: bool
+    batch: Batch
+    sizes: tuple[int, int, int]
+    arguments: list[Argument]
+    cones: list[_Cone]
+    name: str
+
+    def problems(self) -> tuple[dict[int, SOCP], dict[int, ProblemError]]:
+        """The items' problems, and what is wrong with those that are none."""
+        n, batch = self.sizes[0], self.batch
+        columns = {a.name: a.own_items(batch) for a in self.arguments}
+        # A tensor that several cones use is read once, so that its cones are known to be alike.
+        seen: dict[int, list[np.ndarray]] = {}
+        cones: list[dict[str, tuple[list[np.ndarray], np.ndarray]]] = []
+        for cone in self.cones:
+            parts = {}
+            for part, tensor in cone.tensors.items():
+                if id(tensor) not in seen:
+                    seen[id(tensor)] = list(flat_array(tensor, _TRAILING[part]))
+                place = batch.positions(lead(tensor, _TRAILING[part]))
+                parts[part] = seen[id(tensor)], place
+            cones.append(parts)
+        problems: dict[int, SOCP] = {}
+        refused: dict[int, ProblemError] = {}
+        for item in range(batch.items):
+            try:
+                own = {k: check_argument(k, v[place[item]]) for k, (v, place) in columns.items()}
+                own.setdefault("P", linear(n))
+                items = ({k: v[place[item]] for k, (v, place) in parts.items()} for parts in cones)
+                blocks = [SecondOrderCone(*map(p.get, SecondOrderCone._fields)) for p in items]
+                problems[item] = SOCP(QP.of_checked(n, own), blocks)
+            except ProblemError as error:
+                refused[item] = error
+        return problems, refused
+
+
+class _SOCPFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, call: _Call, *tensors: Tensor) -> Any:  # type: ignore[override]
+        batch, methods = call.batch, call.methods
+        problems, refused = call.problems()
+        if call.throw and refused:
+            item = min(refused)
+            raise ProblemError(f"{batch.label(item)}{refused[item]}") from refused[item]
+        n, p, m = call.sizes
+        sizes = [n, p, m, n, n, *(cone.r + 1 for cone in call.cones)]
+        parts = [np.full((batch.items, k), np.nan) for k in sizes]
+        norms = np.full(batch.items, np.nan)
+        iterations = np.zeros(batch.items, dtype=np.int64)
+        status = np.full(batch.items, SolveStatus.BAD_DATA, dtype=object)
+        names = np.full(batch.items, call.name, dtype=object)
+        conflicts: dict[int, str] = {}
+        solved: dict[int, tuple[SOCP, SOCPSolution]] = {}
+        for item, problem in problems.items():
+            solution = methods.solver.solve(problem, options=methods.options)
+            status[item], norms[item] = solution.status, solution.kkt_norm
+            iterations[item], names[item] = solution.iterations, solution.solver
+            if solution.status.usable:
+                solved[item] = problem, solution
+                s = solution
+                fields = (s.z, s.nu, s.lam, s.lam_lb, s.lam_ub, *s.cone_duals)
+                for part, value in zip(parts, fields, strict=True):
+                    part[item] = value
+            elif call.throw:
+                conflicts[item] = cone_conflict(problem, solution)
+        if call.throw:
+            batch.raise_failures(call.name, status, norms, conflicts)
+        ctx.call, ctx.solved = call, solved
+        ctx.set_materialize_grads(False)
+        # Not read back as numbers, but torch then notices an argument changed in place.
+        ctx.save_for_backward(*tensors)
+        points = [batch.tensor(part) for part in parts]
+        norm = batch.tensor(norms, torch.float64)
+        count = batch.tensor(iterations, torch.int64)
+        ctx.mark_non_differentiable(norm, count)
+        return (*points, norm, count, batch.statuses(status), batch.statuses(names))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:
+        call: _Call = ctx.call
+        batch, methods, tensors = call.batch, call.methods, ctx.saved_tensors
+        if not ctx.solved:
+            return (None, *(torch.zeros_like(t) for t in tensors))
+        n, p, m = call.sizes
+        incoming = [
+            np.zeros((batch.items, k)) if g is None else batch.rows(g)
+            for g, k in zip(grads[:5], (n, p, m, n, n), strict=True)
+        ]
+        on_cones = [None if g is None else batch.rows(g) for g in grads[5 : 5 + len(call.cones)]]
+        items = np.array(list(ctx.solved))
+        found: list[Adjoint] = []
+        cones: list[list[ConeGradient]] = []
+        for item, (problem, solution) in ctx.solved.items():
+            own, own_cones = cone_adjoint(
+                problem,
+                solution,
+                *(g[item] for g in incoming),
+                [None if g is None else g[item] for g in on_cones],
+                solver=methods.backward,
+                options=methods.backward_options,
+            )
+            found.append(own)
+            cones.append(own_cones)
+        stacked = Adjoint(*(np.stack([getattr(a, f.name) for a in found]) for f in fields(Adjoint)))
+        problems = [problem.qp for problem, _ in ctx.solved.values()]
+        out: list[Tensor | None] = []
+        wanted, saved = iter(ctx.needs_input_grad[1:]), iter(tensors)
+        for argument in call.arguments:
+            pairs = [(next(wanted), next(saved)) for _ in argument.tensors]
+            if not any(want for want, _ in pairs):
+                out += [None] * len(pairs)
+                continue
+            arrays = argument.gradients(stacked, items, batch, problems)
+            for (want, tensor), array in zip(pairs, arrays, strict=True):
+                out.append(_as(tensor, array) if want else None)
+        for i, cone in enumerate(call.cones):
+            mine = [one[i] for one in cones]
+            for part in cone.tensors:
+                want, tensor = next(wanted), next(saved)
+                out.append(
+                    _as(tensor, _in_cone(part, tensor, batch, items, mine, found)) if want else None
+                )
+        return (None, *out)
+
+
+def _as(tensor: Tensor, array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array).reshape(tensor.shape).to(tensor)
+
+
+def _in_cone(
+    part: str,
+    tensor: Tensor,
+    batch: Batch,
+    items: np.ndarray,
+    cones: Sequence[ConeGradient],
+    found: Sequence[Adjoint],
+) -> np.ndarray:
+    """Gradient in one part of a cone, summed over the items that share it."""
+    trailing = _TRAILING[part]
+    out = np.zeros(flat_shape(tensor, trailing))
+    places = batch.positions(lead(tensor, trailing))[items]
+    for place, cone, own in zip(places, cones, found, strict=True):
+        if part == "F":
+            out[place] += np.outer(cone.g, own.at_z) - np.outer(cone.w, own.z)
+        elif part == "c":
+            out[place] += cone.d * own.at_z - cone.t * own.z
+        else:
+            out[place] += cone.g if part == "g" else cone.d
+    return out
