@@ -1,0 +1,1 @@
+"""Benchmarks: the scripts behind the README's tables; see benchmarks/README.md."""
