@@ -77,10 +77,17 @@ class Batch:
         """The object array of statuses in the batch's shape, or the status of a single problem."""
         return status.reshape(self.shape) if self.shape else status[0]
 
-    def raise_failures(self, solver: str, status: np.ndarray, norms: np.ndarray) -> None:
+    def raise_failures(
+        self,
+        solver: str,
+        status: np.ndarray,
+        norms: np.ndarray,
+        conflicts: Mapping[int, str] | None = None,
+    ) -> None:
         """Raise one :class:`SolverError` for every item that is not solved; none, if all are.
 
-        ``status`` and ``norms`` (KKT norms) have one entry for each item.
+        ``status`` and ``norms`` (KKT norms) have one entry for each item; ``conflicts`` says of an
+        item which constraints are to blame.
         """
         failures = [i for i in range(self.items) if status[i] is not SolveStatus.SOLVED]
         if not failures:
@@ -88,7 +95,8 @@ class Batch:
         shown = []
         for item in failures[:_SHOWN]:
             norm = f" (KKT norm {norms[item]:.1e})" if np.isfinite(norms[item]) else ""
-            shown.append(f"{self.label(item)}{status[item].value}{norm}")
+            why = f" ({conflicts[item]})" if conflicts and conflicts.get(item) else ""
+            shown.append(f"{self.label(item)}{status[item].value}{norm}{why}")
         if len(failures) > _SHOWN:
             shown.append(f"and {len(failures) - _SHOWN} more")
         raise SolverError(

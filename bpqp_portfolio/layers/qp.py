@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..errors import ProblemError, SolverError
-from ..problems.qp import ARGUMENTS, QP, check_shapes
+from ..config import check_number
+from ..errors import ConfigError, ProblemError
+from ..problems.matrices import FactorMatrix
+from ..problems.qp import ARGUMENTS, QP, check_argument, check_shapes
 from ..problems.solution import Solution, SolveStatus
-from ..solvers.adjoint import Adjoint, adjoint
+from ..solvers.adjoint import adjoint_many
+from ..solvers.certificate import conflict
+from ..solvers.handle import Handle
+from ..solvers.many import solve_many
 from ..solvers.protocol import Solver, SolverOptions
-from ..solvers.registry import get_backward, get_solver
+from ..solvers.registry import DIRECT, get_backward, get_solver
+from ..solvers.smoothed import smoothed_adjoint
+from .arguments import Argument
+from .batch import Batch
 
-_MATRICES = ("P", "A", "G")
-_SHOWN = 5
+# P of one problem: dense, a vector for its diagonal, sparse, or (B, d) for B Bᵀ + diag(d).
+Quadratic = Tensor | tuple[Tensor, Tensor]
 
 
 class QPLayer(nn.Module):
@@ -27,12 +36,19 @@ class QPLayer(nn.Module):
 
     Parameters
     ----------
-    forward : forward solver by name; see :func:`~bpqp_portfolio.available_solvers`.
-    backward : "kkt" for the direct solve of the backward QP, or a forward solver's name. Every
-        pair works.
+    forward : forward solver by name; see :func:`~bpqp_portfolio.available_solvers`. "auto" chooses
+        by structure and size (:func:`bpqp_portfolio.solvers.auto.choose`), and asks a second solver
+        where the first does not reach ``eps``.
+    backward : "kkt" for the direct solve of the backward QP, "auto" for the same with the factors
+        that the forward solver left, if it did; or a forward solver's name. Every pair works.
     eps : scaled KKT norm to reach, of the forward point and of an iterative backward.
+    smoothing : κ ≥ 0, in units of the objective. Above 0 the gradient is that of the point with
+        λᵢ·slackᵢ = κ (also for bounds) in place of the solution's, whose active set κ → 0 recovers;
+        then ``backward`` is not used. The forward result is the same.
     throw : raise where an item fails. Otherwise a failed item is NaN with its status and gets zero
         gradient, an inaccurate one is kept, and the other items are untouched.
+    ridge : ε ≥ 0, adds ε‖z‖² to the objective: a linear program (P = None) then has one solution
+        and a gradient in q. ``Solution.ridge`` tells what it adds at z.
     options : further settings of the forward solver, by its own names.
 
     Raises
@@ -48,41 +64,51 @@ class QPLayer(nn.Module):
     results have the dtype and device of the inputs. Gradients are exact where the active set is
     locally constant; a weakly active constraint is differentiated as inactive, redundant rows and
     flat directions in the least-norm sense (see :mod:`bpqp_portfolio.solvers.kkt`), so a gradient
-    is never NaN.
+    is never NaN. Items of a batch are solved on as many threads as torch may use.
 
     References
     ----------
-    arXiv:2411.19285, Theorem 1.
+    arXiv:2411.19285, Theorem 1; smoothing: K. Tracy and Z. Manchester, On the differentiability of
+    the primal-dual interior-point method, 2024.
     """
 
     def __init__(
         self,
-        forward: str = "osqp",
-        backward: str = "kkt",
+        forward: str = "auto",
+        backward: str = "auto",
         eps: float = 1e-8,
+        smoothing: float = 0.0,
         throw: bool = True,
         *,
+        ridge: float = 0.0,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        check_number(smoothing, "smoothing", low=0)
+        check_number(ridge, "ridge", low=0)
+        if not isinstance(throw, bool):
+            raise ConfigError(f"throw: expected True or False, got {throw!r}.")
         self.forward_name, self.backward_name = forward, backward
-        self.eps, self.throw = eps, throw
+        self.eps, self.smoothing, self.throw, self.ridge = eps, smoothing, throw, ridge
         self._methods = _Methods(
             solver=get_solver(forward),
             options=SolverOptions(eps=eps, native=dict(options or {})),
             backward=get_backward(backward),
             backward_options=SolverOptions(eps=eps),
+            reuse=backward != DIRECT,
+            smoothing=smoothing,
+            ridge=ridge,
         )
 
     def extra_repr(self) -> str:
         return (
             f"forward={self.forward_name!r}, backward={self.backward_name!r}, eps={self.eps:g}, "
-            f"throw={self.throw}"
+            f"smoothing={self.smoothing:g}, throw={self.throw}"
         )
 
     def forward(
         self,
-        P: Tensor,
+        P: Quadratic | None,
         q: Tensor,
         A: Tensor | None = None,
         b: Tensor | None = None,
@@ -90,13 +116,15 @@ class QPLayer(nn.Module):
         h: Tensor | None = None,
         lb: Tensor | None = None,
         ub: Tensor | None = None,
+        *,
+        handle: Handle | None = None,
     ) -> Tensor:
         """The minimiser z (..., n); see :meth:`solve`."""
-        return self.solve(P, q, A, b, G, h, lb, ub).z
+        return self.solve(P, q, A, b, G, h, lb, ub, handle=handle).z
 
     def solve(
         self,
-        P: Tensor,
+        P: Quadratic | None,
         q: Tensor,
         A: Tensor | None = None,
         b: Tensor | None = None,
@@ -104,20 +132,26 @@ class QPLayer(nn.Module):
         h: Tensor | None = None,
         lb: Tensor | None = None,
         ub: Tensor | None = None,
+        *,
+        handle: Handle | None = None,
     ) -> Solution:
         """The primal-dual solution; z, nu, lam, lam_lb and lam_ub carry gradients.
 
         Parameters
         ----------
-        P : (..., n, n) symmetric; its gradient is symmetric.
+        P : (..., n, n) symmetric, its gradient is symmetric; or (..., n), a diagonal; or a sparse
+            COO or CSR tensor (n, n), with a gradient on its pattern; or the pair B (..., n, k),
+            d (..., n) ≥ 0 for B Bᵀ + diag(d), which is never formed where that saves work; or
+            None, 0. A batch of n diagonals reads as a matrix: write it as a pair with k = 0.
         q, lb, ub : (..., n); bounds may be infinite.
-        A : (..., p, n), b : (..., p), G : (..., m, n), h : (..., m).
+        A : (..., p, n) or sparse, b : (..., p), G : (..., m, n) or sparse, h : (..., m).
             Every leading batch shape broadcasts with the others.
+        handle : keeps factorisations and the last solutions for the next call with it.
 
         Returns
         -------
         Solution of tensors; ``status`` is a :class:`~bpqp_portfolio.SolveStatus`, or for a batch an
-        object array of them.
+        object array of them, and ``solver`` likewise.
 
         Raises
         ------
@@ -125,24 +159,29 @@ class QPLayer(nn.Module):
             Wrong shapes; with ``throw`` also bad values (NaN, lb > ub, P not symmetric), naming
             argument and item.
         SolverError
-            With ``throw``, one for all items that were not solved.
+            With ``throw``, one for all items that were not solved, with the constraints that
+            contradict each other where that is the reason.
         """
-        given = dict(zip(ARGUMENTS, (P, q, A, b, G, h, lb, ub), strict=True))
-        sizes = check_shapes({k: _shape(k, v) for k, v in given.items()})
-        tensors = [v for v in given.values() if v is not None]
-        batch = _batch_shape(given)
-        devices = {t.device for t in tensors}
-        if len(devices) > 1:
-            raise ProblemError(
-                f"arguments are on several devices ({', '.join(sorted(map(str, devices)))}); "
-                "move them to one."
-            )
-        dtype = tensors[0].dtype
-        for tensor in tensors[1:]:
-            dtype = torch.promote_types(dtype, tensor.dtype)
-        call = _Call(self._methods, self.throw, batch, sizes, dtype)
-        z, nu, lam, lam_lb, lam_ub, norm, count, status = _QPFunction.apply(call, *given.values())
-        return Solution(z, nu, lam, lam_lb, lam_ub, status, norm, count, self.forward_name)
+        values = dict(zip(ARGUMENTS, (P, q, A, b, G, h, lb, ub), strict=True))
+        n = int(q.shape[-1]) if isinstance(q, Tensor) and q.ndim else None
+        given = [Argument.of(k, v, n) for k, v in values.items() if v is not None]
+        shapes = {argument.name: argument.shape for argument in given}
+        sizes = check_shapes({"P": None if n is None else (n, n), **shapes})
+        tensors = {
+            label: tensor for a in given for label, tensor in zip(a.names, a.tensors, strict=True)
+        }
+        trailing = {
+            label: 1 if a.kind == "sparse" else k
+            for a in given
+            for label, k in zip(a.names, a.trailing, strict=True)
+        }
+        batch = Batch.of(tensors, trailing)
+        call = _Call(self._methods, self.throw, batch, sizes, given, handle, self.forward_name)
+        z, nu, lam, lam_lb, lam_ub, norm, count, status, solver = _QPFunction.apply(
+            call, *tensors.values()
+        )
+        ridge = self.ridge * (z.detach() ** 2).sum(-1) if self.ridge else None
+        return Solution(z, nu, lam, lam_lb, lam_ub, status, norm, count, solver, ridge=ridge)
 
 
 @dataclass(frozen=True)
@@ -153,6 +192,9 @@ class _Methods:
     options: SolverOptions
     backward: Solver | None
     backward_options: SolverOptions
+    reuse: bool
+    smoothing: float
+    ridge: float
 
 
 @dataclass(frozen=True)
@@ -161,177 +203,129 @@ class _Call:
 
     methods: _Methods
     throw: bool
-    batch: tuple[int, ...]
+    batch: Batch
     sizes: tuple[int, int, int]
-    dtype: torch.dtype
+    arguments: list[Argument]
+    handle: Handle | None
+    name: str
 
-    @property
-    def items(self) -> int:
-        return int(np.prod(self.batch, dtype=int))
-
-    def label(self, item: int) -> str:
-        """``"item 3: "``, or nothing where there is no batch."""
-        if not self.batch:
-            return ""
-        index = tuple(int(i) for i in np.unravel_index(item, self.batch))
-        return f"item {index[0] if len(index) == 1 else index}: "
-
-
-def _shape(name: str, value: Any) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-        raise ProblemError(f"{name}: expected a tensor of floating point numbers, got {kind}.")
-    return tuple(value.shape)
-
-
-def _lead(name: str, value: Tensor) -> tuple[int, ...]:
-    """Batch dimensions of an argument."""
-    return tuple(value.shape[: value.ndim - (2 if name in _MATRICES else 1)])
-
-
-def _batch_shape(given: Mapping[str, Tensor | None]) -> tuple[int, ...]:
-    leads = {k: _lead(k, v) for k, v in given.items() if v is not None}
-    try:
-        return tuple(torch.broadcast_shapes(*leads.values()))
-    except RuntimeError:
-        shown = ", ".join(f"{k} {lead}" for k, lead in leads.items())
-        raise ProblemError(f"batch dimensions do not broadcast: {shown}.") from None
-
-
-def _positions(lead: tuple[int, ...], batch: tuple[int, ...]) -> np.ndarray:
-    """For every item of the batch, which item of an argument with batch shape ``lead`` it uses."""
-    own = np.arange(int(np.prod(lead, dtype=int))).reshape(lead)
-    return np.broadcast_to(own, batch).reshape(-1)
+    def problems(self) -> tuple[dict[int, QP], dict[int, ProblemError]]:
+        """The items' problems, and what is wrong with those that are none."""
+        n = self.sizes[0]
+        refused: dict[int, ProblemError] = {}
+        columns: list[tuple[str, list[Any]]] = []
+        for argument in self.arguments:
+            own, places = argument.own_items(self.batch)
+            checked: list[Any] = []
+            for position, value in enumerate(own):
+                try:
+                    checked.append(check_argument(argument.name, value))
+                except ProblemError as error:
+                    checked.append(None)
+                    for item in np.flatnonzero(places == position).tolist():
+                        refused.setdefault(item, error)
+            if argument.name == "P" and self.methods.ridge:
+                checked = [
+                    None if P is None else _with_ridge(P, self.methods.ridge) for P in checked
+                ]
+            columns.append((argument.name, [checked[place] for place in places]))
+        if all(name != "P" for name, _ in columns):
+            P = FactorMatrix(np.zeros((n, 0)), np.full(n, 2 * self.methods.ridge))
+            columns.append(("P", [P] * self.batch.items))
+        problems: dict[int, QP] = {}
+        for item in range(self.batch.items):
+            if item in refused:
+                continue
+            try:
+                problems[item] = QP.of_checked(n, {name: own[item] for name, own in columns})
+            except ProblemError as error:
+                refused[item] = error
+        return problems, refused
 
 
-def _flat(name: str, value: Tensor) -> np.ndarray:
-    """An argument as a float64 array with one batch dimension."""
-    array = value.detach().to("cpu", torch.float64).numpy()
-    lead = _lead(name, value)
-    return array.reshape(int(np.prod(lead, dtype=int)), *array.shape[len(lead) :])
-
-
-def _zeros(name: str, value: Tensor) -> np.ndarray:
-    """Where the gradient of an argument is collected; the shape is that of :func:`_flat`."""
-    lead = _lead(name, value)
-    return np.zeros((int(np.prod(lead, dtype=int)), *value.shape[len(lead) :]))
+def _with_ridge(P: Any, ridge: float) -> Any:
+    if isinstance(P, FactorMatrix):
+        return replace(P, d=P.d + 2 * ridge)
+    if isinstance(P, np.ndarray):
+        return P + 2 * ridge * np.eye(len(P))
+    return sparse.csr_array(P + 2 * ridge * sparse.eye_array(P.shape[0]))
 
 
 class _QPFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, call: _Call, *arguments: Tensor | None) -> Any:  # type: ignore[override]
-        given = {k: v for k, v in zip(ARGUMENTS, arguments, strict=True) if v is not None}
-        arrays = {k: _flat(k, v) for k, v in given.items()}
-        places = {k: _positions(_lead(k, v), call.batch) for k, v in given.items()}
+    def forward(ctx: Any, call: _Call, *tensors: Tensor) -> Any:  # type: ignore[override]
+        batch, methods = call.batch, call.methods
+        problems, refused = call.problems()
+        if call.throw and refused:
+            item = min(refused)
+            raise ProblemError(f"{batch.label(item)}{refused[item]}") from refused[item]
+        slots = [call.handle.slot(call.name, i) for i in problems] if call.handle else None
+        found = solve_many(
+            methods.solver, list(problems.values()), options=methods.options, slots=slots
+        )
         n, p, m = call.sizes
-        parts = [np.full((call.items, k), np.nan) for k in (n, p, m, n, n)]
-        norms = np.full(call.items, np.nan)
-        iterations = np.zeros(call.items, dtype=np.int64)
-        status = np.full(call.items, SolveStatus.BAD_DATA, dtype=object)
-        solved: dict[int, tuple[QP, Solution]] = {}
-        for item in range(call.items):
-            try:
-                problem = QP(**{k: array[places[k][item]] for k, array in arrays.items()})
-            except ProblemError as error:
-                if call.throw:
-                    raise ProblemError(f"{call.label(item)}{error}") from error
-                continue
-            solution = call.methods.solver.solve(problem, options=call.methods.options)
+        parts = [np.full((batch.items, k), np.nan) for k in (n, p, m, n, n)]
+        norms = np.full(batch.items, np.nan)
+        iterations = np.zeros(batch.items, dtype=np.int64)
+        status = np.full(batch.items, SolveStatus.BAD_DATA, dtype=object)
+        names = np.full(batch.items, call.name, dtype=object)
+        conflicts: dict[int, str] = {}
+        solved: list[tuple[int, QP, Solution]] = []
+        for (item, problem), solution in zip(problems.items(), found, strict=True):
             status[item], norms[item] = solution.status, solution.kkt_norm
-            iterations[item] = solution.iterations
+            iterations[item], names[item] = solution.iterations, solution.solver
             if solution.status.usable:
-                solved[item] = problem, solution
+                solved.append((item, problem, solution))
                 fields = (solution.z, solution.nu, solution.lam, solution.lam_lb, solution.lam_ub)
                 for part, value in zip(parts, fields, strict=True):
                     part[item] = value
+            elif call.throw:
+                conflicts[item] = conflict(problem, solution)
         if call.throw:
-            _raise_failures(call, status, norms)
-        ctx.call, ctx.solved, ctx.places = call, solved, places
+            batch.raise_failures(call.name, status, norms, conflicts)
+        ctx.call, ctx.solved = call, solved
         # Not read back as numbers, but torch then notices an argument changed in place.
-        ctx.save_for_backward(*given.values())
-        device = next(iter(given.values())).device
-
-        def out(array: np.ndarray, dtype: torch.dtype) -> Tensor:
-            shaped = array.reshape(call.batch + array.shape[1:])
-            return torch.from_numpy(shaped).to(device, dtype)
-
-        points = [out(part, call.dtype) for part in parts]
-        norm, count = out(norms, torch.float64), out(iterations, torch.int64)
+        ctx.save_for_backward(*tensors)
+        points = [batch.tensor(part) for part in parts]
+        norm = batch.tensor(norms, torch.float64)
+        count = batch.tensor(iterations, torch.int64)
         ctx.mark_non_differentiable(norm, count)
-        statuses = status.reshape(call.batch) if call.batch else status[0]
-        return (*points, norm, count, statuses)
+        solver = names[0] if len(set(names)) == 1 else batch.statuses(names)
+        return (*points, norm, count, batch.statuses(status), solver)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         call: _Call = ctx.call
-        tensors = dict(zip(ctx.places, ctx.saved_tensors, strict=True))
-        needed = {
-            name for name, wanted in zip(ARGUMENTS, ctx.needs_input_grad[1:], strict=True) if wanted
-        }
-        out = {k: _zeros(k, tensors[k]) for k in needed}
-        incoming = [_rows(g, call.items) for g in grads[:5]]
-        methods = call.methods
-        for item, (problem, solution) in ctx.solved.items():
-            found = adjoint(
-                problem,
-                solution,
-                *(g[item] for g in incoming),
+        batch, methods = call.batch, call.methods
+        tensors = ctx.saved_tensors
+        if not ctx.solved:
+            return (None, *(torch.zeros_like(t) for t in tensors))
+        items = np.array([item for item, _, _ in ctx.solved])
+        problems = [problem for _, problem, _ in ctx.solved]
+        solutions = [solution for _, _, solution in ctx.solved]
+        incoming = [batch.rows(g)[items] for g in grads[:5]]
+        if methods.smoothing:
+            found = smoothed_adjoint(problems, solutions, incoming, kappa=methods.smoothing)
+        else:
+            found = adjoint_many(
+                problems,
+                solutions,
+                incoming,
                 solver=methods.backward,
                 options=methods.backward_options,
+                reuse=methods.reuse,
             )
-            for name in needed:
-                out[name][ctx.places[name][item]] += _gradient(name, found, solution)
-        given = (
-            torch.from_numpy(out[k]).reshape(tensors[k].shape).to(tensors[k])
-            if k in needed
-            else None
-            for k in ARGUMENTS
-        )
-        return (None, *given)
-
-
-def _rows(grad: Tensor, items: int) -> np.ndarray:
-    """A gradient (*batch, k) as a float64 array (items, k)."""
-    return grad.detach().to("cpu", torch.float64).reshape(items, grad.shape[-1]).numpy()
-
-
-def _gradient(name: str, found: Adjoint, solution: Solution) -> np.ndarray:
-    """Gradient in one argument of one item, from the solved backward QP."""
-    z = solution.z
-    match name:
-        case "P":
-            outer = np.outer(found.z, z)
-            return 0.5 * (outer + outer.T)
-        case "q":
-            return found.z
-        case "A":
-            return np.outer(found.nu, z) + np.outer(solution.nu, found.z)
-        case "b":
-            return -found.nu
-        case "G":
-            return np.outer(found.lam, z) + np.outer(found.lam_active, found.z)
-        case "h":
-            return -found.lam
-        case "lb":
-            return found.lb
-        case _:
-            return found.ub
-
-
-def _raise_failures(call: _Call, status: np.ndarray, norms: np.ndarray) -> None:
-    failures = [i for i in range(call.items) if status[i] is not SolveStatus.SOLVED]
-    if not failures:
-        return
-    shown = []
-    for item in failures[:_SHOWN]:
-        norm = f" (KKT norm {norms[item]:.1e})" if np.isfinite(norms[item]) else ""
-        shown.append(f"{call.label(item)}{status[item].value}{norm}")
-    if len(failures) > _SHOWN:
-        shown.append(f"and {len(failures) - _SHOWN} more")
-    raise SolverError(
-        f"{call.methods.solver.name}: {len(failures)} of {call.items} problems not solved: "
-        f"{'; '.join(shown)}. With throw=False such items come back as NaN with their status."
-    )
+        out: list[Tensor | None] = []
+        wanted = iter(ctx.needs_input_grad[1:])
+        saved = iter(tensors)
+        for argument in call.arguments:
+            own = [(next(wanted), next(saved)) for _ in argument.tensors]
+            if not any(want for want, _ in own):
+                out += [None] * len(own)
+                continue
+            arrays = argument.gradients(found, items, batch, problems)
+            for (want, tensor), array in zip(own, arrays, strict=True):
+                grad = torch.from_numpy(array).reshape(tensor.shape).to(tensor) if want else None
+                out.append(grad)
+        return (None, *out)

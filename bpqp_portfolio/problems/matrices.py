@@ -69,6 +69,20 @@ def block(matrix: Matrix, rows: Array, columns: Array) -> Matrix:
     return matrix[np.ix_(rows, columns)]
 
 
+def times(matrix: Matrix, z: Array) -> Array:
+    """matrix @ z for vectors z (..., n), an ndarray possibly with batch dimensions as well."""
+    if isinstance(matrix, np.ndarray) and matrix.ndim > 2:
+        return np.matmul(matrix, z[..., None])[..., 0]
+    return matrix @ z
+
+
+def times_transposed(matrix: Matrix, y: Array) -> Array:
+    """matrixᵀ @ y for vectors y (..., m), as :func:`times`."""
+    if isinstance(matrix, np.ndarray) and matrix.ndim > 2:
+        return np.matmul(y[..., None, :], matrix)[..., 0, :]
+    return matrix.T @ y
+
+
 def largest(matrix: Matrix) -> float:
     """Largest absolute entry, 0 for an empty matrix. For B Bᵀ + diag(d), that of its diagonal,
     where a positive semidefinite matrix has it."""
@@ -86,6 +100,14 @@ def row_sizes(rows: Matrix) -> Array:
     else:
         sizes = np.maximum(rows.max(1, initial=0.0), -rows.min(1, initial=0.0))
     return np.where(sizes > 0, sizes, 1.0)
+
+
+def stack_rows(A: Matrix, G: Matrix, chosen: Array) -> Matrix:
+    """A above the ``chosen`` rows (a mask) of G; sparse if one is."""
+    if is_sparse(A) or is_sparse(G):
+        picked = sparse.csr_array(G)[np.flatnonzero(chosen)]
+        return sparse.vstack([sparse.csr_array(A), picked], format="csr")
+    return np.concatenate([A, G[chosen]])
 
 
 def scale_rows(rows: Matrix, factors: Array) -> Matrix:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,44 @@ def _refuse_entry(name: str, value: Array, bad: Array, expected: str) -> None:
         raise ProblemError(f"{name}: entry {place} is {value[index]}, expected {expected}.")
 
 
+@cache
+def _absent(n: int) -> dict[str, Array]:
+    """The fields of absent arguments, shared by all problems of ``n`` variables."""
+    fields = {
+        "A": np.zeros((0, n)),
+        "b": np.zeros(0),
+        "G": np.zeros((0, n)),
+        "h": np.zeros(0),
+        "lb": np.full(n, -np.inf),
+        "ub": np.full(n, np.inf),
+    }
+    for value in fields.values():
+        value.flags.writeable = False
+    return fields
+
+
+def check_argument(name: str, value: Matrix) -> Matrix:
+    """One problem's argument, refused for entries it may not have; P comes back symmetrised.
+
+    Raises
+    ------
+    ProblemError
+        NaN or infinity (bounds may be infinite on their side), P not symmetric, negative d.
+    """
+    if name == "lb":
+        _refuse_entry(name, value, np.isnan(value) | (value == np.inf), "a number or -inf")
+    elif name == "ub":
+        _refuse_entry(name, value, np.isnan(value) | (value == -np.inf), "a number or inf")
+    else:
+        _refuse_infinite(name, value)
+    if name == "P":
+        if isinstance(value, FactorMatrix):
+            _refuse_entry("P's d", value.d, value.d < 0, "at least 0")
+        else:
+            value = _symmetric(value)
+    return value
+
+
 @dataclass(frozen=True, eq=False)
 class QP:
     """min ½ zᵀPz + qᵀz  subject to  Az = b,  Gz ≤ h,  lb ≤ z ≤ ub.
@@ -130,39 +169,30 @@ class QP:
     ub: Any = None
 
     def __post_init__(self) -> None:
-        given = {name: getattr(self, name) for name in ARGUMENTS}
-        arrays: dict[str, Any] = {
-            k: None if v is None else _to_array(k, v) for k, v in given.items()
-        }
-        n, _, _ = check_shapes({k: None if v is None else v.shape for k, v in arrays.items()})
-        for name, value in arrays.items():
-            if value is not None and value.ndim != len(_SHAPES[name]):
+        given = {k: v for k in ARGUMENTS if (v := getattr(self, k)) is not None}
+        given = {k: _to_array(k, v) for k, v in given.items()}
+        n, _, _ = check_shapes({k: v.shape for k, v in given.items()})
+        for name, value in given.items():
+            if len(value.shape) != len(_SHAPES[name]):
                 raise ProblemError(
                     f"{name}: one problem has no batch dimensions, got shape {value.shape}."
                 )
-        defaults = {"A": (0, n), "b": (0,), "G": (0, n), "h": (0,)}
-        for name, shape in defaults.items():
-            if arrays[name] is None:
-                arrays[name] = np.zeros(shape)
-        for name, infinity in (("lb", -np.inf), ("ub", np.inf)):
-            if arrays[name] is None:
-                arrays[name] = np.full(n, infinity)
-        self._check_values(arrays)
-        arrays["P"] = _symmetric(arrays["P"])
-        for name, value in arrays.items():
-            object.__setattr__(self, name, value)
+        self._fill(n, {k: check_argument(k, v) for k, v in given.items()})
 
-    @staticmethod
-    def _check_values(arrays: Mapping[str, Any]) -> None:
-        for name in ("P", "q", "A", "b", "G", "h"):
-            _refuse_infinite(name, arrays[name])
-        lb, ub = arrays["lb"], arrays["ub"]
-        _refuse_entry("lb", lb, np.isnan(lb) | (lb == np.inf), "a number or -inf")
-        _refuse_entry("ub", ub, np.isnan(ub) | (ub == -np.inf), "a number or inf")
-        _refuse_entry("lb", lb, lb > ub, "at most ub there")
-        P = arrays["P"]
-        if isinstance(P, FactorMatrix):
-            _refuse_entry("P's d", P.d, P.d < 0, "at least 0")
+    @classmethod
+    def of_checked(cls, n: int, arguments: Mapping[str, Any]) -> QP:
+        """A QP of arguments that :func:`check_shapes` and :func:`check_argument` have passed."""
+        problem = object.__new__(cls)
+        problem._fill(n, arguments)
+        return problem
+
+    def _fill(self, n: int, given: Mapping[str, Any]) -> None:
+        """Set every field, absent ones to their defaults."""
+        fields = {**_absent(n), **given}
+        lb, ub = fields["lb"], fields["ub"]
+        if (lb > ub).any():
+            _refuse_entry("lb", lb, lb > ub, "at most ub there")
+        self.__dict__.update(fields)
 
     @property
     def n(self) -> int:
@@ -184,6 +214,11 @@ class QP:
         lb, ub = self.lb, self.ub
         return np.stack([np.isfinite(lb), np.isfinite(ub), lb == ub]).tobytes()
 
+    @cached_property
+    def scaling(self) -> Scaling:
+        """The problem's units."""
+        return Scaling.of(self)
+
     def objective(self, z: Array) -> float:
         """½ zᵀPz + qᵀz."""
         return float(0.5 * z @ (self.P @ z) + self.q @ z)
@@ -191,8 +226,6 @@ class QP:
 
 def _symmetric(P: Matrix) -> Matrix:
     """P, or ½(P + Pᵀ) where P differs from Pᵀ by rounding; a larger difference is refused."""
-    if isinstance(P, FactorMatrix):
-        return P
     if not is_sparse(P) and np.array_equal(P, P.T):
         return P
     gap = P - P.T
@@ -218,7 +251,7 @@ class Scaling:
     divided by them z is the same, and duals come back by ``nu * objective / rows_A``.
     """
 
-    objective: float
+    objective: Any
     rows_A: Array
     rows_G: Array
 

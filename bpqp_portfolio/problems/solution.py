@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from .matrices import Array, largest
-from .qp import QP, Scaling
+from .matrices import Array, times, times_transposed
+from .qp import QP
+from .stack import QPStack
 
 
 class SolveStatus(enum.Enum):
@@ -32,15 +33,15 @@ class SolveStatus(enum.Enum):
 class KKTResiduals:
     """Scaled violations of the optimality conditions; see :func:`kkt_residuals`."""
 
-    stationarity: float
-    primal: float
-    dual: float
-    complementarity: float
+    stationarity: Any
+    primal: Any
+    dual: Any
+    complementarity: Any
 
     @property
-    def norm(self) -> float:
+    def norm(self) -> Any:
         """The largest of the four, NaN if one is."""
-        return float(np.max(astuple(self)))
+        return np.max(astuple(self), axis=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,8 @@ class Solution:
     kkt_norm : scaled KKT norm of the point, NaN where there is none; shape of the batch.
     iterations : of the forward solver; shape of the batch.
     solver : name of the forward solver; for a batch whose items took several, an object array.
+    ridge : ε‖z‖², what a layer's ridge adds to the objective at z; None without one.
+    factors : what a solver may leave for the backward QP; see ``solvers.dense``.
 
     A solver's own Solution of an infeasible problem holds the certificate: for a primal infeasible
     one duals (ν, λ, λ_lb, λ_ub), largest entry 1, with Aᵀν + Gᵀλ − λ_lb + λ_ub = 0 and
@@ -74,39 +77,88 @@ class Solution:
     status: Any
     kkt_norm: Any
     iterations: Any
-    solver: str
+    solver: Any
+    ridge: Any = None
+    factors: Any = field(default=None, repr=False, compare=False)
 
     def residuals(self, problem: QP) -> KKTResiduals:
         """Scaled KKT residuals of one (numpy) point at ``problem``."""
         return kkt_residuals(problem, self.z, self.nu, self.lam, self.lam_lb, self.lam_ub)
 
 
-def _largest(*values: Any) -> float:
-    return float(max(np.max(np.abs(value), initial=0.0) for value in values))
+def _largest(*values: Array) -> Array:
+    """Largest absolute entry along the last axis of any of ``values``, at least 0."""
+    found: Any = 0.0
+    for value in values:
+        if value.shape[-1]:
+            found = np.maximum(found, np.maximum(value.max(-1), -value.min(-1)))
+    return found
 
 
-def point_scales(
-    problem: QP, z: Array, nu: Array, lam: Array, lam_lb: Array, lam_ub: Array
-) -> tuple[float, float]:
-    """Units (of the gradient, of z) in which a point's residuals are measured.
+def _lowest(*values: Array) -> Array:
+    """How far the smallest entry along the last axis of any of ``values`` is below 0."""
+    found: Any = 0.0
+    for value in values:
+        if value.shape[-1]:
+            found = np.maximum(found, -value.min(-1))
+    return found
 
-    The gradient's unit is the largest entry of Pz, q, Aᵀν, Gᵀλ, λ_lb, λ_ub and P, the last being
-    the gradient's change over a unit step: accuracy is relative to the size of the data. The unit
-    of z is max(1, ‖z‖∞): as in the solvers' own tolerances, 1 is taken to be not small.
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What residuals and active set of a point are read from, each computed once.
+
+    ``gradient`` and ``length`` are the units of the gradient and of z: the largest entry of Pz, q,
+    Aᵀν, Gᵀλ, λ_lb, λ_ub and P, the last being the gradient's change over a unit step (accuracy is
+    relative to the size of the data); and max(1, ‖z‖∞): as in the solvers' own tolerances, 1 is
+    taken to be not small. ``stationarity`` (n,) is the gradient of the Lagrangian, ``equality``
+    (p,) is Az − b, ``slack`` (m,), ``to_lb`` and ``to_ub`` (n,) are the distances to the
+    inequalities.
     """
-    gradient = _largest(
-        problem.P @ z, problem.q, problem.A.T @ nu, problem.G.T @ lam, lam_lb, lam_ub
+
+    gradient: Array
+    length: Array
+    stationarity: Array
+    equality: Array
+    slack: Array
+    to_lb: Array
+    to_ub: Array
+
+
+def measure(
+    problem: QP | QPStack, z: Array, nu: Array, lam: Array, lam_lb: Array, lam_ub: Array
+) -> Measured:
+    """The point's distances from everything; a stack's come with its leading axis."""
+    slope, from_A, from_G = (
+        times(problem.P, z),
+        times_transposed(problem.A, nu),
+        times_transposed(problem.G, lam),
     )
-    gradient = max(gradient, largest(problem.P))
-    return gradient or 1.0, max(1.0, _largest(z))
+    bounds = lam_ub - lam_lb
+    objective = problem.scaling.objective
+    return Measured(
+        gradient=np.maximum(_largest(slope, from_A, from_G, lam_lb, lam_ub), objective),
+        length=np.maximum(_largest(z), 1.0),
+        stationarity=slope + problem.q + from_A + from_G + bounds,
+        equality=times(problem.A, z) - problem.b,
+        slack=problem.h - times(problem.G, z),
+        to_lb=z - problem.lb,
+        to_ub=problem.ub - z,
+    )
 
 
 def kkt_residuals(
-    problem: QP, z: Array, nu: Array, lam: Array, lam_lb: Array, lam_ub: Array
+    problem: QP | QPStack,
+    z: Array,
+    nu: Array,
+    lam: Array,
+    lam_lb: Array,
+    lam_ub: Array,
+    measured: Measured | None = None,
 ) -> KKTResiduals:
     """Scaled residuals of the KKT conditions of ``problem`` at a point.
 
-    With the units g of the gradient and s of z from :func:`point_scales`, and every row of A and G
+    With the units g of the gradient and s of z from :class:`Measured`, and every row of A and G
     divided by its largest entry (its dual multiplied by it):
 
     - stationarity: ‖Pz + q + Aᵀν + Gᵀλ − λ_lb + λ_ub‖∞ / g
@@ -114,27 +166,24 @@ def kkt_residuals(
     - dual: the most negative of λ, λ_lb, λ_ub, or a dual of an infinite bound / g
     - complementarity: the largest product of a dual and its slack / (g s)
 
-    So a multiple of the objective or of a constraint changes none of them.
+    So a multiple of the objective or of a constraint changes none of them. For a stack of problems
+    the arrays and the residuals have its leading axis.
     """
-    units = Scaling.of(problem)
-    gradient, length = point_scales(problem, z, nu, lam, lam_lb, lam_ub)
-    stationarity = problem.P @ z + problem.q + problem.A.T @ nu + problem.G.T @ lam
-    stationarity = stationarity - lam_lb + lam_ub
-
-    equality = (problem.A @ z - problem.b) / units.rows_A
-    has_lb, has_ub = np.isfinite(problem.lb), np.isfinite(problem.ub)
-    slack = np.concatenate(
-        [
-            (problem.h - problem.G @ z) / units.rows_G,
-            (z - problem.lb)[has_lb],
-            (problem.ub - z)[has_ub],
-        ]
+    at = measured or measure(problem, z, nu, lam, lam_lb, lam_ub)
+    units = problem.scaling
+    slack = at.slack / units.rows_G
+    scaled = lam * units.rows_G
+    has_lb, has_ub = np.isfinite(at.to_lb), np.isfinite(at.to_ub)
+    product = _largest(
+        scaled * slack,
+        lam_lb * np.where(has_lb, at.to_lb, 0.0),
+        lam_ub * np.where(has_ub, at.to_ub, 0.0),
     )
-    duals = np.concatenate([lam * units.rows_G, lam_lb[has_lb], lam_ub[has_ub]])
-    unbounded = np.concatenate([lam_lb[~has_lb], lam_ub[~has_ub]])
+    unbounded = _largest(np.where(has_lb, 0.0, lam_lb), np.where(has_ub, 0.0, lam_ub))
+    primal = np.maximum(_largest(at.equality / units.rows_A), _lowest(slack, at.to_lb, at.to_ub))
     return KKTResiduals(
-        stationarity=_largest(stationarity) / gradient,
-        primal=_largest(equality, np.minimum(slack, 0.0)) / length,
-        dual=_largest(np.minimum(duals, 0.0), unbounded) / gradient,
-        complementarity=_largest(duals * slack) / (gradient * length),
+        stationarity=_largest(at.stationarity) / at.gradient,
+        primal=primal / at.length,
+        dual=np.maximum(_lowest(scaled, lam_lb, lam_ub), unbounded) / at.gradient,
+        complementarity=product / (at.gradient * at.length),
     )

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..problems.matrices import Array
-from ..problems.qp import QP, Scaling
-from ..problems.solution import Solution, point_scales
+from ..problems.qp import QP
+from ..problems.solution import Measured, Solution, measure
+from ..problems.stack import QPStack
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,24 +30,25 @@ class ActiveSet:
         return ~(self.lower | self.upper)
 
 
-def active_set(problem: QP, solution: Solution) -> ActiveSet:
+def active_set(
+    problem: QP | QPStack, solution: Solution, measured: Measured | None = None
+) -> ActiveSet:
     """Constraints whose dual exceeds their slack, both measured in the point's own units.
 
     Duals are divided by the gradient's unit, slacks by that of z
-    (:func:`~bpqp_portfolio.problems.solution.point_scales`), and each row of G is divided by its
+    (:class:`~bpqp_portfolio.problems.solution.Measured`), and each row of G is divided by its
     largest entry; a multiple of the objective or of a row therefore changes nothing. Under strict
     complementarity one of the two is zero and the other is not, so the rule is right for any
     reasonably accurate point. A weakly active constraint (both zero) counts as inactive: it is
     the side on which the constraint does not bind that is differentiated.
     """
     s = solution
-    gradient, length = point_scales(problem, s.z, s.nu, s.lam, s.lam_lb, s.lam_ub)
-    rows_G = Scaling.of(problem).rows_G
-    ratio = gradient / length
-    slack = np.maximum(problem.h - problem.G @ s.z, 0.0)
-    rows = s.lam * rows_G > ratio * slack / rows_G
-    lower = s.lam_lb > ratio * np.maximum(s.z - problem.lb, 0.0)
-    upper = s.lam_ub > ratio * np.maximum(problem.ub - s.z, 0.0)
+    at = measured or measure(problem, s.z, s.nu, s.lam, s.lam_lb, s.lam_ub)
+    units = problem.scaling.rows_G
+    ratio = (at.gradient / at.length)[..., None]
+    rows = s.lam * units > ratio * np.maximum(at.slack, 0.0) / units
+    lower = s.lam_lb > ratio * np.maximum(at.to_lb, 0.0)
+    upper = s.lam_ub > ratio * np.maximum(at.to_ub, 0.0)
     fixed = problem.lb == problem.ub
     at_lower = s.lam_lb >= s.lam_ub
     return ActiveSet(

@@ -7,33 +7,55 @@ Gradients in the duals enter as right-hand sides of the constraints. Active boun
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from ..errors import SolverError
-from ..problems.matrices import Array
+from ..problems.matrices import (
+    Array,
+    block,
+    largest,
+    row_sizes,
+    stack_rows,
+    times,
+    times_transposed,
+    to_dense,
+)
 from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
+from ..problems.stack import QPStack
 from .active import active_set
+from .dense import Factors, FactorStack
 from .kkt import solve_equality_qp
 from .protocol import Solver, SolverOptions
+
+_TINY = np.finfo(float).tiny
+# A refined answer whose last correction is below this is taken.
+_SETTLED = 1e-7
+_REFINEMENTS = 6
+_EXACT = 1e-13
+_RANK = 1e-10
 
 
 @dataclass(frozen=True, eq=False)
 class Adjoint:
     """Solution of the backward QP: z̃ (n,), ν̃ (p,), λ̃ (m,) and the gradients in lb and ub (n,).
 
-    ``lam_active`` (m,) is λ with zeros on inactive rows. With them, at the solution (z, ν, λ):
-    ∇q = z̃, ∇P = ½(z̃zᵀ + zz̃ᵀ), ∇A = ν̃zᵀ + νz̃ᵀ, ∇b = −ν̃, ∇G = λ̃zᵀ + λz̃ᵀ, ∇h = −λ̃.
+    ``z``, ``nu`` and ``lam`` are those; ``at_z``, ``at_nu`` and ``at_lam`` (zero on inactive rows)
+    are the point at which it was built. With them ∇q = z̃, ∇P = ½(z̃zᵀ + zz̃ᵀ), ∇A = ν̃zᵀ + νz̃ᵀ,
+    ∇b = −ν̃, ∇G = λ̃zᵀ + λz̃ᵀ, ∇h = −λ̃. All arrays may have a leading axis of problems.
     """
 
     z: Array
     nu: Array
     lam: Array
-    lam_active: Array
     lb: Array
     ub: Array
+    at_z: Array
+    at_nu: Array
+    at_lam: Array
 
 
 def adjoint(
@@ -55,8 +77,8 @@ def adjoint(
     dz (n,), dnu (p,), dlam (m,), dlam_lb, dlam_ub (n,) : gradient of the loss in the fields of the
         solution. Duals of inactive constraints are identically zero, so theirs are ignored.
     solver : a forward solver for the reduced QP; None takes the direct one. Where that QP is
-        singular without a solution, no solver can return one, and the direct least-norm answer
-        is taken whichever solver was chosen (see :mod:`~bpqp_portfolio.solvers.kkt`).
+        singular, and the solver finds no solution, the direct least-norm answer is taken
+        whichever was chosen (see :mod:`~bpqp_portfolio.solvers.kkt`).
 
     Raises
     ------
@@ -67,9 +89,9 @@ def adjoint(
     free, rows = active.free, active.rows
     # z̃ of an active bound: zero, but for a gradient in the bound's own dual.
     z = np.where(active.lower, dlam_lb, np.where(active.upper, -dlam_ub, 0.0))
-    C = np.vstack([problem.A, problem.G[rows]])
-    H = problem.P[np.ix_(free, free)]
-    g = dz[free] + problem.P[free] @ z
+    C = stack_rows(problem.A, problem.G, rows)
+    H = block(problem.P, free, free)
+    g = (dz + problem.P @ z)[free]
     c = -np.concatenate([dnu, dlam[rows]]) - C @ z
     if solver is None:
         x, y = solve_equality_qp(H, g, C[:, free], c)
@@ -83,9 +105,11 @@ def adjoint(
         z=z,
         nu=nu,
         lam=lam,
-        lam_active=np.where(rows, solution.lam, 0.0),
         lb=np.where(active.lower, slope, 0.0),
         ub=np.where(active.upper, slope, 0.0),
+        at_z=solution.z,
+        at_nu=solution.nu,
+        at_lam=np.where(rows, solution.lam, 0.0),
     )
 
 
@@ -93,7 +117,7 @@ def _by_solver(
     solver: Solver, H: Array, g: Array, C: Array, c: Array, options: SolverOptions
 ) -> tuple[Array, Array]:
     """:func:`~bpqp_portfolio.solvers.kkt.solve_equality_qp` by a forward solver."""
-    size = np.abs(H).max(initial=0.0) or 1.0
+    size = largest(H) or 1.0
     # The QP is linear in (g, c), which may be tiny: solve it at unit size.
     unit = np.abs(np.concatenate([g / size, c])).max(initial=0.0)
     if len(g) == 0 or not 0 < unit < np.inf:
@@ -104,8 +128,111 @@ def _by_solver(
     if solution.status in (SolveStatus.PRIMAL_INFEASIBLE, SolveStatus.DUAL_INFEASIBLE):
         return solve_equality_qp(H, g, C, c)
     if not solution.status.usable:
+        if _singular(H, C):
+            return solve_equality_qp(H, g, C, c)
         raise SolverError(
             f"{solver.name}: the backward QP ({len(g)} free coordinates, {len(c)} active rows) "
             f'was not solved: {solution.status.value}. Use backward="kkt".'
         )
     return solution.z * unit, solution.nu * unit * size
+
+
+def _singular(H: Array, C: Array) -> bool:
+    """Whether the KKT matrix of the reduced QP is, its blocks scaled to 1."""
+    H, C = to_dense(H), to_dense(C)
+    C = C / row_sizes(C)[:, None]
+    K = np.block([[H / (largest(H) or 1.0), C.T], [C, np.zeros((len(C), len(C)))]])
+    values = np.abs(np.linalg.eigvalsh(K))
+    return bool(values.min() <= _RANK * values.max())
+
+
+def adjoint_many(
+    problems: Sequence[QP],
+    solutions: Sequence[Solution],
+    gradients: Sequence[Array],
+    *,
+    solver: Solver | None = None,
+    options: SolverOptions = SolverOptions(),  # noqa: B008
+    reuse: bool = True,
+) -> Adjoint:
+    """:func:`adjoint` of T problems of equal sizes, as one Adjoint with a leading axis T.
+
+    ``gradients`` are dz (T, n), dnu (T, p), dlam (T, m), dlam_lb and dlam_ub (T, n). With ``reuse``
+    the factors that :class:`~bpqp_portfolio.solvers.dense.DenseSolver` left in its solutions solve
+    the backward QP, refined against the problem itself; where that does not settle, because the
+    KKT system is singular, and for all other solutions, the items are solved one by one.
+    """
+    found: list[Adjoint | None] = [None] * len(problems)
+    if reuse and all(isinstance(s.factors, Factors) for s in solutions):
+        stacked, settled = _by_factors(problems, solutions, *gradients)
+        if settled.all():
+            return stacked
+        for item in np.flatnonzero(settled).tolist():
+            found[item] = Adjoint(*(getattr(stacked, f.name)[item] for f in fields(Adjoint)))
+    for item, own in enumerate(found):
+        if own is None:
+            found[item] = adjoint(
+                problems[item],
+                solutions[item],
+                *(g[item] for g in gradients),
+                solver=solver,
+                options=options,
+            )
+    return Adjoint(*(np.stack([getattr(a, f.name) for a in found]) for f in fields(Adjoint)))
+
+
+def _by_factors(
+    problems: Sequence[QP],
+    solutions: Sequence[Solution],
+    dz: Array,
+    dnu: Array,
+    dlam: Array,
+    dlam_lb: Array,
+    dlam_ub: Array,
+) -> tuple[Adjoint, Array]:
+    """The backward QPs by the forward factors, and for which of them refinement settled (T,)."""
+    stack = QPStack.of(problems)
+    factors = FactorStack([s.factors for s in solutions])
+    z, nu, lam, lam_lb, lam_ub = (
+        np.stack([getattr(s, name) for s in solutions])
+        for name in ("z", "nu", "lam", "lam_lb", "lam_ub")
+    )
+    point = replace(solutions[0], z=z, nu=nu, lam=lam, lam_lb=lam_lb, lam_ub=lam_ub)
+    active = active_set(stack, point)
+    bounded = factors.bounded
+    mask = np.concatenate([active.rows, ~active.free[:, bounded]], axis=1)
+    # z̃ of an active bound: zero, but for a gradient in the bound's own dual.
+    pinned = np.where(active.lower, dlam_lb, np.where(active.upper, -dlam_ub, 0.0))
+    goal = np.concatenate([-dlam, pinned[:, bounded]], axis=1)
+    m = dlam.shape[1]
+
+    def defect(x: Array, y: Array, w: Array) -> Array:
+        out = times(stack.P, x) + dz
+        out += times_transposed(stack.A, y) + times_transposed(stack.G, w[:, :m])
+        return out
+
+    x, y, w = factors.solve(mask, -dz, -dnu, goal)
+    change = np.full(len(z), np.inf)
+    for _ in range(_REFINEMENTS):
+        gap = -defect(x, y, w)
+        gap[:, bounded] -= w[:, m:]
+        missing = goal - np.concatenate([times(stack.G, x), x[:, bounded]], axis=1)
+        step = factors.solve(mask, gap, -dnu - times(stack.A, x), missing)
+        x, y, w = x + step[0], y + step[1], w + step[2]
+        size = np.abs(np.concatenate([x, y, w], axis=1)).max(1)
+        change = np.abs(np.concatenate(step, axis=1)).max(1) / np.maximum(size, _TINY)
+        if (change <= _EXACT).all():
+            break
+    x[:, bounded] = np.where(mask[:, m:], goal[:, m:], x[:, bounded])
+    slope = defect(x, y, w)
+    found = Adjoint(
+        z=x,
+        nu=y,
+        lam=w[:, :m],
+        lb=np.where(active.lower, slope, 0.0),
+        ub=np.where(active.upper, slope, 0.0),
+        at_z=z,
+        at_nu=nu,
+        at_lam=np.where(active.rows, lam, 0.0),
+    )
+    return found, change <= _SETTLED

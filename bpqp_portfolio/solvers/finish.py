@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..problems.matrices import Array
+from ..problems.matrices import Array, block, stack_rows
 from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
 from .active import active_set
@@ -64,13 +64,14 @@ def finish(
         if not trial.kkt_norm < point.kkt_norm:
             break
         point = trial
-    if point.kkt_norm <= _SLACK * options.eps:
-        status = SolveStatus.SOLVED
-    elif point.kkt_norm <= _USABLE:
-        status = SolveStatus.INACCURATE
-    else:
-        status = SolveStatus.ITERATION_LIMIT
-    return replace(point, status=status)
+    return replace(point, status=judge(point.kkt_norm, options.eps))
+
+
+def judge(kkt_norm: float, eps: float) -> SolveStatus:
+    """The status of a point from its KKT norm alone."""
+    if kkt_norm <= _SLACK * eps:
+        return SolveStatus.SOLVED
+    return SolveStatus.INACCURATE if kkt_norm <= _USABLE else SolveStatus.ITERATION_LIMIT
 
 
 def _polish(problem: QP, point: Solution) -> Solution:
@@ -79,11 +80,11 @@ def _polish(problem: QP, point: Solution) -> Solution:
     free, rows = active.free, active.rows
     z = np.where(active.lower, problem.lb, np.where(active.upper, problem.ub, point.z))
     lam = np.where(rows, point.lam, 0.0)
-    C = np.vstack([problem.A, problem.G[rows]])
+    C = stack_rows(problem.A, problem.G, rows)
     gradient = problem.P @ z + problem.q + problem.A.T @ point.nu + problem.G.T @ lam
     missing = np.concatenate([problem.b, problem.h[rows]]) - C @ z
     step, change = solve_equality_qp(
-        problem.P[np.ix_(free, free)], gradient[free], C[:, free], missing
+        block(problem.P, free, free), gradient[free], C[:, free], missing
     )
     z[free] += step
     z = np.clip(z, problem.lb, problem.ub)

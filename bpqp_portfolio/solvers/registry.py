@@ -27,6 +27,8 @@ class _Entry:
 
 # A new solver is one file beside this one, and one line here.
 _SOLVERS: dict[str, _Entry] = {
+    "auto": _Entry("auto", "AutoSolver", "scipy", "pip install scipy"),
+    "dense": _Entry("dense", "DenseSolver", "scipy", "pip install scipy"),
     "osqp": _Entry("osqp", "OSQPSolver", "osqp", "pip install osqp"),
     "clarabel": _Entry("clarabel", "ClarabelSolver", "clarabel", "pip install clarabel"),
     "piqp": _Entry("piqp", "PIQPSolver", "piqp", "pip install piqp"),
@@ -43,6 +45,7 @@ _CONE_SOLVERS: dict[str, _Entry] = {
 }
 
 DIRECT = "kkt"
+AUTO = "auto"
 
 
 def solver_names() -> tuple[str, ...]:
@@ -79,8 +82,12 @@ def get_cone_solver(name: str) -> ConeSolver:
 
 
 def get_backward(name: str) -> Solver | None:
-    """The solver of the backward QP: None for "kkt", the direct one, else a forward solver."""
-    if name == DIRECT:
+    """The solver of the backward QP: None for the direct one, else a forward solver.
+
+    The direct one is "kkt", and "auto" too, which first takes the factors that the forward solver
+    may have left.
+    """
+    if name in (DIRECT, AUTO):
         return None
     lookup({DIRECT: None, **_SOLVERS}, name, "backward solver")
     return get_solver(name)

@@ -49,7 +49,7 @@ def test_a_single_problem_is_not_called_an_item():
     data = {k: v.detach() for k, v in batch().items()}
     data |= {"q": data["q"][1], "ub": data["ub"][1]}
     with pytest.raises(
-        bp.SolverError, match=r"osqp: 1 of 1 problems not solved: primal infeasible"
+        bp.SolverError, match=r"auto: 1 of 1 problems not solved: primal infeasible"
     ):
         bp.QPLayer()(**data)
 
@@ -135,14 +135,14 @@ def test_inaccurate_points_are_errors_or_kept_with_their_gradient():
     P, q = X @ X.mT, torch.full((8,), -3.0, dtype=torch.float64, requires_grad=True)
     h = torch.full((6,), 0.5, dtype=torch.float64)
     loose = {"eps_abs": 1e-4, "eps_rel": 1e-4}
-    layer = bp.QPLayer(eps=1e-13, throw=False, options=loose)
+    layer = bp.QPLayer("osqp", eps=1e-13, throw=False, options=loose)
     solution = layer.solve(P, q, G=G, h=h)
     assert solution.status is SolveStatus.INACCURATE
     assert 1e-12 < solution.kkt_norm <= 1e-4
     solution.z.sum().backward()
     assert q.grad.isfinite().all() and q.grad.abs().max() > 0
     with pytest.raises(bp.SolverError, match=r"a usable point, .*KKT norm .*e-"):
-        bp.QPLayer(eps=1e-13, options=loose)(P, q, G=G, h=h)
+        bp.QPLayer("osqp", eps=1e-13, options=loose)(P, q, G=G, h=h)
 
 
 def test_points_far_from_a_solution_are_nan():
@@ -151,7 +151,7 @@ def test_points_far_from_a_solution_are_nan():
     data["q"] = torch.linspace(-1e3, 1e3, 40, dtype=torch.float64)[torch.arange(40) * 7 % 40]
     n = torch.ones(40, dtype=torch.float64)
     data |= {"P": torch.diag(n), "A": n.unsqueeze(0), "lb": 0 * n, "ub": 100 * n, "b": 300 * n[:1]}
-    layer = bp.QPLayer(throw=False, options={"max_iter": 1})
+    layer = bp.QPLayer("osqp", throw=False, options={"max_iter": 1})
     solution = layer.solve(**data)
     assert solution.status is SolveStatus.ITERATION_LIMIT
     assert solution.z.isnan().all() and solution.kkt_norm > 1e-4

@@ -1,0 +1,202 @@
+"""A layer's arguments: tensors to checked matrices of every item, and gradients back to tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from ..errors import ProblemError
+from ..problems.matrices import FactorMatrix, Matrix
+from ..solvers.adjoint import Adjoint
+from .batch import Batch, flat_array, flat_shape, float_shape, lead
+
+_MATRICES = ("P", "A", "G")
+_LAYOUTS = (torch.sparse_coo, torch.sparse_csr)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Where the values of a sparse tensor stand."""
+
+    rows: np.ndarray
+    columns: np.ndarray
+    shape: tuple[int, int]
+
+    def matrix(self, values: np.ndarray) -> Any:
+        """The csr_array with these values."""
+        return sparse.csr_array((values, (self.rows, self.columns)), shape=self.shape)
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a QP: its kind, and the tensors that carry its numbers.
+
+    ``kind`` is "dense" (a matrix or vector), "diagonal" (P as a vector), "factor" (P as B and d)
+    or "sparse" (the values, with their ``pattern``). ``names`` and ``trailing`` are, for each
+    tensor, what to call it and how many of its dimensions belong to one item.
+    """
+
+    name: str
+    kind: str
+    tensors: tuple[Tensor, ...]
+    names: tuple[str, ...]
+    trailing: tuple[int, ...]
+    shape: tuple[int, ...]
+    pattern: Pattern | None = None
+
+    @classmethod
+    def of(cls, name: str, value: Any, n: int | None = None) -> Argument:
+        """Read what a caller passed as ``name``; ``n``, for P, is the number of variables.
+
+        Raises
+        ------
+        ProblemError
+            Not a tensor of floating point numbers; a sparse tensor with batch dimensions.
+        """
+        if name == "P" and isinstance(value, (tuple, list)):
+            return cls._factor(value)
+        if isinstance(value, Tensor) and value.layout in _LAYOUTS:
+            return cls._sparse(name, value)
+        shape = float_shape(name, value)
+        assert shape is not None
+        if (
+            name == "P"
+            and n is not None
+            and shape[-1:] == (n,)
+            and (len(shape) == 1 or shape[-2] != n)
+        ):
+            return cls(name, "diagonal", (value,), (name,), (1,), (*shape, n))
+        return cls(name, "dense", (value,), (name,), (2 if name in _MATRICES else 1,), shape)
+
+    @classmethod
+    def _factor(cls, value: Any) -> Argument:
+        if len(value) != 2:
+            raise ProblemError(
+                f"P: a pair (B, d) stands for B Bᵀ + diag(d), got {len(value)} items."
+            )
+        B, d = value
+        shape_B, shape_d = float_shape("P's B", B), float_shape("P's d", d)
+        if shape_B is None or shape_d is None:
+            raise ProblemError("P: both of (B, d) are required; B may have no columns.")
+        if len(shape_B) < 2 or len(shape_d) < 1 or shape_B[-2] != shape_d[-1]:
+            raise ProblemError(
+                f"P: in the pair (B, d), B is (..., n, k) and d (..., n), got {shape_B} and "
+                f"{shape_d}."
+            )
+        n = shape_d[-1]
+        return cls("P", "factor", (B, d), ("P's B", "P's d"), (2, 1), (n, n))
+
+    @classmethod
+    def _sparse(cls, name: str, value: Tensor) -> Argument:
+        if name not in _MATRICES or value.ndim != 2 or not value.is_floating_point():
+            raise ProblemError(
+                f"{name}: a sparse tensor may be P, A or G, a single floating point matrix "
+                f"without batch dimensions; got shape {tuple(value.shape)}, {value.dtype}."
+            )
+        if value.layout is torch.sparse_csr:
+            pointers = value.crow_indices().cpu().numpy()
+            rows = np.repeat(np.arange(len(pointers) - 1), np.diff(pointers))
+            columns = value.col_indices().cpu().numpy()
+        else:
+            value = value.coalesce()
+            rows, columns = value.indices().cpu().numpy()
+        shape = (int(value.shape[0]), int(value.shape[1]))
+        pattern = Pattern(rows, columns, shape)
+        return cls(name, "sparse", (value.values(),), (name,), (1,), shape, pattern)
+
+    def own_items(self, batch: Batch) -> tuple[list[Matrix], np.ndarray]:
+        """The distinct matrices of this argument, and which of them every item uses (T,)."""
+        flat = [flat_array(t, k) for t, k in zip(self.tensors, self.trailing, strict=True)]
+        places = self.places(batch)
+        if self.kind == "factor":
+            pairs, which = np.unique(np.stack(places), axis=1, return_inverse=True)
+            return [FactorMatrix(flat[0][i], flat[1][j]) for i, j in pairs.T], which.reshape(-1)
+        if self.kind == "sparse":
+            assert self.pattern is not None
+            return [self.pattern.matrix(flat[0].reshape(-1))], places[0]
+        own = list(flat[0])
+        if self.kind == "diagonal":
+            own = [FactorMatrix(np.zeros((len(d), 0)), d) for d in own]
+        return own, places[0]
+
+    def places(self, batch: Batch) -> list[np.ndarray]:
+        """For each tensor, which of its own items every item of the batch uses."""
+        return [
+            np.zeros(batch.items, dtype=int)
+            if self.kind == "sparse"
+            else batch.positions(lead(t, k))
+            for t, k in zip(self.tensors, self.trailing, strict=True)
+        ]
+
+    def gradients(
+        self, found: Adjoint, items: np.ndarray, batch: Batch, problems: list[Any]
+    ) -> list[np.ndarray]:
+        """Gradients in the tensors, from the backward QPs of the solved ``items``."""
+        shapes = [flat_shape(t, k) for t, k in zip(self.tensors, self.trailing, strict=True)]
+        places = [place[items] for place in self.places(batch)]
+        if self.kind == "sparse":
+            assert self.pattern is not None
+            left, right = _outer(self.name, found)
+            values = (
+                left[:, self.pattern.rows] * right[:, :, self.pattern.columns].swapaxes(1, 2)
+            ).sum((0, 2))
+            return [values]
+        if self.kind == "dense" and self.name in _MATRICES:
+            return [_sum_outer(*_outer(self.name, found), places[0], shapes[0])]
+        if self.kind == "factor":
+            z, at = found.z, found.at_z
+            in_B = np.stack([problem.P.B.T @ v for problem, v in zip(problems, z, strict=True)])
+            at_B = np.stack([problem.P.B.T @ v for problem, v in zip(problems, at, strict=True)])
+            left, right = np.stack([z, at], axis=2), np.stack([at_B, in_B], axis=1)
+            own = _sum_outer(left, right, places[0], shapes[0])
+            return [own, _sum(z * at, places[1], shapes[1])]
+        values = found.z * found.at_z if self.kind == "diagonal" else _vector(self.name, found)
+        return [_sum(values, places[0], shapes[0])]
+
+
+def _outer(name: str, found: Adjoint) -> tuple[np.ndarray, np.ndarray]:
+    """The gradient in a matrix as left (T, r, 2) times right (T, 2, n)."""
+    if name == "P":
+        pair = np.stack([found.z, found.at_z], axis=2)
+        return pair, 0.5 * np.stack([found.at_z, found.z], axis=1)
+    dual, at = (found.nu, found.at_nu) if name == "A" else (found.lam, found.at_lam)
+    return np.stack([dual, at], axis=2), np.stack([found.at_z, found.z], axis=1)
+
+
+def _vector(name: str, found: Adjoint) -> np.ndarray:
+    match name:
+        case "q":
+            return found.z
+        case "b":
+            return -found.nu
+        case "h":
+            return -found.lam
+        case "lb":
+            return found.lb
+        case _:
+            return found.ub
+
+
+def _sum_outer(
+    left: np.ndarray, right: np.ndarray, places: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray:
+    """left @ right of every item, summed over those that share a matrix."""
+    if shape[0] == 1:
+        items, rows, two = left.shape
+        wide = left.transpose(1, 0, 2).reshape(rows, items * two)
+        return (wide @ right.reshape(items * two, right.shape[2]))[None]
+    return _sum(np.matmul(left, right), places, shape)
+
+
+def _sum(values: np.ndarray, places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """``values`` (T, ...) of the items, summed into their places of an array of ``shape``."""
+    if shape[0] == len(places) and np.array_equal(places, np.arange(len(places))):
+        return values
+    out = np.zeros(shape)
+    np.add.at(out, places, values)
+    return out

@@ -1,0 +1,54 @@
+"""Several QPs of the same sizes as arrays with one leading axis, for solvers that work on many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .matrices import Array, to_dense
+from .qp import ARGUMENTS, QP, Scaling
+
+_MATRICES = ("P", "A", "G")
+
+
+@dataclass(frozen=True, eq=False)
+class QPStack:
+    """T problems: P (T, n, n), A (T, p, n), G (T, m, n), and q, b, h, lb, ub with T rows.
+
+    A matrix that is one and the same object in all of them is kept once, with a leading 1. All are
+    dense.
+    """
+
+    P: Array
+    q: Array
+    A: Array
+    b: Array
+    G: Array
+    h: Array
+    lb: Array
+    ub: Array
+    scaling: Scaling
+
+    @classmethod
+    def of(cls, problems: Sequence[QP]) -> QPStack:
+        """The stack of ``problems``."""
+        first = problems[0]
+        arrays = {}
+        for name in ARGUMENTS:
+            values = [getattr(problem, name) for problem in problems]
+            shared = all(value is values[0] for value in values)
+            if name in _MATRICES:
+                values = [to_dense(value) for value in (values[:1] if shared else values)]
+            arrays[name] = values[0][None] if len(values) == 1 else np.stack(values)
+        units = [first.scaling] if len(problems) == 1 else [p.scaling for p in problems]
+        scaling = Scaling(
+            np.array([u.objective for u in units]),
+            np.stack([u.rows_A for u in units]),
+            np.stack([u.rows_G for u in units]),
+        )
+        return cls(**arrays, scaling=scaling)
+
+    def __len__(self) -> int:
+        return len(self.q)

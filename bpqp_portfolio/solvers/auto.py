@@ -1,0 +1,79 @@
+"""The solver that chooses a solver, by structure, size and what is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ..problems.matrices import FactorMatrix, is_sparse
+from ..problems.qp import QP
+from ..problems.solution import Solution, SolveStatus
+from .handle import Slot
+from .many import solve_many
+from .protocol import SolverOptions
+
+# Beyond this many variables a factor model is better lifted than formed.
+_FORM = 400
+_LAST = "clarabel"
+
+
+def choose(problem: QP) -> str:
+    """The name of the solver for ``problem``.
+
+    - sparse data: PIQP, or Clarabel where that is not installed;
+    - a factor model of more than 400 variables: the same, in lifted form;
+    - all else, dense or formed: our own dense solver.
+
+    ``benchmarks/auto_rule.py`` shows the times behind the rule.
+    """
+    from .registry import available_solvers
+
+    lifted = isinstance(problem.P, FactorMatrix) and problem.n > _FORM
+    if lifted or any(is_sparse(matrix) for matrix in (problem.P, problem.A, problem.G)):
+        return "piqp" if "piqp" in available_solvers() else _LAST
+    return "dense"
+
+
+@dataclass(frozen=True)
+class AutoSolver:
+    """Asks the solver that :func:`choose` names and, where that does not reach ``eps``, Clarabel.
+
+    The Solution's ``solver`` is the one that answered.
+    """
+
+    name: str = "auto"
+
+    def solve(
+        self,
+        problem: QP,
+        *,
+        options: SolverOptions = SolverOptions(),  # noqa: B008
+        slot: Slot | None = None,
+    ) -> Solution:
+        """Solve one problem; see :class:`~bpqp_portfolio.solvers.protocol.Solver`."""
+        return self.solve_many([problem], options=options, slots=None if slot is None else [slot])[
+            0
+        ]
+
+    def solve_many(
+        self,
+        problems: Sequence[QP],
+        *,
+        options: SolverOptions = SolverOptions(),  # noqa: B008
+        slots: Sequence[Slot] | None = None,
+    ) -> list[Solution]:
+        """Solve problems of equal sizes and structure."""
+        from .registry import get_solver
+
+        name = choose(problems[0])
+        found = solve_many(get_solver(name), problems, options=options, slots=slots)
+        unsettled = (SolveStatus.INACCURATE, SolveStatus.ITERATION_LIMIT)
+        again = [i for i, s in enumerate(found) if s.status in unsettled and name != _LAST]
+        if again:
+            # Settings by another solver's names mean nothing here.
+            options = replace(options, native={})
+            second = solve_many(get_solver(_LAST), [problems[i] for i in again], options=options)
+            for i, solution in zip(again, second, strict=True):
+                if not (solution.status.usable and found[i].kkt_norm <= solution.kkt_norm):
+                    found[i] = solution
+        return found
