@@ -73,6 +73,9 @@ class ConvexProgram:
                         "Write it in torch operations on z, without .detach(), .item(), .numpy() "
                         "or no_grad (for a constant add 0 * z.sum())."
                     )
+            for name, value in (("objective", f), ("equalities", h), ("inequalities", g)):
+                if value.numel():
+                    self._refuse_lost_curvature(name, value.sum(), z)
             fixed = self.evaluate(z.detach(), self.parameters)
         for name, value in zip(("objective", "equalities", "inequalities"), fixed, strict=True):
             if value.requires_grad:
@@ -253,10 +256,7 @@ class ConvexProgram:
 
     def _hessian(self, x: Tensor, lagrangian: Tensor) -> Tensor:
         name = "the Hessian of the Lagrangian"
-        try:
-            (slope,) = torch.autograd.grad(lagrangian, x, create_graph=True, materialize_grads=True)
-        except RuntimeError as error:
-            raise ProblemError(f"{name}: torch cannot differentiate it in z ({error}).") from error
+        (slope,) = self._differentiate(name, lagrangian, x)
         H = self._rows(name, slope, x)
         return 0.5 * (H + H.mT)
 
@@ -265,6 +265,38 @@ class ConvexProgram:
 
     def _dot(self, weights: Array, values: Tensor) -> Tensor:
         return torch.as_tensor(weights, dtype=values.dtype, device=values.device) @ values
+
+    def _refuse_lost_curvature(self, name: str, total: Tensor, x: Tensor) -> None:
+        """Refuse a function whose first derivative has no graph, as if linear, and yet changes.
+
+        torch does not say so itself: a derivative computed without a graph, as that of a function
+        marked ``once_differentiable`` is, has a second derivative of zero.
+        """
+        (slope,) = self._differentiate(name, total, x)
+        if slope.requires_grad:
+            return
+        # Beside the start, which may well be on a kink.
+        size = 1e-3 * max(1.0, float(np.abs(self.start).max()))
+        near = self.start + size * np.cos(np.arange(self.n))
+        here, there = (
+            self._derivative(name, near + step * np.sin(1.0 + np.arange(self.n))).sum(0)
+            for step in (0.0, 1e-3 * size)
+        )
+        change = np.abs(there - here).max()
+        if change > 1e-9 * np.abs(here).max():  # not so where either is NaN
+            raise ProblemError(
+                f"{name}: its first derivative depends on z, but torch has no second one for it. "
+                "Write it in operations that are differentiable twice, without no_grad or "
+                "once_differentiable in their backward."
+            )
+
+    @staticmethod
+    def _differentiate(name: str, total: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+        """Gradient of a scalar in x, with its graph."""
+        try:
+            return torch.autograd.grad(total, x, create_graph=True, materialize_grads=True)
+        except RuntimeError as error:
+            raise ProblemError(f"{name}: torch cannot differentiate it in z ({error}).") from error
 
     @staticmethod
     def _array(value: Tensor) -> Array:

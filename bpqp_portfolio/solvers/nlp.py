@@ -103,8 +103,8 @@ class ForwardMethod:
     def __call__(self, program: ConvexProgram) -> tuple[Solution, QP | None]:
         """The primal-dual point of ``program`` and the local QP there; None for no finite point.
 
-        A named solver's point is polished by Newton steps on its active set while its KKT norm
-        falls; the status is then solved up to 10 eps, inaccurate up to 1e-4, else the iteration
+        A named solver's point is polished by Newton steps on its active set while they lower its
+        KKT norm; the status is then solved up to 10 eps, inaccurate up to 1e-4, else the iteration
         limit. A callable's point is never changed: it is solved up to 10 eps, else inaccurate.
         Missing duals are those of :func:`least_squares_duals`. The KKT norm is that of
         :func:`~bpqp_portfolio.problems.kkt_residuals` at the program's local QP.
@@ -127,7 +127,7 @@ class ForwardMethod:
         if local is None:
             return point, None
         if not self.own:
-            point, local = polish(program, point, local, self.eps)
+            point, local = polish(program, point, local)
         if point.kkt_norm <= _SLACK * self.eps:
             status = SolveStatus.SOLVED
         elif self.own or point.kkt_norm <= _USABLE:
@@ -147,7 +147,7 @@ def _unpack(program: ConvexProgram, name: str, result: Any) -> RawPoint:
         ("z", "nu", "lam"), parts, (program.n, program.p, program.m), strict=False
     ):
         if hasattr(value, "detach"):
-            value = value.detach().cpu()
+            value = value.detach().cpu().numpy()
         array = np.array(value, dtype=np.float64)
         if array.shape != (size,):
             raise SolverError(f"{name}: expected {field} of shape ({size},), got {array.shape}.")
@@ -210,11 +210,10 @@ def least_squares_duals(program: ConvexProgram, z: Array) -> tuple[Array, Array]
     return nu / units.rows_A, lam / units.rows_G
 
 
-def polish(program: ConvexProgram, point: Solution, local: QP, eps: float) -> tuple[Solution, QP]:
-    """Newton steps on the active set while the KKT norm falls, at most ten.
+def polish(program: ConvexProgram, point: Solution, local: QP) -> tuple[Solution, QP]:
+    """Newton steps on the active set while each halves the KKT norm, at most ten.
 
-    Steps go on beyond ``eps`` as long as each gains a factor of ten: near a solution the last one
-    is nearly free of error, and gradients inherit that.
+    They go on beyond eps: gradients inherit the accuracy of the point.
     """
     for _ in range(_ROUNDS):
         if point.kkt_norm <= _EXACT:
@@ -223,12 +222,9 @@ def polish(program: ConvexProgram, point: Solution, local: QP, eps: float) -> tu
             trial, there = _newton(program, point, local)
         except UndefinedError:
             break
-        if not trial.kkt_norm < point.kkt_norm:
+        if not trial.kkt_norm <= 0.5 * point.kkt_norm:
             break
-        gain = trial.kkt_norm / point.kkt_norm
         point, local = trial, there
-        if point.kkt_norm <= eps and gain > 0.1:
-            break
     return point, local
 
 

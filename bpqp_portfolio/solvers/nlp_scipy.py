@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import optimize
 
 from ..problems.convex import ConvexProgram
+from ..problems.matrices import Array, row_sizes
 from .nlp import RawPoint
 
 OPTIONS = {
@@ -27,29 +29,53 @@ OPTIONS = {
 }
 
 
+@dataclass(frozen=True)
+class _Units:
+    """Sizes of the first gradient and of the first Jacobians' rows: scipy's tests are absolute."""
+
+    f: float
+    h: Array
+    g: Array
+
+    @classmethod
+    def of(cls, program: ConvexProgram) -> _Units:
+        z = program.start
+        return cls(
+            float(np.abs(program.gradient(z)).max()) or 1.0,
+            row_sizes(program.jacobian_h(z)),
+            row_sizes(program.jacobian_g(z)),
+        )
+
+
 def slsqp(program: ConvexProgram, eps: float, options: Mapping[str, Any]) -> RawPoint:
     """D. Kraft, A software package for sequential quadratic programming, 1988; scipy's version.
 
     Options: ``maxiter``, ``ftol`` (default min(eps, 1e-10), of the objective in units of its first
     gradient).
     """
+    unit = _Units.of(program)
     constraints = []
     if program.p:
-        constraints.append({"type": "eq", "fun": program.h, "jac": program.jacobian_h})
+        constraints.append(
+            {
+                "type": "eq",
+                "fun": lambda z: program.h(z) / unit.h,
+                "jac": lambda z: program.jacobian_h(z) / unit.h[:, None],
+            }
+        )
     if program.m:
         # scipy's inequalities are feasible where they are positive.
         constraints.append(
             {
                 "type": "ineq",
-                "fun": lambda z: -program.g(z),
-                "jac": lambda z: -program.jacobian_g(z),
+                "fun": lambda z: -program.g(z) / unit.g,
+                "jac": lambda z: -program.jacobian_g(z) / unit.g[:, None],
             }
         )
-    unit = _unit(program)
     result = optimize.minimize(
-        lambda z: program.value(z) / unit,
+        lambda z: program.value(z) / unit.f,
         program.start,
-        jac=lambda z: program.gradient(z) / unit,
+        jac=lambda z: program.gradient(z) / unit.f,
         method="SLSQP",
         constraints=constraints,
         options={"maxiter": 1000, "ftol": min(eps, 1e-10), **options},
@@ -60,44 +86,39 @@ def slsqp(program: ConvexProgram, eps: float, options: Mapping[str, Any]) -> Raw
 def trust_constr(program: ConvexProgram, eps: float, options: Mapping[str, Any]) -> RawPoint:
     """R. H. Byrd, M. E. Hribar and J. Nocedal, SIAM J. Optim. 9 (1999); scipy's version.
 
-    Options: scipy's own but ``verbose`` and ``disp``; ``gtol``, ``xtol`` and ``barrier_tol`` follow
-    eps.
+    It may evaluate f outside the domain and then fails. Options: scipy's own but ``verbose`` and
+    ``disp``; ``gtol``, ``xtol`` and ``barrier_tol`` follow eps.
     """
+    unit = _Units.of(program)
     none_h, none_g = np.zeros(program.p), np.zeros(program.m)
     constraints = []
     if program.p:
         constraints.append(
             optimize.NonlinearConstraint(
-                program.h,
+                lambda z: program.h(z) / unit.h,
                 0.0,
                 0.0,
-                jac=program.jacobian_h,
-                hess=lambda z, v: program.hessian(z, v, none_g, 0.0),
+                jac=lambda z: program.jacobian_h(z) / unit.h[:, None],
+                hess=lambda z, v: program.hessian(z, v / unit.h, none_g, 0.0),
             )
         )
     if program.m:
         constraints.append(
             optimize.NonlinearConstraint(
-                program.g,
+                lambda z: program.g(z) / unit.g,
                 -np.inf,
                 0.0,
-                jac=program.jacobian_g,
-                hess=lambda z, v: program.hessian(z, none_h, v, 0.0),
+                jac=lambda z: program.jacobian_g(z) / unit.g[:, None],
+                hess=lambda z, v: program.hessian(z, none_h, v / unit.g, 0.0),
             )
         )
-    unit = _unit(program)
     result = optimize.minimize(
-        lambda z: program.value(z) / unit,
+        lambda z: program.value(z) / unit.f,
         program.start,
-        jac=lambda z: program.gradient(z) / unit,
-        hess=lambda z: program.hessian(z, none_h, none_g) / unit,
+        jac=lambda z: program.gradient(z) / unit.f,
+        hess=lambda z: program.hessian(z, none_h, none_g) / unit.f,
         method="trust-constr",
         constraints=constraints,
         options={"maxiter": 2000, "gtol": eps, "xtol": eps, "barrier_tol": eps, **options},
     )
     return RawPoint(np.asarray(result.x, dtype=np.float64), iterations=int(result.nit))
-
-
-def _unit(program: ConvexProgram) -> float:
-    """Size of the objective's gradient at the start, 1 where it is zero: scipy's are absolute."""
-    return float(np.abs(program.gradient(program.start)).max()) or 1.0

@@ -21,6 +21,7 @@ OPTIONS = {"sqp": ("maxiter", "qp_solver")}
 _CURVATURE = 1e-8
 _DECREASE = 1e-4
 _HALVINGS = 40
+_STALLED = 1e-14
 # Price of a violated constraint, in units of the gradient, where no step can meet them all.
 _PRICE = 1e3
 
@@ -71,7 +72,11 @@ def sqp(program: ConvexProgram, eps: float, options: Mapping[str, Any]) -> RawPo
                 trial = _moved(program, x, found, length) if length > 0 else None
         if trial is None:
             break
+        stalled = np.abs(trial.z - x.z).max() <= _STALLED * max(1.0, np.abs(x.z).max())
+        stalled = stalled and not trial.norm < x.norm
         x, best = trial, min(best, trial.norm)
+        if stalled:
+            break
     return RawPoint(x.z, x.nu, x.lam, iteration)
 
 
@@ -96,10 +101,15 @@ def _solve_local(solver: Solver, x: _Iterate, settings: SolverOptions) -> Soluti
     P, slope = _convex(local.P), local.P @ x.z + local.q
     b, h = local.b - local.A @ x.z, local.h - local.G @ x.z
     found = solver.solve(QP(P, slope, local.A, b, local.G, h), options=settings)
+    if found.status.usable:
+        return found
+    # Perhaps there is no curvature along some direction: steps of the size of z at most.
+    unit = max(float(np.abs(P).max()), float(np.abs(slope).max())) or 1.0
+    P = P + unit / max(1.0, float(np.abs(x.z).max())) * np.eye(n)
+    found = solver.solve(QP(P, slope, local.A, b, local.G, h), options=settings)
     if found.status.usable or p + m == 0:
         return found
     # A d + u − v = b, G d − w ≤ h with u, v, w ≥ 0 at a price always has one.
-    unit = max(float(np.abs(P).max()), float(np.abs(slope).max()))
     price_A, price_G = _PRICE * unit / row_sizes(local.A), _PRICE * unit / row_sizes(local.G)
     return solver.solve(
         QP(
