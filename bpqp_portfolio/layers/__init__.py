@@ -1,6 +1,7 @@
-"""The differentiable layers: a QP, programs of torch callables, and the batched factor-model QP."""
+"""The differentiable layers: QPs, cone programs, torch callables, and batched factor-model QPs."""
 
 from .convex import ConvexLayer
 from .qp import QPLayer
+from .socp import SOCPLayer
 
-__all__ = ["ConvexLayer", "QPLayer"]
+__all__ = ["ConvexLayer", "QPLayer", "SOCPLayer"]

@@ -29,6 +29,8 @@ from .protocol import SolverOptions
 
 _ROUNDS = 6
 _EXACT = 1e-14
+# A dual below this, in its unit, is rounding.
+_WEAK = 1e-11
 _FLAT = 1e-8
 _RESIDUAL = 1e-11
 
@@ -60,7 +62,8 @@ def active_group(group: ConeGroup, z: Array, tau: Array, w: Array, ratio: float)
     A cone binds where its dual exceeds its slack, and is at its apex where ‖w‖ is further below t
     than Fz + g is from 0; everything is divided by the units, so scale does not matter.
     Under strict complementarity exactly one of each pair is zero. A weakly active cone (slack and
-    dual both zero) does not bind; one with a dual on the boundary at the apex counts as there.
+    dual both zero up to rounding) does not bind; one with a dual on the boundary at the apex counts
+    as there.
     """
     s1 = group.norm_vector(z)
     norm = float(np.linalg.norm(s1))
@@ -69,7 +72,7 @@ def active_group(group: ConeGroup, z: Array, tau: Array, w: Array, ratio: float)
     inside = total - float(np.linalg.norm(w))
     apex = inside >= unit * norm and total > 0
     slack = group.c @ z + group.d - (0.0 if apex else norm)
-    rows = tau > unit * np.maximum(slack, 0.0)
+    rows = tau > unit * (np.maximum(slack, 0.0) + _WEAK * group.size)
     apex = bool((apex or norm == 0.0) and rows.any())
     curvature = float(tau[rows].sum()) / norm if norm > 0 else 0.0
     normal = s1 / norm if norm > 0 else s1

@@ -42,7 +42,7 @@ def test_residuals_vanish_at_the_closed_form():
 @pytest.mark.parametrize("size", [1e-5, 1.0, 1e5])
 def test_residuals_have_no_scale(size):
     problem, solution = ball()
-    off = replace(solution, z=solution.z + [0.1, 0.0, 0.0])
+    off = replace(solution, z=solution.z + np.array([0.1, 0.0, 0.0]))
     expected = off.residuals(problem)
     cone = SecondOrderCone(size * np.eye(3), None, None, size * 2.0)
     scaled = SOCP(QP(linear(3), 10 * problem.qp.q), [cone])
