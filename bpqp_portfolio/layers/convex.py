@@ -16,10 +16,9 @@ from ..errors import ConfigError, ProblemError
 from ..problems.convex import ConvexProgram, UndefinedError
 from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
-from ..solvers.active import active_set
 from ..solvers.adjoint import adjoint
 from ..solvers.nlp import Forward, ForwardMethod
-from ..solvers.protocol import Solver, SolverOptions
+from ..solvers.protocol import SolverOptions
 from ..solvers.registry import get_backward
 from .batch import Batch, float_shape
 
@@ -246,14 +245,17 @@ class _ConvexFunction(torch.autograd.Function):
         parameters = ctx.saved_tensors
         wanted = ctx.needs_input_grad[2:]
         out = [
-            torch.zeros_like(t, dtype=torch.float64) if needed else None
+            torch.zeros(t.shape, dtype=torch.float64, device=t.device) if needed else None
             for t, needed in zip(parameters, wanted, strict=True)
         ]
         incoming = [batch.rows(g) for g in grads[:3]]
+        none, options = np.zeros(grads[0].shape[-1]), SolverOptions(eps=layer.eps)
         for item, (program, local, point) in ctx.solved.items():
-            found = _pulled(
-                program, local, point, [g[item] for g in incoming], layer._backward, layer.eps
+            dz, dnu, dlam = (g[item] for g in incoming)
+            at = adjoint(
+                local, point, dz, dnu, dlam, none, none, solver=layer._backward, options=options
             )
+            found = program.pullback(at.at_z, at.at_nu, at.at_lam, at.z, at.nu, at.lam)
             for i, (total, gradient) in enumerate(zip(out, found, strict=True)):
                 if total is not None and gradient is not None:
                     call.item(i, total, item).add_(gradient)
@@ -262,20 +264,3 @@ class _ConvexFunction(torch.autograd.Function):
             None,
             *(None if t is None else t.to(p.dtype) for t, p in zip(out, parameters, strict=True)),
         )
-
-
-def _pulled(
-    program: ConvexProgram,
-    local: QP,
-    point: Solution,
-    gradients: list[np.ndarray],
-    solver: Solver | None,
-    eps: float,
-) -> tuple[Tensor | None, ...]:
-    """Gradients in one item's parameters from those in its z, ν and λ."""
-    none = np.zeros(program.n)
-    found = adjoint(
-        local, point, *gradients, none, none, solver=solver, options=SolverOptions(eps=eps)
-    )
-    lam = np.where(active_set(local, point).rows, point.lam, 0.0)
-    return program.pullback(point.z, point.nu, lam, found.z, found.nu, found.lam)

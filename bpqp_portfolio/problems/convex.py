@@ -150,8 +150,8 @@ class ConvexProgram:
         for name, values in arrays.items():
             for value, what in zip(values, ("value", "derivative"), strict=False):
                 _refuse_undefined(name, what, value)
-        h, g, slope, A, G, H = (self._array(t) for t in (h, g, slope, A, G, H))
-        return QP(H, slope - H @ z, A, A @ z - h, G, G @ z - g)
+        at_h, at_g, df, dh, dg, P = (self._array(t) for t in (h, g, slope, A, G, H))
+        return QP(P, df - P @ z, dh, dh @ z - at_h, dg, dg @ z - at_g)
 
     def pullback(
         self, z: Array, nu: Array, lam: Array, dz: Array, dnu: Array, dlam: Array

@@ -17,11 +17,9 @@ from ..problems.matrices import Array
 from ..problems.qp import QP, Scaling
 from ..problems.solution import Solution, SolveStatus
 from .active import active_set
+from .finish import judge
 from .kkt import solve_equality_qp
 
-# As for QPs: how far above eps still counts as solved, and beyond what a gradient is a guess.
-_SLACK = 10.0
-_USABLE = 1e-4
 _EXACT = 1e-13
 _ROUNDS = 10
 
@@ -128,12 +126,9 @@ class ForwardMethod:
             return point, None
         if not self.own:
             point, local = polish(program, point, local)
-        if point.kkt_norm <= _SLACK * self.eps:
-            status = SolveStatus.SOLVED
-        elif self.own or point.kkt_norm <= _USABLE:
+        status = judge(point.kkt_norm, self.eps)
+        if self.own and not status.usable:
             status = SolveStatus.INACCURATE
-        else:
-            status = SolveStatus.ITERATION_LIMIT
         return replace(point, status=status), local
 
 

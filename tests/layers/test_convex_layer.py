@@ -172,6 +172,15 @@ def test_a_batch_is_its_items():
     torch.testing.assert_close(total, found[1])
 
 
+def test_gradients_of_a_batch_that_is_not_contiguous():
+    layer = ConvexLayer(distance, budget, batched=(True,))
+    c = rand(4, 3).requires_grad_()
+    z = layer(torch.zeros(3, 4, dtype=F64), c.mT)
+    r = rand(3, 4, seed=1)
+    (found,) = torch.autograd.grad(z, c, r)
+    torch.testing.assert_close(found, (r - r.mean(1, keepdim=True)).mT)
+
+
 def test_float32_in_float32_out():
     layer = ConvexLayer(distance, budget, ball)
     c = rand(4).float().requires_grad_()
