@@ -170,7 +170,7 @@ class Run:
             bar.update(len(self.methods_for(kind)) - len(todo))
             todo = [m for m in todo if not self.hopeless(name, size, m, row, bar)]
             files = self.problems(kind, size, count) if todo else []
-            for group in [[m] for m in todo] if name == "large" else [todo]:
+            for group in [[m] for m in todo] if name == "large" else [todo] * bool(todo):
                 bar.set_description(f"{name} {size} {group[0] if len(group) == 1 else ''}")
                 row.update(self.interleaved(group, files, bar))
                 self.save()

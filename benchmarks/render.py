@@ -81,7 +81,7 @@ def _line(*cells: str) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _grid(header: list[str], rows: list[list[str]]) -> str:
+def grid(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join([_line(*header), _line(*["---"] * len(header)), *(_line(*r) for r in rows)])
 
 
@@ -103,7 +103,7 @@ def _times(tables: dict[str, dict[str, Cells]]) -> str:
         ("cvxpylayers / ours", "cvxpylayers"),
     ):
         body.append([f"*{name}*", *(ratio(tables[t][size], method) for t, size in columns)])
-    return _grid(header, [row for row in body if any(row[1:])])
+    return grid(header, [row for row in body if any(row[1:])])
 
 
 def compact(report: dict[str, Any]) -> str:
@@ -147,7 +147,7 @@ def _accuracy(report: dict[str, Any]) -> str:
         note = f" ({error:.0e} in {worst})" if error > 10 * cell["error"] else ""
         body.append([label(method), f"{cell['cosine']:.9f}", f"{cell['error']:.0e}{note}"])
     header = [f"gradient, QP {size}", "cosine", "relative error"]
-    return _grid(header, body)
+    return grid(header, body)
 
 
 def _tolerance(report: dict[str, Any]) -> str:
@@ -162,7 +162,7 @@ def _tolerance(report: dict[str, Any]) -> str:
             short(c["problem"]) if "problem" in c else f"{c['error']:.0e}" for c in cells.values()
         )
         body.append([label(method), *texts])
-    return _grid(header, body)
+    return grid(header, body)
 
 
 def _own(report: dict[str, Any]) -> str:
@@ -219,7 +219,7 @@ def full(report: dict[str, Any]) -> str:
                         "" if peak is None else f"{peak:.2f}",
                     ]
                 )
-            parts.append(f"### {TITLES[table]} {size}\n\n" + _grid(header, body) + "\n")
+            parts.append(f"### {TITLES[table]} {size}\n\n" + grid(header, body) + "\n")
     versions = ", ".join(f"{k} {v}" for k, v in report["meta"]["versions"].items())
     parts.append(f"Versions: {versions}.\n")
     return "\n".join(parts)
@@ -236,7 +236,7 @@ def figure(report: dict[str, Any], path: Path) -> None:
     panels = {k: v for k, v in panels.items() if any(report["tables"].get(t) for t in v)}
     methods = _methods(report["tables"])
     colours = plt.get_cmap("tab20" if len(methods) > 10 else "tab10")
-    grid, axes = plt.subplots(
+    picture, axes = plt.subplots(
         1, len(panels), figsize=(4.2 * len(panels), 4.6), squeeze=False, layout="constrained"
     )
     for axis, (kind, names) in zip(axes[0], panels.items(), strict=True):
@@ -278,10 +278,12 @@ def figure(report: dict[str, Any], path: Path) -> None:
             label=f"gradient error > {_ACCEPTED:g}",
         )
     )
-    grid.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), fontsize=8)
+    picture.legend(
+        handles=handles, loc="outside lower center", ncols=min(6, len(handles)), fontsize=8
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
-    grid.savefig(path, dpi=130)
-    plt.close(grid)
+    picture.savefig(path, dpi=130)
+    plt.close(picture)
 
 
 def update(readme: Path, text: str) -> None:

@@ -29,7 +29,7 @@ class Adapter(TorchPeer):
 
     def solve(self, **leaves: Tensor) -> Tensor:
         if "c" in leaves:
-            return self.layer(None, leaves["q"], cones=[(None, None, None, leaves["c"])])
+            return self.layer(leaves["q"], [(None, None, None, leaves["c"])])
         if self.boxed:
             leaves["lb"] = torch.zeros_like(leaves["q"])
             leaves["ub"] = torch.ones_like(leaves["q"])
