@@ -66,9 +66,10 @@ class DAQPSolver:
         ):
             if flag == failure:
                 return scaled.infeasible(problem, kind, iterations=iterations, solver=self.name)
-        if x is None:
-            status = SolveStatus.BAD_DATA if flag == _NOT_CONVEX else SolveStatus.ITERATION_LIMIT
-            return failed(problem, status, iterations=iterations, solver=self.name)
+        if flag == _NOT_CONVEX:
+            return failed(problem, SolveStatus.BAD_DATA, iterations=iterations, solver=self.name)
+        if x is None:  # its setup stops at equalities that contradict each other
+            return scaled.gave_up(problem, iterations=iterations, solver=self.name)
         n, p = problem.n, problem.p
         bounds, nu, lam = np.split(np.asarray(info["lam"]), [n, n + p])
         # On an active bound it is there up to rounding.

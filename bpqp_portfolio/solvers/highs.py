@@ -21,6 +21,7 @@ from .scaled import Scaled, Vectors, csc, keep, kept, upper_triangle
 
 _KNOWN = tuple(k for k in dir(highspy.HighsOptions()) if not k.startswith("_"))
 _TIGHTEST = 1e-10
+_SHIFT = 1e-7
 _Status = highspy.HighsModelStatus
 _CLAIMS = (
     (_Status.kInfeasible, SolveStatus.PRIMAL_INFEASIBLE),
@@ -62,6 +63,10 @@ class HiGHSSolver:
         if native is None:  # its own check of the Hessian
             return failed(problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name)
         native.run()
+        if native.getModelStatus() == _Status.kSolveError:
+            # Its QP solver needs the shift where P is singular; polishing takes it out again.
+            native.setOptionValue("qp_regularization_value", _SHIFT)
+            native.run()
         status, info = native.getModelStatus(), native.getInfo()
         if status == _Status.kNotset:  # it refuses a Hessian with a negative diagonal
             return failed(problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name)

@@ -21,7 +21,7 @@ from .scaled import Scaled, Vectors, csc, is_convex, keep, kept
 _KNOWN = tuple(k for k in dir(proxqp.dense.QP(1, 0, 0).settings) if not k.startswith("_"))
 _INFINITY = 1e20
 # Its default of 1e-4 calls some solvable problems infeasible.
-_INFEASIBILITY = 1e-6
+_INFEASIBILITY = 1e-9
 # Its own 10 000 × 1 500 can take hours.
 _MAX_ITERATIONS = 1_000
 _Status = proxqp.QPSolverOutput
