@@ -141,31 +141,27 @@ class Argument:
         places = [place[items] for place in self.places(batch)]
         if self.kind == "sparse":
             assert self.pattern is not None
-            left, right = _outer(self.name, found)
-            values = (
-                left[:, self.pattern.rows] * right[:, :, self.pattern.columns].swapaxes(1, 2)
-            ).sum((0, 2))
-            return [values]
+            columns, rows = _outer(self.name, found)
+            products = columns[:, :, self.pattern.rows] * rows[:, :, self.pattern.columns]
+            return [products.sum((0, 1))]
         if self.kind == "dense" and self.name in _MATRICES:
             return [_sum_outer(*_outer(self.name, found), places[0], shapes[0])]
         if self.kind == "factor":
             z, at = found.z, found.at_z
             in_B = np.stack([problem.P.B.T @ v for problem, v in zip(problems, z, strict=True)])
             at_B = np.stack([problem.P.B.T @ v for problem, v in zip(problems, at, strict=True)])
-            left, right = np.stack([z, at], axis=2), np.stack([at_B, in_B], axis=1)
-            own = _sum_outer(left, right, places[0], shapes[0])
+            own = _sum_outer(np.array((z, at)), np.array((at_B, in_B)), places[0], shapes[0])
             return [own, _sum(z * at, places[1], shapes[1])]
         values = found.z * found.at_z if self.kind == "diagonal" else _vector(self.name, found)
         return [_sum(values, places[0], shapes[0])]
 
 
 def _outer(name: str, found: Adjoint) -> tuple[np.ndarray, np.ndarray]:
-    """The gradient in a matrix as left (T, r, 2) times right (T, 2, n)."""
+    """The two columns (2, T, r) and two rows (2, T, n) whose products add up to the gradient."""
     if name == "P":
-        pair = np.stack([found.z, found.at_z], axis=2)
-        return pair, 0.5 * np.stack([found.at_z, found.z], axis=1)
+        return np.array((found.z, found.at_z)), 0.5 * np.array((found.at_z, found.z))
     dual, at = (found.nu, found.at_nu) if name == "A" else (found.lam, found.at_lam)
-    return np.stack([dual, at], axis=2), np.stack([found.at_z, found.z], axis=1)
+    return np.array((dual, at)), np.array((found.at_z, found.z))
 
 
 def _vector(name: str, found: Adjoint) -> np.ndarray:
@@ -183,14 +179,14 @@ def _vector(name: str, found: Adjoint) -> np.ndarray:
 
 
 def _sum_outer(
-    left: np.ndarray, right: np.ndarray, places: np.ndarray, shape: tuple[int, ...]
+    columns: np.ndarray, rows: np.ndarray, places: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """left @ right of every item, summed over those that share a matrix."""
+    """Outer products (2, T, r) × (2, T, n) of every item, summed over those that share a matrix."""
     if shape[0] == 1:
-        items, rows, two = left.shape
-        wide = left.transpose(1, 0, 2).reshape(rows, items * two)
-        return (wide @ right.reshape(items * two, right.shape[2]))[None]
-    return _sum(np.matmul(left, right), places, shape)
+        two, items, r = columns.shape
+        flat = columns.reshape(two * items, r)
+        return (flat.T @ rows.reshape(two * items, -1))[None]
+    return _sum(np.matmul(columns.transpose(1, 2, 0), rows.swapaxes(0, 1)), places, shape)
 
 
 def _sum(values: np.ndarray, places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -49,12 +50,14 @@ class Batch:
     @property
     def items(self) -> int:
         """Number of problems."""
-        return int(np.prod(self.shape, dtype=int))
+        return math.prod(self.shape)
 
     def positions(self, lead: tuple[int, ...]) -> np.ndarray:
         """For every item, which entry of an argument with batch dimensions ``lead`` it uses."""
-        own = np.arange(int(np.prod(lead, dtype=int))).reshape(lead)
-        return np.broadcast_to(own, self.shape).reshape(-1)
+        own = np.arange(math.prod(lead))
+        if lead == self.shape:
+            return own
+        return np.broadcast_to(own.reshape(lead), self.shape).reshape(-1)
 
     def label(self, item: int) -> str:
         """``"item 3: "``, or nothing where there is no batch."""
@@ -122,6 +125,9 @@ def lead(value: Tensor, trailing: int) -> tuple[int, ...]:
 
 def broadcast(leads: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
     """The shape to which named batch dimensions broadcast; ProblemError shows those that do not."""
+    first, *others = leads.values()
+    if all(shape == first for shape in others):
+        return first
     try:
         return tuple(torch.broadcast_shapes(*leads.values()))
     except RuntimeError:
@@ -132,7 +138,7 @@ def broadcast(leads: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
 def flat_shape(value: Tensor, trailing: int) -> tuple[int, ...]:
     """Shape of a tensor with its batch dimensions made one."""
     dims = lead(value, trailing)
-    return (int(np.prod(dims, dtype=int)), *value.shape[len(dims) :])
+    return (math.prod(dims), *value.shape[len(dims) :])
 
 
 def flat_array(value: Tensor, trailing: int) -> np.ndarray:

@@ -284,6 +284,7 @@ class _QPFunction(torch.autograd.Function):
         if call.throw:
             batch.raise_failures(call.name, status, norms, conflicts)
         ctx.call, ctx.solved = call, solved
+        ctx.set_materialize_grads(False)
         # Not read back as numbers, but torch then notices an argument changed in place.
         ctx.save_for_backward(*tensors)
         points = [batch.tensor(part) for part in parts]
@@ -298,13 +299,17 @@ class _QPFunction(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         call: _Call = ctx.call
         batch, methods = call.batch, call.methods
+        n, p, m = call.sizes
         tensors = ctx.saved_tensors
         if not ctx.solved:
             return (None, *(torch.zeros_like(t) for t in tensors))
         items = np.array([item for item, _, _ in ctx.solved])
         problems = [problem for _, problem, _ in ctx.solved]
         solutions = [solution for _, _, solution in ctx.solved]
-        incoming = [batch.rows(g)[items] for g in grads[:5]]
+        incoming = [
+            np.zeros((len(items), k)) if g is None else batch.rows(g)[items]
+            for g, k in zip(grads[:5], (n, p, m, n, n), strict=True)
+        ]
         if methods.smoothing:
             found = smoothed_adjoint(problems, solutions, incoming, kappa=methods.smoothing)
         else:

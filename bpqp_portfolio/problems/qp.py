@@ -190,9 +190,11 @@ class QP:
         """Set every field, absent ones to their defaults."""
         fields = {**_absent(n), **given}
         lb, ub = fields["lb"], fields["ub"]
-        if (lb > ub).any():
-            _refuse_entry("lb", lb, lb > ub, "at most ub there")
         self.__dict__.update(fields)
+        if "lb" not in given and "ub" not in given:
+            self.__dict__["bounded"] = False
+        elif (lb > ub).any():
+            _refuse_entry("lb", lb, lb > ub, "at most ub there")
 
     @property
     def n(self) -> int:
@@ -213,6 +215,11 @@ class QP:
         """Which bounds are finite and which are equal: it decides a solver's set of rows."""
         lb, ub = self.lb, self.ub
         return np.stack([np.isfinite(lb), np.isfinite(ub), lb == ub]).tobytes()
+
+    @cached_property
+    def bounded(self) -> bool:
+        """Whether any bound is finite."""
+        return bool(np.isfinite(self.lb).any() or np.isfinite(self.ub).any())
 
     @cached_property
     def scaling(self) -> Scaling:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,8 @@ class KKTResiduals:
     @property
     def norm(self) -> Any:
         """The largest of the four, NaN if one is."""
-        return np.max(astuple(self), axis=0)
+        first = np.maximum(self.stationarity, self.primal)
+        return np.maximum(first, np.maximum(self.dual, self.complementarity))
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +92,7 @@ def _largest(*values: Array) -> Array:
     found: Any = 0.0
     for value in values:
         if value.shape[-1]:
-            found = np.maximum(found, np.maximum(value.max(-1), -value.min(-1)))
+            found = np.maximum(found, np.abs(value).max(-1))
     return found
 
 
@@ -134,12 +135,15 @@ def measure(
         times_transposed(problem.A, nu),
         times_transposed(problem.G, lam),
     )
-    bounds = lam_ub - lam_lb
-    objective = problem.scaling.objective
+    stationarity = slope + problem.q + from_A + from_G
+    gradient = np.maximum(_largest(slope, from_A, from_G), problem.scaling.objective)
+    if problem.bounded or lam_lb.any() or lam_ub.any():
+        stationarity = stationarity + (lam_ub - lam_lb)
+        gradient = np.maximum(gradient, _largest(lam_lb, lam_ub))
     return Measured(
-        gradient=np.maximum(_largest(slope, from_A, from_G, lam_lb, lam_ub), objective),
+        gradient=gradient,
         length=np.maximum(_largest(z), 1.0),
-        stationarity=slope + problem.q + from_A + from_G + bounds,
+        stationarity=stationarity,
         equality=times(problem.A, z) - problem.b,
         slack=problem.h - times(problem.G, z),
         to_lb=z - problem.lb,
@@ -173,17 +177,18 @@ def kkt_residuals(
     units = problem.scaling
     slack = at.slack / units.rows_G
     scaled = lam * units.rows_G
-    has_lb, has_ub = np.isfinite(at.to_lb), np.isfinite(at.to_ub)
-    product = _largest(
-        scaled * slack,
-        lam_lb * np.where(has_lb, at.to_lb, 0.0),
-        lam_ub * np.where(has_ub, at.to_ub, 0.0),
-    )
-    unbounded = _largest(np.where(has_lb, 0.0, lam_lb), np.where(has_ub, 0.0, lam_ub))
-    primal = np.maximum(_largest(at.equality / units.rows_A), _lowest(slack, at.to_lb, at.to_ub))
+    primal = np.maximum(_largest(at.equality / units.rows_A), _lowest(slack))
+    dual, product = _lowest(scaled), _largest(scaled * slack)
+    if problem.bounded or lam_lb.any() or lam_ub.any():
+        for bound_dual, gap in ((lam_lb, at.to_lb), (lam_ub, at.to_ub)):
+            finite = np.isfinite(gap)
+            primal = np.maximum(primal, _lowest(gap))
+            product = np.maximum(product, _largest(bound_dual * np.where(finite, gap, 0.0)))
+            stray = _largest(np.where(finite, 0.0, bound_dual))
+            dual = np.maximum(np.maximum(dual, _lowest(bound_dual)), stray)
     return KKTResiduals(
         stationarity=_largest(at.stationarity) / at.gradient,
         primal=primal / at.length,
-        dual=np.maximum(_lowest(scaled, lam_lb, lam_ub), unbounded) / at.gradient,
+        dual=dual / at.gradient,
         complementarity=product / (at.gradient * at.length),
     )

@@ -13,6 +13,11 @@ from .qp import ARGUMENTS, QP, Scaling
 _MATRICES = ("P", "A", "G")
 
 
+def together(arrays: Sequence[Array]) -> Array:
+    """``np.stack``, and for a single array without a copy."""
+    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
+
+
 @dataclass(frozen=True, eq=False)
 class QPStack:
     """T problems: P (T, n, n), A (T, p, n), G (T, m, n), and q, b, h, lb, ub with T rows.
@@ -30,25 +35,31 @@ class QPStack:
     lb: Array
     ub: Array
     scaling: Scaling
+    bounded: bool
 
     @classmethod
     def of(cls, problems: Sequence[QP]) -> QPStack:
         """The stack of ``problems``."""
         first = problems[0]
+        if len(problems) == 1:
+            units = first.scaling
+            scaling = Scaling(units.objective, units.rows_A[None], units.rows_G[None])
+            arrays = {name: to_dense(getattr(first, name))[None] for name in ARGUMENTS}
+            return cls(**arrays, scaling=scaling, bounded=first.bounded)
         arrays = {}
         for name in ARGUMENTS:
             values = [getattr(problem, name) for problem in problems]
             shared = all(value is values[0] for value in values)
             if name in _MATRICES:
                 values = [to_dense(value) for value in (values[:1] if shared else values)]
-            arrays[name] = values[0][None] if len(values) == 1 else np.stack(values)
-        units = [first.scaling] if len(problems) == 1 else [p.scaling for p in problems]
+            arrays[name] = together(values)
+        all_units = [p.scaling for p in problems]
         scaling = Scaling(
-            np.array([u.objective for u in units]),
-            np.stack([u.rows_A for u in units]),
-            np.stack([u.rows_G for u in units]),
+            np.array([u.objective for u in all_units]),
+            np.stack([u.rows_A for u in all_units]),
+            np.stack([u.rows_G for u in all_units]),
         )
-        return cls(**arrays, scaling=scaling)
+        return cls(**arrays, scaling=scaling, bounded=any(p.bounded for p in problems))
 
     def __len__(self) -> int:
         return len(self.q)

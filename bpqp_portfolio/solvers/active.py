@@ -47,6 +47,9 @@ def active_set(
     units = problem.scaling.rows_G
     ratio = (at.gradient / at.length)[..., None]
     rows = s.lam * units > ratio * np.maximum(at.slack, 0.0) / units
+    if not problem.bounded:
+        none = np.zeros(s.z.shape, dtype=bool)
+        return ActiveSet(rows=rows, lower=none, upper=none)
     lower = s.lam_lb > ratio * np.maximum(at.to_lb, 0.0)
     upper = s.lam_ub > ratio * np.maximum(at.to_ub, 0.0)
     fixed = problem.lb == problem.ub

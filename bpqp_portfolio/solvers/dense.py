@@ -19,7 +19,7 @@ from ..config import check_keys
 from ..problems.matrices import Array, largest, to_dense
 from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus, kkt_residuals
-from ..problems.stack import QPStack
+from ..problems.stack import QPStack, together
 from .certificate import infeasible
 from .dual_newton import minimise, solve_active
 from .finish import failed, judge
@@ -38,7 +38,7 @@ _TOLERANCE = 1e-9
 # After so many rounds a point that is still far from a solution asks for a certificate.
 _PATIENCE = 2
 _REFINEMENTS = 4
-_EXACT = 1e-14
+_EXACT = 1e-15
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,13 +121,9 @@ class FactorStack:
         self.shared = all(f is first for f in factors)
         self.each = [first] if self.shared else list(factors)
 
-        def stacked(name: str) -> Array:
-            if len(self.each) == 1:
-                return getattr(first, name)[None]
-            return np.stack([getattr(f, name) for f in self.each])
-
-        self.U, self.J, self.W = stacked("U"), stacked("J"), stacked("W")
-        self.M, self.unit_A, self.unit = stacked("M"), stacked("unit_A"), stacked("unit")
+        names = ("U", "J", "W", "M", "unit_A", "unit")
+        arrays = [together([getattr(f, name) for f in self.each]) for name in names]
+        self.U, self.J, self.W, self.M, self.unit_A, self.unit = arrays
         self.rho = np.array([f.rho for f in self.each])[:, None]
         self.bounded = first.bounded
 
@@ -208,7 +204,8 @@ class DenseSolver:
         check_keys(options.native, ("mu",), self.name)
         finite = np.zeros(problems[0].n, dtype=bool)
         for problem in problems:
-            finite |= np.isfinite(problem.lb) | np.isfinite(problem.ub)
+            if problem.bounded:
+                finite |= np.isfinite(problem.lb) | np.isfinite(problem.ub)
         bounded = np.flatnonzero(finite)
         known: dict[tuple[int, int, int], Factors | None] = {}
         runs: list[_Run] = []
@@ -302,9 +299,9 @@ def _advance(runs: Sequence[_Run], tolerance: float, limit: int) -> None:
     high = np.empty_like(low)
     low[:, m:], high[:, :m], high[:, m:] = stack.lb[:, bounded], stack.h, stack.ub[:, bounded]
 
-    centre = np.stack([run.z for run in runs])
+    centre = together([run.z for run in runs])
     slope = factors.rho * centre - stack.q
-    y = np.stack([run.y for run in runs])
+    y = together([run.y for run in runs])
     if low.shape[1]:
         t = factors.triangular("L", slope)
         fixed = factors.triangular("L_A", stack.b * factors.unit_A)
@@ -326,23 +323,25 @@ def _advance(runs: Sequence[_Run], tolerance: float, limit: int) -> None:
     ends = np.where(y > 0, high, np.where(active, low, 0.0))
 
     z, nu, rows = factors.solve(active, slope, stack.b, ends)
-    proximal = z
+    proximal, size = z, np.abs(z).max()
     for _ in range(_REFINEMENTS):
         gap = -(_times(stack.P, z) + stack.q + _back(stack.A, nu) + _back(stack.G, rows[:, :m]))
         gap[:, bounded] -= rows[:, m:]
         missing = ends - np.concatenate([_times(stack.G, z), z[:, bounded]], axis=1)
         step = factors.solve(active, gap, stack.b - _times(stack.A, z), missing)
         z, nu, rows = z + step[0], nu + step[1], rows + step[2]
-        # The step is the error that was left; the next would be smaller still.
-        if np.abs(step[0]).max() <= _EXACT * max(1.0, np.abs(z).max()):
+        # Steps shrink by a constant factor: what the next one would be decides.
+        last, size = size, np.abs(step[0]).max()
+        if size * size <= _EXACT * last * max(1.0, np.abs(z).max()):
             break
 
-    z[:, bounded] = np.where(active[:, m:], ends[:, m:], z[:, bounded])
-    z = np.minimum(np.maximum(z, stack.lb), stack.ub)
     lam = np.maximum(rows[:, :m], 0.0)
     lam_lb, lam_ub = np.zeros_like(z), np.zeros_like(z)
-    lam_lb[:, bounded] = np.where(y[:, m:] < 0, np.maximum(-rows[:, m:], 0.0), 0.0)
-    lam_ub[:, bounded] = np.where(y[:, m:] > 0, np.maximum(rows[:, m:], 0.0), 0.0)
+    if stack.bounded:
+        z[:, bounded] = np.where(active[:, m:], ends[:, m:], z[:, bounded])
+        z = np.minimum(np.maximum(z, stack.lb), stack.ub)
+        lam_lb[:, bounded] = np.where(y[:, m:] < 0, np.maximum(-rows[:, m:], 0.0), 0.0)
+        lam_ub[:, bounded] = np.where(y[:, m:] > 0, np.maximum(rows[:, m:], 0.0), 0.0)
     norms = kkt_residuals(stack, z, nu, lam, lam_lb, lam_ub).norm
     for i, run in enumerate(runs):
         norm = float(norms[i])

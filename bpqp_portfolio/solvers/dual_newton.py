@@ -96,7 +96,7 @@ def minimise(
         new_pull = np.matmul(M, new[..., None])[..., 0]
         new_out = excess(base - new_pull, low, high)
         steps[live] += 1
-        done = (np.sign(new_out) == np.sign(out)).all(-1)
+        done = (((new_out > 0) == (out > 0)) & ((new_out < 0) == (out < 0))).all(-1)
         if not done.all():
             length = _exact_step(base, low, high, mu, eta, new, pull, new_pull, new_out)
             if length is not None:

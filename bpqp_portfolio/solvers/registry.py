@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..config import lookup
@@ -103,5 +104,6 @@ def _made(entry: _Entry, name: str, installed: tuple[str, ...]) -> Any:
     return getattr(module, entry.cls)()
 
 
+@cache
 def _installed(entry: _Entry) -> bool:
     return importlib.util.find_spec(entry.package) is not None

@@ -16,6 +16,7 @@ from ..errors import SolverError
 from ..problems.matrices import Array, to_dense
 from ..problems.qp import QP
 from ..problems.solution import Solution, measure
+from ..problems.stack import together
 from .active import active_set
 from .adjoint import Adjoint
 from .kkt import solve_equality_qp
@@ -46,7 +47,7 @@ def smoothed_adjoint(
         _one(problem, solution, [g[item] for g in gradients], kappa)
         for item, (problem, solution) in enumerate(zip(problems, solutions, strict=True))
     ]
-    return Adjoint(*(np.stack([getattr(a, f.name) for a in found]) for f in fields(Adjoint)))
+    return Adjoint(*(together([getattr(a, f.name) for a in found]) for f in fields(Adjoint)))
 
 
 def _one(problem: QP, solution: Solution, gradients: Sequence[Array], kappa: float) -> Adjoint:
