@@ -237,7 +237,7 @@ def figure(report: dict[str, Any], path: Path) -> None:
     methods = _methods(report["tables"])
     colours = plt.get_cmap("tab20" if len(methods) > 10 else "tab10")
     picture, axes = plt.subplots(
-        1, len(panels), figsize=(4.2 * len(panels), 4.6), squeeze=False, layout="constrained"
+        1, len(panels), figsize=(4.2 * len(panels), 5.2), squeeze=False, layout="constrained"
     )
     for axis, (kind, names) in zip(axes[0], panels.items(), strict=True):
         rows = {s: r for t in names for s, r in report["tables"].get(t, {}).items()}
@@ -279,7 +279,10 @@ def figure(report: dict[str, Any], path: Path) -> None:
         )
     )
     picture.legend(
-        handles=handles, loc="outside lower center", ncols=min(6, len(handles)), fontsize=8
+        handles=handles,
+        loc="outside lower center",
+        ncols=min(2 * len(panels), len(handles)),
+        fontsize=8,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.savefig(path, dpi=130)
