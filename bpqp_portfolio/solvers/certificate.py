@@ -66,8 +66,10 @@ def infeasible(
 def conflict(problem: QP, solution: Solution) -> str:
     """Which constraints contradict each other, or along what the objective falls for ever.
 
-    ``solution`` is that of :func:`infeasible`, for ``problem``. Rows and coordinates count from 0;
-    at most 8 of a kind are shown, the heaviest of the certificate. Empty for any other status.
+    ``solution`` is that of :func:`infeasible`, for ``problem``. Its certificate may involve more
+    constraints than it needs, so the words are those of one that needs all of its own (by a linear
+    program). Rows and coordinates count from 0; at most 8 of a kind are shown, the heaviest. Empty
+    for any other status.
     """
     s = solution
     if s.status is SolveStatus.DUAL_INFEASIBLE:
@@ -75,13 +77,15 @@ def conflict(problem: QP, solution: Solution) -> str:
     if s.status is not SolveStatus.PRIMAL_INFEASIBLE:
         return ""
     units = problem.scaling
-    nu, lam = s.nu * units.rows_A, s.lam * units.rows_G
-    weight = max(map(largest, (nu, lam, s.lam_lb, s.lam_ub)))
+    few = _ask_farkas(problem, fewest=True)
+    nu, lam, lam_lb, lam_ub = (s.nu, s.lam, s.lam_lb, s.lam_ub) if few is None else few
+    nu, lam = nu * units.rows_A, lam * units.rows_G
+    weight = max(map(largest, (nu, lam, lam_lb, lam_ub)))
     named = [
         _numbers("equality row", "equality rows", nu, weight),
         _numbers("inequality row", "inequality rows", lam, weight),
-        _numbers("lower bound of", "lower bounds of", s.lam_lb, weight),
-        _numbers("upper bound of", "upper bounds of", s.lam_ub, weight),
+        _numbers("lower bound of", "lower bounds of", lam_lb, weight),
+        _numbers("upper bound of", "upper bounds of", lam_ub, weight),
     ]
     return "; ".join(filter(None, named))
 
@@ -120,8 +124,12 @@ def _farkas(problem: QP, nu: Array, lam: Array) -> tuple[Array, Array, Array, Ar
     return nu / weight, lam / weight, lam_lb / weight, lam_ub / weight
 
 
-def _ask_farkas(problem: QP) -> tuple[Array, Array, Array, Array] | None:
-    """The certificate that proves most among those with scaled duals up to 1, if one proves."""
+def _ask_farkas(problem: QP, *, fewest: bool = False) -> tuple[Array, Array, Array, Array] | None:
+    """The certificate that proves most among those with scaled duals up to 1, if one proves.
+
+    With ``fewest`` the one of least sum among those that prove 1: a vertex, which needs no
+    constraint that another could spare.
+    """
     units = problem.scaling
     A = to_sparse(scale_rows(problem.A, 1.0 / units.rows_A))
     G = to_sparse(scale_rows(problem.G, 1.0 / units.rows_G))
@@ -129,17 +137,26 @@ def _ask_farkas(problem: QP) -> tuple[Array, Array, Array, Array] | None:
     upper = np.flatnonzero(np.isfinite(problem.ub))
     eye = sparse.eye_array(problem.n, format="csc")
     p, m, bounds = problem.p, problem.m, len(lower) + len(upper)
-    cost = [problem.b / units.rows_A, problem.h / units.rows_G]
-    cost += [-problem.lb[lower], problem.ub[upper]]
-    found = _linear_program(
-        np.concatenate(cost),
-        equal=sparse.hstack([A.T, G.T, -eye[:, lower], eye[:, upper]]),
-        low=np.concatenate([np.full(p, -1.0), np.zeros(m + bounds)]),
-        high=np.concatenate([np.ones(p + m), np.full(bounds, np.inf)]),
-    )
+    b = problem.b / units.rows_A
+    value = np.concatenate([b, -b, problem.h / units.rows_G, -problem.lb[lower], problem.ub[upper]])
+    balance = sparse.hstack([A.T, -A.T, G.T, -eye[:, lower], eye[:, upper]])
+    infinite = np.full(2 * p + m + bounds, np.inf)
+    if fewest:
+        proof = sparse.csr_array(value[None, :])
+        found = _linear_program(
+            np.ones(len(value)),
+            equal=sparse.vstack([balance, proof]),
+            right=np.concatenate([np.zeros(problem.n), [-1.0]]),
+            low=0.0 * value,
+            high=infinite,
+        )
+    else:
+        high = np.where(np.arange(len(value)) < 2 * p + m, 1.0, infinite)
+        found = _linear_program(value, equal=balance, low=0.0 * value, high=high)
     if found is None:
         return None
-    return _farkas(problem, found[:p] / units.rows_A, found[p : p + m] / units.rows_G)
+    plus, minus, lam, _ = np.split(found, [p, 2 * p, 2 * p + m])
+    return _farkas(problem, (plus - minus) / units.rows_A, lam / units.rows_G)
 
 
 def _ray(problem: QP, z: Array) -> Array | None:
@@ -182,15 +199,22 @@ def _ask_ray(problem: QP) -> Array | None:
 
 
 def _linear_program(
-    cost: Array, *, equal: Matrix, low: Array, high: Array, below: Matrix | None = None
+    cost: Array,
+    *,
+    equal: Matrix,
+    low: Array,
+    high: Array,
+    right: Array | None = None,
+    below: Matrix | None = None,
 ) -> Array | None:
-    """argmin costᵀx s.t. equal x = 0, below x ≤ 0, low ≤ x ≤ high; None if it was not found."""
+    """argmin costᵀx s.t. equal x = right (0), below x ≤ 0, low ≤ x ≤ high; None if not found."""
     if len(cost) == 0:
         return None
     rows = {}
-    for letters, matrix in (("eq", equal), ("ub", below)):
+    for letters, matrix, side in (("eq", equal, right), ("ub", below, None)):
         if matrix is not None and matrix.shape[0]:
-            rows[f"A_{letters}"], rows[f"b_{letters}"] = matrix, np.zeros(matrix.shape[0])
+            rows[f"A_{letters}"] = matrix
+            rows[f"b_{letters}"] = np.zeros(matrix.shape[0]) if side is None else side
     result = linprog(
         cost / (largest(cost) or 1.0),
         **rows,

@@ -28,6 +28,12 @@ _INFEASIBILITY = 1e-6
 _Status = osqp.SolverStatus
 _PRIMAL = (_Status.OSQP_PRIMAL_INFEASIBLE, _Status.OSQP_PRIMAL_INFEASIBLE_INACCURATE)
 _DUAL = (_Status.OSQP_DUAL_INFEASIBLE, _Status.OSQP_DUAL_INFEASIBLE_INACCURATE)
+_UNFINISHED = (
+    _Status.OSQP_MAX_ITER_REACHED,
+    _Status.OSQP_SOLVED_INACCURATE,
+    _Status.OSQP_PRIMAL_INFEASIBLE_INACCURATE,
+    _Status.OSQP_DUAL_INFEASIBLE_INACCURATE,
+)
 _KNOWN = tuple(k for k in dir(osqp.OSQP().ext.OSQPSettings) if not k.startswith("_"))
 
 
@@ -78,7 +84,7 @@ class OSQPSolver:
         scaled, native = state.scaled, state.native
         result = native.solve(raise_error=False)
         iterations, keeping = int(result.info.iter), state
-        if result.info.status_val == _Status.OSQP_MAX_ITER_REACHED and iterations < state.limit:
+        if result.info.status_val in _UNFINISHED and iterations < state.limit:
             native.update_settings(
                 rho=options.native.get("rho", _RHO),
                 adaptive_rho=False,

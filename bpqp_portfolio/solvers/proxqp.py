@@ -65,14 +65,11 @@ class ProxQPSolver:
                 return failed(problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name)
         else:
             v = state.scaled.vectors(problem)
+            # Its results are those of the last call: only a usable state is kept.
+            state.native.settings.initial_guess = proxqp.COLD_START_WITH_PREVIOUS_RESULT
             state.native.update(**_vectors(v, state.bounded, state.scaled.sparse))
         scaled, native, bounded = state.scaled, state.native, state.bounded
-        start = scaled.start(problem, slot)
-        if start is None:
-            native.solve()
-        else:
-            x, nu, lam, lam_lb, lam_ub = start
-            native.solve(x, nu, np.concatenate([lam, (lam_ub - lam_lb)[bounded]]))
+        native.solve()
         result = native.results
         iterations = int(result.info.iter)
         x, nu = np.array(result.x), np.array(result.y)
@@ -143,7 +140,8 @@ def _set_up(problem: QP, options: SolverOptions) -> _State:
 
 def _configure(settings: Any, options: SolverOptions) -> None:
     check_keys(options.native, _KNOWN, "proxqp")
-    settings.eps_abs = settings.eps_rel = options.eps
+    settings.eps_abs, settings.eps_rel = options.eps, 0.0
+    settings.check_duality_gap, settings.eps_duality_gap_abs = True, options.eps
     settings.eps_primal_inf = settings.eps_dual_inf = _INFEASIBILITY
     settings.max_iter = options.max_iterations or _MAX_ITERATIONS
     if options.max_iterations is not None:

@@ -1,4 +1,4 @@
-"""Every registered solver on sixty hard problems: nothing wrong is called solved, little is lost."""
+"""Every registered solver on sixty hard problems: nothing wrong is called solved."""
 
 from __future__ import annotations
 
@@ -28,11 +28,7 @@ def best(solutions):
     """The smallest objective that any solver reached."""
     return {
         k: min(
-            (
-                problem.objective(found[k].z)
-                for found in solutions.values()
-                if found[k].status.usable
-            )
+            problem.objective(found[k].z) for found in solutions.values() if found[k].status.usable
         )
         for k, problem in PROBLEMS.items()
     }
