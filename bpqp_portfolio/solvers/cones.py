@@ -217,7 +217,13 @@ class _Rows:
     def finish(self, width: int) -> tuple[Any, Array]:
         """The matrix (CSC) and the right-hand side."""
         i, j, v = (np.concatenate(part) for part in (self._i, self._j, self._v))
-        matrix = sparse.csc_matrix((v, (i, j)), shape=(self.count, width))
+        # Blocks come row by row, so that a stable sort by column leaves each column's rows sorted.
+        small = width <= np.iinfo(np.int16).max
+        order = np.argsort(j.astype(np.int16 if small else np.int32), kind="stable")
+        pointers = np.zeros(width + 1, dtype=np.int32)
+        np.cumsum(np.bincount(j, minlength=width), out=pointers[1:])
+        entries = v[order], i[order].astype(np.int32), pointers
+        matrix = sparse.csc_matrix(entries, shape=(self.count, width))
         return matrix, np.concatenate(self._rhs)
 
 

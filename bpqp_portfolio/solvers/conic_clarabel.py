@@ -60,7 +60,9 @@ class ConicClarabel:
 
 def _settings(options: SolverOptions) -> clarabel.DefaultSettings:
     settings = clarabel.DefaultSettings()
-    check_keys(options.native, [k for k in dir(settings) if not k.startswith("_")], "clarabel")
+    if options.native:
+        known = [k for k in dir(settings) if not k.startswith("_")]
+        check_keys(options.native, known, "clarabel")
     settings.verbose = False
     settings.tol_feas = settings.tol_gap_abs = settings.tol_gap_rel = options.eps
     if options.max_iterations is not None:

@@ -33,6 +33,8 @@ _EXACT = 1e-14
 _WEAK = 1e-11
 _FLAT = 1e-8
 _RESIDUAL = 1e-11
+_ROUNDING = 1e-15
+_REFINEMENTS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,12 +254,14 @@ def _low_rank(H: Curvature, g: Array, C: Array, c: Array) -> tuple[Array, Array]
     B = np.concatenate([H.U, C.T], axis=1)
     weighted = B / H.d[:, None]
     M = B.T @ weighted
-    used = H.s != 0
-    M[:k][:, :k][np.diag_indices(k)] += 1.0 / np.where(used, H.s, np.inf) if k else 0.0
-    # Rows and columns to unit size, so that rounding is judged relative to each.
-    unit = np.sqrt(np.abs(M.diagonal()))
-    if not unit.all():
+    # Rows and columns to unit size, so that rounding is judged relative to each. The diagonal with
+    # 1/s may cancel: on a ball it is zero.
+    size = M.diagonal().copy()
+    if not (H.s.all() and size.all()):
         return None
+    M[np.arange(k), np.arange(k)] += 1.0 / H.s
+    size[:k] = np.maximum(size[:k], 1.0 / np.abs(H.s))
+    unit = np.sqrt(size)
     try:
         inverse = np.linalg.inv(M / np.outer(unit, unit))
     except np.linalg.LinAlgError:
@@ -268,21 +272,24 @@ def _low_rank(H: Curvature, g: Array, C: Array, c: Array) -> tuple[Array, Array]
         y = (inverse @ ((weighted.T @ a - b) / unit)) / unit
         return (a - B @ y) / H.d, y
 
-    b = np.concatenate([np.zeros(k), c])
-    x, y = apply(-g, b)
-    scale = max(float(np.abs(g).max(initial=0.0)), float(np.abs(H.d * x).max(initial=0.0)))
-    length = max(float(np.abs(c).max(initial=0.0)), float(np.abs(x).max(initial=0.0)))
-    rows = np.abs(C).sum(1) if len(C) else np.zeros(0)
-    for _ in range(2):
-        nu = y[k:]
-        first = -g - (H @ x) - C.T @ nu
+    x, y = apply(-g, np.concatenate([np.zeros(k), c]))
+    for left in reversed(range(_REFINEMENTS + 1)):
+        curved = H.U.T @ x
+        first = -g - H.d * x - H.U @ (H.s * curved) - C.T @ y[k:]
         second = c - C @ x
+        # Both equations are differences of terms of these sizes.
+        terms = max(_size(g), _size(H.d * x), _size(B @ y))
+        moves = np.abs(C).sum(1) * max(_size(x), _size(g / H.d)) + np.abs(c)
+        error = max(_size(first) / (terms or 1.0), _size(second / np.where(moves, moves, 1.0)))
+        if error <= _ROUNDING or not left:
+            break
         dx, dy = apply(first, np.concatenate([np.zeros(k), second]))
         x, y = x + dx, y + dy
-    first, second = -g - (H @ x) - C.T @ y[k:], c - C @ x
-    good = np.abs(first).max() <= _RESIDUAL * scale
-    good &= bool((np.abs(second) <= _RESIDUAL * rows * length).all())
-    return (x, y[k:]) if good else None
+    return (x, y[k:]) if error <= _RESIDUAL else None
+
+
+def _size(v: Array) -> float:
+    return float(np.abs(v).max(initial=0.0))
 
 
 def newton_step(problem: SOCP, point: ConePoint) -> ConePoint:
