@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,6 +98,11 @@ class SOCP:
     def n(self) -> int:
         """Number of variables."""
         return self.qp.n
+
+    @cached_property
+    def bounded(self) -> bool:
+        """Whether any bound is finite."""
+        return bool(np.isfinite(self.qp.lb).any() or np.isfinite(self.qp.ub).any())
 
     def objective(self, z: Array) -> float:
         """½ zᵀPz + qᵀz."""
@@ -290,13 +296,16 @@ def socp_residuals(problem: SOCP, point: ConePoint) -> KKTResiduals:
         rows = row_sizes(qp.G)
         slacks.append((qp.h - qp.G @ s.z) / rows)
         duals.append(s.lam * rows)
-    for lam, slack in ((s.lam_lb, s.z - qp.lb), (s.lam_ub, qp.ub - s.z)):
+    bounds = ((s.lam_lb, s.z - qp.lb), (s.lam_ub, qp.ub - s.z)) if problem.bounded else ()
+    for lam, slack in bounds:
         finite = np.isfinite(slack)
         slacks.append(slack[finite])
         duals.append(lam[finite])
         dual.append(_largest(lam[~finite]))
-    slack, lam = np.concatenate(slacks), np.concatenate(duals)
-    if len(slack):
+    if not problem.bounded:
+        dual.append(max(_largest(s.lam_lb), _largest(s.lam_ub)))
+    if slacks and sum(map(len, slacks)):
+        slack, lam = np.concatenate(slacks), np.concatenate(duals)
         primal.append(-slack.min())
         dual.append(-lam.min())
         product.append(_largest(slack * lam))

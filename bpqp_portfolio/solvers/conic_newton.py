@@ -200,7 +200,7 @@ class ActiveSystem:
 
 def _active_linear(problem: SOCP, point: ConePoint) -> ActiveSet:
     qp = problem.qp
-    if qp.m or np.isfinite(qp.lb).any() or np.isfinite(qp.ub).any():
+    if qp.m or problem.bounded:
         return active_set(qp, point)  # type: ignore[arg-type]
     none = np.zeros(qp.n, dtype=bool)
     return ActiveSet(np.zeros(0, dtype=bool), none, none)
@@ -316,7 +316,7 @@ def newton_step(problem: SOCP, point: ConePoint) -> ConePoint:
     gradient, _ = lagrangian_gradient(problem, start)
     rest = np.concatenate(missing) if missing else np.zeros(0)
     step, change = system.solve(np.zeros(qp.n), gradient, rest)
-    z = np.clip(z + step, qp.lb, qp.ub)
+    z = np.clip(z + step, qp.lb, qp.ub) if problem.bounded else z + step
     d_nu, d_lam, d_cones = system.split(change)
     lam = np.maximum(lam + d_lam, 0.0)
     moved = []
@@ -333,7 +333,9 @@ def newton_step(problem: SOCP, point: ConePoint) -> ConePoint:
             norm = float(np.linalg.norm(s1))
             w = -tau.sum() * (s1 / norm if norm > 0 else a.normal)
         moved.append((tau, w))
-    trial = replace(start, z=z, nu=point.nu + d_nu, lam=lam, duals=tuple(moved))
+    trial = ConePoint(z, point.nu + d_nu, lam, start.lam_lb, start.lam_ub, tuple(moved))
+    if not problem.bounded:
+        return trial
     gradient, _ = lagrangian_gradient(problem, trial)
     fixed = qp.lb == qp.ub
     return replace(
@@ -367,17 +369,22 @@ def finish_cones(
         np.where(np.isfinite(qp.ub), np.maximum(point.lam_ub, 0.0), 0.0),
         tuple(duals),
     )
-    norm = socp_residuals(problem, point).norm
+    norm = _norm(problem, point)
     for _ in range(_ROUNDS if options.polish else 0):
         if norm <= _EXACT:
             break
         trial = newton_step(problem, point)
-        after = socp_residuals(problem, trial).norm if trial.finite() else np.inf
+        after = _norm(problem, trial) if trial.finite() else np.inf
         if not after < norm:
             break
         point, norm = trial, after
     status = judge(norm, options.eps)
     return as_solution(problem, point, status, norm, iterations, solver)
+
+
+def _norm(problem: SOCP, point: ConePoint) -> float:
+    r = socp_residuals(problem, point)
+    return float(max(r.stationarity, r.primal, r.dual, r.complementarity))
 
 
 def as_solution(
