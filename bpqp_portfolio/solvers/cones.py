@@ -13,7 +13,7 @@ from ..problems.qp import Scaling
 from ..problems.socp import SOCP, ConePoint, SOCPSolution
 from ..problems.solution import SolveStatus
 from .certificate import conflict
-from .conic_newton import as_solution, failed_cones
+from .conic_finish import as_solution, failed_cones
 from .protocol import SolverOptions
 
 _CERTIFIED = 1e-6
@@ -25,7 +25,7 @@ _SHOWN = 8
 class ConeSolver(Protocol):
     """A forward solver for one cone program; the laws are those of
     :class:`~bpqp_portfolio.solvers.protocol.Solver`, with
-    :func:`~bpqp_portfolio.solvers.conic_newton.finish_cones` at the end."""
+    :func:`~bpqp_portfolio.solvers.conic_finish.finish_cones` at the end."""
 
     name: str
 

@@ -2,7 +2,7 @@
 
 The formulas are arXiv:2411.19285, Theorem 1, at the point's active set: a cone that binds away from
 its apex is one smooth constraint, a cone at its apex 1 + r linear equalities
-(:mod:`~bpqp_portfolio.solvers.conic_newton`).
+(:mod:`~bpqp_portfolio.solvers.conic_system`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from ..problems.matrices import Array
 from ..problems.socp import SOCP, ConePoint, SOCPSolution
 from .adjoint import Adjoint, _by_solver
-from .conic_newton import ActiveGroup, ActiveSystem, Solve
+from .conic_system import ActiveGroup, ActiveSystem, Solve
 from .protocol import Solver, SolverOptions
 
 

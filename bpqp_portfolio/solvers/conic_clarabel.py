@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from ..problems.socp import SOCP, SOCPSolution
 from ..problems.solution import SolveStatus
 from .cones import ConicForm
-from .conic_newton import finish_cones
+from .conic_finish import finish_cones
 from .protocol import SolverOptions
 
 _Status = clarabel.SolverStatus
