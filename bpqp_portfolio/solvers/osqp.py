@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import osqp
 
-from ..config import check_keys
+from ..config import check_keys, check_number
+from ..errors import ConfigError
 from ..problems.matrices import Array
 from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
@@ -137,7 +138,8 @@ def _limits(v: Any, bounded: Array) -> tuple[Array, Array]:
 
 
 def _set_up(problem: QP, options: SolverOptions) -> _State:
-    limit = options.max_iterations or options.native.get("max_iter", _MAX_ITERATIONS)
+    limit = options.native.get("max_iter", options.max_iterations or _MAX_ITERATIONS)
+    check_number(limit, "osqp: max_iter", low=1, integer=True)
     settings = {
         "rho": _RHO,
         "adaptive_rho_tolerance": _ADAPTIVE_TOLERANCE,
@@ -150,11 +152,16 @@ def _set_up(problem: QP, options: SolverOptions) -> _State:
         "max_iter": min(limit, _ADAPTIVE_ITERATIONS),
     }
     check_keys(settings, _KNOWN, "osqp")
+    native = osqp.OSQP()
+    for key, value in options.native.items():
+        try:
+            setattr(native.ext.OSQPSettings(), key, value)
+        except TypeError as error:
+            raise ConfigError(f"osqp: {key} = {value!r} is not accepted: {error}.") from error
     scaled = Scaled.of(problem)
     v = scaled.vectors(problem)
     bounded = np.flatnonzero(np.isfinite(v.lb) | np.isfinite(v.ub))
     low, high = _limits(v, bounded)
-    native = osqp.OSQP()
     native.setup(
         P=upper_triangle(scaled.P),
         q=v.q,
