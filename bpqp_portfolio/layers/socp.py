@@ -42,9 +42,10 @@ class SOCPLayer(nn.Module):
 
     Parameters
     ----------
-    forward : "clarabel", "scs", "dense" (our own), or "auto", which chooses; see
-        :func:`~bpqp_portfolio.solvers.conic_auto.choose`.
-    backward : "kkt" for the direct solve of the backward QP, or a QP solver's name.
+    forward : "clarabel", "scs", or "auto": Clarabel, and SCS where that is installed and Clarabel
+        did not reach ``eps``.
+    backward : "kkt" for the direct solve of the backward QP, which uses that the Hessian is
+        diagonal plus low rank where it is, or a QP solver's name.
     eps : scaled KKT norm to reach, of the forward point and of an iterative backward.
     throw : raise where an item fails. Otherwise a failed item is NaN with its status and gets zero
         gradient, an inaccurate one is kept, and the other items are untouched.
@@ -309,7 +310,7 @@ class _SOCPFunction(torch.autograd.Function):
                 problem,
                 solution,
                 *(g[item] for g in incoming),
-                [None if g is None else g[item] for g in on_cones],
+                dcones=[None if g is None else g[item] for g in on_cones],
                 solver=methods.backward,
                 options=methods.backward_options,
             )

@@ -181,7 +181,7 @@ def _cone_arrays(index: int, cone: Any, n: int) -> tuple[Matrix | None, Array, A
                 f"{name}: one problem has no batch dimensions, got shape {value.shape}."
             )
         _refuse_infinite(name, value if ndim else value.reshape(1))
-    return F, g, c, float(d)
+    return F, g, c, float(np.asarray(d))
 
 
 def _grouped(

@@ -128,7 +128,7 @@ class ConicForm:
         lam_lb[self.lower], lam_ub[self.upper] = on_lower, on_upper
         lam_lb[self.fixed] = np.maximum(-on_fixed, 0.0)
         lam_ub[self.fixed] = np.maximum(on_fixed, 0.0)
-        taus: list[Array | None] = []
+        taus: list[Any] = []
         for group in self.problem.groups:
             k = 0 if _direct(group) else len(group.d)
             taus.append(rest[:k] / group.size if k else None)
@@ -149,14 +149,12 @@ class ConicForm:
 
         It has to hold up to 1e-6 of its own size; a claim that does not is the iteration limit.
         """
-        point = self.point(x, y)
-        if status is SolveStatus.PRIMAL_INFEASIBLE:
-            point = _primal_certificate(self.problem, point)
-        else:
-            point = _dual_certificate(self.problem, point)
-        if point is None:
+        claim = self.point(x, y)
+        primal = status is SolveStatus.PRIMAL_INFEASIBLE
+        proof = (_primal_certificate if primal else _dual_certificate)(self.problem, claim)
+        if proof is None:
             return failed_cones(self.problem, SolveStatus.ITERATION_LIMIT, iterations, solver)
-        return as_solution(self.problem, point, status, float("nan"), iterations, solver)
+        return as_solution(self.problem, proof, status, float("nan"), iterations, solver)
 
 
 def cone_conflict(problem: SOCP, solution: SOCPSolution) -> str:

@@ -41,8 +41,8 @@ def cone_adjoint(
     dlam: Array,
     dlam_lb: Array,
     dlam_ub: Array,
-    dcones: Sequence[Array | None],
     *,
+    dcones: Sequence[Array | None],
     solver: Solver | None = None,
     options: SolverOptions = SolverOptions(),  # noqa: B008
 ) -> tuple[Adjoint, list[ConeGradient]]:
@@ -122,7 +122,7 @@ def _from_duals(
     tau = np.array([v[0] for v in duals])
     whole = float(tau.sum())
     w = np.sum([v[1:] for v in duals], axis=0)
-    for i in np.flatnonzero(a.rows):
+    for i in np.flatnonzero(a.rows).tolist():
         value = own[i]
         if value is None:
             continue
@@ -136,8 +136,8 @@ def _from_duals(
         else:
             along = float(dw @ a.normal)
             d_tau[i] -= along
-            turn[i] = (-tau[i] / a.norm) * (dw - along * a.normal)
-            total = total + turn[i]
+            bend = (-tau[i] / a.norm) * (dw - along * a.normal)
+            turn[i], total = bend, total + bend
     return d_tau, total, turn
 
 
@@ -151,7 +151,7 @@ def _cone_gradients(
     """The cones of one group; ``part`` are the multipliers of its rows in the backward QP."""
     none = ConeGradient(np.zeros(a.group.r), 0.0, 0.0, np.zeros(a.group.r))
     out = [none] * len(a.rows)
-    active = np.flatnonzero(a.rows)
+    active = np.flatnonzero(a.rows).tolist()
     tau = np.array([v[0] for v in duals])
     bend = np.zeros(a.group.r)
     if a.smooth:
@@ -163,7 +163,6 @@ def _cone_gradients(
             g, d = part[len(active) :] * share[i], float(part[j])
         else:
             g, d = tau[i] * bend + part[j] * a.normal, -float(part[j])
-            if turn[i] is not None:
-                g = g + turn[i]
+            g = g if turn[i] is None else g + turn[i]
         out[i] = ConeGradient(g, d, float(tau[i]), duals[i][1:])
     return out
