@@ -301,13 +301,13 @@ def _advance(runs: Sequence[_Run], tolerance: float, limit: int) -> None:
 
     centre = together([run.z for run in runs])
     slope = factors.rho * centre - stack.q
-    y = together([run.y for run in runs])
+    y = side = together([run.y for run in runs])
     if low.shape[1]:
         t = factors.triangular("L", slope)
         fixed = factors.triangular("L_A", stack.b * factors.unit_A)
         v = _back(factors.W, t) + _back(factors.J, fixed)
         unit = factors.unit
-        y, steps = minimise(
+        y, side, steps = minimise(
             factors.M,
             v,
             low * unit,
@@ -319,8 +319,8 @@ def _advance(runs: Sequence[_Run], tolerance: float, limit: int) -> None:
         )
         for run, count in zip(runs, steps, strict=True):
             run.iterations += int(count)
-    active = y != 0
-    ends = np.where(y > 0, high, np.where(active, low, 0.0))
+    active = side != 0
+    ends = np.where(side > 0, high, np.where(active, low, 0.0))
 
     z, nu, rows = factors.solve(active, slope, stack.b, ends)
     proximal, size = z, np.abs(z).max()
@@ -340,8 +340,8 @@ def _advance(runs: Sequence[_Run], tolerance: float, limit: int) -> None:
     if stack.bounded:
         z[:, bounded] = np.where(active[:, m:], ends[:, m:], z[:, bounded])
         z = np.minimum(np.maximum(z, stack.lb), stack.ub)
-        lam_lb[:, bounded] = np.where(y[:, m:] < 0, np.maximum(-rows[:, m:], 0.0), 0.0)
-        lam_ub[:, bounded] = np.where(y[:, m:] > 0, np.maximum(rows[:, m:], 0.0), 0.0)
+        lam_lb[:, bounded] = np.where(side[:, m:] < 0, np.maximum(-rows[:, m:], 0.0), 0.0)
+        lam_ub[:, bounded] = np.where(side[:, m:] > 0, np.maximum(rows[:, m:], 0.0), 0.0)
     norms = kkt_residuals(stack, z, nu, lam, lam_lb, lam_ub).norm
     for i, run in enumerate(runs):
         norm = float(norms[i])

@@ -69,7 +69,7 @@ def minimise(
     centre: Array,
     *,
     max_iterations: int,
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, Array]:
     """Minimise φ from η = ``start`` with y₀ = ``centre``, for every problem of a stack.
 
     Parameters
@@ -78,10 +78,11 @@ def minimise(
 
     Returns
     -------
-    The new duals (T, m) and the number of Newton steps (T,). A problem that has not converged in
-    ``max_iterations`` returns where it stands.
+    The new duals (T, m); by its sign, at which end of its interval each row stands (T, m), 0 for
+    inside; the number of Newton steps (T,). A problem that has not converged in ``max_iterations``
+    returns where it stands.
     """
-    y = start.copy()
+    y, side = start.copy(), np.zeros_like(start)
     steps = np.zeros(len(v), dtype=int)
     live = np.arange(len(v))
     shared = len(M) == 1
@@ -105,16 +106,16 @@ def minimise(
                 new_out = excess(base - new_pull, low, high)
         eta, pull, out = new, new_pull, new_out
         if done.any():
-            y[live[done]] = eta[done]
+            y[live[done]], side[live[done]] = eta[done], out[done]
             go = ~done
             live = live[go]
             if not len(live):
-                return y, steps
+                return y, side, steps
             eta, pull, out = eta[go], pull[go], out[go]
             low, high, base = low[go], high[go], base[go]
             M = M if shared else M[go]
-    y[live] = eta
-    return y, steps
+    y[live], side[live] = eta, out
+    return y, side, steps
 
 
 def _exact_step(
