@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import linalg
 
-from ..problems.matrices import Array, row_sizes
+from ..problems.matrices import Array, Matrix, row_sizes, to_dense
 
 DELTA = 1e-6
 _REFINEMENTS = 20
@@ -23,13 +23,13 @@ _RESIDUAL = 1e-10
 _RANK = 1e-12
 
 
-def solve_equality_qp(H: Array, g: Array, C: Array, c: Array) -> tuple[Array, Array]:
+def solve_equality_qp(H: Matrix, g: Array, C: Matrix, c: Array) -> tuple[Array, Array]:
     """Solve min ½ xᵀHx + gᵀx s.t. Cx = c.
 
     Parameters
     ----------
     H : (k, k) symmetric positive semidefinite (up to rounding); g : (k,); C : (p, k); c : (p,).
-        k and p may be 0.
+        k and p may be 0. Sparse H and C are made dense.
 
     Returns
     -------
@@ -37,6 +37,7 @@ def solve_equality_qp(H: Array, g: Array, C: Array, c: Array) -> tuple[Array, Ar
     (see the module's docstring) of these equations after scaling. Never NaN for finite data.
     """
     k = len(g)
+    H, C = to_dense(H), to_dense(C)
     # Unit scale for H and for the rows of C makes δ and the rank cut free of units.
     size = np.abs(H).max(initial=0.0) or 1.0
     rows = row_sizes(C)
