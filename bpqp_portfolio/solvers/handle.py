@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..problems.matrices import same
+from ..problems.matrices import Matrix, same
 from ..problems.qp import QP
 from ..problems.solution import Solution
 
@@ -19,22 +20,27 @@ class Slot:
     start for the next.
     """
 
-    problem: QP | None = None
     state: Any = None
     solution: Solution | None = None
+    matrices: dict[str, Matrix] = field(default_factory=dict, repr=False)
+    pattern: bytes = field(default=b"", repr=False)
 
     def reusable(self, problem: QP) -> bool:
         """Whether P, A and G, and which bounds are finite or equal, are those of ``state``."""
-        old = self.problem
-        if self.state is None or old is None:
+        if self.state is None or self.pattern != problem.bounds_pattern():
             return False
-        return old.bounds_pattern() == problem.bounds_pattern() and all(
-            same(getattr(old, name), getattr(problem, name)) for name in ("P", "A", "G")
-        )
+        return all(same(matrix, getattr(problem, name)) for name, matrix in self.matrices.items())
 
     def keep(self, problem: QP, state: Any, solution: Solution) -> None:
-        """Keep ``state`` and, if it is usable, ``solution`` of ``problem``."""
-        self.problem, self.state = problem, state
+        """Keep ``state`` and, if it is usable, ``solution`` of ``problem``.
+
+        The same state again belongs to the same P, A and G. A new one's are copied, since a caller
+        may overwrite its own.
+        """
+        if state is not self.state:
+            names = ("P", "A", "G") if state is not None else ()
+            self.matrices = {name: deepcopy(getattr(problem, name)) for name in names}
+        self.state, self.pattern = state, problem.bounds_pattern()
         if solution.status.usable:
             self.solution = solution
 
