@@ -29,6 +29,7 @@ from ..problems.stack import QPStack, together
 from .active import active_set
 from .dense import Factors, FactorStack
 from .kkt import solve_equality_qp
+from .many import in_chunks
 from .protocol import Solver, SolverOptions
 
 _TINY = np.finfo(float).tiny
@@ -162,8 +163,28 @@ def adjoint_many(
     the backward QP, refined against the problem itself; where that does not settle, because the
     KKT system is singular, and for all other solutions, the items are solved one by one.
     """
+
+    def work(part: slice) -> Adjoint:
+        own = [gradient[part] for gradient in gradients]
+        return _chunk(problems[part], solutions[part], own, solver, options, reuse)
+
+    first = problems[0]
+    found = in_chunks(work, len(problems), first.n * (first.n + first.p + first.m))
+    if len(found) == 1:
+        return found[0]
+    return Adjoint(*(np.concatenate([getattr(a, f.name) for a in found]) for f in fields(Adjoint)))
+
+
+def _chunk(
+    problems: Sequence[QP],
+    solutions: Sequence[Solution],
+    gradients: Sequence[Array],
+    solver: Solver | None,
+    options: SolverOptions,
+    reuse: bool,
+) -> Adjoint:
     found: list[Adjoint | None] = [None] * len(problems)
-    if reuse and all(isinstance(s.factors, Factors) for s in solutions):
+    if reuse and _alike([s.factors for s in solutions]):
         stacked, settled = _by_factors(problems, solutions, *gradients)
         if settled.all():
             return stacked
@@ -179,6 +200,14 @@ def adjoint_many(
                 options=options,
             )
     return Adjoint(*(together([getattr(a, f.name) for a in found]) for f in fields(Adjoint)))
+
+
+def _alike(factors: Sequence[object]) -> bool:
+    """Whether all are a dense solver's, and of the same bounds: chunks of a batch may differ."""
+    first = factors[0]
+    return isinstance(first, Factors) and all(
+        isinstance(f, Factors) and np.array_equal(f.bounded, first.bounded) for f in factors
+    )
 
 
 def _by_factors(
