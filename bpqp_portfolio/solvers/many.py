@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import cache
+from threading import Lock
 from typing import Any, TypeVar
 
 import torch
@@ -21,11 +23,39 @@ T = TypeVar("T")
 _ENTRIES = 1 << 24
 # Below this many entries in all, a second thread costs more than it brings.
 _WORTH = 1 << 17
+# An item of fewer entries is solved as fast by one BLAS thread, and much faster on a busy machine.
+_LARGE = 1 << 19
 
 
 @cache
 def _controller() -> ThreadpoolController:
     return ThreadpoolController()
+
+
+class _SingleBlas:
+    """One BLAS thread while any caller is inside; the last to leave restores the old number.
+
+    That number belongs to the process: callers that each restored what they found would leave it
+    at 1 when they overlap.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._limit = Lock(), 0, None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._limit = _controller().limit(limits=1, user_api="blas")
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._limit.restore_original_limits()
+
+
+_SINGLE_BLAS = _SingleBlas()
 
 
 def in_chunks(work: Callable[[slice], T], items: int, entries: int) -> list[T]:
@@ -34,13 +64,14 @@ def in_chunks(work: Callable[[slice], T], items: int, entries: int) -> list[T]:
     ``entries`` is the size of one item's arrays. Within a thread BLAS uses one.
     """
     threads = min(torch.get_num_threads(), items)
-    if threads == 1 or items * entries < _WORTH:
+    if items * entries < _WORTH:
         threads = 1
     size = max(1, min(-(-items // threads), _ENTRIES // max(entries, 1)))
     slices = [slice(i, min(i + size, items)) for i in range(0, items, size)]
     if threads == 1 or len(slices) == 1:
-        return [work(part) for part in slices]
-    with _controller().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        with _SINGLE_BLAS if entries < _LARGE else nullcontext():
+            return [work(part) for part in slices]
+    with _SINGLE_BLAS, ThreadPoolExecutor(threads) as pool:
         return list(pool.map(work, slices))
 
 
@@ -66,5 +97,6 @@ def solve_many(
         ]
 
     first = problems[0]
-    entries = first.n * (first.n + first.p + first.m)
+    rows = first.p + first.m + (first.n if first.bounded else 0)
+    entries = (first.n + rows) ** 2
     return [s for part in in_chunks(work, len(problems), entries) for s in part]
