@@ -60,7 +60,7 @@ class Argument:
         """
         if name == "P" and isinstance(value, (tuple, list)):
             return cls._factor(value)
-        if isinstance(value, Tensor) and value.layout in _LAYOUTS:
+        if isinstance(value, Tensor) and value.layout is not torch.strided:
             return cls._sparse(name, value)
         shape = float_shape(name, value)
         assert shape is not None
@@ -93,10 +93,16 @@ class Argument:
 
     @classmethod
     def _sparse(cls, name: str, value: Tensor) -> Argument:
-        if name not in _MATRICES or value.ndim != 2 or not value.is_floating_point():
+        flat = value.ndim == 2 and value.dense_dim() == 0
+        if (
+            name not in _MATRICES
+            or value.layout not in _LAYOUTS
+            or not (flat and value.is_floating_point())
+        ):
             raise ProblemError(
-                f"{name}: a sparse tensor may be P, A or G, a single floating point matrix "
-                f"without batch dimensions; got shape {tuple(value.shape)}, {value.dtype}."
+                f"{name}: a sparse tensor may be P, A or G, a single floating point matrix in COO "
+                f"or CSR layout without batch or dense dimensions; got shape "
+                f"{tuple(value.shape)}, {value.dtype}, {value.layout}."
             )
         if value.layout is torch.sparse_csr:
             pointers = value.crow_indices().cpu().numpy()
