@@ -14,7 +14,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[demo,test,dev]"
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[demo,solvers,test,dev]"
 	touch $@
 
 demo: install

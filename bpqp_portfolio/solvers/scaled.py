@@ -78,7 +78,7 @@ class Scaled:
         G = scale_rows(problem.G, 1.0 / units.rows_G)
         factors = isinstance(P, FactorMatrix) and P.B.shape[1] <= _LIFT * problem.n
         if lift and factors:
-            P, A, G = _lifted(P, to_sparse(A), to_sparse(G))
+            P, A, G = _lifted(P, A, G)
         elif lift and any(is_sparse(matrix) for matrix in (P, A, G)):
             P, A, G = to_sparse(P), to_sparse(A), to_sparse(G)
         else:
@@ -243,6 +243,11 @@ def csc(blocks: Iterable[Matrix | tuple[Array, float]], columns: int) -> Any:
     A block is a dense or csr matrix, or a pair (indices, sign): sign times those rows of the
     identity.
     """
+    return sparse.csr_matrix(_stacked(blocks, columns)).tocsc()
+
+
+def _stacked(blocks: Iterable[Matrix | tuple[Array, float]], columns: int) -> Any:
+    """:func:`csc` as a csr_array, without the detours of scipy's own constructors."""
     data, indices, counts = [], [], []
     for block in blocks:
         if isinstance(block, tuple):
@@ -262,7 +267,7 @@ def csc(blocks: Iterable[Matrix | tuple[Array, float]], columns: int) -> Any:
     ends = np.cumsum(np.concatenate(counts))
     indptr = np.concatenate([[0], ends]).astype(np.int32)
     entries = np.concatenate(data), np.concatenate(indices).astype(np.int32), indptr
-    return sparse.csr_matrix(entries, shape=(len(ends), columns)).tocsc()
+    return sparse.csr_array(entries, shape=(len(ends), columns))
 
 
 def upper_triangle(P: Matrix) -> Any:
@@ -274,19 +279,14 @@ def upper_triangle(P: Matrix) -> Any:
     return sparse.csc_matrix((low.data, low.indices, low.indptr), shape=P.shape)
 
 
-def _lifted(P: FactorMatrix, A: Any, G: Any) -> tuple[Any, Any, Any]:
+def _lifted(P: FactorMatrix, A: Matrix, G: Matrix) -> tuple[Any, Any, Any]:
     n, k = P.B.shape
-    quadratic = sparse.diags_array(np.concatenate([P.d, np.ones(k)]), format="csr")
-    if not k:
-        return quadratic, A, G
-    definition = sparse.hstack([sparse.csr_array(P.B.T), -sparse.eye_array(k)], format="csr")
-    A, G = (_widened(rows, n + k) for rows in (A, G))
-    return quadratic, sparse.vstack([A, definition], format="csr"), G
-
-
-def _widened(rows: Any, columns: int) -> Any:
-    """csr ``rows`` with columns of zeros added."""
-    return sparse.csr_array((rows.data, rows.indices, rows.indptr), shape=(rows.shape[0], columns))
+    places = np.arange(n + k + 1, dtype=np.int32)
+    quadratic = sparse.csr_array(
+        (np.concatenate([P.d, np.ones(k)]), places[:-1], places), shape=(n + k, n + k)
+    )
+    definition = np.concatenate([P.B.T, -np.eye(k)], axis=1)
+    return quadratic, _stacked([A, definition], n + k), _stacked([G], n + k)
 
 
 def is_convex(P: Matrix) -> bool:
