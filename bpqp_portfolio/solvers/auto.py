@@ -12,26 +12,30 @@ from .handle import Slot
 from .many import solve_many
 from .protocol import SolverOptions
 
-# Beyond this many variables a factor model is better lifted than formed.
-_FORM = 400
+# Up to this many variables an active-set method needs the fewest operations.
+_TINY = 30
 _LAST = "clarabel"
 
 
 def choose(problem: QP) -> str:
-    """The name of the solver for ``problem``.
+    """The name of the solver for ``problem``, the first of these rules that is met and installed.
 
-    - sparse data: PIQP, or Clarabel where that is not installed;
-    - a factor model of more than 400 variables: the same, in lifted form;
-    - all else, dense or formed: our own dense solver.
+    - dense data, up to 30 variables: DAQP;
+    - dense data without bounds: our own dense solver, whose rows are few;
+    - bounds, sparse data or a factor model: PIQP, or Clarabel.
 
     ``benchmarks/auto_rule.py`` shows the times behind the rule.
     """
     from .registry import available_solvers
 
-    lifted = isinstance(problem.P, FactorMatrix) and problem.n > _FORM
-    if lifted or any(is_sparse(matrix) for matrix in (problem.P, problem.A, problem.G)):
-        return "piqp" if "piqp" in available_solvers() else _LAST
-    return "dense"
+    installed = available_solvers()
+    factor = isinstance(problem.P, FactorMatrix) and problem.P.B.shape[1] > 0
+    dense = not factor and not any(is_sparse(M) for M in (problem.P, problem.A, problem.G))
+    if dense and problem.n <= _TINY and "daqp" in installed:
+        return "daqp"
+    if dense and not problem.bounded:
+        return "dense"
+    return "piqp" if "piqp" in installed else _LAST
 
 
 @dataclass(frozen=True)

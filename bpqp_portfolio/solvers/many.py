@@ -25,6 +25,8 @@ _ENTRIES = 1 << 24
 _WORTH = 1 << 17
 # An item of fewer entries is solved as fast by one BLAS thread, and much faster on a busy machine.
 _LARGE = 1 << 19
+# Below this BLAS takes one thread anyway.
+_SMALL = 1 << 11
 
 
 @cache
@@ -69,7 +71,7 @@ def in_chunks(work: Callable[[slice], T], items: int, entries: int) -> list[T]:
     size = max(1, min(-(-items // threads), _ENTRIES // max(entries, 1)))
     slices = [slice(i, min(i + size, items)) for i in range(0, items, size)]
     if threads == 1 or len(slices) == 1:
-        with _SINGLE_BLAS if entries < _LARGE else nullcontext():
+        with _SINGLE_BLAS if _SMALL < entries < _LARGE else nullcontext():
             return [work(part) for part in slices]
     with _SINGLE_BLAS, ThreadPoolExecutor(threads) as pool:
         return list(pool.map(work, slices))
