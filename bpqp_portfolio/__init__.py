@@ -17,11 +17,13 @@ if TYPE_CHECKING:
         SolverNotInstalledError,
     )
     from .layers.convex import ConvexLayer
+    from .layers.from_cvxpy import from_cvxpy
     from .layers.qp import QPLayer
     from .layers.socp import SOCPLayer
     from .portfolio.layer import PortfolioLayer
     from .problems.socp import SecondOrderCone
     from .problems.solution import Solution, SolveStatus
+    from .solvers.handle import Handle
     from .solvers.registry import available_solvers
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "ConvexLayer",
     "DataError",
     "DownloadError",
+    "Handle",
     "PortfolioLayer",
     "ProblemError",
     "ProviderError",
@@ -41,10 +44,12 @@ __all__ = [
     "SolverError",
     "SolverNotInstalledError",
     "available_solvers",
+    "from_cvxpy",
 ]
 
 _HOMES = {
     "ConvexLayer": "layers.convex",
+    "Handle": "solvers.handle",
     "PortfolioLayer": "portfolio.layer",
     "QPLayer": "layers.qp",
     "SOCPLayer": "layers.socp",
@@ -52,6 +57,7 @@ _HOMES = {
     "Solution": "problems.solution",
     "SolveStatus": "problems.solution",
     "available_solvers": "solvers.registry",
+    "from_cvxpy": "layers.from_cvxpy",
 }
 
 
