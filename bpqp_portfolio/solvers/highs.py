@@ -116,7 +116,7 @@ def _set_up(problem: QP, options: SolverOptions) -> _State:
         hessian.dim_, hessian.format_ = n, highspy.HessianFormat.kTriangular
         hessian.start_, hessian.index_, hessian.value_ = P.indptr, P.indices, P.data
     # highspy.Highs registers callbacks, and prints a banner before it can be told not to.
-    native = highspy._Highs()
+    native = highspy._Highs()  # type: ignore[attr-defined]
     _configure(native, options)
     refused = native.passModel(model) == highspy.HighsStatus.kError
     return _State(scaled, options, None if refused else native)

@@ -176,7 +176,12 @@ class Scaled:
         solver: str,
     ) -> Solution:
         """A certificate of either kind, if one is found, as :meth:`infeasible` has it."""
-        offer = {"ray": ray, "duals": duals, "iterations": iterations, "solver": solver}
+        offer: dict[str, Any] = {
+            "ray": ray,
+            "duals": duals,
+            "iterations": iterations,
+            "solver": solver,
+        }
         solution = self.infeasible(problem, SolveStatus.PRIMAL_INFEASIBLE, **offer)
         if solution.status is SolveStatus.PRIMAL_INFEASIBLE:
             return solution
@@ -248,7 +253,9 @@ def csc(blocks: Iterable[Matrix | tuple[Array, float]], columns: int) -> Any:
 
 def _stacked(blocks: Iterable[Matrix | tuple[Array, float]], columns: int) -> Any:
     """:func:`csc` as a csr_array, without the detours of scipy's own constructors."""
-    data, indices, counts = [], [], []
+    data: list[Array] = []
+    indices: list[Array] = []
+    counts: list[Array] = []
     for block in blocks:
         if isinstance(block, tuple):
             place, sign = block
