@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -9,7 +10,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..errors import ProblemError
-from ..solvers.structured import FactorSolution, backward_factor_qp, solve_factor_qp
+from ..solvers.structured import FactorSolution, solve_factor_qp
+from ..solvers.structured_active import backward
+from ..solvers.structured_batch import Batch, Rows, transposed
 
 
 def _broadcast(value: Tensor | float, like: Tensor, name: str) -> Tensor:
@@ -22,70 +25,158 @@ def _broadcast(value: Tensor | float, like: Tensor, name: str) -> Tensor:
         ) from None
 
 
-def _check(
-    q: Tensor,
-    loadings: Tensor,
-    specific: Tensor,
-    lower: Tensor,
-    upper: Tensor,
-    budget: Tensor,
-    mask: Tensor,
-) -> None:
-    """Refuse bad numbers, naming the argument, the day and the name."""
-    checks = {
-        "q": ~torch.isfinite(q),
-        "loadings": ~torch.isfinite(loadings).all(-1),
-        "specific": ~torch.isfinite(specific),
-        "specific (must be positive)": specific <= 0,
-        "lower (must be finite)": ~torch.isfinite(lower),
-        "upper (must be finite)": ~torch.isfinite(upper),
-        "bounds (lower must not exceed upper)": ~(lower <= upper),
+def _rows(
+    rows: tuple[Tensor, Tensor | float] | None, like: Tensor, names: tuple[str, str]
+) -> tuple[Tensor, Tensor] | None:
+    """A matrix (T, p, n) and its values (T, p), from shapes that broadcast to these."""
+    if rows is None:
+        return None
+    matrix = torch.as_tensor(rows[0], dtype=torch.float64, device=like.device)
+    if matrix.ndim < 2:
+        raise ProblemError(f"{names[0]}: expected (T, rows, n), got {tuple(matrix.shape)}.")
+    shape = (len(like), matrix.shape[-2], like.shape[1])
+    matrix = _broadcast(matrix, like.new_empty(shape), names[0])
+    return matrix, _broadcast(rows[1], like.new_empty(shape[:2]), names[1])
+
+
+def _bad_days(given: dict[str, Tensor | None], mask: Tensor, throw: bool) -> Tensor:
+    """Days (T,) with bad numbers; with ``throw`` an error that names argument, day and name."""
+    d, lower, upper = given["specific"], given["lower"], given["upper"]
+    assert d is not None and lower is not None and upper is not None
+    checks: dict[str, Tensor] = {}
+    for name, value in given.items():
+        if value is None or name in ("lower", "upper"):
+            continue
+        finite = torch.isfinite(value)
+        if name == "loadings":
+            finite = finite.all(-1)
+        elif name in ("A", "G"):
+            finite = finite.all(-2)
+        checks[name] = ~finite
+    flat = d == 0
+    checks |= {
+        "specific (must not be negative)": d < 0,
+        "lower": lower.isnan() | (lower == torch.inf),
+        "upper": upper.isnan() | (upper == -torch.inf),
+        "lower (must be finite where specific is 0)": flat & lower.isinf(),
+        "upper (must be finite where specific is 0)": flat & upper.isinf(),
+        "bounds (lower must not exceed upper)": lower > upper,
     }
-    for name, bad in checks.items():
-        where = torch.nonzero(bad & mask)
-        if len(where):
-            day, item = where[0].tolist()
-            raise ProblemError(
-                f"{name}: bad value for name {item} of day {day} ({len(where)} in all)."
-            )
-    wrong = torch.nonzero(~torch.isfinite(budget))
-    if len(wrong):
-        raise ProblemError(f"budget: bad value for day {int(wrong[0])} ({len(wrong)} in all).")
+    if given["cost"] is not None:
+        checks["cost (must not be negative)"] = given["cost"] < 0
+    bad = torch.zeros_like(mask[:, 0])
+    for name, wrong in checks.items():
+        if name in ("budget", "b", "h"):
+            days = wrong if wrong.ndim == 1 else wrong.any(-1)
+            where, place = torch.nonzero(days), "value for day {}"
+        else:
+            inside = wrong & mask
+            days = inside.any(-1)
+            where, place = torch.nonzero(inside), "value for name {1} of day {0}"
+        if throw and bool(days.any()):
+            text = place.format(*where[0].tolist())
+            raise ProblemError(f"{name}: bad {text} ({len(where)} in all).")
+        bad |= days
     empty = torch.nonzero(~mask.any(-1))
-    if len(empty):
+    if throw and len(empty):
         raise ProblemError(f"mask: day {int(empty[0])} has no name ({len(empty)} days in all).")
+    return bad | ~mask.any(-1)
 
 
 class _FactorQP(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q, loadings, d, lower, upper, budget, mask, options):  # type: ignore[override]
-        solution = solve_factor_qp(q, loadings, d, lower, upper, budget, mask, **options)
-        ctx.save_for_backward(loadings, d, lower, upper, mask, solution.w, solution.free)
-        point = (solution.nu, solution.x, solution.free)
-        rest = (*point, solution.kkt_norm, solution.iterations, solution.status)
+    def forward(  # type: ignore[override]
+        ctx: Any, q, loadings, d, lower, upper, budget, A, b, G, h, cost, reference, mask, options
+    ):
+        solution, batch, lifted = solve_factor_qp(
+            q,
+            loadings,
+            d,
+            lower,
+            upper,
+            budget,
+            mask,
+            equalities=None if A is None else Rows(A, b),
+            inequalities=None if G is None else Rows(G, h),
+            cost=cost,
+            reference=reference,
+            **options,
+        )
+        ctx.batch, ctx.lifted, ctx.solution = batch, lifted, solution
+        ctx.save_for_backward(loadings, lower, upper, mask, cost, reference)
+        ctx.sizes = int(budget is not None), 0 if A is None else A.shape[-2]
+        rest = tuple(getattr(solution, f.name) for f in fields(solution))[1:]
         ctx.mark_non_differentiable(*rest)
-        return (solution.w, *rest)
+        return (solution.w.clone(), *rest)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any):  # type: ignore[override]
-        loadings, d, lower, upper, mask, w, free = ctx.saved_tensors
+        loadings, lower, upper, mask, cost, reference = ctx.saved_tensors
+        batch: Batch = ctx.batch
+        solution: FactorSolution = ctx.solution
+        n = grad.shape[-1]
         # A failed day has NaN weights and gives no gradient.
-        mask = mask & torch.isfinite(w).all(-1, keepdim=True)
-        w, grad = torch.where(mask, w, 0.0), torch.where(mask, grad, 0.0)
-        loadings = torch.where(mask.unsqueeze(-1), loadings, 0.0)
-        d = torch.where(mask, d, 1.0)
-        z, nu, slope = backward_factor_qp(grad, loadings, d, free & mask)
-        grad_loadings = grad_lower = grad_upper = None
-        if ctx.needs_input_grad[1]:
-            exposure, tilt = w.unsqueeze(-2) @ loadings, z.unsqueeze(-2) @ loadings
-            grad_loadings = z.unsqueeze(-1) * exposure + w.unsqueeze(-1) * tilt
-        if ctx.needs_input_grad[3] or ctx.needs_input_grad[4]:
-            at_lower, at_upper = mask & (w <= lower), mask & (w >= upper)
+        solved = torch.isfinite(solution.w).all(-1, keepdim=True)
+        inside = mask & solved
+        w = torch.where(inside, solution.w, 0.0)
+        r = torch.zeros_like(ctx.lifted)
+        r[:, :n] = torch.where(inside, grad, 0.0)
+        z, y, slope = backward(batch, batch.box.free(ctx.lifted) & solved, r)
+        unit = (batch.weight_unit / batch.gradient_unit).unsqueeze(-1)
+        z = torch.where(inside, z[:, :n] * unit, 0.0)
+        y, slope = torch.where(solved, y / batch.row_unit, 0.0), slope[:, :n]
+        needed = dict(zip(_ARGUMENTS, ctx.needs_input_grad, strict=False))
+        out: dict[str, Tensor | None] = {"q": z, "d": z * w}
+        if needed["loadings"]:
+            loadings = torch.where(inside.unsqueeze(-1), loadings, 0.0)
+            exposure, tilt = transposed(loadings, w), transposed(loadings, z)
+            out["loadings"] = z.unsqueeze(-1) * exposure.unsqueeze(-2) + w.unsqueeze(
+                -1
+            ) * tilt.unsqueeze(-2)
+        still = torch.zeros_like(inside)
+        if cost is not None:
+            # A tie of bound and reference belongs to the bound only where that is felt.
+            free_of_bounds = (solution.lam_lb == 0) & (solution.lam_ub == 0)
+            still = inside & (w == reference) & (cost > 0) & free_of_bounds
+            out["cost"] = z * (w - reference).sign()
+            out["reference"] = torch.where(still, slope, 0.0)
+        if needed["lower"] or needed["upper"]:
+            at_lower, at_upper = inside & ~still & (w <= lower), inside & ~still & (w >= upper)
             # A pinned name (l = u) moves with both of its bounds: each gets half.
             share = slope / (1.0 + (at_lower & at_upper))
-            grad_lower, grad_upper = share * at_lower, share * at_upper
-        return z, grad_loadings, z * w, grad_lower, grad_upper, -nu, None, None
+            out["lower"] = torch.where(at_lower, share, 0.0)
+            out["upper"] = torch.where(at_upper, share, 0.0)
+        ones, p = ctx.sizes
+        if ones:
+            out["budget"] = -y[:, 0]
+        parts = {"A": (slice(ones, ones + p), solution.nu_rows)}
+        parts["G"] = slice(ones + p, None), solution.lam
+        for name, (at, dual) in parts.items():
+            tilde = y[:, at]
+            dual = torch.where(solved, dual, 0.0)
+            if needed[name]:
+                out[name] = tilde.unsqueeze(-1) * w.unsqueeze(-2) + dual.unsqueeze(
+                    -1
+                ) * z.unsqueeze(-2)
+            out["b" if name == "A" else "h"] = -tilde
+        return *(out.get(k) if needed[k] else None for k in _ARGUMENTS), None, None
+
+
+_ARGUMENTS = (
+    "q",
+    "loadings",
+    "d",
+    "lower",
+    "upper",
+    "budget",
+    "A",
+    "b",
+    "G",
+    "h",
+    "cost",
+    "reference",
+)
 
 
 def factor_qp(
@@ -95,36 +186,52 @@ def factor_qp(
     *,
     lower: Tensor | float = 0.0,
     upper: Tensor | float = 1.0,
-    budget: Tensor | float = 1.0,
+    budget: Tensor | float | None = 1.0,
+    equalities: tuple[Tensor, Tensor | float] | None = None,
+    inequalities: tuple[Tensor, Tensor | float] | None = None,
+    cost: Tensor | float | None = None,
+    reference: Tensor | float | None = None,
     mask: Tensor | None = None,
     tolerance: float = 1e-10,
-    max_iterations: int = 100,
-    warm_start: Tensor | None = None,
+    max_iterations: int = 200,
+    warm_start: FactorSolution | Tensor | None = None,
+    throw: bool = True,
 ) -> FactorSolution:
-    """Solve min ½ wᵀ(B Bᵀ + diag(d)) w + qᵀw, 1ᵀw = c, l ≤ w ≤ u for a batch of days.
+    """Solve a batch of portfolio QPs over a factor model, differentiable in all parameters.
 
-    Differentiable in ``q``, ``loadings``, ``specific``, ``lower``, ``upper`` and ``budget`` by
-    the backward QP (arXiv:2411.19285, Theorem 1) in the same structure.
+        min ½ wᵀ(B Bᵀ + diag(d))w + qᵀw + Σ cᵢ|wᵢ − w⁰ᵢ|
+        s.t.  1ᵀw = budget,  A w = b,  G w ≤ h,  l ≤ w ≤ u
+
+    The gradient is the backward QP (arXiv:2411.19285, Theorem 1) in the same structure. A name that
+    does not trade is held by its reference as by a bound: its gradient goes to w⁰; where w⁰ lies
+    on a bound, to the bound only if that has a positive multiplier. Dependent active rows share
+    their dual in the least-norm sense.
 
     Parameters
     ----------
-    q : (T, n).
+    q : (T, n), in whose dtype the weights come back; the solve is in float64.
     loadings : B, (T, n, k).
-    specific : d > 0, (T, n).
-    lower, upper : finite, broadcastable to (T, n).
-    budget : c, broadcastable to (T,).
+    specific : d ≥ 0, broadcastable to (T, n).
+    lower, upper : l ≤ u, broadcastable to (T, n); finite where d = 0.
+    budget : broadcastable to (T,), or None for no such row.
+    equalities, inequalities : (A, b) and (G, h), broadcastable to (T, p, n), (T, p) and (T, m, n),
+        (T, m).
+    cost, reference : c ≥ 0 and w⁰ (zero unless given), broadcastable to (T, n).
     mask : (T, n) bool, names in the problem; the others are exactly zero, gradients included.
     tolerance, max_iterations : see :func:`~bpqp_portfolio.solvers.structured.solve_factor_qp`.
-    warm_start : (T, k), ``x`` of an earlier solution of similar problems.
+    warm_start : an earlier solution of similar problems, or only its ``x`` (T, k).
+    throw : raise for bad values; otherwise a day that has any is NaN with status ``BAD_DATA``, has
+        zero gradient, and leaves the other days as they are.
 
     Returns
     -------
-    FactorSolution with ``w`` in the dtype of ``q``; NaN weights on infeasible days.
+    FactorSolution; NaN weights on infeasible days.
 
     Raises
     ------
     ProblemError
-        Shapes that do not match, non-finite values, d ≤ 0, l > u, a day without a name.
+        Shapes that do not match; with ``throw``, non-finite values, d < 0, c < 0, l > u, an
+        infinite bound where d = 0, a day without a name.
     """
     if q.ndim != 2 or loadings.ndim != 3 or loadings.shape[:2] != q.shape:
         raise ProblemError(
@@ -133,24 +240,68 @@ def factor_qp(
         )
     if not q.is_floating_point():
         raise ProblemError(f"q must be floating point; got {q.dtype}.")
-    if warm_start is not None and warm_start.shape != (len(q), loadings.shape[-1]):
-        raise ProblemError(
-            f"warm_start must be (T, k) = {(len(q), loadings.shape[-1])}, the x of an earlier "
-            f"solution; got {tuple(warm_start.shape)}."
-        )
     if mask is None:
         mask = torch.ones_like(q, dtype=torch.bool)
     if mask.shape != q.shape or mask.dtype != torch.bool:
         raise ProblemError(f"mask must be bool {tuple(q.shape)}; got {tuple(mask.shape)}.")
     like = q.double()
-    lower, upper = _broadcast(lower, like, "lower"), _broadcast(upper, like, "upper")
-    budget = _broadcast(budget, like[:, 0], "budget")
-    d = _broadcast(specific, like, "specific")
-    _check(like, loadings, d, lower, upper, budget, mask)
-    options = {
+    A, b = _rows(equalities, like, ("A", "b")) or (None, None)
+    G, h = _rows(inequalities, like, ("G", "h")) or (None, None)
+    _check_start(warm_start, like, loadings, A, G)
+    given: dict[str, Tensor | None] = {
+        "q": like,
+        "loadings": loadings.double(),
+        "specific": _broadcast(specific, like, "specific"),
+        "lower": _broadcast(lower, like, "lower"),
+        "upper": _broadcast(upper, like, "upper"),
+        "budget": None if budget is None else _broadcast(budget, like[:, 0], "budget"),
+        "A": A,
+        "b": b,
+        "G": G,
+        "h": h,
+        "cost": None if cost is None else _broadcast(cost, like, "cost"),
+        "reference": None,
+    }
+    if cost is not None:
+        given["reference"] = _broadcast(0.0 if reference is None else reference, like, "reference")
+    bad = _bad_days({k: v if v is None else v.detach() for k, v in given.items()}, mask, throw)
+    options: dict[str, Any] = {
         "tolerance": tolerance,
         "max_iterations": max_iterations,
-        "warm_start": None if warm_start is None else warm_start.double(),
+        "warm_start": warm_start.double() if isinstance(warm_start, Tensor) else warm_start,
     }
-    w, *rest = _FactorQP.apply(like, loadings.double(), d, lower, upper, budget, mask, options)
+    if not throw and bool(bad.any()):
+        options["skip"] = bad
+        mask = mask & ~bad.unsqueeze(-1)
+        for name in ("budget", "b", "h"):
+            value = given[name]
+            if value is not None:
+                shaped = bad.reshape(-1, *(1,) * (value.ndim - 1))
+                given[name] = torch.where(shaped, torch.zeros_like(value), value)
+    w, *rest = _FactorQP.apply(*given.values(), mask, options)
     return FactorSolution(w.to(q.dtype), *rest)
+
+
+def _check_start(
+    start: FactorSolution | Tensor | None,
+    q: Tensor,
+    loadings: Tensor,
+    A: Tensor | None,
+    G: Tensor | None,
+) -> None:
+    if start is None:
+        return
+    T, k = len(q), loadings.shape[-1]
+    x = start if isinstance(start, Tensor) else start.x
+    if x.shape != (T, k):
+        raise ProblemError(
+            f"warm_start must be (T, k) = {(T, k)}, the x of an earlier solution, or that "
+            f"solution; got {tuple(x.shape)}."
+        )
+    if isinstance(start, FactorSolution):
+        wanted = q.shape[1], 0 if A is None else A.shape[-2], 0 if G is None else G.shape[-2]
+        sizes = start.w.shape[-1], start.nu_rows.shape[-1], start.lam.shape[-1]
+        if sizes != wanted:
+            raise ProblemError(
+                f"warm_start has {sizes} names, equalities and inequalities; expected {wanted}."
+            )

@@ -1,41 +1,64 @@
-"""Batches of portfolio QPs with a factor-model covariance, by semismooth Newton on the dual.
+"""Batches of portfolio QPs with a factor-model covariance: n names cost O(n (k+p+m)²), never n².
 
-For every day of a batch, with k factors, n names and a mask for padding,
+For every day of a batch, with n names (masked where padded), k factors, p equalities and m
+inequalities,
 
-    min ½ wᵀ(B Bᵀ + diag(d)) w + qᵀw    s.t.  1ᵀw = c,  l ≤ w ≤ u.
+    min ½ wᵀ(B Bᵀ + diag(d))w + qᵀw + Σ cᵢ|wᵢ − w⁰ᵢ|
+    s.t.  1ᵀw = budget,  A w = b,  G w ≤ h,  l ≤ w ≤ u.
 
-With y = Bᵀw as a variable of its own and x the dual of that definition, the minimiser over w is
-w(x, ν) = clip(−(q + Bx + ν)/d, l, u). The budget's dual ν(x) is the root of a monotone,
-piecewise linear function of one variable, and what is left is to maximise a concave function of x
-alone, whose gradient is Bᵀw − x and whose generalised Hessian is −(I + B̃ᵀ diag(free/d) B̃), with
-B̃ the loadings centred on the free names. That matrix is at least I, so Newton's method with a
-backtracking line search always makes progress, and it ends at the exact point once the free names
-are the right ones. A day and iteration costs O(n k²); no n × n matrix is formed.
+Without inequalities and with d > 0, semismooth Newton on the dual of dimension k + 1 + p
+(:mod:`.structured_newton`) takes some five steps that touch free names only. Other days, and days
+that are not solved soon, go to an interior point (:mod:`.structured_interior`) whose iterates
+propose active sets. Both end by solving directly on the active set (:mod:`.structured_active`), so
+a name at a bound is exactly there, and a name that does not trade is exactly at its reference.
+
+Where d = 0 leaves several optimal weights, the answer is the proximal limit: the optimum to which
+ρ/2 ‖w − centre‖² leads as the centre follows w, from the analytic centre of the optimal set that
+the interior point approaches. It treats identical names alike.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
+from .structured_batch import Batch, Box, Rows, power_of_two, times, transposed
+from .structured_interior import interior
+from .structured_newton import Points, newton
+
 SOLVED = 0
 INACCURATE = 1
 INFEASIBLE = 2
+BAD_DATA = 5
 
-_ROOT_STEPS = 100
-_LINE_SEARCH_STEPS = 30
+# Newton steps before a day is handed to the interior point, its steps, and those after it.
+_NEWTON_STEPS, _INTERIOR_STEPS, _LAST_STEPS = 12, 60, 60
+# How near the first ν comes to the budget, in units of it, and in how many steps at most.
+_START_GAP, _START_STEPS = 0.1, 60
+# Pull towards the centre, in units of the batch, where nothing else sets a scale.
+_PULL = 1e-3
+# Weights this near to a bound are on it.
+_SNAP = 1e-14
+_LEAST_D = 1e-12
 
 
 @dataclass(frozen=True)
 class FactorSolution:
     """Primal-dual points of a batch of T factor QPs.
 
-    ``w`` (T, n); ``nu`` (T,) dual of the budget; ``x`` (T, k) Bᵀw, the dual of y = Bᵀw and a
-    start for a similar problem; ``free`` (T, n) names strictly between their bounds;
-    ``kkt_norm`` (T,) scaled KKT residual; ``iterations`` (T,); ``status`` (T,) of ``SOLVED``,
-    ``INACCURATE`` (the iteration limit came first) and ``INFEASIBLE`` (NaN weights).
+    The Lagrangian is f + ν(1ᵀw − budget) + ν_Aᵀ(Aw − b) + λᵀ(Gw − h) + λ_lbᵀ(l − w) + λ_ubᵀ(w − u).
+
+    ``w`` (T, n); ``nu`` (T,) dual of the budget; ``x`` (T, k) Bᵀw; ``free`` (T, n) names strictly
+    between their bounds that trade; ``kkt_norm`` (T,) scaled KKT residual; ``iterations`` (T,);
+    ``status`` (T,) of ``SOLVED``, ``INACCURATE`` (the iteration limit came first), ``INFEASIBLE``
+    and ``BAD_DATA`` (both NaN weights); ``nu_rows`` (T, p); ``lam`` (T, m); ``lam_lb``, ``lam_ub``
+    (T, n).
+
+    On an infeasible day the duals hold the certificate, largest entry 1 (in units of each row's
+    largest entry): ν1 + Aᵀν_A + Gᵀλ − λ_lb + λ_ub = 0 and ν budget + bᵀν_A + hᵀλ − lᵀλ_lb + uᵀλ_ub
+    is negative.
     """
 
     w: Tensor
@@ -45,97 +68,141 @@ class FactorSolution:
     kkt_norm: Tensor
     iterations: Tensor
     status: Tensor
+    nu_rows: Tensor
+    lam: Tensor
+    lam_lb: Tensor
+    lam_ub: Tensor
+
+    def days(self, index: Tensor) -> FactorSolution:
+        """The solution of some days, such as a warm start for them."""
+        return FactorSolution(*(getattr(self, f.name)[index] for f in fields(self)))
 
 
-def _clip(a: Tensor, d: Tensor, nu: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-    """Minimiser over w for given duals, and which names are strictly inside their bounds."""
-    raw = -(a + nu.unsqueeze(-1)) / d
-    free = (raw > lower) & (raw < upper)
-    return torch.minimum(torch.maximum(raw, lower), upper), free
-
-
-def _budget_dual(
-    a: Tensor, d: Tensor, lower: Tensor, upper: Tensor, budget: Tensor, nu: Tensor
-) -> Tensor:
-    """Root ν (T,) of Σ clip(−(a+ν)/d, l, u) = c, by Newton's method kept inside a bracket."""
-    low = (-a - d * upper).amin(-1)
-    high = (-a - d * lower).amax(-1)
-    nu = torch.minimum(torch.maximum(nu, low), high)
-    noise = 4 * torch.finfo(a.dtype).eps
-    done = torch.zeros_like(nu, dtype=torch.bool)
-    for _ in range(_ROOT_STEPS):
-        w, free = _clip(a, d, nu, lower, upper)
-        gap = w.sum(-1) - budget
-        low = torch.where(gap > 0, nu, low)
-        high = torch.where(gap < 0, nu, high)
-        slope = (free / d).sum(-1)
-        step = nu + gap / slope.clamp_min(torch.finfo(a.dtype).tiny)
-        inside = (step > low) & (step < high)
-        # Where no name is free the function is flat and only the bracket knows the way.
-        new = torch.where(inside & (slope > 0), step, 0.5 * (low + high))
-        done |= gap.abs() <= noise * (1 + budget.abs())
-        settled = (new - nu).abs() <= noise * nu.abs()
-        # A day that is done stays as it is, however long the others of its batch take.
-        nu = torch.where(done, nu, new)
-        done |= settled
-        if bool(done.all()):
-            break
-    return nu
-
-
-def _newton_matrix(loadings: Tensor, d: Tensor, free: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """I + B̃ᵀ diag(free/d) B̃ (T, k, k), the free names' weights 1/d (T, n) and the centre (T, k)."""
-    inverse = free / d
-    total = inverse.sum(-1, keepdim=True).clamp_min(torch.finfo(d.dtype).tiny)
-    centre = (inverse.unsqueeze(-2) @ loadings).squeeze(-2) / total
-    centred = loadings - centre.unsqueeze(-2)
-    matrix = (centred * inverse.unsqueeze(-1)).mT @ centred
-    matrix.diagonal(dim1=-2, dim2=-1).add_(1.0)
-    return matrix, inverse, centre
-
-
-def _solve_spd(matrix: Tensor, rhs: Tensor) -> Tensor:
-    factor = torch.linalg.cholesky(matrix)
-    return torch.cholesky_solve(rhs.unsqueeze(-1), factor).squeeze(-1)
-
-
-def _matvec_t(loadings: Tensor, w: Tensor) -> Tensor:
-    """Bᵀw for a batch: (T, n, k), (T, n) → (T, k)."""
-    return (w.unsqueeze(-2) @ loadings).squeeze(-2)
-
-
-def _matvec(loadings: Tensor, x: Tensor) -> Tensor:
-    """Bx for a batch: (T, n, k), (T, k) → (T, n)."""
-    return (loadings @ x.unsqueeze(-1)).squeeze(-1)
-
-
-def kkt_norm(
+def _lifted(
     q: Tensor,
     loadings: Tensor,
     d: Tensor,
     lower: Tensor,
     upper: Tensor,
-    budget: Tensor,
+    budget: Tensor | None,
     mask: Tensor,
-    w: Tensor,
-    nu: Tensor,
-) -> Tensor:
-    """Scaled KKT residual (T,) of weights ``w`` with the budget's dual ``nu``.
+    equalities: Rows | None,
+    inequalities: Rows | None,
+    cost: Tensor | None,
+    reference: Tensor | None,
+) -> tuple[Batch, Tensor]:
+    """The batch in scaled form, and what was taken off q (T,) along the budget's row."""
+    (T, n), k = q.shape, loadings.shape[-1]
+    whole = bool(mask.all())
 
-    The larger of the violation of budget and bounds, divided by the budget where that is above 1,
-    and of the reduced gradient's wrong-signed part, divided by the largest of |q|, |Σw| and |ν|
-    so that it has no unit.
-    """
-    risk = _matvec(loadings, _matvec_t(loadings, w)) + d * w
-    gradient = risk + q + nu.unsqueeze(-1)
-    down = torch.where(w < upper, (-gradient).clamp_min(0), torch.zeros_like(gradient))
-    up = torch.where(w > lower, gradient.clamp_min(0), torch.zeros_like(gradient))
-    wrong = (torch.maximum(down, up) * mask).amax(-1)
-    scale = torch.maximum((risk.abs() * mask).amax(-1), (q.abs() * mask).amax(-1))
-    scale = torch.maximum(scale, nu.abs()).clamp_min(torch.finfo(w.dtype).tiny)
-    outside = (torch.maximum(lower - w, w - upper) * mask).amax(-1).clamp_min(0)
-    primal = torch.maximum((w.sum(-1) - budget).abs(), outside)
-    return torch.maximum(wrong / scale, primal / budget.abs().clamp_min(1))
+    def inside(value: Tensor) -> Tensor:
+        return value if whole else torch.where(mask, value, 0.0)
+
+    middle = q.new_zeros(T)
+    if budget is not None:
+        # With 1ᵀw fixed a constant in q only moves ν; without it the digits that differ are kept.
+        largest = torch.where(mask, q, -torch.inf).amax(-1)
+        middle = 0.5 * (largest + torch.where(mask, q, torch.inf).amin(-1))
+    q, d = inside(q - middle.unsqueeze(-1)), inside(d)
+    lower, upper = inside(lower), inside(upper)
+    rows = [r for r in (equalities, inequalities) if r is not None]
+    ones = 0 if budget is None else 1
+    p = 0 if equalities is None else equalities.value.shape[-1]
+    m = 0 if inequalities is None else inequalities.value.shape[-1]
+    target = (
+        torch.cat(([] if budget is None else [budget.unsqueeze(-1)]) + [r.value for r in rows], -1)
+        if ones + p + m
+        else q.new_zeros(T, 0)
+    )
+    row_unit = torch.ones_like(target)
+    for at, r in zip((ones, ones + p), (equalities, inequalities), strict=True):
+        if r is not None and r.value.shape[-1]:
+            size = torch.where(mask.unsqueeze(-2), r.matrix, 0.0).abs().amax(-1)
+            row_unit[:, at : at + r.value.shape[-1]] = power_of_two(size)
+    target = target / row_unit
+    fixed = target[:, : ones + p].abs().amax(-1) if ones + p else q.new_zeros(T)
+    bounds = torch.maximum(lower.abs(), upper.abs())
+    bounds = torch.where(bounds.isfinite(), bounds, 0.0).amax(-1)
+    weight_unit = power_of_two(torch.where(fixed > 0, fixed, bounds))
+    unit = weight_unit.unsqueeze(-1)
+
+    start = _start(lower, upper, budget, mask)
+    columns = q.new_zeros(T, n + m, k + ones + p + m)
+    columns[:, :n, :k] = loadings if whole else torch.where(mask.unsqueeze(-1), loadings, 0.0)
+    spread = transposed(columns[:, :n, :k], start).square().sum(-1) / weight_unit
+    gradient_unit = torch.maximum((d * unit).amax(-1), torch.maximum(spread, q.abs().amax(-1)))
+    if cost is not None:
+        cost = inside(cost)
+        gradient_unit = torch.maximum(gradient_unit, cost.amax(-1))
+    gradient_unit = power_of_two(gradient_unit)
+    gradient = gradient_unit.unsqueeze(-1)
+    columns[:, :n, :k] *= (weight_unit / gradient_unit).sqrt()[:, None, None]
+    if ones:
+        columns[:, :n, k] = mask.to(q)
+    for at, r in zip((ones, ones + p), (equalities, inequalities), strict=True):
+        if r is not None:
+            to = slice(k + at, k + at + r.value.shape[-1])
+            scaled = (r.matrix / row_unit[:, at : at + r.value.shape[-1], None]).mT
+            columns[:, :n, to] = torch.where(mask.unsqueeze(-1), scaled, 0.0)
+    if m:
+        columns[:, n:, -m:] = torch.eye(m, dtype=q.dtype, device=q.device)
+
+    def with_slacks(value: Tensor, slack: float) -> Tensor:
+        return torch.cat([value, value.new_full((T, m), slack)], -1) if m else value
+
+    batch = Batch(
+        q=with_slacks(q / gradient, 0.0),
+        columns=columns,
+        d=with_slacks(d * (unit / gradient), 0.0),
+        box=Box(
+            with_slacks(lower / unit, 0.0),
+            with_slacks(upper / unit, torch.inf),
+            None if cost is None else with_slacks(cost / gradient, 0.0),
+            None if reference is None else with_slacks(inside(reference) / unit, 0.0),
+        ),
+        target=target / unit,
+        weight_unit=weight_unit,
+        gradient_unit=gradient_unit,
+        row_unit=row_unit,
+        factors=k,
+    )
+    return batch, middle
+
+
+def _start(lower: Tensor, upper: Tensor, budget: Tensor | None, mask: Tensor) -> Tensor:
+    """Equal weights, within the bounds."""
+    even = torch.zeros_like(lower)
+    if budget is not None:
+        even = mask * (budget / mask.sum(-1).clamp_min(1)).unsqueeze(-1)
+    return torch.minimum(torch.maximum(even, lower), upper)
+
+
+def _budget_dual(batch: Batch, linear: Tensor, n: int, near: float) -> Tensor:
+    """A ν (T,) whose weights come near the budget, by Newton's method kept inside a bracket."""
+    box = Box(*(None if v is None else v[:, :n] for v in vars(batch.box).values()))
+    linear, d = linear[:, :n], batch.d[:, :n]
+    d = torch.where(d > _LEAST_D, d, d.amax(-1, keepdim=True).clamp_min(_PULL))
+    target = batch.target[:, 0]
+    reach = 1 + target.abs().unsqueeze(-1)
+    cost = 0.0 if box.cost is None else box.cost
+    high = (cost - linear - d * torch.maximum(box.lower, -reach)).amax(-1)
+    low = (-cost - linear - d * torch.minimum(box.upper, reach)).amin(-1)
+    nu = 0.5 * (low + high)
+    done = torch.zeros_like(nu, dtype=torch.bool)
+    for _ in range(_START_STEPS):
+        w = box.prox(linear + nu.unsqueeze(-1), d)
+        gap = w.sum(-1) - target
+        # A day that is done stays as it is, however long the others of its batch take.
+        done |= gap.abs() <= near
+        if bool(done.all()):
+            break
+        slope = (box.free(w) / d).sum(-1)
+        low, high = torch.where(gap > 0, nu, low), torch.where(gap < 0, nu, high)
+        step = nu + gap / slope.clamp_min(1e-300)
+        new = torch.where((step > low) & (step < high) & (slope > 0), step, 0.5 * (low + high))
+        done |= (new - nu).abs() <= 4e-16 * nu.abs()
+        nu = torch.where(done, nu, new)
+    return nu
 
 
 def solve_factor_qp(
@@ -144,151 +211,186 @@ def solve_factor_qp(
     d: Tensor,
     lower: Tensor,
     upper: Tensor,
-    budget: Tensor,
+    budget: Tensor | None,
     mask: Tensor,
     *,
+    equalities: Rows | None = None,
+    inequalities: Rows | None = None,
+    cost: Tensor | None = None,
+    reference: Tensor | None = None,
+    skip: Tensor | None = None,
     tolerance: float = 1e-10,
-    max_iterations: int = 100,
-    warm_start: Tensor | None = None,
-) -> FactorSolution:
+    max_iterations: int = 200,
+    warm_start: FactorSolution | Tensor | None = None,
+) -> tuple[FactorSolution, Batch, Tensor]:
     """Solve a batch of factor QPs.
 
     Parameters
     ----------
-    q, d, lower, upper : (T, n) float64; ``d`` > 0 where ``mask`` holds.
+    q, d, lower, upper : (T, n) float64; ``d`` ≥ 0, bounds finite where it is 0.
     loadings : (T, n, k).
-    budget : (T,).
+    budget : (T,), or None for no row 1ᵀw = budget.
     mask : (T, n) bool; a masked-out name is exactly zero.
+    equalities, inequalities : rows A (T, p, n), b (T, p) and G (T, m, n), h (T, m).
+    cost, reference : c ≥ 0 and w⁰ (T, n), both or neither.
+    skip : (T,) bool, days with bad data: not solved, status ``BAD_DATA``.
     tolerance : scaled KKT residual at which a day is solved.
-    warm_start : (T, k), ``x`` of an earlier solution of similar problems.
+    warm_start : an earlier solution of similar problems, or its ``x`` (T, k).
+
+    Returns
+    -------
+    The solution; the scaled batch and its weights (T, N) for
+    :func:`~.structured_active.backward`.
 
     Notes
     -----
     The caller vouches for shapes and finiteness (``layers.factor`` checks them). No error is
-    raised here: a day whose bounds cannot meet the budget has status ``INFEASIBLE``.
+    raised here: a failure is a status.
     """
-    zero, one = torch.zeros_like(q), torch.ones_like(q)
-    # With 1ᵀw = c a constant in q moves only ν; taking it off keeps the digits for what differs.
-    largest = torch.where(mask, q, -torch.inf).amax(-1)
-    middle = 0.5 * (largest + torch.where(mask, q, torch.inf).amin(-1))
-    q = q - middle.unsqueeze(-1)
-    q, lower, upper = (torch.where(mask, t, zero) for t in (q, lower, upper))
-    d = torch.where(mask, d, one)
-    loadings = torch.where(mask.unsqueeze(-1), loadings, 0.0)
-    slack = 1e-12 * (1 + budget.abs())
-    infeasible = (lower.sum(-1) > budget + slack) | (upper.sum(-1) < budget - slack)
-    infeasible |= (lower > upper).any(-1)
-    budget = torch.minimum(torch.maximum(budget, lower.sum(-1)), upper.sum(-1))
-
-    if warm_start is None:
-        start = torch.minimum(
-            torch.maximum(mask * (budget / mask.sum(-1).clamp_min(1)).unsqueeze(-1), lower), upper
-        )
-        x = _matvec_t(loadings, start)
-    else:
-        x = warm_start.clone()
-    days = q.shape[0]
-    out_w, out_nu = zero.clone(), budget.new_zeros(days)
-    out_free = torch.zeros_like(mask)
-    out_kkt = torch.full_like(budget, torch.nan)
-    out_x = x.clone()
-    iterations = torch.zeros(days, dtype=torch.int64, device=q.device)
-
-    live = torch.nonzero(~infeasible).squeeze(-1)
-    data: list[Tensor] = [t[live] for t in (q, loadings, d, lower, upper, budget, mask)]
-    x = x[live]
-    nu = -(data[0] * data[6]).sum(-1) / data[6].sum(-1).clamp_min(1)
-
-    def evaluate(x: Tensor, nu: Tensor) -> tuple[Tensor, ...]:
-        """ν(x), w, the free names, the dual's gradient and value, and the size of its terms."""
-        q, loadings, d, lower, upper, budget, _ = data
-        a = q + _matvec(loadings, x)
-        nu = _budget_dual(a, d, lower, upper, budget, nu)
-        w, free = _clip(a, d, nu, lower, upper)
-        # Rounding in a + ν is magnified by 1/d; what it leaves of the budget goes to free names.
-        share = free / d
-        gap = (budget - w.sum(-1)).unsqueeze(-1)
-        w = w + share * gap / share.sum(-1, keepdim=True).clamp_min(torch.finfo(d.dtype).tiny)
-        w = torch.minimum(torch.maximum(w, lower), upper)
-        residual = _matvec_t(loadings, w) - x
-        terms, norm = (0.5 * d * w + a) * w, 0.5 * (x * x).sum(-1)
-        return nu, w, free, residual, terms.sum(-1) - norm, terms.abs().sum(-1) + norm
-
-    if len(live):
-        nu, w, free, residual, value, size = evaluate(x, nu)
-    for iteration in range(max_iterations + 1):
-        if not len(live):
-            break
-        norm = kkt_norm(*data, w, nu)  # type: ignore[call-arg]
-        finished = (norm <= tolerance) | (iteration == max_iterations)
-        if bool(finished.any()):
-            done = live[finished]
-            out_w[done], out_nu[done], out_free[done] = w[finished], nu[finished], free[finished]
-            out_kkt[done], out_x[done] = norm[finished], (x + residual)[finished]
-            iterations[done] = iteration
-            keep = torch.nonzero(~finished).squeeze(-1)
-            live, data = live[keep], [t[keep] for t in data]
-            x, nu, w, free = x[keep], nu[keep], w[keep], free[keep]
-            residual, value, size = residual[keep], value[keep], size[keep]
-            if not len(live):
-                break
-        matrix, _, _ = _newton_matrix(data[1], data[2], free)
-        step = _solve_spd(matrix, residual)
-        slope = (residual * step).sum(-1)
-        length = torch.ones_like(value)
-        # Near the solution the dual's rounding error hides its increase: accept a smaller residual.
-        target, noise = 0.5 * residual.norm(dim=-1), 1e-14 * size
-        for _ in range(_LINE_SEARCH_STEPS):
-            trial = evaluate(x + length.unsqueeze(-1) * step, nu)
-            enough = trial[4] >= value + 1e-4 * length * slope
-            enough |= (trial[3].norm(dim=-1) <= target) & (trial[4] >= value - noise)
-            enough |= length * slope <= noise
-            if bool(enough.all()):
-                break
-            length = torch.where(enough, length, 0.5 * length)
-        x = x + length.unsqueeze(-1) * step
-        nu, w, free, residual, value, size = trial
-
-    status = torch.where(out_kkt <= tolerance, SOLVED, INACCURATE)
-    status = torch.where(infeasible, INFEASIBLE, status)
-    nan = infeasible.unsqueeze(-1)
-    return FactorSolution(
-        w=out_w.masked_fill(nan, torch.nan),
-        nu=(out_nu - middle).masked_fill(infeasible, torch.nan),
-        x=out_x.masked_fill(nan, 0.0),
-        free=out_free,
-        kkt_norm=out_kkt,
-        iterations=iterations,
-        status=status,
+    n = q.shape[-1]
+    if cost is None:
+        reference = None
+    batch, middle = _lifted(
+        q, loadings, d, lower, upper, budget, mask, equalities, inequalities, cost, reference
     )
+    T, N, K = batch.columns.shape
+    k, ones, m = batch.factors, int(budget is not None), N - n
+    points = Points(
+        w=batch.q.new_zeros(T, N),
+        theta=batch.q.new_zeros(T, K),
+        norm=batch.q.new_full((T,), torch.nan),
+        iterations=torch.zeros(T, dtype=torch.int64, device=q.device),
+        infeasible=(batch.box.lower > batch.box.upper).any(-1),
+    )
+    if ones:
+        least, most = batch.box.lower.sum(-1), batch.box.upper[:, :n].sum(-1)
+        wanted, slack = batch.target[:, 0], 1e-12
+        points.infeasible |= (least > wanted + slack) | (most < wanted - slack)
+        short = most < wanted
+        points.theta[:, k] = torch.where(points.infeasible, torch.where(short, -1.0, 1.0), 0.0)
+        batch.target[:, 0] = torch.minimum(torch.maximum(wanted, least), most)
+    bad = torch.zeros_like(points.infeasible) if skip is None else skip
+    days = torch.nonzero(~points.infeasible & ~bad).squeeze(-1)
+    if isinstance(warm_start, FactorSolution):
+        _warm(points, batch, warm_start, middle, ones, n)
+    else:
+        _cold(points, batch, mask, days, ones, warm_start)
+    left = newton(
+        batch,
+        points,
+        days,
+        rho=_pull(batch) if m or bool((batch.d <= _LEAST_D).any()) else None,
+        tolerance=tolerance,
+        max_iterations=min(_NEWTON_STEPS, max_iterations),
+    )
+    left = left[~points.infeasible[left]]
+    if max_iterations > _NEWTON_STEPS and len(left):
+        left = interior(batch, points, left, tolerance=tolerance, max_iterations=_INTERIOR_STEPS)
+        if len(left):
+            pull = torch.full_like(batch.q, _PULL)
+            newton(batch, points, left, rho=pull, tolerance=tolerance, max_iterations=_LAST_STEPS)
+    points.w = batch.box.snapped(points.w, _SNAP)
+    return _unscaled(batch, points, bad, middle, ones, n, m, tolerance), batch, points.w
 
 
-def backward_factor_qp(
-    r: Tensor, loadings: Tensor, d: Tensor, free: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Solve the backward QP of a batch of factor QPs, at the cost of one Newton step.
+def _pull(batch: Batch) -> Tensor:
+    """ρ (T, N) for names without curvature of their own: small beside that of the others."""
+    curved = batch.d > _LEAST_D
+    mean = batch.d.sum(-1) / curved.sum(-1).clamp_min(1)
+    small = torch.where(mean > 0, 1e-3 * mean, _PULL).unsqueeze(-1)
+    return torch.where(curved, 0.0, small)
 
-    min ½ z̃ᵀ(B Bᵀ + diag(d)) z̃ + rᵀz̃  s.t.  1ᵀz̃ = 0 and z̃ = 0 outside ``free``.
 
-    Parameters
-    ----------
-    r : (T, n) gradient of the loss in w.
-    loadings, d, free : as in the forward solution; zero or False where masked.
+def _slack(batch: Batch, w: Tensor) -> Tensor:
+    """Names' weights (T, n) with the slacks that they leave, (T, N)."""
+    n, m = w.shape[-1], batch.q.shape[-1] - w.shape[-1]
+    if not m:
+        return w
+    used = transposed(batch.columns[:, :n, -m:], w)
+    return torch.cat([w, (batch.target[:, -m:] - used).clamp_min(0)], -1)
 
-    Returns
-    -------
-    z̃ (T, n); ν̃ (T,), zero on a day without a free name, where no move is possible; and
-    P z̃ + r + ν̃ (T, n), zero at free names: at names on a bound, the gradient in that bound.
-    """
-    matrix, inverse, centre = _newton_matrix(loadings, d, free)
-    total = inverse.sum(-1)
-    some = total > 0
-    safe = torch.where(some, total, torch.ones_like(total))
-    mean_r = (inverse * r).sum(-1) / safe
-    centred_r = r - mean_r.unsqueeze(-1)
-    rhs = -_matvec_t(loadings - centre.unsqueeze(-2), inverse * centred_r)
-    y = _solve_spd(matrix, rhs)
-    nu = torch.where(some, -mean_r - (centre * y).sum(-1), torch.zeros_like(mean_r))
-    slope = _matvec(loadings, y) + r + nu.unsqueeze(-1)
-    z = -inverse * slope
-    return z, nu, slope + d * z
+
+def _cold(
+    points: Points, batch: Batch, mask: Tensor, days: Tensor, ones: int, x: Tensor | None
+) -> None:
+    """Start from equal weights, or from an earlier x = Bᵀw, with the ν that meets the budget."""
+    k, n = batch.factors, mask.shape[-1]
+    budget = batch.target[:, 0] if ones else None
+    start = _start(batch.box.lower[:, :n], batch.box.upper[:, :n], budget, mask)
+    points.w.copy_(_slack(batch, start))
+    cold = x is None
+    if x is None:
+        x = transposed(batch.columns[:, :n, :k], start)
+    else:
+        x = x / (batch.weight_unit * batch.gradient_unit).sqrt().unsqueeze(-1)
+    points.theta[days, :k] = x[days]
+    if ones and len(days):
+        near = _START_GAP if cold else 1e-15
+        nu = _budget_dual(batch, batch.q + times(batch.columns[..., :k], x), n, near)
+        points.theta[days, k] = nu[days]
+
+
+def _warm(
+    points: Points, batch: Batch, start: FactorSolution, middle: Tensor, ones: int, n: int
+) -> None:
+    """Start from an earlier solution; days that had none start from zero."""
+    k, unit = batch.factors, batch.weight_unit.unsqueeze(-1)
+    points.theta[:, :k] = start.x / (unit * batch.gradient_unit.unsqueeze(-1)).sqrt()
+    nu = [(start.nu + middle).unsqueeze(-1)] if ones else []
+    y = torch.cat([*nu, start.nu_rows, start.lam], -1) * batch.row_unit
+    points.theta[:, k:] = y / batch.gradient_unit.unsqueeze(-1)
+    points.theta.nan_to_num_(nan=0.0)
+    points.w.copy_(_slack(batch, start.w.to(batch.q).nan_to_num(nan=0.0) / unit))
+
+
+def _unscaled(
+    batch: Batch,
+    points: Points,
+    bad: Tensor,
+    middle: Tensor,
+    ones: int,
+    n: int,
+    m: int,
+    tolerance: float,
+) -> FactorSolution:
+    """The solution in the caller's units."""
+    k = batch.factors
+    infeasible = points.infeasible & ~bad
+    failed = infeasible | bad
+    status = torch.where(points.norm <= tolerance, SOLVED, INACCURATE)
+    status = torch.where(infeasible, INFEASIBLE, torch.where(bad, BAD_DATA, status))
+    w, x, y = points.w, points.theta[:, :k], points.theta[:, k:]
+    # Infeasible days have a direction of the duals instead of a point.
+    objective = batch.d * w + batch.q + times(batch.columns[..., :k], x)
+    if y.shape[-1]:
+        largest = y.abs().amax(-1, keepdim=True).clamp_min(1e-300)
+        y = torch.where(infeasible.unsqueeze(-1), y / largest, y)
+    rows = times(batch.columns[..., k:], y)
+    gradient = torch.where(infeasible.unsqueeze(-1), 0.0, objective) + rows
+    low = high = gradient
+    if batch.box.cost is not None and batch.box.reference is not None:
+        low = gradient + torch.where(w < batch.box.reference, -batch.box.cost, batch.box.cost)
+        high = gradient + torch.where(w > batch.box.reference, batch.box.cost, -batch.box.cost)
+    at_lower = (w <= batch.box.lower) | infeasible.unsqueeze(-1)
+    at_upper = (w >= batch.box.upper) | infeasible.unsqueeze(-1)
+    unit = torch.where(infeasible, torch.ones_like(middle), batch.gradient_unit).unsqueeze(-1)
+    lam_lb = torch.where(at_lower, high.clamp_min(0), 0.0)[:, :n] * unit
+    lam_ub = torch.where(at_upper, (-low).clamp_min(0), 0.0)[:, :n] * unit
+    y = y * unit / batch.row_unit
+    nu = y[:, 0] - torch.where(infeasible, 0.0, middle) if ones else torch.zeros_like(middle)
+    nan = failed.unsqueeze(-1)
+    blank = bad.unsqueeze(-1)
+    scale = (batch.weight_unit * batch.gradient_unit).sqrt().unsqueeze(-1)
+    return FactorSolution(
+        w=(w[:, :n] * batch.weight_unit.unsqueeze(-1)).masked_fill(nan, torch.nan),
+        nu=nu.masked_fill(bad, torch.nan),
+        x=(x * scale).masked_fill(nan, 0.0),
+        free=batch.box.free(w)[:, :n] & ~nan,
+        kkt_norm=points.norm.masked_fill(failed, torch.nan),
+        iterations=points.iterations,
+        status=status,
+        nu_rows=y[:, ones : y.shape[-1] - m].masked_fill(blank, torch.nan),
+        lam=y[:, y.shape[-1] - m :].masked_fill(blank, torch.nan),
+        lam_lb=lam_lb.masked_fill(blank, torch.nan),
+        lam_ub=lam_ub.masked_fill(blank, torch.nan),
+    )

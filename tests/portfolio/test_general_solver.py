@@ -53,3 +53,53 @@ def test_a_failed_day_of_a_general_solver_is_named():
     assert torch.isfinite(solution.w[0]).all()
     with pytest.raises((SolverError, bp.ProblemError), match="day 1"):
         bp.PortfolioLayer(max_weight=0.3, solver="clarabel").solve(mu, loadings, specific, mask)
+
+
+@pytest.mark.parametrize("solver", ["osqp", "clarabel"])
+def test_rows_and_turnover_cost_agree_with_the_structured_solver(solver):
+    mu, loadings, specific, mask = problem()
+    g = torch.Generator().manual_seed(1)
+    groups = torch.randint(0, 4, mask.shape, generator=g)
+    G = (torch.nn.functional.one_hot(groups, 4).mT * mask.unsqueeze(-2)).double()
+    style = torch.randn(4, 1, 25, generator=g, dtype=torch.float64) * mask.unsqueeze(-2)
+    even = mask.double() / mask.sum(-1, keepdim=True)
+    rows = {
+        "equalities": (style, (style * even.unsqueeze(-2)).sum(-1)),
+        "inequalities": (G, (G * even.unsqueeze(-2)).sum(-1) + 0.1),
+    }
+    found = {}
+    for name in ("structured", solver):
+        inputs = [t.clone().requires_grad_() for t in (mu, even)]
+        layer = bp.PortfolioLayer(20.0, 0.2, turnover_cost=5e-4, solver=name)
+        s = layer.solve(inputs[0], loadings, specific, mask, inputs[1], **rows)
+        (s.w * torch.arange(s.w.numel()).reshape(s.w.shape)).sum().backward()
+        found[name] = [s.w.detach(), s.lam, s.nu_rows, inputs[0].grad]
+    for ours, theirs in zip(found["structured"], found[solver], strict=True):
+        assert float((ours - theirs).abs().max()) <= 1e-7 * (1 + float(ours.abs().max()))
+
+
+def test_a_dense_covariance_goes_to_the_general_layer():
+    mu, loadings, specific, mask = problem()
+    layer = bp.PortfolioLayer(20.0, 0.2)
+    covariance = (loadings @ loadings.mT + torch.diag_embed(specific)).requires_grad_()
+    w = layer(mu, covariance=covariance, mask=mask)
+    torch.testing.assert_close(w, layer(mu, loadings, specific, mask), rtol=0, atol=1e-7)
+    w.square().sum().backward()
+    assert covariance.grad.any() and torch.isfinite(covariance.grad).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"specific": None}, "loadings and specific: missing"),
+        ({"covariance": torch.eye(25)}, "covariance: give either"),
+        ({"loadings": None, "specific": None, "covariance": torch.eye(25)}, r"covariance must be"),
+        ({"previous": None}, "previous: missing"),
+        ({"previous": torch.zeros(25)}, r"previous must be \(T, n\) = \(4, 25\)"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(change, message):
+    mu, loadings, specific, mask = problem()
+    given = {"loadings": loadings, "specific": specific, "previous": torch.zeros_like(mu)}
+    with pytest.raises(bp.ProblemError, match=message):
+        bp.PortfolioLayer(turnover_cost=1e-3).solve(mu, mask=mask, **{**given, **change})

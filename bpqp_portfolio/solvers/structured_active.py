@@ -1,0 +1,142 @@
+"""Linear algebra on the free names of a batch: the normal matrix, polishing, the backward QP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .structured_batch import Batch, kkt_norm, times, transposed
+
+# Least curvature of a free name, and least entry for a row's dual, in the batch's units. What
+# they add to the system is taken out again by refinement.
+LEAST_CURVATURE = 1e-9
+LEAST_ROW = 1e-11
+_REFINEMENTS = 12
+
+
+def gathered(free: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions (T, F) of each day's free names, padded with 0, and which of them count."""
+    count = free.sum(-1)
+    width = int(count.max()) if len(count) else 0
+    day, name = free.nonzero(as_tuple=True)
+    slot = (free.cumsum(-1) - 1)[day, name]
+    place = torch.zeros(len(free), width, dtype=torch.int64, device=free.device)
+    place[day, slot] = name
+    return place, torch.arange(width, device=free.device) < count.unsqueeze(-1)
+
+
+def pick(values: Tensor, place: Tensor) -> Tensor:
+    """Entries (T, F, ...) of ``values`` (T, N, ...)."""
+    return values[torch.arange(len(place), device=place.device).unsqueeze(-1), place]
+
+
+def cholesky(normal: Tensor, factors: int) -> Tensor:
+    """Cholesky factor of diag(I, 0) + ``normal`` (T, K, K), with a little on the rows' diagonal."""
+    diagonal = normal.diagonal(dim1=-2, dim2=-1)
+    diagonal[:, :factors] += 1.0
+    if normal.shape[-1] > factors:
+        rows = diagonal[:, factors:]
+        rows += LEAST_ROW * rows.clamp_min(1.0)
+    factor, failed = torch.linalg.cholesky_ex(normal)
+    more = 1e-13
+    while bool(failed.any()):
+        more *= 100
+        lift = torch.where(failed > 0, more * diagonal.amax(-1), torch.zeros_like(diagonal[:, 0]))
+        diagonal += lift.unsqueeze(-1)
+        factor, failed = torch.linalg.cholesky_ex(normal)
+    return factor
+
+
+def solve(factor: Tensor, rhs: Tensor) -> Tensor:
+    return torch.cholesky_solve(rhs.unsqueeze(-1), factor).squeeze(-1)
+
+
+@dataclass(frozen=True)
+class ActiveSystem:
+    """[diag(d) C; Cᵀ −diag(I, 0)] over each day's free names, C their ``columns``, factorised.
+
+    Free names without curvature and dependent rows make it singular: it is solved with
+    ``LEAST_CURVATURE`` and ``LEAST_ROW`` added, then refined, which tends to the solution of
+    least norm where there are several.
+    """
+
+    place: Tensor
+    counts: Tensor
+    columns: Tensor
+    d: Tensor
+    inverse: Tensor
+    factor: Tensor
+    factors: int
+
+    @classmethod
+    def of(cls, batch: Batch, free: Tensor) -> ActiveSystem:
+        place, counts = gathered(free)
+        columns, d = pick(batch.columns, place), pick(batch.d, place)
+        columns = columns * counts.unsqueeze(-1)
+        inverse = counts / d.clamp_min(LEAST_CURVATURE)
+        normal = columns.mT @ (columns * inverse.unsqueeze(-1))
+        factor = cholesky(normal, batch.factors)
+        return cls(place, counts, columns, d, inverse, factor, batch.factors)
+
+    def solve(self, rw: Tensor, rt: Tensor) -> tuple[Tensor, Tensor]:
+        """(Δw (T, F), Δθ (T, K)) with  d Δw + C Δθ = −rw,  CᵀΔw − (Δx, 0) = −rt."""
+        dw, dt = torch.zeros_like(rw), torch.zeros_like(rt)
+        rw = rw * self.counts
+        left_w, left_t = rw, rt
+        best = torch.full_like(rt[:, 0], torch.inf) if rt.shape[-1] else None
+        for _ in range(_REFINEMENTS):
+            step_t = solve(self.factor, left_t - transposed(self.columns, left_w * self.inverse))
+            step_w = -(left_w + times(self.columns, step_t)) * self.inverse
+            new_w, new_t = dw + step_w, dt + step_t
+            next_w = (rw + self.d * new_w + times(self.columns, new_t)) * self.counts
+            next_t = rt + transposed(self.columns, new_w)
+            next_t[:, : self.factors] -= new_t[:, : self.factors]
+            if best is None:
+                return new_w, new_t
+            size = next_t.abs().amax(-1)
+            if next_w.shape[-1]:
+                size = torch.maximum(size, next_w.abs().amax(-1))
+            better = (size < best).unsqueeze(-1)
+            dw, dt = torch.where(better, new_w, dw), torch.where(better, new_t, dt)
+            left_w = torch.where(better, next_w, left_w)
+            left_t = torch.where(better, next_t, left_t)
+            slow = size > 0.25 * best
+            best = torch.minimum(best, size)
+            if bool((slow | (best <= 1e-15)).all()):
+                break
+        return dw, dt
+
+
+def polished(batch: Batch, w: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The optimum for the active set of ``w``, exact if that is the right one: w, θ, KKT norm."""
+    k = batch.factors
+    free = batch.box.free(w)
+    system = ActiveSystem.of(batch, free)
+    gradient = batch.d * w + batch.q + times(batch.columns, theta) + 0.5 * sum(batch.box.slopes(w))
+    dw, dt = system.solve(pick(gradient, system.place), batch.residual(w, theta))
+    change = torch.zeros_like(w)
+    change.scatter_add_(-1, system.place, dw * system.counts)
+    w = torch.minimum(torch.maximum(w + change, batch.box.lower), batch.box.upper)
+    theta = theta + dt
+    theta[:, :k] = transposed(batch.columns[..., :k], w)
+    return w, theta, kkt_norm(batch, w, theta[:, k:])
+
+
+def backward(batch: Batch, free: Tensor, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Solve the backward QP of a batch, at the cost of about one Newton step.
+
+    min ½ z̃ᵀ(B Bᵀ + diag(d)) z̃ + rᵀz̃  s.t.  E z̃ = 0 and z̃ = 0 outside ``free``.
+
+    Returns
+    -------
+    z̃ (T, N); ỹ (T, r) of the rows; and P z̃ + r + Eᵀỹ (T, N), zero at free names: at the others
+    the gradient in the bound, or the reference, that holds them.
+    """
+    system = ActiveSystem.of(batch, free)
+    zero = batch.columns.new_zeros(len(r), batch.columns.shape[-1])
+    dz, theta = system.solve(pick(r, system.place), zero)
+    z = torch.zeros_like(r).scatter_add_(-1, system.place, dz * system.counts)
+    slope = (r + times(batch.columns, theta)) * ~free
+    return z, theta[:, batch.factors :], slope
