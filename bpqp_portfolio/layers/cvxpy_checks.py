@@ -27,16 +27,15 @@ _SYMMETRY = {torch.float64: 1e-8, torch.float32: 1e-4}
 class ParameterShape:
     """What a tensor must look like to stand for a parameter.
 
-    ``low`` and ``high`` (size,) bound its entries, ``used`` (size,) is False at those that must be
-    0; entries are counted row by row.
+    ``limits`` are least and largest values (size,), ``unused`` the places of entries that must be
+    0, None for none; entries are counted row by row.
     """
 
     name: str
     shape: tuple[int, ...]
-    low: Tensor
-    high: Tensor
+    limits: tuple[Tensor, Tensor] | None
+    unused: Tensor | None
     symmetric: bool
-    used: Tensor
 
     def lead(self, value: Any) -> tuple[int, ...]:
         """Batch dimensions of ``value``; ProblemError for a shape or dtype that does not fit."""
@@ -55,18 +54,21 @@ class ParameterShape:
     def faults(self, value: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
         """Which items of a flat value (..., size) are bad, by what they should have been."""
         own = value.detach()
-        found = {
-            "finite numbers": ~own.isfinite(),
-            "entries of its declared sign or within its bounds": (own < self.low)
-            | (own > self.high),
-            "zeros outside its diagonal or pattern": ~self.used & (own != 0),
-        }
+        # A sum is finite unless an entry is not: much the cheaper test.
+        found = {"finite numbers": ~own.sum(-1).isfinite()}
+        if self.limits is not None:
+            low, high = self.limits
+            inside = (own >= low) & (own <= high) | own.isnan()
+            found["entries of its declared sign or within its bounds"] = ~inside.all(-1)
+        if self.unused is not None:
+            outside = own[..., self.unused].abs().sum(-1)
+            found["zeros outside its diagonal or pattern"] = outside > 0
         if self.symmetric:
             matrix = own.unflatten(-1, self.shape)
             gap = (matrix - matrix.mT).abs().amax((-2, -1))
             most = matrix.abs().amax((-2, -1))
-            found["a symmetric matrix"] = (gap > _SYMMETRY.get(dtype, 1e-2) * most)[..., None]
-        return {k: bad.any(-1) for k, bad in found.items()}
+            found["a symmetric matrix"] = gap > _SYMMETRY.get(dtype, 1e-2) * most
+        return found
 
 
 def check_lists(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]) -> None:
@@ -189,11 +191,9 @@ def parameter_map(
             cols.append(start + taken)
             weights.append(np.full(len(taken), 1.0 / len(readings)))
         start += p.size
-        low, high = _limits(p)
+        unused = None if used.all() else torch.from_numpy(np.flatnonzero(~used))
         name = f"parameter {p.name()!r}"
-        shapes.append(
-            ParameterShape(name, tuple(p.shape), low, high, symmetric, torch.from_numpy(used))
-        )
+        shapes.append(ParameterShape(name, tuple(p.shape), _limits(p), unused, symmetric))
     rows.append(np.array([columns[-1]]))
     cols.append(np.array([start]))
     weights.append(np.ones(1))
@@ -202,7 +202,7 @@ def parameter_map(
     return tuple(shapes), sparse.csr_array((np.concatenate(weights), places), shape=size)
 
 
-def _limits(parameter: Any) -> tuple[Tensor, Tensor]:
+def _limits(parameter: Any) -> tuple[Tensor, Tensor] | None:
     """Least and largest value of each entry, from its sign and bounds."""
     has, bounds = parameter.attributes, parameter.attributes.get("bounds")
     low, high = (-np.inf, np.inf) if bounds is None else bounds
@@ -210,11 +210,10 @@ def _limits(parameter: Any) -> tuple[Tensor, Tensor]:
         low = 0.0
     if has["nonpos"] or has["neg"]:
         high = 0.0
-    low, high = (
-        torch.tensor(np.broadcast_to(v, parameter.shape).ravel(), dtype=torch.float64)
-        for v in (low, high)
-    )
-    return low, high
+    if np.all(np.isneginf(low)) and np.all(np.isposinf(high)):
+        return None
+    lower, upper = (np.broadcast_to(v, parameter.shape).ravel() for v in (low, high))
+    return torch.tensor(lower, dtype=torch.float64), torch.tensor(upper, dtype=torch.float64)
 
 
 def _kind(value: Any) -> str:

@@ -13,7 +13,7 @@ from dataclasses import fields
 import numpy as np
 
 from ..errors import SolverError
-from ..problems.matrices import Array, to_dense
+from ..problems.matrices import Array, row_sizes, to_dense
 from ..problems.qp import QP
 from ..problems.solution import Solution, measure
 from ..problems.stack import together
@@ -24,6 +24,9 @@ from .kkt import solve_equality_qp
 _ITERATIONS = 200
 _TOLERANCE = 1e-12
 _TO_BOUNDARY = 0.99
+# Duals so many times the usual ones mean that there is no interior: with slacks that are lost in
+# rounding, and in any case.
+_LARGE, _ENDLESS = 1e3, 1e10
 
 
 def smoothed_adjoint(
@@ -73,21 +76,19 @@ def _one(problem: QP, solution: Solution, gradients: Sequence[Array], kappa: flo
     # To first order in κ an active row keeps its dual, an inactive one its slack.
     tiny = np.sqrt(kappa) * 1e-3
     slack = np.where(binding, kappa / np.maximum(lam, tiny), np.maximum(slack, tiny))
-    lam = np.where(binding, np.maximum(lam, tiny), kappa / slack)
-    z, nu, lam, slack = _central(P, problem.q, A, b, C, h, kappa, solution.z, nu, lam, slack)
+    # No further from a bound than the middle of a box.
+    half = 0.5 * (problem.ub - problem.lb)
+    slack = np.minimum(slack, np.concatenate([np.full(m, np.inf), half[lower], half[upper]]))
+    lam = kappa / slack
+    ratio = float(at.gradient / at.length)
+    z, nu, lam, slack = _central(P, problem.q, A, b, C, h, kappa, solution.z, nu, lam, slack, ratio)
 
     weight = lam / slack
     dual = np.concatenate([dlam, dlam_lb[lower], dlam_ub[upper]])
     # A fixed coordinate's one free dual is λ_ub − λ_lb, split by sign.
     sign = np.where(solution.lam_ub[pinned] > solution.lam_lb[pinned], 1.0, -1.0)
     dpin = np.where(sign > 0, dlam_ub[pinned], -dlam_lb[pinned])
-    x, y = solve_equality_qp(
-        P + (C.T * weight) @ C,
-        dz + C.T @ (weight * dual),
-        A,
-        -np.concatenate([dnu, dpin]),
-    )
-    w = weight * (C @ x + dual)
+    x, y, w = _newton(P, A, C, weight, dz, -np.concatenate([dnu, dpin]), weight * dual, ratio)
     lb, ub = np.zeros(n), np.zeros(n)
     lb[lower] = w[m : m + len(lower)]
     ub[upper] = -w[m + len(lower) :]
@@ -108,9 +109,11 @@ def _central(
     nu: Array,
     lam: Array,
     slack: Array,
+    ratio: float,
 ) -> tuple[Array, Array, Array, Array]:
     """The relaxed point, by Newton's method kept inside λ, slack > 0."""
     size = max(np.abs(P).max(initial=0.0), np.abs(q).max(initial=0.0)) or 1.0
+    usual = max(size, np.abs(lam).max(initial=0.0))
     for _ in range(_ITERATIONS):
         dual = P @ z + q + A.T @ nu + C.T @ lam
         equal, inside, product = A @ z - b, C @ z + slack - h, lam * slack - kappa
@@ -123,11 +126,16 @@ def _central(
             np.abs(product).max(initial=0.0) / kappa,
         )
         if error <= _TOLERANCE * max(1.0, len(z)):
+            # Without an interior slacks drown in rounding, and their duals grow without bound.
+            lost = (np.abs(inside) > 0.1 * slack) & (lam > _LARGE * usual)
+            if lost.any():
+                break
             return z, nu, lam, slack
+        if max(lam.max(initial=0.0), kappa / slack.min(initial=np.inf)) > _ENDLESS * usual:
+            break
         weight = lam / slack
         push = (lam * inside - product) / slack
-        step, change = solve_equality_qp(P + (C.T * weight) @ C, dual + C.T @ push, A, -equal)
-        lam_step = push + weight * (C @ step)
+        step, change, lam_step = _newton(P, A, C, weight, dual, -equal, push, ratio)
         slack_step = -inside - C @ step
         share = min(1.0, _room(lam, lam_step), _room(slack, slack_step))
         z, nu = z + share * step, nu + share * change
@@ -137,6 +145,40 @@ def _central(
         "needs a point that meets every inequality strictly; write implied equalities as A, b, or "
         "use smoothing=0."
     )
+
+
+def _newton(
+    P: Array,
+    A: Array,
+    C: Array,
+    weight: Array,
+    g: Array,
+    c: Array,
+    push: Array,
+    ratio: float,
+) -> tuple[Array, Array, Array]:
+    """x, y, w with Px + Aᵀy + Cᵀw = −g, Ax = c and w = weight · Cx + push.
+
+    A row whose weight, at unit size of the row, is below ``ratio`` joins P. The others would
+    swamp it: each stays a row Cx − t/√weight = −push/weight with a coordinate t of its own, which
+    in the limit is an equality.
+    """
+    stiff = weight * row_sizes(C) ** 2 > ratio
+    soft = C[~stiff]
+    H = P + (soft.T * weight[~stiff]) @ soft
+    size = np.abs(H).max(initial=0.0) or 1.0
+    n, p, s = len(g), len(A), int(np.count_nonzero(stiff))
+    full = np.zeros((n + s, n + s))
+    full[:n, :n] = H
+    full[range(n, n + s), range(n, n + s)] = size
+    rows = np.zeros((p + s, n + s))
+    rows[:p, :n], rows[p:, :n] = A, C[stiff]
+    rows[range(p, p + s), range(n, n + s)] = -np.sqrt(size / weight[stiff])
+    slope = np.concatenate([g + soft.T @ push[~stiff], np.zeros(s)])
+    x, y = solve_equality_qp(full, slope, rows, np.concatenate([c, -push[stiff] / weight[stiff]]))
+    w = weight * (C @ x[:n]) + push
+    w[stiff] = y[p:]
+    return x[:n], y[:p], w
 
 
 def _room(value: Array, step: Array) -> float:

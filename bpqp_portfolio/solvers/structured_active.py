@@ -21,7 +21,8 @@ def gathered(free: Tensor) -> tuple[Tensor, Tensor]:
     count = free.sum(-1)
     width = int(count.max()) if len(count) else 0
     day, name = free.nonzero(as_tuple=True)
-    slot = (free.cumsum(-1) - 1)[day, name]
+    first = count.cumsum(0) - count
+    slot = torch.arange(len(day), device=free.device) - first[day]
     place = torch.zeros(len(free), width, dtype=torch.int64, device=free.device)
     place[day, slot] = name
     return place, torch.arange(width, device=free.device) < count.unsqueeze(-1)
