@@ -87,8 +87,8 @@ class VariablePlace:
         """The variable (..., *shape) out of z (..., n)."""
         values = z[..., self.start : self.start + math.prod(self.shape)]
         lead, d = values.shape[:-1], len(self.shape)
-        values = values.reshape(*lead, *reversed(self.shape))
-        return values.permute(*range(len(lead)), *reversed(range(len(lead), len(lead) + d)))
+        values = values.reshape((*lead, *reversed(self.shape)))
+        return values.permute((*range(len(lead)), *reversed(range(len(lead), len(lead) + d))))
 
 
 @dataclass(frozen=True, eq=False)
