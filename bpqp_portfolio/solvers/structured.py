@@ -275,11 +275,12 @@ def solve_factor_qp(
         _warm(points, batch, warm_start, middle, ones, n)
     else:
         _cold(points, batch, mask, days, ones, warm_start)
+    flat = bool(((batch.d <= _LEAST_D) & (batch.box.upper > batch.box.lower)).any())
     left = newton(
         batch,
         points,
         days,
-        rho=_pull(batch) if m or bool((batch.d <= _LEAST_D).any()) else None,
+        rho=_pull(batch) if flat else None,
         tolerance=tolerance,
         max_iterations=min(_NEWTON_STEPS, max_iterations),
     )
