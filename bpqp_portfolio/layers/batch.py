@@ -143,5 +143,7 @@ def flat_shape(value: Tensor, trailing: int) -> tuple[int, ...]:
 
 def flat_array(value: Tensor, trailing: int) -> np.ndarray:
     """A dense tensor as a float64 array with one batch dimension."""
-    array = value.detach().to("cpu", torch.float64).numpy()
-    return array.reshape(flat_shape(value, trailing))
+    value = value.detach()
+    if value.dtype is not torch.float64 or value.is_cuda:
+        value = value.to("cpu", torch.float64)
+    return value.numpy().reshape(flat_shape(value, trailing))

@@ -98,8 +98,10 @@ def row_sizes(rows: Matrix) -> Array:
     if is_sparse(rows):
         sizes = abs(rows).max(axis=1).toarray().reshape(-1) if rows.shape[0] else np.zeros(0)
     else:
-        sizes = np.maximum(rows.max(1, initial=0.0), -rows.min(1, initial=0.0))
-    return np.where(sizes > 0, sizes, 1.0)
+        if not len(rows):
+            return np.ones(0)
+        sizes = np.abs(rows).max(1)
+    return sizes if sizes.all() else np.where(sizes > 0, sizes, 1.0)
 
 
 def stack_rows(A: Matrix, G: Matrix, chosen: Array) -> Matrix:

@@ -142,14 +142,13 @@ def _exact_step(
 
     one = np.ones((len(eta), 1))
     end = slope(one, new_out)
-    begin = slope(0 * one, excess(base - pull, low, high))
-    noise = 1e-10 * np.abs(begin)
+    curved = (step * change).sum(-1, keepdims=True)
+    noise = 1e-10 * curved
     # Where the line does not rise at its end the full step is at or before the minimum.
     settled = end <= noise
     if settled.all():
         return None
     t, lower, upper = one, 0 * one, one
-    curved = (step * change).sum(-1, keepdims=True)
     found, out = end, new_out
     for _ in range(_SEARCH_STEPS):
         lower = np.where(found < 0, t, lower)
