@@ -69,8 +69,10 @@ class PortfolioLayer(nn.Module):
         self.risk_aversion, self.max_weight = float(risk_aversion), float(max_weight)
         self.solver, self.tolerance, self.throw = solver, tolerance, throw
         eps = max(tolerance, GENERAL_TOLERANCE)
-        general = {} if solver == STRUCTURED else {"forward": solver}
-        self._general = QPLayer(**general, eps=eps, throw=False)
+        if solver == STRUCTURED:
+            self._general = QPLayer(eps=eps, throw=False)
+        else:
+            self._general = QPLayer(solver, eps=eps, throw=False)
 
     def extra_repr(self) -> str:
         return (
@@ -164,11 +166,12 @@ class PortfolioLayer(nn.Module):
                 f"{math.ceil(1e4 / fewest) / 1e4:g}."
             )
         cost = self.turnover_cost or None
-        options = {"equalities": equalities, "inequalities": inequalities}
+        rows = equalities, inequalities
         if covariance is not None:
             quadratic = self.risk_aversion * covariance
-            solution = self._solve_general(-mu, quadratic, None, mask, previous, **options)
+            solution = self._solve_general(-mu, quadratic, None, mask, previous, *rows)
         else:
+            assert loadings is not None and specific is not None
             loadings = loadings * math.sqrt(self.risk_aversion)
             specific = specific * self.risk_aversion
             if self.solver != STRUCTURED:
@@ -176,7 +179,7 @@ class PortfolioLayer(nn.Module):
                 quadratic = inside @ inside.mT + torch.diag_embed(
                     torch.where(mask, specific, 1.0).double()
                 )
-                solution = self._solve_general(-mu, quadratic, inside, mask, previous, **options)
+                solution = self._solve_general(-mu, quadratic, inside, mask, previous, *rows)
             else:
                 solution = factor_qp(
                     -mu,
@@ -189,7 +192,8 @@ class PortfolioLayer(nn.Module):
                     tolerance=self.tolerance,
                     warm_start=warm_start,
                     throw=self.throw,
-                    **options,
+                    equalities=equalities,
+                    inequalities=inequalities,
                 )
         if self.throw and bool((solution.status != SOLVED).any()):
             failed = torch.nonzero(solution.status != SOLVED).squeeze(-1)

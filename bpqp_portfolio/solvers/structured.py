@@ -179,7 +179,10 @@ def _start(lower: Tensor, upper: Tensor, budget: Tensor | None, mask: Tensor) ->
 
 def _budget_dual(batch: Batch, linear: Tensor, n: int, near: float) -> Tensor:
     """A ν (T,) whose weights come near the budget, by Newton's method kept inside a bracket."""
-    box = Box(*(None if v is None else v[:, :n] for v in vars(batch.box).values()))
+    whole = batch.box
+    box = Box(whole.lower[:, :n], whole.upper[:, :n])
+    if whole.cost is not None and whole.reference is not None:
+        box = Box(box.lower, box.upper, whole.cost[:, :n], whole.reference[:, :n])
     linear, d = linear[:, :n], batch.d[:, :n]
     d = torch.where(d > _LEAST_D, d, d.amax(-1, keepdim=True).clamp_min(_PULL))
     target = batch.target[:, 0]

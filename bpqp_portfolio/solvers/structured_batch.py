@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -93,9 +93,16 @@ class Batch:
 
     def take(self, days: Tensor) -> Batch:
         """Some of the days; the columns are copied, so use it sparingly."""
-        named = ((f.name, getattr(self, f.name)) for f in fields(self) if f.name != "factors")
-        return replace(
-            self, **{k: v.take(days) if isinstance(v, Box) else v[days] for k, v in named}
+        return Batch(
+            self.q[days],
+            self.columns[days],
+            self.d[days],
+            self.box.take(days),
+            self.target[days],
+            self.weight_unit[days],
+            self.gradient_unit[days],
+            self.row_unit[days],
+            self.factors,
         )
 
     def residual(self, w: Tensor, theta: Tensor) -> Tensor:
