@@ -15,9 +15,12 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..problems.socp import SecondOrderCone
 from .cvxpy_checks import ParameterShape, check_cones, check_dpp, check_lists, parameter_map
+from .cvxpy_substitute import Substitution
 
 # A matrix of at least this many entries, at most this part of them not zero, stays sparse.
 _LARGE, _DENSITY = 250_000, 0.05
+# Up to this many variables P is worth forming from a sum of squares.
+_FORMED = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,13 +98,15 @@ class VariablePlace:
 class Program:
     """min ½ zᵀPz + qᵀz, Az = b, Gz ≤ h, lb ≤ z ≤ ub, ‖Fz + g‖ ≤ cᵀz + d: maps, None if absent.
 
-    ``arguments`` are named as those of QPLayer; ``cones`` hold (F, g, c, d).
+    ``arguments`` are named as those of QPLayer; ``cones`` hold (F, g, c, d). ``substitution`` tells
+    which variables of cvxpy's making to put in before solving.
     """
 
     parameters: tuple[ParameterShape, ...]
     variables: tuple[VariablePlace, ...]
     arguments: dict[str, Callable[[Sequence[Tensor]], Any]]
     cones: tuple[SecondOrderCone, ...]
+    substitution: Substitution | None
 
 
 def read_program(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]) -> Program:
@@ -132,6 +137,7 @@ def read_program(problem: Any, parameters: Sequence[Any], variables: Sequence[An
     own = {k: v[0] for k, v in chain.compose_param_id_map().items()}
     ids = [own.get(p.id, p.id) for p in parameters]
     renamed = {k: v[0] for k, v in chain.compose_var_id_map().items()}
+    own_ids = {renamed.get(v.id, v.id) for v in problem.variables()}
     shapes, to_user = parameter_map(parameters, ids, program.param_id_to_col)
     places = tuple(
         VariablePlace(program.var_id_to_col[renamed.get(v.id, v.id)], tuple(v.shape))
@@ -147,7 +153,13 @@ def read_program(problem: Any, parameters: Sequence[Any], variables: Sequence[An
     rows = tables.entries(program.A, program.constr_size)
     dims = program.cone_dims
     arguments |= _linear(tables, rows, n, dims)
-    return Program(shapes, places, arguments, tuple(_cones(tables, rows, n, dims)))
+    auxiliary = np.ones(n, dtype=bool)
+    for k in own_ids:
+        start = program.var_id_to_col[k]
+        auxiliary[start : start + program.id_to_var[k].size] = False
+    replaced = _substitution(tables, rows, n, dims, auxiliary, arguments)
+    cones = tuple(_cones(tables, rows, n, dims))
+    return Program(shapes, places, arguments, cones, replaced)
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,3 +312,37 @@ def _cones(tables: _Tables, rows: _Entries, n: int, dims: Any) -> Iterator[Secon
                 tables.affine(slope.column, slope, np.zeros(n)),
                 tables.vector(top, n, 1),
             )
+
+
+def _substitution(
+    tables: _Tables,
+    rows: _Entries,
+    n: int,
+    dims: Any,
+    auxiliary: np.ndarray,
+    arguments: dict[str, Any],
+) -> Substitution | None:
+    """Which ``auxiliary`` variables (n,) to put in: free, out of cones, in one row, with a number.
+
+    None where there is none or where lifted data are large and sparse, and better left so.
+    """
+    p = dims.zero
+    matrix = rows.take(rows.column < n)
+    equal = matrix.between(0, p)
+    cones = matrix.between(p + dims.nonneg, p + dims.nonneg + sum(dims.soc))
+    free = auxiliary.copy()
+    free[cones.column] = False
+    for name in ("lb", "ub"):
+        if name in arguments:
+            free &= np.isinf(arguments[name].base.numpy())
+    once = np.bincount(equal.column, minlength=n) == 1
+    number = equal.parameter == sum(tables.sizes)
+    lone = equal.take(once[equal.column] & free[equal.column] & number)
+    chosen, first = np.unique(lone.row, return_index=True)
+    gone = lone.column[first]
+    kept = np.setdiff1d(np.arange(n), gone)
+    small = p * n < _LARGE or len(equal.row) > _DENSITY * p * n
+    if not len(gone) or not small or len(kept) > _FORMED:
+        return None
+    pieces = chosen, np.setdiff1d(np.arange(p), chosen), kept, gone, lone.coefficient[first]
+    return Substitution(*map(torch.from_numpy, pieces))

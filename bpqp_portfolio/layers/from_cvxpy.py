@@ -80,6 +80,9 @@ class CvxpyLayer(nn.Module):
     def solve(self, *parameters: Tensor) -> tuple[tuple[Tensor, ...], Solution]:
         """The optimal variables, and the solution of the program that cvxpy made.
 
+        Variables of cvxpy's that an equality defines, such as y = Fx in sum_squares(F @ x), are
+        put in before solving, unless the program is large and sparse.
+
         Parameters
         ----------
         parameters : tensors (..., *shape) with the parameters' shapes, in their order; leading
@@ -88,7 +91,7 @@ class CvxpyLayer(nn.Module):
         Returns
         -------
         Variables (..., *shape), and a Solution with ``status``, ``kkt_norm``, ``solver`` and, in
-        float64, z and the duals of that program.
+        float64, z and the duals of that program, less the variables that were put in.
 
         Raises
         ------
@@ -110,17 +113,24 @@ class CvxpyLayer(nn.Module):
         lead = broadcast(leads) if leads else ()
         dtype, device = _common(parameters)
         values = [self._checked(s, v) for s, v in zip(shapes, parameters, strict=True)]
-        arguments: dict[str, Any] = {k: f(values) for k, f in self._program.arguments.items()}
+        own = self._program
+        arguments: dict[str, Any] = {k: f(values) for k, f in own.arguments.items()}
+        cones = [(F(values), g(values), c(values), d(values)[..., 0]) for F, g, c, d in own.cones]
+        replaced = own.substitution
+        if replaced is not None:
+            A = arguments["A"] = arguments["A"].to_dense()
+            T, s = replaced.basis(A, arguments["b"])
+            arguments = replaced.reduced(arguments, T, s)
+            cones = [replaced.cone(*cone) for cone in cones]
         solution: Solution
         if isinstance(self.solver, SOCPLayer):
-            cones = [
-                (F(values), g(values), c(values), d(values)[..., 0])
-                for F, g, c, d in self._program.cones
-            ]
             solution = self.solver.solve(cones=cones, **arguments)
         else:
             solution = self.solver.solve(**{"P": None, **arguments})
-        z = solution.z.to(device, dtype)
+        z = solution.z
+        if replaced is not None:
+            z = (T @ z[..., None])[..., 0] + s
+        z = z.to(device, dtype)
         if z.shape[:-1] != lead:
             z = z.expand(*lead, -1)
         return tuple(place(z) for place in self._program.variables), solution

@@ -109,6 +109,15 @@ def group_norms():
     return problem, [g, B], [X], [torch.tensor(0.5, dtype=D), 2 * rand(3, 2, seed=12)]
 
 
+def least_squares_in_a_ball():
+    x, t, A, r = cp.Variable(3), cp.Variable(4), cp.Parameter((4, 3)), cp.Parameter(nonneg=True)
+    problem = cp.Problem(
+        cp.Minimize(cp.sum_squares(A @ x - t) + cp.sum(t) + cp.sum_squares(t)),
+        [cp.norm(x - 1) <= r, cp.sum(t) == 1, A @ x <= 2],
+    )
+    return problem, [r, A], [t, x], [torch.tensor(0.4, dtype=D), rand(4, 3, seed=13)]
+
+
 QPS = [
     nonneg_least_squares,
     elastic_net,
@@ -117,7 +126,7 @@ QPS = [
     parameter_in_both,
     matrix_projection,
 ]
-SOCPS = [robust_linear_program, group_norms]
+SOCPS = [robust_linear_program, group_norms, least_squares_in_a_ball]
 EVERY = pytest.mark.parametrize("make", QPS + SOCPS, ids=lambda f: f.__name__)
 
 
@@ -249,6 +258,17 @@ def test_constraints_on_one_variable_become_bounds_the_first_of_each_side():
     torch.testing.assert_close(solution.lam_lb, torch.ones(2, dtype=D))
 
 
+def test_a_sum_of_squares_with_a_large_sparse_matrix_stays_as_cvxpy_wrote_it():
+    n = 500
+    x, b = cp.Variable(n), cp.Parameter(n)
+    chain = np.eye(n) - 0.5 * np.eye(n, k=1)
+    layer = from_cvxpy(cp.Problem(cp.Minimize(cp.sum_squares(chain @ x - b))), [b], [x])
+    value = rand(n, seed=26)
+    found, solution = layer.solve(value)
+    assert solution.z.shape == (2 * n,)
+    torch.testing.assert_close(torch.from_numpy(chain) @ found[0], value)
+
+
 def test_a_large_sparse_matrix_stays_sparse():
     n = 600
     x, b = cp.Variable(n), cp.Parameter(n)
@@ -262,6 +282,23 @@ def test_a_large_sparse_matrix_stays_sparse():
     b.value = value.numpy()
     problem.solve(solver=cp.CLARABEL, **TIGHT)
     np.testing.assert_allclose(found[0].numpy(), x.value, atol=1e-6)
+
+
+def test_sums_of_squares_are_solved_in_their_own_variables():
+    x, A, b, w = cp.Variable(3), cp.Parameter((7, 3)), cp.Parameter(7), cp.Parameter(nonneg=True)
+    cost = cp.sum_squares(A @ x - b) + w * cp.norm1(x)
+    layer = from_cvxpy(cp.Problem(cp.Minimize(cost), [cp.sum(x) == 1]), [A, b, w], [x])
+    M, v, weight = rand(7, 3, seed=24), rand(7, seed=25), torch.tensor(2.0, dtype=D)
+    found, solution = layer.solve(M, v, weight)
+    # x and the bounds on its absolute values; 7 residuals and their equalities are gone.
+    assert solution.z.shape == (6,) and solution.nu.shape == (1,)
+    P = torch.block_diag(2 * M.T @ M, torch.zeros(3, 3, dtype=D))
+    q = torch.cat((-2 * M.T @ v, weight.expand(3)))
+    eye = torch.eye(3, dtype=D)
+    G = torch.cat((torch.cat((eye, -eye), 1), torch.cat((-eye, -eye), 1)))
+    total = torch.tensor([[1.0, 1, 1, 0, 0, 0]], dtype=D), torch.ones(1, dtype=D)
+    z = bp.QPLayer()(P, q, *total, G, torch.zeros(6, dtype=D))
+    torch.testing.assert_close(found[0], z[:3], atol=1e-9, rtol=1e-7)
 
 
 def test_an_infeasible_item_leaves_the_others_alone():
