@@ -222,10 +222,10 @@ class _ConvexFunction(torch.autograd.Function):
             if local is not None and point.status.usable:
                 solved[item] = program, local, point
         if layer.throw:
-            kept = layer._method.own & (status == SolveStatus.INACCURATE)
-            batch.raise_failures(
-                layer._method.name, np.where(kept, SolveStatus.SOLVED, status), norms
-            )
+            judged = status.copy()
+            if layer._method.own:
+                judged[status == SolveStatus.INACCURATE] = SolveStatus.SOLVED
+            batch.raise_failures(layer._method.name, judged, norms)
         parts = [np.full((batch.items, k), np.nan) for k in sizes.pop()]
         for item, (_, _, point) in solved.items():
             for part, value in zip(parts, (point.z, point.nu, point.lam), strict=True):

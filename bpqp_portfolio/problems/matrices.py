@@ -98,9 +98,7 @@ def row_sizes(rows: Matrix) -> Array:
     if is_sparse(rows):
         sizes = abs(rows).max(axis=1).toarray().reshape(-1) if rows.shape[0] else np.zeros(0)
     else:
-        if not len(rows):
-            return np.ones(0)
-        sizes = np.abs(rows).max(1)
+        sizes = np.abs(rows).max(1, initial=0.0)
     return sizes if sizes.all() else np.where(sizes > 0, sizes, 1.0)
 
 

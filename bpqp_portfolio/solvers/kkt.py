@@ -12,10 +12,22 @@ eigenvectors of K: the part of the right-hand side that no t can meet is dropped
 
 from __future__ import annotations
 
-import numpy as np
-from scipy import linalg
+from collections.abc import Callable
 
-from ..problems.matrices import Array, Matrix, row_sizes, to_dense
+import numpy as np
+from scipy import linalg, sparse
+from scipy.sparse.linalg import splu
+
+from ..problems.matrices import (
+    Array,
+    Matrix,
+    is_sparse,
+    largest,
+    row_sizes,
+    scale_rows,
+    to_dense,
+    to_sparse,
+)
 
 DELTA = 1e-6
 _REFINEMENTS = 20
@@ -29,7 +41,7 @@ def solve_equality_qp(H: Matrix, g: Array, C: Matrix, c: Array) -> tuple[Array, 
     Parameters
     ----------
     H : (k, k) symmetric positive semidefinite (up to rounding); g : (k,); C : (p, k); c : (p,).
-        k and p may be 0. Sparse H and C are made dense.
+        k and p may be 0. Where H is sparse the factors are.
 
     Returns
     -------
@@ -37,20 +49,20 @@ def solve_equality_qp(H: Matrix, g: Array, C: Matrix, c: Array) -> tuple[Array, 
     (see the module's docstring) of these equations after scaling. Never NaN for finite data.
     """
     k = len(g)
-    H, C = to_dense(H), to_dense(C)
+    C = to_sparse(C) if is_sparse(H) else to_dense(C)
     # Unit scale for H and for the rows of C makes δ and the rank cut free of units.
-    size = np.abs(H).max(initial=0.0) or 1.0
+    size = largest(H) or 1.0
     rows = row_sizes(C)
-    H, C = H / size, C / rows[:, None]
+    H, C = H / size, scale_rows(C, 1.0 / rows)
     rhs = np.concatenate([-g / size, c / rows])
     try:
         t, residual = _refined(H, C, rhs)
         floor = _RESIDUAL * _size(rhs) + 4 * np.finfo(float).eps * _size(t)
         good = bool(residual <= floor)
-    except linalg.LinAlgError:  # H is indefinite by more than δ
+    except (linalg.LinAlgError, RuntimeError):  # H is indefinite by more than δ
         good = False
     if not good:
-        t = _least_norm(H, C, rhs)
+        t = _least_norm(to_dense(H), to_dense(C), rhs)
     return t[:k], t[k:] * size / rows
 
 
@@ -58,8 +70,8 @@ def _size(v: Array) -> float:
     return float(np.abs(v).max(initial=0.0))
 
 
-def _refined(H: Array, C: Array, rhs: Array) -> tuple[Array, float]:
-    """Solution of K t = rhs by the regularised factors and refinement, and its residual."""
+def _dense_factors(H: Array, C: Array) -> Callable[[Array], Array]:
+    """v ↦ (K + diag(δI, −δI))⁻¹ v."""
     k = len(H)
     factor_h = linalg.cho_factor(H + DELTA * np.eye(k), lower=True, check_finite=False)
     W = linalg.cho_solve(factor_h, C.T, check_finite=False)
@@ -71,6 +83,31 @@ def _refined(H: Array, C: Array, rhs: Array) -> tuple[Array, float]:
         u = linalg.cho_solve(factor_h, v[:k], check_finite=False)
         y = linalg.cho_solve(factor_s, C @ u - v[k:], check_finite=False)
         return np.concatenate([u - W @ y, y])
+
+    return apply
+
+
+def _sparse_factors(H: Matrix, C: Matrix) -> Callable[[Array], Array]:
+    """The same by sparse factors; SuperLU raises RuntimeError where a pivot is zero."""
+    k, p = H.shape[0], C.shape[0]
+    if k + p == 0:
+        return lambda v: v
+    shift = sparse.diags_array(np.concatenate([np.full(k, DELTA), np.full(p, -DELTA)]))
+    K = sparse.block_array([[H, C.T], [C, None]]) if p else H
+    # A quasidefinite matrix factorises with any symmetric order and no pivoting.
+    factors = splu(
+        sparse.csc_matrix(K + shift),
+        permc_spec="MMD_AT_PLUS_A",
+        diag_pivot_thresh=0.0,
+        options={"SymmetricMode": True},
+    )
+    return factors.solve
+
+
+def _refined(H: Matrix, C: Matrix, rhs: Array) -> tuple[Array, float]:
+    """Solution of K t = rhs by the regularised factors and refinement, and its residual."""
+    k = len(rhs) - C.shape[0]
+    apply = _sparse_factors(H, C) if is_sparse(H) else _dense_factors(H, C)
 
     def defect(t: Array) -> Array:
         return rhs - np.concatenate([H @ t[:k] + C.T @ t[k:], C @ t[:k]])

@@ -137,7 +137,7 @@ def _unpack(program: ConvexProgram, name: str, result: Any) -> RawPoint:
     parts = result if isinstance(result, tuple) else (result,)
     if len(parts) not in (1, 3):
         raise SolverError(f"{name}: expected z or (z, nu, lam), got {len(parts)} values.")
-    arrays = []
+    arrays = {}
     for field, value, size in zip(
         ("z", "nu", "lam"), parts, (program.n, program.p, program.m), strict=False
     ):
@@ -146,8 +146,8 @@ def _unpack(program: ConvexProgram, name: str, result: Any) -> RawPoint:
         array = np.array(value, dtype=np.float64)
         if array.shape != (size,):
             raise SolverError(f"{name}: expected {field} of shape ({size},), got {array.shape}.")
-        arrays.append(array)
-    return RawPoint(*arrays)
+        arrays[field] = array
+    return RawPoint(**arrays)  # type: ignore[arg-type]
 
 
 def _complete(program: ConvexProgram, raw: RawPoint, name: str) -> tuple[Solution, QP | None]:
