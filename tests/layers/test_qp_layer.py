@@ -62,7 +62,8 @@ def test_solution_of_a_batch():
     assert solution.z.shape == solution.lam_lb.shape == solution.lam_ub.shape == (T, n)
     assert solution.nu.shape == (T, p) and solution.lam.shape == (T, m)
     assert solution.kkt_norm.shape == solution.iterations.shape == solution.status.shape == (T,)
-    assert (solution.status == bp.SolveStatus.SOLVED).all() and solution.solver in {"daqp", "piqp", "clarabel"}
+    assert (solution.status == bp.SolveStatus.SOLVED).all()
+    assert solution.solver in {"daqp", "piqp", "clarabel"}
     assert (solution.iterations > 0).all() and (solution.kkt_norm < 1e-8).all()
     stationarity = (data["P"] @ solution.z.unsqueeze(-1)).squeeze(-1) + data["q"]
     stationarity = stationarity + (data["A"].mT @ solution.nu.unsqueeze(-1)).squeeze(-1)
