@@ -9,7 +9,7 @@ from ..problems.matrices import FactorMatrix, is_sparse
 from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
 from .handle import Slot
-from .many import solve_many
+from .many import solve_here
 from .protocol import SolverOptions
 
 # Up to this many variables an active-set method needs the fewest operations.
@@ -70,13 +70,13 @@ class AutoSolver:
         from .registry import get_solver
 
         name = choose(problems[0])
-        found = solve_many(get_solver(name), problems, options=options, slots=slots)
+        found = solve_here(get_solver(name), problems, options=options, slots=slots)
         unsettled = (SolveStatus.INACCURATE, SolveStatus.ITERATION_LIMIT)
         again = [i for i, s in enumerate(found) if s.status in unsettled and name != _LAST]
         if again:
             # Settings by another solver's names mean nothing here.
             options = replace(options, native={})
-            second = solve_many(get_solver(_LAST), [problems[i] for i in again], options=options)
+            second = solve_here(get_solver(_LAST), [problems[i] for i in again], options=options)
             for i, solution in zip(again, second, strict=True):
                 if not (solution.status.usable and found[i].kkt_norm <= solution.kkt_norm):
                     found[i] = solution

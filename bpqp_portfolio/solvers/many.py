@@ -82,6 +82,23 @@ def in_chunks(work: Callable[[slice], T], items: int, entries: int) -> list[T]:
         return list(pool.map(work, slices))
 
 
+def solve_here(
+    solver: Solver,
+    problems: Sequence[QP],
+    *,
+    options: SolverOptions,
+    slots: Sequence[Slot] | None = None,
+) -> list[Solution]:
+    """Solutions of ``problems`` on this thread; a solver's own ``solve_many`` is used."""
+    together: Any = getattr(solver, "solve_many", None)
+    if together is not None:
+        return together(problems, options=options, slots=slots)
+    return [
+        solver.solve(problem, options=options, slot=slots[i] if slots else None)
+        for i, problem in enumerate(problems)
+    ]
+
+
 def solve_many(
     solver: Solver,
     problems: Sequence[QP],
@@ -89,19 +106,13 @@ def solve_many(
     options: SolverOptions,
     slots: Sequence[Slot] | None = None,
 ) -> list[Solution]:
-    """Solutions of ``problems``, which have equal sizes; a solver's own ``solve_many`` is used."""
+    """Solutions of ``problems``, which have equal sizes, on as many threads as torch may use."""
     if not problems:
         return []
-    together: Any = getattr(solver, "solve_many", None)
 
     def work(part: slice) -> list[Solution]:
         own = slots[part] if slots else None
-        if together is not None:
-            return together(problems[part], options=options, slots=own)
-        return [
-            solver.solve(problem, options=options, slot=own[i] if own else None)
-            for i, problem in enumerate(problems[part])
-        ]
+        return solve_here(solver, problems[part], options=options, slots=own)
 
     first = problems[0]
     rows = first.p + first.m + (first.n if first.bounded else 0)
