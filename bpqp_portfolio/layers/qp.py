@@ -20,7 +20,7 @@ from ..problems.solution import Solution, SolveStatus
 from ..solvers.adjoint import adjoint_many
 from ..solvers.certificate import conflict
 from ..solvers.handle import Handle
-from ..solvers.many import solve_many
+from ..solvers.many import blas_for, solve_many
 from ..solvers.protocol import Solver, SolverOptions
 from ..solvers.registry import DIRECT, get_backward, get_solver
 from ..solvers.smoothed import smoothed_adjoint
@@ -329,7 +329,8 @@ class _QPFunction(torch.autograd.Function):
             if not any(want for want, _ in own):
                 out += [None] * len(own)
                 continue
-            arrays = argument.gradients(found, items, batch, problems)
+            with blas_for(n * n):
+                arrays = argument.gradients(found, items, batch, problems)
             for (want, tensor), array in zip(own, arrays, strict=True):
                 grad = torch.from_numpy(array).reshape(tensor.shape).to(tensor) if want else None
                 out.append(grad)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from threading import Lock
 from typing import Any, TypeVar
@@ -65,6 +65,11 @@ class _SingleBlas:
 _SINGLE_BLAS = _SingleBlas()
 
 
+def blas_for(entries: int) -> AbstractContextManager[None]:
+    """One BLAS thread for work on an item of so many entries, unless it is large or tiny."""
+    return _SINGLE_BLAS if _SMALL < entries < _LARGE else nullcontext()
+
+
 def in_chunks(work: Callable[[slice], T], items: int, entries: int) -> list[T]:
     """``work`` on consecutive slices of ``items``, on as many threads as torch may use.
 
@@ -76,7 +81,7 @@ def in_chunks(work: Callable[[slice], T], items: int, entries: int) -> list[T]:
     size = max(1, min(-(-items // threads), _ENTRIES // max(entries, 1)))
     slices = [slice(i, min(i + size, items)) for i in range(0, items, size)]
     if threads == 1 or len(slices) == 1:
-        with _SINGLE_BLAS if _SMALL < entries < _LARGE else nullcontext():
+        with blas_for(entries):
             return [work(part) for part in slices]
     with _SINGLE_BLAS, ThreadPoolExecutor(threads) as pool:
         return list(pool.map(work, slices))
