@@ -33,8 +33,8 @@ from .many import in_chunks
 from .protocol import Solver, SolverOptions
 
 _TINY = np.finfo(float).tiny
-# A refined answer whose last correction is below this is taken.
-_SETTLED = 1e-7
+# Refinement shrinks corrections by a constant factor; one below this, it has converged.
+_SETTLED = 1e-4
 _REFINEMENTS = 6
 _EXACT = 1e-13
 _RANK = 1e-10
