@@ -311,7 +311,9 @@ class _QPFunction(torch.autograd.Function):
             for g, k in zip(grads[:5], (n, p, m, n, n), strict=True)
         ]
         if methods.smoothing:
-            found = smoothed_adjoint(problems, solutions, incoming, kappa=methods.smoothing)
+            found = smoothed_adjoint(
+                problems, solutions, incoming, kappa=methods.smoothing, throw=call.throw
+            )
         else:
             found = adjoint_many(
                 problems,

@@ -7,6 +7,7 @@ Differentiated, every constraint counts in proportion to λᵢ/slackᵢ instead 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import fields
 
@@ -35,6 +36,7 @@ def smoothed_adjoint(
     gradients: Sequence[Array],
     *,
     kappa: float,
+    throw: bool = True,
 ) -> Adjoint:
     """The backward QPs of T problems at their relaxed points, as one Adjoint.
 
@@ -44,13 +46,24 @@ def smoothed_adjoint(
     Raises
     ------
     SolverError
-        A problem without a relaxed point: no point meets all its inequalities strictly.
+        A problem without a relaxed point: no point meets all its inequalities strictly. Without
+        ``throw`` it gets zero gradient and a warning says so.
     """
-    found = [
-        _one(problem, solution, [g[item] for g in gradients], kappa)
-        for item, (problem, solution) in enumerate(zip(problems, solutions, strict=True))
-    ]
+    found = []
+    for item, (problem, solution) in enumerate(zip(problems, solutions, strict=True)):
+        try:
+            found.append(_one(problem, solution, [g[item] for g in gradients], kappa))
+        except SolverError as error:
+            if throw:
+                raise
+            warnings.warn(f"item {item} has zero gradient: {error}", stacklevel=2)
+            found.append(_nothing(problem, solution))
     return Adjoint(*(together([getattr(a, f.name) for a in found]) for f in fields(Adjoint)))
+
+
+def _nothing(problem: QP, solution: Solution) -> Adjoint:
+    z, nu, lam = (np.zeros(size) for size in (problem.n, problem.p, problem.m))
+    return Adjoint(z, nu, lam, z, z, solution.z, solution.nu, solution.lam)
 
 
 def _one(problem: QP, solution: Solution, gradients: Sequence[Array], kappa: float) -> Adjoint:

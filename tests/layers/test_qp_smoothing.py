@@ -271,3 +271,22 @@ def test_a_linear_program_has_a_gradient():
 def test_a_smoothing_that_is_none_is_refused(value):
     with pytest.raises(bp.ConfigError, match="smoothing"):
         bp.QPLayer(smoothing=value)
+
+
+def test_without_throw_an_item_without_interior_has_zero_gradient_and_a_warning():
+    one = torch.tensor([1.0, 1.0], dtype=torch.float64)
+    q = torch.stack([-one, -one]).requires_grad_()
+    G = torch.tensor([[1.0, 1.0], [-1.0, -1.0]], dtype=torch.float64)
+    # The first item's rows leave no room between them, the second's do.
+    h = torch.tensor([[1.0, -1.0], [1.0, 0.0]], dtype=torch.float64)
+    layer = bp.QPLayer(smoothing=1e-3, throw=False)
+    z = layer(torch.eye(2, dtype=torch.float64), q, G=G, h=h)
+    with pytest.warns(UserWarning, match=r"item 0 has zero gradient"):
+        (z * torch.tensor([1.0, -2.0])).sum().backward()
+    assert (q.grad[0] == 0).all()
+    alone = -one.clone()
+    alone.requires_grad_()
+    z = bp.QPLayer(smoothing=1e-3)(torch.eye(2, dtype=torch.float64), alone, G=G, h=h[1])
+    (z * torch.tensor([1.0, -2.0])).sum().backward()
+    torch.testing.assert_close(q.grad[1], alone.grad)
+    assert alone.grad.abs().max() > 0.1
