@@ -22,7 +22,7 @@ from ..solvers.certificate import conflict
 from ..solvers.handle import Handle
 from ..solvers.many import blas_for, solve_many
 from ..solvers.protocol import Solver, SolverOptions
-from ..solvers.registry import DIRECT, get_backward, get_solver
+from ..solvers.registry import AUTO, get_backward, get_solver
 from ..solvers.smoothed import smoothed_adjoint
 from .arguments import Argument
 from .batch import Batch
@@ -95,7 +95,7 @@ class QPLayer(nn.Module):
             options=SolverOptions(eps=eps, native=dict(options or {})),
             backward=get_backward(backward),
             backward_options=SolverOptions(eps=eps),
-            reuse=backward != DIRECT,
+            reuse=backward == AUTO,
             smoothing=smoothing,
             ridge=ridge,
         )
