@@ -1,4 +1,4 @@
-"""Is one method's daily return better than another's? Paired block bootstrap over days and seeds."""
+"""Is one method better than another: a paired block bootstrap over days and seeds."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def paired_difference(
     -----
     Circular blocks of days (Politis and Romano, 1992) and independent draws of seeds. A sample of S
     seeds has too small a spread by √((S−1)/S), and one of K blocks by √((K−1)/K): deviations are
-    enlarged by these factors. Noise of single runs counts among days and among seeds, so the interval
-    is rather too wide than too narrow.
+    enlarged by these factors. Noise of single runs counts among days and among seeds, so the
+    interval is rather too wide than too narrow.
     """
     check_number(block, "block", low=1, integer=True)
     check_number(draws, "draws", low=100, integer=True)

@@ -104,13 +104,13 @@ def test_holm():
 
 def test_what_cannot_be_compared_is_refused():
     returns = simulated(np.random.default_rng(6), 60, 2)
-    with pytest.raises(DataError, match="same days.*2019-01-01"):
+    with pytest.raises(DataError, match=r"same days.*2019-01-01"):
         paired_difference(returns, returns.iloc[1:])
     with pytest.raises(DataError, match="same order"):
         paired_difference(returns, returns.iloc[::-1])
     broken = returns.copy()
     broken.iloc[3, 0] = np.nan
-    with pytest.raises(DataError, match="2019-01-04.*missing"):
+    with pytest.raises(DataError, match=r"2019-01-04.*missing"):
         paired_difference(returns, broken)
     with pytest.raises(DataError, match="60 days are fewer than two blocks of 100"):
         paired_difference(returns, returns, block=100)
