@@ -161,6 +161,11 @@ class Provider:
         folder = self.root / "features" / folder_name(instrument)
         return sorted(p.name.removesuffix(".day.bin") for p in folder.glob("*.day.bin"))
 
+    def has(self, instrument: str, field: str) -> bool:
+        """Is there a file of ``field`` for ``instrument``?"""
+        folder = self.root / "features" / folder_name(instrument)
+        return (folder / f"{field}.day.bin").is_file()
+
     def raw(self, instrument: str, field: str) -> tuple[int, np.ndarray]:
         """First calendar position and the float32 values of one series, as stored."""
         return read_series(self.root / "features" / folder_name(instrument) / f"{field}.day.bin")
