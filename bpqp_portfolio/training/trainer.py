@@ -284,8 +284,11 @@ class Trainer:
 
 
 @torch.no_grad()
-def predict_scores(network: nn.Module, panel: DailyPanel, days: Tensor, chunk: int = 128) -> Tensor:
-    """Scores (R',) of all rows of ``days`` in evaluation mode, in the panel's order."""
-    network.eval()
-    parts = [network(panel.batch(part).features) for part in days.split(chunk)]
-    return torch.cat(parts) if parts else torch.empty(0)
+def predict_scores(network: nn.Module, panel: DailyPanel, days: Tensor, chunk: int = 64) -> Tensor:
+    """Scores (R',) float64 of all rows of ``days`` in evaluation mode, in the panel's order.
+
+    In float64, so that a score does not depend on how many others are computed with it.
+    """
+    exact = copy.deepcopy(network).double().eval()
+    parts = [exact(panel.batch(part).features.double()) for part in days.split(chunk)]
+    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64)
