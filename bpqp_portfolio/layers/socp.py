@@ -26,10 +26,14 @@ from ..problems.solution import SolveStatus
 from ..solvers.adjoint import Adjoint
 from ..solvers.cones import ConeSolver, cone_conflict
 from ..solvers.conic_adjoint import ConeGradient, cone_adjoint
+from ..solvers.conic_many import cone_entries, solve_cones
+from ..solvers.handle import Handle
+from ..solvers.many import in_chunks
 from ..solvers.protocol import Solver, SolverOptions
 from ..solvers.registry import get_backward, get_cone_solver
-from .arguments import Argument
+from .arguments import Argument, Pattern
 from .batch import Batch, flat_array, flat_shape, float_shape, lead
+from .socp_single import solve_single
 
 _ORDER = ("q", "A", "b", "G", "h", "lb", "ub", "P")
 _TRAILING = {"F": 2, "g": 1, "c": 1, "d": 0}
@@ -111,9 +115,11 @@ class SOCPLayer(nn.Module):
         lb: Tensor | None = None,
         ub: Tensor | None = None,
         P: Any = None,
+        *,
+        handle: Handle | None = None,
     ) -> Tensor:
         """The minimiser z (..., n); see :meth:`solve`."""
-        return self.solve(q, cones, A, b, G, h, lb, ub, P).z
+        return self.solve(q, cones, A, b, G, h, lb, ub, P, handle=handle).z
 
     def solve(
         self,
@@ -126,6 +132,8 @@ class SOCPLayer(nn.Module):
         lb: Tensor | None = None,
         ub: Tensor | None = None,
         P: Any = None,
+        *,
+        handle: Handle | None = None,
     ) -> SOCPSolution:
         """The primal-dual solution; z, nu, lam, lam_lb, lam_ub and cone_duals carry gradients.
 
@@ -133,11 +141,12 @@ class SOCPLayer(nn.Module):
         ----------
         q, lb, ub : (..., n); bounds may be infinite.
         cones : a sequence of :class:`~bpqp_portfolio.SecondOrderCone` or tuples (F, g, c, d):
-            F (..., r, n), None for the identity; g (..., r) and c (..., n), None for zero;
+            F (..., r, n) or sparse, None for the identity; g (..., r) and c (..., n), None for 0;
             d (...), a number or a tensor.
         A : (..., p, n) or sparse, b : (..., p), G : (..., m, n) or sparse, h : (..., m).
             Every leading batch shape broadcasts with the others.
         P : None for a linear objective, else as :meth:`bpqp_portfolio.QPLayer.solve` takes it.
+        handle : keeps the last solutions, from whose active sets the next call with it starts.
 
         Returns
         -------
@@ -154,6 +163,10 @@ class SOCPLayer(nn.Module):
             contradict each other where that is the reason.
         """
         values = dict(zip(_ORDER, (q, A, b, G, h, lb, ub, P), strict=True))
+        slot = None if handle is None else handle.slot(self.forward_name, 0)
+        single = solve_single(self._methods, values, cones, slot)
+        if single is not None:
+            return single
         n = int(q.shape[-1]) if isinstance(q, Tensor) and q.ndim else None
         given = [Argument.of(k, v, n) for k, v in values.items() if v is not None]
         shapes = {argument.name: argument.shape for argument in given}
@@ -165,13 +178,16 @@ class SOCPLayer(nn.Module):
             ):
                 tensors[label] = tensor
                 trailing[label] = 1 if argument.kind == "sparse" else k
-        read = [_read_cone(i, cone, q) for i, cone in enumerate(cones)]
+        patterns: dict[int, Argument] = {}
+        read = [_read_cone(i, cone, q, patterns) for i, cone in enumerate(cones)]
         for i, cone in enumerate(read):
             for part, tensor in cone.tensors.items():
                 tensors[f"cones[{i}].{part}"] = tensor
-                trailing[f"cones[{i}].{part}"] = _TRAILING[part]
+                trailing[f"cones[{i}].{part}"] = cone.trailing(part)
         batch = Batch.of(tensors, trailing)
-        call = _Call(self._methods, self.throw, batch, sizes, given, read, self.forward_name)
+        call = _Call(
+            self._methods, self.throw, batch, sizes, given, read, handle, self.forward_name
+        )
         out = _SOCPFunction.apply(call, *tensors.values())
         (z, nu, lam, lam_lb, lam_ub), (norm, count, status, solver) = out[:5], out[-4:]
         duals = tuple(out[5:-4])
@@ -192,19 +208,39 @@ class _Methods:
 
 @dataclass(frozen=True)
 class _Cone:
-    """One cone of a call: those of its parts that are tensors, and r."""
+    """One cone of a call: those of its parts that are tensors, r, and where a sparse F stands."""
 
     tensors: dict[str, Tensor]
     r: int
+    pattern: Pattern | None = None
+
+    def trailing(self, part: str) -> int:
+        """How many dimensions of a part's tensor belong to one item."""
+        return 1 if part == "F" and self.pattern is not None else _TRAILING[part]
 
 
-def _read_cone(index: int, cone: Any, q: Tensor) -> _Cone:
+def _read_cone(index: int, cone: Any, q: Tensor, patterns: dict[int, Argument]) -> _Cone:
+    """Cone ``index``; ``patterns`` are the sparse F met so far, by identity."""
     parts = cone_parts(index, cone)._asdict()
     if isinstance(parts["d"], int | float):
         parts["d"] = torch.as_tensor(float(parts["d"]), dtype=q.dtype, device=q.device)
+    F, pattern = parts["F"], None
+    if isinstance(F, Tensor) and F.layout is not torch.strided:
+        name = f"cones[{index}].F"
+        if F.layout not in (torch.sparse_coo, torch.sparse_csr) or F.ndim != 2 or F.dense_dim():
+            raise ProblemError(
+                f"{name}: a sparse F is a single matrix in COO or CSR layout, without batch or "
+                f"dense dimensions; got shape {tuple(F.shape)}, {F.layout}."
+            )
+        float_shape(name, F)
+        if id(F) not in patterns:
+            patterns[id(F)] = Argument.of("G", F)
+        pattern, parts["F"] = patterns[id(F)].pattern, patterns[id(F)].tensors[0]
     shapes = {k: float_shape(f"cones[{index}].{k}", v) for k, v in parts.items()}
+    if pattern is not None:
+        shapes["F"] = pattern.shape
     r = check_cone_shapes(index, shapes, q.shape[-1])
-    return _Cone({k: v for k, v in parts.items() if v is not None}, r)
+    return _Cone({k: v for k, v in parts.items() if v is not None}, r, pattern)
 
 
 @dataclass(frozen=True)
@@ -217,6 +253,7 @@ class _Call:
     sizes: tuple[int, int, int]
     arguments: list[Argument]
     cones: list[_Cone]
+    handle: Handle | None
     name: str
 
     def problems(self) -> tuple[dict[int, SOCP], dict[int, ProblemError]]:
@@ -224,14 +261,17 @@ class _Call:
         n, batch = self.sizes[0], self.batch
         columns = {a.name: a.own_items(batch) for a in self.arguments}
         # A tensor that several cones use is read once, so that its cones are known to be alike.
-        seen: dict[int, list[np.ndarray]] = {}
-        cones: list[dict[str, tuple[list[np.ndarray], np.ndarray]]] = []
+        seen: dict[int, list[Any]] = {}
+        cones: list[dict[str, tuple[list[Any], np.ndarray]]] = []
         for cone in self.cones:
             parts = {}
             for part, tensor in cone.tensors.items():
                 if id(tensor) not in seen:
-                    seen[id(tensor)] = list(flat_array(tensor, _TRAILING[part]))
-                place = batch.positions(lead(tensor, _TRAILING[part]))
+                    own_items = list(flat_array(tensor, cone.trailing(part)))
+                    if part == "F" and cone.pattern is not None:
+                        own_items = [cone.pattern.matrix(values) for values in own_items]
+                    seen[id(tensor)] = own_items
+                place = batch.positions(lead(tensor, cone.trailing(part)))
                 parts[part] = seen[id(tensor)], place
             cones.append(parts)
         problems: dict[int, SOCP] = {}
@@ -265,8 +305,11 @@ class _SOCPFunction(torch.autograd.Function):
         names = np.full(batch.items, call.name, dtype=object)
         conflicts: dict[int, str] = {}
         solved: dict[int, tuple[SOCP, SOCPSolution]] = {}
-        for item, problem in problems.items():
-            solution = methods.solver.solve(problem, options=methods.options)
+        slots = [call.handle.slot(call.name, i) for i in problems] if call.handle else None
+        every = solve_cones(
+            methods.solver, list(problems.values()), options=methods.options, slots=slots
+        )
+        for (item, problem), solution in zip(problems.items(), every, strict=True):
             status[item], norms[item] = solution.status, solution.kkt_norm
             iterations[item], names[item] = solution.iterations, solution.solver
             if solution.status.usable:
@@ -303,19 +346,27 @@ class _SOCPFunction(torch.autograd.Function):
         ]
         on_cones = [None if g is None else batch.rows(g) for g in grads[5 : 5 + len(call.cones)]]
         items = np.array(list(ctx.solved))
-        found: list[Adjoint] = []
-        cones: list[list[ConeGradient]] = []
-        for item, (problem, solution) in ctx.solved.items():
-            own, own_cones = cone_adjoint(
-                problem,
-                solution,
-                *(g[item] for g in incoming),
-                dcones=[None if g is None else g[item] for g in on_cones],
-                solver=methods.backward,
-                options=methods.backward_options,
-            )
-            found.append(own)
-            cones.append(own_cones)
+        todo = list(ctx.solved.items())
+
+        def work(part: slice) -> list[tuple[Adjoint, list[ConeGradient]]]:
+            return [
+                cone_adjoint(
+                    problem,
+                    solution,
+                    *(g[item] for g in incoming),
+                    dcones=[None if g is None else g[item] for g in on_cones],
+                    solver=methods.backward,
+                    options=methods.backward_options,
+                )
+                for item, (problem, solution) in todo[part]
+            ]
+
+        pairs = [
+            pair
+            for part in in_chunks(work, len(todo), cone_entries(todo[0][1][0]))
+            for pair in part
+        ]
+        found, cones = [own for own, _ in pairs], [own for _, own in pairs]
         stacked = Adjoint(*(np.stack([getattr(a, f.name) for a in found]) for f in fields(Adjoint)))
         problems = [problem.qp for problem, _ in ctx.solved.values()]
         out: list[Tensor | None] = []
@@ -332,9 +383,10 @@ class _SOCPFunction(torch.autograd.Function):
             mine = [one[i] for one in cones]
             for part in cone.tensors:
                 want, tensor = next(wanted), next(saved)
-                out.append(
-                    _as(tensor, _in_cone(part, tensor, batch, items, mine, found)) if want else None
-                )
+                if not want:
+                    out.append(None)
+                    continue
+                out.append(_as(tensor, _in_cone(cone, part, tensor, batch, items, mine, found)))
         return (None, *out)
 
 
@@ -343,22 +395,25 @@ def _as(tensor: Tensor, array: np.ndarray) -> Tensor:
 
 
 def _in_cone(
+    cone: _Cone,
     part: str,
     tensor: Tensor,
     batch: Batch,
     items: np.ndarray,
-    cones: Sequence[ConeGradient],
+    gradients: Sequence[ConeGradient],
     found: Sequence[Adjoint],
 ) -> np.ndarray:
     """Gradient in one part of a cone, summed over the items that share it."""
-    trailing = _TRAILING[part]
+    trailing, at = cone.trailing(part), cone.pattern
     out = np.zeros(flat_shape(tensor, trailing))
     places = batch.positions(lead(tensor, trailing))[items]
-    for place, cone, own in zip(places, cones, found, strict=True):
-        if part == "F":
-            out[place] += np.outer(cone.g, own.at_z) - np.outer(cone.w, own.z)
+    for place, own, a in zip(places, gradients, found, strict=True):
+        if part == "F" and at is not None:
+            out[place] += own.g[at.rows] * a.at_z[at.columns] - own.w[at.rows] * a.z[at.columns]
+        elif part == "F":
+            out[place] += np.outer(own.g, a.at_z) - np.outer(own.w, a.z)
         elif part == "c":
-            out[place] += cone.d * own.at_z - cone.t * own.z
+            out[place] += own.d * a.at_z - own.t * a.z
         else:
-            out[place] += cone.g if part == "g" else cone.d
+            out[place] += own.g if part == "g" else own.d
     return out

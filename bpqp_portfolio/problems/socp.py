@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,15 +93,22 @@ class SOCP:
         arrays = [_cone_arrays(i, cone, n) for i, cone in enumerate(self.cones)]
         object.__setattr__(self, "groups", _grouped(arrays))
 
+    @classmethod
+    def of_checked(cls, qp: QP, cones: Sequence[tuple[Any, Array, Array, float]]) -> SOCP:
+        """A program of cones whose parts are there, fit and are finite float64 arrays."""
+        problem = object.__new__(cls)
+        problem.__dict__.update(qp=qp, cones=cones, groups=_grouped(cones))
+        return problem
+
     @property
     def n(self) -> int:
         """Number of variables."""
         return self.qp.n
 
-    @cached_property
+    @property
     def bounded(self) -> bool:
         """Whether any bound is finite."""
-        return bool(np.isfinite(self.qp.lb).any() or np.isfinite(self.qp.ub).any())
+        return self.qp.bounded
 
     def objective(self, z: Array) -> float:
         """½ zᵀPz + qᵀz."""
@@ -187,6 +193,9 @@ def _cone_arrays(index: int, cone: Any, n: int) -> tuple[Matrix | None, Array, A
 def _grouped(
     arrays: Sequence[tuple[Matrix | None, Array, Array, float]],
 ) -> tuple[ConeGroup, ...]:
+    if len(arrays) == 1:
+        F, g, c, d = arrays[0]
+        return (ConeGroup(F, g, c[None], np.array([d]), (0,)),)
     found: list[list[int]] = []
     by_g: dict[bytes, list[list[int]]] = {}
     for i, (F, g, _, _) in enumerate(arrays):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..problems.matrices import is_sparse
 from ..problems.socp import SOCP, SOCPSolution
 from ..problems.solution import SolveStatus
+from .conic_ball import solve_ball
 from .conic_clarabel import ConicClarabel
+from .conic_interior import ConicInterior
 from .protocol import SolverOptions
 from .registry import available_cone_solvers, get_cone_solver
 
@@ -15,11 +18,16 @@ _SETTLED = (
     SolveStatus.PRIMAL_INFEASIBLE,
     SolveStatus.DUAL_INFEASIBLE,
 )
+# Entries of the dense Newton matrix, and different norms, up to which this package's own solver is
+# the faster one (benchmarks/conic_rule.py).
+_FEW = 4
+_LEAST = 2000
+_LARGEST = 1000
 
 
 @dataclass(frozen=True)
 class ConicAuto:
-    """Clarabel, and SCS where that is installed and Clarabel did not reach eps.
+    """By structure and size (:func:`choose_cones`), then the others where eps was not reached.
 
     The Solution's ``solver`` is the one whose point it is.
     """
@@ -33,6 +41,14 @@ class ConicAuto:
         options: SolverOptions = SolverOptions(),  # noqa: B008
     ) -> SOCPSolution:
         """Solve one problem; see :class:`~bpqp_portfolio.solvers.cones.ConeSolver`."""
+        if not options.native:
+            found = solve_ball(problem)
+            if found is not None:
+                return found
+            if choose_cones(problem) == "interior":
+                found = ConicInterior().solve(problem, options=options)
+                if found.status in _SETTLED:
+                    return found
         first = ConicClarabel().solve(problem, options=options)
         if first.status in _SETTLED or options.native or "scs" not in available_cone_solvers():
             return first
@@ -40,3 +56,21 @@ class ConicAuto:
         if second.status in _SETTLED:
             return second
         return second if second.kkt_norm < first.kkt_norm else first
+
+
+def choose_cones(problem: SOCP) -> str:
+    """ "interior" or "clarabel": which is tried first for ``problem``.
+
+    The interior-point method of this package where there are at most 4 different norms, no matrix
+    is sparse, n is at most 1000 and the rows it works on (dense rows and cones that are not the
+    identity) have at least 2000 entries; otherwise Clarabel, which uses sparsity and is compiled. A
+    program that :func:`~bpqp_portfolio.solvers.conic_ball.solve_ball` solves never gets here.
+    """
+    qp = problem.qp
+    matrices = [qp.P, qp.A, qp.G, *(g.F for g in problem.groups)]
+    if len(problem.groups) > _FEW or problem.n > _LARGEST or any(map(is_sparse, matrices)):
+        return "clarabel"
+    rows = qp.p + qp.m
+    for group in problem.groups:
+        rows += (len(group.d) if group.c.any() else 0) + (0 if group.F is None else group.r)
+    return "interior" if rows * problem.n >= _LEAST else "clarabel"

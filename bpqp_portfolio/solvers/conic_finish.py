@@ -93,12 +93,12 @@ def finish_cones(
         np.where(np.isfinite(qp.ub), np.maximum(point.lam_ub, 0.0), 0.0),
         tuple(duals),
     )
-    norm = _norm(problem, point)
+    norm = point_norm(problem, point)
     for _ in range(_ROUNDS if options.polish else 0):
         if norm <= _EXACT:
             break
         trial = newton_step(problem, point)
-        after = _norm(problem, trial) if trial.finite() else np.inf
+        after = point_norm(problem, trial) if trial.finite() else np.inf
         if not after < norm:
             break
         point, norm = trial, after
@@ -106,7 +106,8 @@ def finish_cones(
     return as_solution(problem, point, status, norm, iterations, solver)
 
 
-def _norm(problem: SOCP, point: ConePoint) -> float:
+def point_norm(problem: SOCP, point: ConePoint) -> float:
+    """The KKT norm of ``point``: its largest scaled residual."""
     r = socp_residuals(problem, point)
     return float(max(r.stationarity, r.primal, r.dual, r.complementarity))
 

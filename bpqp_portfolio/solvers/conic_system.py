@@ -235,7 +235,7 @@ def solve_curved(H: Curvature, g: Array, C: Array, c: Array) -> tuple[Array, Arr
     or the system turns out singular, the dense solve answers.
     """
     n, k = H.U.shape
-    if H.dense is None and 2 * (k + len(C)) <= n and H.d.min() > _FLAT * H.d.max():
+    if n and H.dense is None and 2 * (k + len(C)) <= n and H.d.min() > _FLAT * H.d.max():
         found = _low_rank(H, g, C, c)
         if found is not None:
             return found

@@ -41,6 +41,7 @@ _SOLVERS: dict[str, _Entry] = {
 # The same for cone programs.
 _CONE_SOLVERS: dict[str, _Entry] = {
     "auto": _Entry("conic_auto", "ConicAuto", "clarabel", "pip install clarabel"),
+    "interior": _Entry("conic_interior", "ConicInterior", "scipy", "pip install scipy"),
     "clarabel": _Entry("conic_clarabel", "ConicClarabel", "clarabel", "pip install clarabel"),
     "scs": _Entry("conic_scs", "ConicSCS", "scs", "pip install scs"),
 }
