@@ -1,0 +1,31 @@
+"""What a trade costs: one definition for the optimiser, the backtest and the orders of tomorrow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config import check_number
+
+
+@dataclass(frozen=True)
+class TradingCosts:
+    """``buy``, ``sell`` as fractions of the value traded; ``minimum`` in currency for one order.
+
+    The optimiser sees the two rates; the minimum, which is not convex, is for orders alone.
+    """
+
+    buy: float = 0.0005
+    sell: float = 0.0015
+    minimum: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in ("buy", "sell"):
+            check_number(getattr(self, name), name, low=0, high=0.1)
+        check_number(self.minimum, "minimum", low=0)
+
+    def of_orders(self, value: np.ndarray) -> np.ndarray:
+        """Fee of each order, for signed values traded (n,) in currency: buys above zero."""
+        fee = np.maximum(np.where(value > 0, self.buy, self.sell) * np.abs(value), self.minimum)
+        return np.where(value == 0, 0.0, fee)
