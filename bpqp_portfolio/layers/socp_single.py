@@ -21,7 +21,7 @@ from ..problems.socp import SOCP, SOCPSolution, linear
 from ..problems.solution import SolveStatus
 from ..solvers.adjoint import Adjoint
 from ..solvers.conic_adjoint import ConeGradient, cone_adjoint
-from ..solvers.conic_many import solve_cones
+from ..solvers.conic_many import solve_cone
 from ..solvers.handle import Slot
 from ..solvers.many import blas_for
 
@@ -39,9 +39,8 @@ def solve_single(
     if program is None:
         return None
     tensors, names, problem = program
-    with blas_for(problem.n**2):
-        slots = None if slot is None else [slot]
-        (found,) = solve_cones(methods.solver, [problem], options=methods.options, slots=slots)
+    with blas_for(_entries(problem)):
+        found = solve_cone(methods.solver, problem, methods.options, slot)
     if found.status is not SolveStatus.SOLVED:
         return None
     call = _Single(methods, names, problem, found)
@@ -59,6 +58,15 @@ def solve_single(
         found.solver,
         cone_duals=tuple(duals),
     )
+
+
+def _entries(problem: SOCP) -> int:
+    """Entries of the matrices that are worked on: none of ‖z‖ ≤ c."""
+    qp = problem.qp
+    rows = qp.p + qp.m + (0 if isinstance(qp.P, FactorMatrix) else qp.n)
+    for group in problem.groups:
+        rows += (len(group.d) if group.headed else 0) + (0 if group.F is None else group.r)
+    return rows * (rows + qp.n)
 
 
 @dataclass(frozen=True)
@@ -176,7 +184,7 @@ class _SingleFunction(torch.autograd.Function):
             np.zeros(len(value)) if g is None else g.detach().numpy()
             for g, value in zip(grads, (s.z, s.nu, s.lam, s.lam_lb, s.lam_ub), strict=False)
         ]
-        with blas_for(problem.n**2):
+        with blas_for(_entries(problem)):
             found, cones = cone_adjoint(
                 problem,
                 call.solution,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +36,8 @@ class ConeGroup:
     the cones' positions in the program.
 
     Such cones have one norm, one normal u and one Hessian, so a robust linear program with
-    k constraints costs one cone and k rows, not k cones.
+    k constraints costs one cone and k rows, not k cones. ``size`` is the unit of its rows,
+    ``headed`` tells whether any c is not zero.
     """
 
     F: Matrix | None
@@ -44,10 +46,13 @@ class ConeGroup:
     d: Array
     members: tuple[int, ...]
     size: float = field(init=False)
+    headed: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        size = max(1.0 if self.F is None else largest(self.F), largest(self.c))
+        head = largest(self.c)
+        size = max(1.0 if self.F is None else largest(self.F), head)
         object.__setattr__(self, "size", size or 1.0)
+        object.__setattr__(self, "headed", head > 0)
 
     @property
     def r(self) -> int:
@@ -65,6 +70,10 @@ class ConeGroup:
     def pull(self, w: Array) -> Array:
         """Fᵀw (n,)."""
         return w if self.F is None else self.F.T @ w
+
+    def heads(self, z: Array) -> Array:
+        """cz + d (k,)."""
+        return self.c @ z + self.d if self.headed else self.d
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,9 +142,12 @@ class SOCP:
         return tuple(out)
 
 
+@cache
 def linear(n: int) -> FactorMatrix:
-    """P = 0 for a linear objective in n variables."""
-    return FactorMatrix(np.zeros((n, 0)), np.zeros(n))
+    """P = 0 for a linear objective in n variables: one object, so that it is known by identity."""
+    zero = FactorMatrix(np.zeros((n, 0)), np.zeros(n))
+    zero.B.flags.writeable = zero.d.flags.writeable = False
+    return zero
 
 
 def cone_parts(index: int, cone: Any) -> SecondOrderCone:
@@ -272,15 +284,21 @@ def lagrangian_gradient(problem: SOCP, point: ConePoint) -> tuple[Array, float]:
     relative to the size of the data.
     """
     qp, s = problem.qp, point
-    terms = [qp.P @ s.z, qp.q, s.lam_ub - s.lam_lb]
+    terms, curved = [qp.q], qp.P is not linear(qp.n)
+    if curved:
+        terms.append(qp.P @ s.z)
+    if problem.bounded or s.lam_lb.any() or s.lam_ub.any():
+        terms.append(s.lam_ub - s.lam_lb)
     if qp.p:
         terms.append(qp.A.T @ s.nu)
     if qp.m:
         terms.append(qp.G.T @ s.lam)
     for group, (tau, w) in zip(problem.groups, s.duals, strict=True):
-        terms += [-(tau @ group.c), -group.pull(w)]
+        terms.append(-group.pull(w))
+        if group.headed:
+            terms.append(-(tau @ group.c))
     stacked = np.array(terms)
-    unit = max(float(np.abs(stacked).max(initial=0.0)), largest(qp.P))
+    unit = max(float(np.abs(stacked).max(initial=0.0)), largest(qp.P) if curved else 0.0)
     return stacked.sum(0), unit or 1.0
 
 
@@ -320,7 +338,7 @@ def socp_residuals(problem: SOCP, point: ConePoint) -> KKTResiduals:
         product.append(_largest(slack * lam))
     for group, (tau, w) in zip(problem.groups, s.duals, strict=True):
         size = group.size
-        s1, s0 = group.norm_vector(s.z) / size, (group.c @ s.z + group.d) / size
+        s1, s0 = group.norm_vector(s.z) / size, group.heads(s.z) / size
         tau, w = tau * size, w * size
         total, norm = tau.sum(), float(np.linalg.norm(s1))
         primal.append(norm - s0.min())

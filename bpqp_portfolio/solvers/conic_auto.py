@@ -72,5 +72,5 @@ def choose_cones(problem: SOCP) -> str:
         return "clarabel"
     rows = qp.p + qp.m
     for group in problem.groups:
-        rows += (len(group.d) if group.c.any() else 0) + (0 if group.F is None else group.r)
+        rows += (len(group.d) if group.headed else 0) + (0 if group.F is None else group.r)
     return "interior" if rows * problem.n >= _LEAST else "clarabel"

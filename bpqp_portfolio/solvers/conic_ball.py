@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..problems.matrices import FactorMatrix, to_dense
-from ..problems.socp import SOCP, ConePoint, SOCPSolution
+from ..problems.socp import SOCP, ConePoint, SOCPSolution, linear
 from ..problems.solution import SolveStatus
 from .conic_finish import as_solution, point_norm
 
@@ -27,10 +27,10 @@ def solve_ball(problem: SOCP) -> SOCPSolution | None:
     if len(problem.groups) != 1 or qp.m or problem.bounded or not isinstance(P, FactorMatrix):
         return None
     group = problem.groups[0]
-    if group.F is not None or len(group.d) != 1 or P.B.shape[1] or group.c.any():
+    if group.F is not None or len(group.d) != 1 or P.B.shape[1] or group.headed:
         return None
     radius, delta = float(group.d[0]), float(P.d[0])
-    if radius <= 0.0 or (P.d != delta).any():
+    if radius <= 0.0 or (P is not linear(qp.n) and (P.d != delta).any()):
         return None
     p = qp.q - delta * group.g if delta else qp.q
     pull, rho = p, radius

@@ -29,7 +29,7 @@ def newton_step(problem: SOCP, point: ConePoint) -> ConePoint:
         missing.append((qp.h - qp.G @ z)[active.rows])
     for a, (tau, w) in zip(system.groups, point.duals, strict=True):
         tau = np.where(a.rows, tau, 0.0)
-        s0 = (a.group.c @ z + a.group.d)[a.rows]
+        s0 = a.group.heads(z)[a.rows]
         s1 = a.group.norm_vector(z)
         if a.apex:
             missing += [-s0, -s1]

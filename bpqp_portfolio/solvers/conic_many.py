@@ -31,11 +31,11 @@ def solve_cones(
     if not problems:
         return []
 
+    every = [None] * len(problems) if slots is None else slots
+
     def work(part: slice) -> list[SOCPSolution]:
-        if slots is None:
-            return [solver.solve(problem, options=options) for problem in problems[part]]
-        pairs = zip(problems[part], slots[part], strict=True)
-        return [_from_last(solver, problem, slot, options) for problem, slot in pairs]
+        pairs = zip(problems[part], every[part], strict=True)
+        return [solve_cone(solver, problem, options, slot) for problem, slot in pairs]
 
     entries = cone_entries(problems[0])
     return [s for part in in_chunks(work, len(problems), entries) for s in part]
@@ -47,9 +47,12 @@ def cone_entries(problem: SOCP) -> int:
     return (problem.n + rows) ** 2
 
 
-def _from_last(
-    solver: ConeSolver, problem: SOCP, slot: Slot, options: SolverOptions
+def solve_cone(
+    solver: ConeSolver, problem: SOCP, options: SolverOptions, slot: Slot | None
 ) -> SOCPSolution:
+    """The solution of one problem; see :func:`solve_cones`."""
+    if slot is None:
+        return solver.solve(problem, options=options)
     last = slot.solution
     if isinstance(last, SOCPSolution) and _fits(problem, last) and options.polish:
         point = ConePoint.of(problem, last)

@@ -66,7 +66,7 @@ def active_group(group: ConeGroup, z: Array, tau: Array, w: Array, ratio: float)
     total = float(tau.sum())
     inside = total - float(np.linalg.norm(w))
     apex = inside >= unit * norm and total > 0
-    slack = group.c @ z + group.d - (0.0 if apex else norm)
+    slack = group.heads(z) - (0.0 if apex else norm)
     rows = tau > unit * (np.maximum(slack, 0.0) + _WEAK * group.size)
     apex = bool((apex or norm == 0.0) and rows.any())
     curvature = float(tau[rows].sum()) / norm if norm > 0 else 0.0
@@ -243,42 +243,52 @@ def solve_curved(H: Curvature, g: Array, C: Array, c: Array) -> tuple[Array, Arr
 
 
 def _low_rank(H: Curvature, g: Array, C: Array, c: Array) -> tuple[Array, Array] | None:
-    k = len(H.s)
-    B = np.concatenate([H.U, C.T], axis=1)
-    weighted = B / H.d[:, None]
-    M = B.T @ weighted
+    k, d = len(H.s), H.d
+    B = np.concatenate([H.U.T, C]) if k else C
+    weighted = B / d
+    M = weighted @ B.T
     # Rows and columns to unit size, so that rounding is judged relative to each. The diagonal with
     # 1/s may cancel: on a ball it is zero.
     size = M.diagonal().copy()
     if not (H.s.all() and size.all()):
         return None
-    M[np.arange(k), np.arange(k)] += 1.0 / H.s
-    size[:k] = np.maximum(size[:k], 1.0 / np.abs(H.s))
-    unit = np.sqrt(size)
+    if k:
+        inner = 1.0 / H.s
+        M[np.arange(k), np.arange(k)] += inner
+        size[:k] = np.maximum(size[:k], np.abs(inner))
+    unit = 1.0 / np.sqrt(size)
     try:
-        inverse = np.linalg.inv(M / np.outer(unit, unit))
+        inverse = np.linalg.inv(M * unit * unit[:, None]) * unit * unit[:, None]
     except np.linalg.LinAlgError:
         return None
-
-    def apply(a: Array, b: Array) -> tuple[Array, Array]:
-        """Solution (x, y) of d x + B y = a, Bᵀx − (y/s, 0) = b."""
-        y = (inverse @ ((weighted.T @ a - b) / unit)) / unit
-        return (a - B @ y) / H.d, y
-
-    x, y = apply(-g, np.concatenate([np.zeros(k), c]))
+    # Solution (x, y) of d x + Bᵀy = −g, B x − (y/s, 0) = rhs.
+    rhs = np.concatenate([np.zeros(k), c]) if k else c
+    y = inverse @ (-(weighted @ g) - rhs)
+    x = -g / d - y @ weighted
+    scale_g = _size(g)
     for left in reversed(range(_REFINEMENTS + 1)):
-        curved = H.U.T @ x
-        first = -g - H.d * x - H.U @ (H.s * curved) - C.T @ y[k:]
-        second = c - C @ x
+        bent, turned = d * x, y @ B
+        first, second = -g - bent - turned, rhs - B @ x
+        if k:
+            second[:k] += inner * y[:k]
         # Both equations are differences of terms of these sizes.
-        terms = max(_size(g), _size(H.d * x), _size(B @ y))
-        moves = np.abs(C).sum(1) * max(_size(x), _size(g / H.d)) + np.abs(c)
-        error = max(_size(first) / (terms or 1.0), _size(second / np.where(moves, moves, 1.0)))
+        terms = max(scale_g, _size(bent), _size(turned))
+        error = _size(first) / (terms or 1.0)
+        if len(rhs):
+            moves = _moves(B, x, g, d, rhs, inner * y[:k] if k else y[:0])
+            error = max(error, _size(second / moves))
         if error <= _ROUNDING or not left:
             break
-        dx, dy = apply(first, np.concatenate([np.zeros(k), second]))
-        x, y = x + dx, y + dy
+        dy = inverse @ (weighted @ first - second)
+        x, y = x + first / d - dy @ weighted, y + dy
     return (x, y[k:]) if error <= _RESIDUAL else None
+
+
+def _moves(B: Array, x: Array, g: Array, d: Array, rhs: Array, inner: Array) -> Array:
+    """The size of the terms of B x − (inner, 0) = rhs, and 1 where all are zero."""
+    moves = np.abs(B).sum(1) * max(_size(x), _size(g / d)) + np.abs(rhs)
+    moves[: len(inner)] += np.abs(inner)
+    return np.where(moves > 0, moves, 1.0)
 
 
 def _size(v: Array) -> float:
