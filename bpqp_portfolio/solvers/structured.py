@@ -26,6 +26,7 @@ from torch import Tensor
 
 from .structured_batch import Batch, Box, Rows, power_of_two, times, transposed
 from .structured_interior import interior
+from .structured_light import LIGHT, LIGHT_STEPS, light
 from .structured_newton import Points, newton
 
 SOLVED = 0
@@ -279,14 +280,19 @@ def solve_factor_qp(
     else:
         _cold(points, batch, mask, days, ones, warm_start)
     flat = bool(((batch.d <= _LEAST_D) & (batch.box.upper > batch.box.lower)).any())
-    left = newton(
-        batch,
-        points,
-        days,
-        rho=_pull(batch) if flat else None,
-        tolerance=tolerance,
-        max_iterations=min(_NEWTON_STEPS, max_iterations),
-    )
+    plain = ones and k + 1 == K and cost is None and not flat and len(days) == T
+    if plain and batch.columns.numel() <= LIGHT and max_iterations >= LIGHT_STEPS:
+        days = light(batch, points, tolerance)
+    left = days
+    if len(days):
+        left = newton(
+            batch,
+            points,
+            days,
+            rho=_pull(batch) if flat else None,
+            tolerance=tolerance,
+            max_iterations=min(_NEWTON_STEPS, max_iterations),
+        )
     left = left[~points.infeasible[left]]
     if max_iterations > _NEWTON_STEPS and len(left):
         left = interior(batch, points, left, tolerance=tolerance, max_iterations=_INTERIOR_STEPS)
