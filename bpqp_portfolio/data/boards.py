@@ -21,12 +21,13 @@ class Board:
     """A board: which codes trade on it, its limits, and its first sessions without a limit.
 
     ``limits`` and ``free`` are steps ``(first day, value)`` in order of date; ``free`` goes by the
-    day of listing.
+    day of listing. ``least`` is the smallest order to buy, in shares.
     """
 
     codes: re.Pattern[str]
     limits: tuple[tuple[str, float], ...]
     free: tuple[tuple[str, int], ...]
+    least: int = 100
 
 
 BOARDS = {
@@ -34,6 +35,7 @@ BOARDS = {
         re.compile(r"SH68[89]\d{3}"),
         limits=(("2019-07-22", 0.20),),
         free=(("2019-07-22", 5),),
+        least=200,
     ),
     "ChiNext": Board(
         re.compile(r"SZ30\d{4}"),
@@ -83,6 +85,12 @@ def free_sessions(instrument: str, listed: Any) -> int:
     board = board_of(instrument)
     count = _step(board.free, pd.DatetimeIndex([listed]))[0] if board else np.nan
     return 0 if np.isnan(count) else int(count)
+
+
+def least_order(instrument: str) -> int:
+    """Smallest order to buy ``instrument``, in shares; 1 where no board of ours trades it."""
+    board = board_of(instrument)
+    return board.least if board else 1
 
 
 def _step(steps: tuple[tuple[str, float], ...], dates: pd.DatetimeIndex) -> np.ndarray:

@@ -56,6 +56,10 @@ class BoardExchange(Exchange):
             quote["limit_buy"] = suspended | (change >= limit)
             quote["limit_sell"] = suspended | (change <= -limit)
 
+    def table(self, field: str, names: pd.Index) -> pd.DataFrame:
+        """``field`` of the quotes by day and name, (T, n), NaN where the exchange has none."""
+        return self.quote_df[field].unstack("instrument").reindex(columns=names)
+
     def _splice(self, name: str, date: pd.Timestamp) -> None:
         quote = self.quote_df
         if name not in quote.index.get_level_values("instrument"):
