@@ -40,6 +40,41 @@ def report(
     typer.echo(write_report(results, out or Path(f"report_{Path(run).resolve().name}.html")))
 
 
+@app.command()
+def weights(
+    run: Annotated[str, typer.Option(help="A tracked run's id or unique name.")],
+    out: Annotated[Path, typer.Option(help="CSV file to write.")],
+    date: Annotated[
+        str | None, typer.Option(help="Trading day; by default the last one with data.")
+    ] = None,
+    holdings: Annotated[
+        Path | None, typer.Option(help="CSV file of what is held: instrument,shares.")
+    ] = None,
+    cash: Annotated[float | None, typer.Option(help="Cash, in currency.")] = None,
+    provider: Annotated[
+        Path | None,
+        typer.Option(envvar="BPQP_PROVIDER_URI", help="Default: the run's own provider."),
+    ] = None,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(envvar="MLFLOW_TRACKING_URI", help="Default: sqlite:///mlflow.db."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Write what to hold: a run's target weights, shares in lots and trades for one day."""
+    from .qlib_ext.tomorrow import print_target, target_weights
+
+    target = target_weights(
+        run, date, provider=provider, holdings=holdings, cash=cash, tracking_uri=tracking_uri
+    )
+    target.write(out)
+    if as_json:
+        typer.echo(target.to_json())
+    else:
+        print_target(target)
+        typer.echo(out)
+
+
 @data_app.command()
 def demo(
     to: Annotated[Path, typer.Option(help="Folder of the new provider.")],

@@ -76,6 +76,11 @@ def parse(expression: str) -> ast.expr:
     return tree
 
 
+def fields_of(expressions: Iterable[str]) -> list[str]:
+    """The price fields that the expressions use, in alphabetical order."""
+    return sorted({field for e in expressions for field in re.findall(r"\$(\w+)", e)})
+
+
 def reach(expressions: Iterable[str]) -> tuple[int, int]:
     """Trading days before and after a day that its values need, by the longest chains of them."""
     spans = [_reach(parse(e)) for e in expressions]

@@ -68,7 +68,7 @@ class PortfolioDataset(DatasetH):
         check_keys(unknown, known, "dataset")
         self.clock = StageClock()
         _check_task()
-        self.market, self.benchmark = market, benchmark
+        self.market, self.benchmark, self.exclusions = market, benchmark, exclusions or "none"
         self.risk = from_mapping(RiskConfig, risk, "risk")
         self.problem_config = from_mapping(ProblemConfig, problem, "problem")
         with self.clock("data"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,13 +17,15 @@ from qlib.contrib.data.handler import Alpha158
 from qlib.contrib.data.loader import Alpha158DL
 from qlib.data.dataset.handler import DataHandlerLP
 from qlib.data.dataset.loader import DLWParser
+from qlib.data.dataset.processor import Processor
 
 from ..config import check_keys, nearest
 from ..data.cache import cached, digest
-from ..data.expressions import evaluate, reach, read_tables
+from ..data.expressions import evaluate, fields_of, reach, read_tables
 from ..data.market import Market
 from ..data.provider import Provider
 from ..errors import ConfigError, DataError
+from .processors import fitted_state
 
 FIELDS = ("open", "high", "low", "close", "volume")
 # The paper leaves these out; VWAP0 is all NaN in most public data.
@@ -40,6 +43,7 @@ LEARN_PROCESSORS: tuple[dict[str, Any], ...] = (
     {"class": "DropnaLabel"},
     {"class": "CSZScoreNorm", "kwargs": {"fields_group": "label"}},
 )
+VERSION = 1  # of what is kept in the cache
 # What Qlib's handler takes besides; its label is not among them, since risk, regret and backtest
 # all rest on the return from the close of t+1 to that of t+2.
 PASSED_ON = (
@@ -105,8 +109,7 @@ class MarketLoader(DLWParser):
         inside = slice(days.start - read.start, days.stop - read.start)
         keep[inside] = market.investable[days]
         provider = Provider(Path(C.dpm.get_data_uri("day")))
-        fields = {f for e in exprs for f in re.findall(r"\$(\w+)", e)}
-        tables = read_tables(provider, list(market.names), sorted(fields), read)
+        tables = read_tables(provider, list(market.names), fields_of(exprs), read)
         day, name = np.nonzero(keep)
         index = pd.MultiIndex.from_arrays(
             [market.dates[day + read.start], market.names[name]], names=["datetime", "instrument"]
@@ -126,6 +129,11 @@ class CachedAlpha158(Alpha158):
     cache_key : what determines the data besides the settings of this handler; an intact cache
         entry under it replaces the computation.
     infer_processors, learn_processors and the rest : as for Qlib's handler.
+
+    Attributes
+    ----------
+    processors : the processors of the features with what they were fitted to, as JSON; see
+        :func:`~.processors.restored`.
 
     Raises
     ------
@@ -160,12 +168,13 @@ class CachedAlpha158(Alpha158):
         self._fit_span = (pd.Timestamp(fit_start_time), pd.Timestamp(fit_end_time))
         self._cache_key = {
             "data": dict(cache_key),
-            "loader": "market" if self._by_market else "qlib",
+            "loader": self.loader,
             "qlib": qlib.__version__,
             "pandas": pd.__version__,
             "numpy": np.__version__,
             "features": self.get_feature_config(),
             "label": self.get_label_config(),
+            "version": VERSION,
             "infer": infer_processors,
             "learn": learn_processors,
             "fit": [str(d) for d in self._fit_span],
@@ -193,7 +202,7 @@ class CachedAlpha158(Alpha158):
                     self._market,
                 )
             super(CachedAlpha158, self).setup_data(*args, **kwargs)
-            arrays = self._arrays()
+            arrays = {**self._arrays(), "fitted": _packed(fitted_state(self._fitted()))}
             del self._data, self._infer, self._learn
             return arrays
 
@@ -204,10 +213,14 @@ class CachedAlpha158(Alpha158):
         )
         self._features, self._label = arrays["features"], arrays["label"]
         self._learn_label = arrays["learn_label"]
+        self.processors: list[dict[str, Any]] = json.loads(arrays["fitted"].tobytes())
         # Read back, fresh or not, so that both ways give the same numbers.
         self._infer = self._frame(self._features, self._label)
         self._data = self._infer[["label"]]
         self._learn = None
+
+    def _fitted(self) -> list[Processor]:
+        return [*(self.shared_processors or []), *self.infer_processors]
 
     def fit_process_data(self) -> None:
         """Drop what cannot be invested in and labels that are not believed, then process."""
@@ -275,6 +288,11 @@ class CachedAlpha158(Alpha158):
         return super()._get_df_by_key(data_key)
 
     @property
+    def loader(self) -> str:
+        """``market`` where features are computed by :class:`MarketLoader`, ``qlib`` otherwise."""
+        return "market" if self._by_market else "qlib"
+
+    @property
     def key(self) -> str:
         """A digest of everything that determines the features and labels."""
         return digest(self._cache_key)
@@ -287,3 +305,8 @@ class CachedAlpha158(Alpha158):
     def arrays(self) -> tuple[pd.MultiIndex, np.ndarray, np.ndarray, np.ndarray]:
         """Index (datetime, instrument), features (R, F), training label (R,) and raw label (R,)."""
         return self._index, self._features, self._learn_label, self._label
+
+
+def _packed(value: Any) -> np.ndarray:
+    """A JSON value as an array of bytes, which the cache can keep."""
+    return np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)

@@ -26,6 +26,7 @@ from ..training import torch_threads
 from .dataset import PortfolioDataset
 from .decisions import decide
 from .exchange import BoardExchange
+from .saved import ARTIFACTS, save_run
 from .strategy import TargetWeightStrategy
 
 SURVIVORSHIP = (
@@ -220,6 +221,12 @@ class BacktestRecord(PortAnaRecord):
         return [f"{name}_1day.pkl" for name in names] + ["bpqp_daily.pkl", "realised_weights.pkl"]
 
 
+def _backtest_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of :class:`BacktestConfig` in a record's settings, with their defaults."""
+    own = {k: v for k, v in given.items() if k in BacktestConfig.__dataclass_fields__}
+    return asdict(BacktestConfig(**own)) if own else {}
+
+
 def _realised_weights(positions: Mapping[pd.Timestamp, Any]) -> pd.DataFrame:
     """Weights at the close of each trading day, of the account's total value."""
     rows = [
@@ -271,11 +278,10 @@ class ReportRecord(ACRecordTemp):
             write_figures(results, folder / "figures")
             page = write_report(results, folder / "report.html")
             self.recorder.save_objects(local_path=str(folder), artifact_path="bpqp")
-            if hasattr(self.model, "history") and hasattr(self.model, "save"):
-                (folder / "model").mkdir()
-                self.model.save(folder / "model", self.dataset)
+            backtest = _backtest_settings(results.settings["backtest"])
+            if save_run(folder / "model", self.model, self.dataset, backtest):
                 self.recorder.save_objects(
-                    local_path=str(folder / "model"), artifact_path="bpqp/model"
+                    local_path=str(folder / "model"), artifact_path=ARTIFACTS
                 )
             if self.out:
                 copy = Path(self.out).expanduser().absolute()

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import tempfile
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import DataError
 from .results import RunResults, load_results
 
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
 TRACKING_URI = "sqlite:///mlflow.db"
 ARTIFACTS = "bpqp/results"
 """Folder among a run's artifacts that holds what ``save_results`` wrote."""
+NO_RESULTS = (
+    "keeps no results under {where}/: it did not finish, was not made by this package, or its "
+    "artifacts lie relative to another working directory."
+)
+REMEDY = (
+    "Give a run's id or a folder of saved results, and name the tracking address by --tracking-uri "
+    "or MLFLOW_TRACKING_URI."
+)
+MOST_RUNS = 1000  # that a name is looked up among, the latest
 
 
 def find_results(run: str | Path, tracking_uri: str | None = None) -> RunResults:
@@ -32,28 +49,78 @@ def download_results(run_id: str, tracking_uri: str | None = None) -> RunResults
     no results.
     """
     tracking_uri = tracking_uri or TRACKING_URI
-    _require_database(tracking_uri)
-    # MLflow takes seconds to import, and a report of a folder does not need it.
-    from mlflow.exceptions import MlflowException
-    from mlflow.tracking import MlflowClient
+    with download_artifacts(run_id, ARTIFACTS, tracking_uri, missing=NO_RESULTS) as folder:
+        return load_results(folder)
 
-    client = MlflowClient(tracking_uri)
+
+@contextlib.contextmanager
+def download_artifacts(
+    run_id: str, where: str, tracking_uri: str | None = None, *, missing: str
+) -> Iterator[Path]:
+    """A temporary copy of the folder ``where`` among a run's artifacts.
+
+    Raises :class:`DataError` where there is no tracking database, no such run, or the run has no
+    such folder: then the message says ``missing``, in which ``{where}`` is the folder.
+    """
+    tracking_uri = tracking_uri or TRACKING_URI
+    client = _client(tracking_uri)
+    from mlflow.exceptions import MlflowException
+
     try:
         client.get_run(run_id)
     except MlflowException as error:
         raise DataError(
-            f"no run {run_id!r} at {tracking_uri} ({error.message}). Give a run's id or a folder "
-            "of saved results, and name the tracking address by --tracking-uri or "
-            "MLFLOW_TRACKING_URI."
+            f"no run {run_id!r} at {tracking_uri} ({error.message}). {REMEDY}"
         ) from error
-    if not client.list_artifacts(run_id, ARTIFACTS):
-        raise DataError(
-            f"run {run_id!r} at {tracking_uri} keeps no results under {ARTIFACTS}/: it did not "
-            "finish, was not made by this package, or its artifacts lie relative to another "
-            "working directory."
-        )
+    if not client.list_artifacts(run_id, where):
+        raise DataError(f"run {run_id!r} at {tracking_uri} {missing.format(where=where)}")
     with tempfile.TemporaryDirectory() as scratch:
-        return load_results(client.download_artifacts(run_id, ARTIFACTS, scratch))
+        yield Path(client.download_artifacts(run_id, where, scratch))
+
+
+def find_run(run: str, tracking_uri: str | None = None) -> str:
+    """The id of the run that ``run`` names: an id, a run's name, or the name of its experiment.
+
+    Raises :class:`DataError` where none or several finished runs have that name; the message names
+    the nearest, or the several.
+    """
+    tracking_uri = tracking_uri or TRACKING_URI
+    client = _client(tracking_uri)
+    experiments = {e.experiment_id: e.name for e in client.search_experiments()}
+    runs = client.search_runs(list(experiments), max_results=MOST_RUNS)
+    if any(r.info.run_id == run for r in runs):
+        return run
+    found = [
+        r
+        for r in runs
+        if r.info.status == "FINISHED"
+        and run in (r.info.run_name, experiments[r.info.experiment_id])
+    ]
+    if len(found) == 1:
+        return str(found[0].info.run_id)
+    if found:
+        listed = ", ".join(
+            f"{r.info.run_id} ({datetime.fromtimestamp(r.info.start_time / 1000):%Y-%m-%d %H:%M})"
+            for r in found[:5]
+        )
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        raise DataError(
+            f"{len(found)} finished runs at {tracking_uri} are called {run!r}; name one by its "
+            f"id: {listed}{more}."
+        )
+    known = {r.info.run_id for r in runs} | {str(r.info.run_name) for r in runs}
+    known |= set(experiments.values())
+    close = difflib.get_close_matches(run, sorted(known), n=3, cutoff=0.5)
+    hint = f" The nearest: {', '.join(close)}." if close else ""
+    raise DataError(f"no finished run has the id or name {run!r} at {tracking_uri}.{hint} {REMEDY}")
+
+
+def _client(tracking_uri: str) -> MlflowClient:
+    _require_database(tracking_uri)
+    # MLflow takes seconds to import, and a report of a folder does not need it.
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri)
 
 
 def _require_database(tracking_uri: str) -> None:

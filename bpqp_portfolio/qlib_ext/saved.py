@@ -1,0 +1,172 @@
+"""What a run saves for the days after it: network, columns, processors and problem, no pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ..data.atomic import replacing_file
+from ..data.exclusions import Exclusions, read_exclusions, write_exclusions
+from ..errors import ConfigError, DataError
+from ..portfolio.problem import PortfolioProblem
+from ..predictors import Predictor, build_predictor
+from ..risk.config import RiskConfig
+
+if TYPE_CHECKING:
+    from .dataset import PortfolioDataset
+
+SCHEMA = 2
+FACTS, WEIGHTS, EXCLUSIONS = "model.json", "state_dict.pt", "exclusions.csv"
+BOOSTER = "lightgbm.txt"
+ARTIFACTS = "bpqp/model"
+"""Folder among a run's artifacts that holds what :func:`save_run` wrote."""
+
+
+def save_run(
+    folder: Path, model: Any, dataset: PortfolioDataset, backtest: Mapping[str, Any]
+) -> bool:
+    """Write what later days need into ``folder``; False for a model that keeps nothing.
+
+    That is a model with a ``save(folder, dataset)`` of its own, or Qlib's ``LGBModel``, whose
+    trees are kept in LightGBM's text format. ``backtest`` holds the fields of
+    :class:`~.records.BacktestConfig`.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    facts: dict[str, Any] = {}
+    if hasattr(model, "history") and hasattr(model, "save"):
+        model.save(folder, dataset)
+        facts = json.loads((folder / FACTS).read_text())
+    elif hasattr(getattr(model, "model", None), "save_model"):
+        with replacing_file(folder / BOOSTER) as scratch:
+            model.model.save_model(str(scratch))
+        facts = {"features": dataset.handler.feature_names, "score_scale": dataset.problem.scale}
+    else:
+        return False
+    from qlib.config import C
+
+    handler, market = dataset.handler, dataset.market_data
+    first = dataset.span_names["train"][0]
+    days = [f"{d:%Y-%m-%d}" for d in market.dates[market.dates >= first]]
+    facts |= {
+        "schema": SCHEMA,
+        "market": dataset.market,
+        "benchmark": dataset.benchmark,
+        "expressions": list(handler.get_feature_config()[0]),
+        "loader": handler.loader,
+        "processors": handler.processors,
+        "segments": dataset.span_names,
+        "risk": asdict(dataset.risk),
+        "problem": asdict(dataset.problem_config),
+        "backtest": dict(backtest),
+        "exclusions": dataset.exclusions,
+        "data": {
+            "folder": str(Path(C.dpm.get_data_uri("day")).absolute()),
+            "manifest": {k: dataset.manifest.get(k) for k in ("source", "sha256", "kind")},
+            "days": " ".join(days),
+            "names": list(market.names),
+        },
+    }
+    with replacing_file(folder / FACTS) as scratch:
+        scratch.write_text(json.dumps(facts, indent=1) + "\n")
+    write_exclusions(folder / EXCLUSIONS, dataset.excluded)
+    return True
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A run as :func:`save_run` left it: ``facts``, ``scorer`` and what it did not believe."""
+
+    run_id: str
+    facts: dict[str, Any]
+    scorer: Predictor | Any
+    excluded: Exclusions
+
+    @property
+    def window(self) -> int:
+        """Days of history that a score needs."""
+        return self.scorer.window if isinstance(self.scorer, Predictor) else 1
+
+    @property
+    def days(self) -> list[str]:
+        """Trading days of the run's data from its first training day on, YYYY-MM-DD."""
+        return self.facts["data"]["days"].split()
+
+    @property
+    def risk(self) -> RiskConfig:
+        """Settings of the risk model."""
+        return RiskConfig(**self.facts["risk"])
+
+    @property
+    def problem(self) -> PortfolioProblem:
+        """The decision problem with the run's score scale."""
+        return PortfolioProblem(self.facts["problem"], self.facts["score_scale"])
+
+    @torch.no_grad()
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Scores (R,) float64 of ``features`` (R, L, F) float32."""
+        if isinstance(self.scorer, Predictor):
+            return self.scorer(torch.from_numpy(features).double()).numpy()
+        return np.asarray(self.scorer.predict(features[:, -1]), dtype=np.float64)
+
+
+def load_run(folder: Path, run_id: str) -> SavedRun:
+    """Read what :func:`save_run` wrote.
+
+    The network is read as tensors alone (``weights_only``); nothing is unpickled.
+
+    Raises
+    ------
+    DataError
+        A file is missing, damaged, or of a run of another version.
+    """
+    folder = Path(folder)
+    where = f"run {run_id!r}"
+    try:
+        facts = json.loads((folder / FACTS).read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{where}: cannot read its saved model ({error}); run it again.") from error
+    if facts.get("schema") != SCHEMA:
+        raise DataError(
+            f"{where} was saved by another version of this package (schema "
+            f"{facts.get('schema')}, needed {SCHEMA}), without what new days need: run its "
+            "workflow again."
+        )
+    if facts["loader"] != "market":
+        raise DataError(
+            f"{where}: its handler has filters or processors of single names, whose features "
+            "cannot be computed for one day; leave out filter_pipe and inst_processors."
+        )
+    excluded = read_exclusions(folder / EXCLUSIONS)
+    return SavedRun(run_id, facts, _scorer(folder, facts, where), excluded)
+
+
+def _scorer(folder: Path, facts: Mapping[str, Any], where: str) -> Any:
+    if len(facts["features"]) != len(facts["expressions"]):
+        raise DataError(f"{where}: {FACTS} is damaged: its columns and expressions do not match.")
+    if (folder / BOOSTER).is_file():
+        from lightgbm import Booster
+
+        booster = Booster(model_file=str(folder / BOOSTER))
+        if booster.num_feature() != len(facts["features"]):
+            raise DataError(
+                f"{where}: its trees were trained on {booster.num_feature()} columns, but "
+                f"{FACTS} lists {len(facts['features'])}: run its workflow again."
+            )
+        return booster
+    options = dict(facts["model"]["predictor"])
+    try:
+        network = build_predictor(options.pop("name"), len(facts["features"]), **options)
+        network.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True, map_location="cpu"))
+    except (OSError, RuntimeError, ValueError, ConfigError) as error:
+        raise DataError(
+            f"{where}: its network does not fit the {len(facts['features'])} columns that it lists "
+            f"({error}): the model is stale or damaged; run its workflow again."
+        ) from error
+    return network.double().eval()

@@ -1,0 +1,229 @@
+"""What to hold tomorrow: a tracked run's target weights and trades for one day."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ..data.atomic import replacing_file
+from ..data.provider import Provider
+from ..portfolio.layer import STATUS_NAMES
+from ..portfolio.problem import PortfolioProblem
+from ..report.tracked import download_artifacts, find_run
+from .holdings import check_backtest, check_cash, plan_trades, quotes, read_holdings
+from .saved import ARTIFACTS, SavedRun, load_run
+from .single_day import SingleDay, single_day
+
+ANNUAL_DAYS = 238  # Qlib's convention
+BINDING = 1e-12  # a smaller dual is rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What :func:`target_weights` decided.
+
+    ``table`` : one row a name that is in the target, held, or left out of the problem, the largest
+    weight first: ``instrument``, ``weight``, ``score``, ``expected_return`` (fraction per day),
+    ``reason`` (why a name is not in the problem), and where holdings or cash were given
+    ``price``, ``shares``, ``trade``, ``target_shares``, ``value``.
+
+    ``summary`` : JSON values: run, dates, expected return and risk, binding constraints with their
+    prices in daily return, the solver's status, and the account.
+    """
+
+    table: pd.DataFrame
+    summary: dict[str, Any]
+
+    def write(self, path: Path) -> None:
+        """Write the table as CSV, whole or not at all; numbers are read back exactly."""
+        with replacing_file(path) as scratch:
+            self.table.to_csv(scratch, index=False, lineterminator="\n")
+
+    def to_json(self) -> str:
+        """Summary and table as one JSON object."""
+        rows = json.loads(self.table.to_json(orient="records", double_precision=15))
+        return json.dumps({**self.summary, "table": rows}, indent=2)
+
+
+def target_weights(
+    run: str,
+    date: str | None = None,
+    *,
+    provider: Path | None = None,
+    holdings: Path | None = None,
+    cash: float | None = None,
+    tracking_uri: str | None = None,
+) -> Target:
+    """Decide at the close of ``date`` as the tracked run ``run`` would have in its backtest.
+
+    Parameters
+    ----------
+    run : id or unique name of a tracked run, or the name of an experiment with one finished run.
+    date : trading day, YYYY-MM-DD; by default the last day of the provider with data.
+    provider : folder of the Qlib provider; by default the one the run was trained on.
+    holdings : CSV file ``instrument,shares``; cash : currency. With either, the weights become
+        shares in lots and trades at the quoted closes of the day.
+    tracking_uri : MLflow's address, by default ``sqlite:///mlflow.db``.
+
+    Raises
+    ------
+    DataError, ConfigError
+        An unknown run or one that keeps no model, a provider or columns that do not fit it, a day
+        without data, malformed holdings or negative cash.
+    SolverError
+        The day's problem cannot be solved.
+    """
+    sized = holdings is not None or cash is not None
+    money = check_cash(cash) if cash is not None else 0.0
+    saved = tracked_model(run, tracking_uri)
+    source = Provider(Path(provider or saved.facts["data"]["folder"]))
+    source.require()
+    held = read_holdings(holdings, source) if holdings is not None else {}
+    if sized:
+        check_backtest(saved.facts["backtest"], saved.run_id)
+    day = single_day(saved, source, date)
+    weights, facts = decide_single(saved.problem, day)
+    table = _table(saved.problem, day, weights, held)
+    account: dict[str, Any] = {}
+    if sized:
+        table, account = _sized(table, held, money, saved, source, day)
+    summary = {
+        "run": saved.run_id,
+        "date": f"{day.date:%Y-%m-%d}",
+        "trade_on": None if day.next_day is None else f"{day.next_day:%Y-%m-%d}",
+        "universe": saved.facts["market"],
+        "provider": str(source.root),
+        "in_sample": f"{day.date:%Y-%m-%d}" <= saved.facts["segments"]["valid"][1],
+        "names_in_problem": len(day.names),
+        "names_in_target": int((weights > 0).sum()),
+        **facts,
+        "left_out": day.left_out,
+        **account,
+    }
+    return Target(table, summary)
+
+
+def tracked_model(run: str, tracking_uri: str | None = None) -> SavedRun:
+    """The saved model of a tracked run; see :func:`target_weights` for ``run`` and errors."""
+    run_id = find_run(run, tracking_uri)
+    with download_artifacts(
+        run_id,
+        ARTIFACTS,
+        tracking_uri,
+        missing=(
+            "keeps no model under {where}/: it did not finish, was made before models were kept "
+            "for new days, or its model class saves none (PortfolioModel and LGBModel do). Run its "
+            "workflow again, with a ReportRecord."
+        ),
+    ) as folder:
+        return load_run(folder, run_id)
+
+
+@torch.no_grad()
+def decide_single(problem: PortfolioProblem, day: SingleDay) -> tuple[pd.Series, dict[str, Any]]:
+    """Target weights (n,) of the day by name, and what is worth knowing about them."""
+    scores = torch.from_numpy(day.scores)[None]
+    solution = problem.solve(scores, day.batch)
+    w = solution.w[0].numpy()
+    loadings, specific = day.covariance_root
+    risk = float(np.sqrt(np.square(w @ loadings).sum() + (specific * w * w).sum()))
+    at_most = solution.lam_ub[0].numpy()
+    capped = np.flatnonzero(at_most > BINDING)
+    facts = {
+        "expected_return": float(problem.scale * day.scores @ w),
+        "risk": risk,
+        "risk_annual": risk * ANNUAL_DAYS**0.5,
+        "annual_days": ANNUAL_DAYS,
+        "binding": {
+            "budget": {"limit": 1.0, "price": float(-solution.nu[0])},
+            "max_weight": {
+                "limit": problem.config.max_weight,
+                "price": {str(day.names[i]): float(at_most[i]) for i in capped},
+            },
+        },
+        "status": STATUS_NAMES[int(solution.status[0])],
+        "kkt_norm": float(solution.kkt_norm[0]),
+    }
+    return pd.Series(w, index=day.names, name="weight"), facts
+
+
+def _table(
+    problem: PortfolioProblem, day: SingleDay, weights: pd.Series, held: dict[str, float]
+) -> pd.DataFrame:
+    scores = pd.Series(day.scores, index=day.names)
+    reasons = dict(day.left_out)
+    for name in held:
+        if name not in weights.index and name not in reasons:
+            reasons[name] = "not in the universe"
+    names = [*weights.index[weights > 0], *(n for n in held if n in weights.index), *reasons]
+    names = list(dict.fromkeys(names))
+    table = pd.DataFrame(
+        {
+            "instrument": names,
+            "weight": weights.reindex(names, fill_value=0.0).to_numpy(),
+            "score": scores.reindex(names).to_numpy(),
+            "expected_return": problem.scale * scores.reindex(names).to_numpy(),
+            "reason": [reasons.get(name, "") for name in names],
+        }
+    )
+    return table.sort_values(["weight", "instrument"], ascending=[False, True], ignore_index=True)
+
+
+def _sized(
+    table: pd.DataFrame,
+    held: dict[str, float],
+    cash: float,
+    saved: SavedRun,
+    provider: Provider,
+    day: SingleDay,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The table with prices, shares and trades, and the account before and after."""
+    names = list(table["instrument"])
+    quote = quotes(provider, names, int(provider.calendar.get_loc(day.date)))
+    shares = pd.Series(held, dtype=float)
+    weights = table.set_index("instrument")["weight"]
+    plan, account = plan_trades(weights, shares, cash, quote, saved.facts["backtest"])
+    columns = {
+        "price": quote["price"].to_numpy(),
+        "shares": shares.reindex(names, fill_value=0.0).to_numpy(),
+        **{c: plan[c].to_numpy() for c in ("trade", "target_shares", "value")},
+    }
+    kept = [n for n in held if held[n] > 0 and not quote.loc[n, "traded"]]
+    return table.assign(**columns), {"account": account, "kept_without_price": kept}
+
+
+def print_target(target: Target) -> None:
+    """A few lines for the terminal: the day, the figures, and the largest targets."""
+    from rich.console import Console
+    from rich.table import Table
+
+    summary, console = target.summary, Console()
+    console.print(
+        f"{summary['date']}, trade on {summary['trade_on'] or 'the next trading day'}: "
+        f"{summary['names_in_target']} of {summary['names_in_problem']} names; expected return "
+        f"{summary['expected_return']:.3%} a day, risk {summary['risk']:.3%} a day, "
+        f"{summary['risk_annual']:.1%} a year",
+        highlight=False,
+    )
+    rows = target.table[(target.table["weight"] > 0) | (target.table.get("shares", 0) > 0)]
+    shown = Table(*(c.replace("_", " ") for c in rows.columns))
+    for row in rows.itertuples(index=False):
+        shown.add_row(*(f"{v:.6g}" if isinstance(v, float) else str(v) for v in row))
+    console.print(shown)
+    capped = summary["binding"]["max_weight"]
+    console.print(f"at max_weight {capped['limit']:g}: {len(capped['price'])} names")
+    for name, reason in summary["left_out"].items():
+        console.print(f"left out: {name} ({reason})", highlight=False)
+    if "account" in summary:
+        console.print(
+            "value {value:,.2f}, cash after the trades {cash:,.2f}, their cost {cost:,.2f}".format(
+                **summary["account"]
+            ),
+            highlight=False,
+        )
