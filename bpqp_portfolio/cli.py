@@ -75,6 +75,35 @@ def weights(
         typer.echo(out)
 
 
+@app.command()
+def compare(
+    file: Annotated[Path, typer.Argument(help="The comparison: workflow, methods, seeds.")],
+    seeds: Annotated[int | None, typer.Option(min=1, help="In place of the file's.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs side by side.")] = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of tables, page and logs; by default the file's name."),
+    ] = None,
+) -> None:
+    """Run methods × seeds as tracked runs and write one table; a finished run is never repeated.
+
+    Interrupted, the same command goes on where it stopped.
+    """
+    from .compare.page import write_comparison
+    from .compare.plan import plan, read_comparison
+    from .compare.runs import collect, run_missing
+    from .compare.table import build_table, markdown
+
+    comparison, workflow = read_comparison(file)
+    runs = plan(comparison, workflow, seeds)
+    folder = out or Path(file.stem)
+    found = run_missing(runs, folder, jobs)
+    table = build_table(comparison, collect(runs, found))
+    paths = write_comparison(table, folder)
+    typer.echo(markdown(table.text()))
+    typer.echo("\n".join(map(str, paths)))
+
+
 @data_app.command()
 def demo(
     to: Annotated[Path, typer.Option(help="Folder of the new provider.")],
