@@ -24,10 +24,12 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from .structured_batch import Batch, Box, Rows, power_of_two, times, transposed
+from .structured_batch import Batch, Rows, times
 from .structured_interior import interior
+from .structured_lift import lifted
 from .structured_light import LIGHT, LIGHT_STEPS, light
 from .structured_newton import Points, newton
+from .structured_start import LEAST_D, cold, warm
 
 SOLVED = 0
 INACCURATE = 1
@@ -36,13 +38,10 @@ BAD_DATA = 5
 
 # Newton steps before a day is handed to the interior point, its steps, and those after it.
 _NEWTON_STEPS, _INTERIOR_STEPS, _LAST_STEPS = 12, 60, 60
-# How near the first ν comes to the budget, in units of it, and in how many steps at most.
-_START_GAP, _START_STEPS = 0.1, 60
 # Pull towards the centre, in units of the batch, where nothing else sets a scale.
 _PULL = 1e-3
 # Weights this near to a bound are on it.
 _SNAP = 1e-14
-_LEAST_D = 1e-12
 
 
 @dataclass(frozen=True)
@@ -77,136 +76,6 @@ class FactorSolution:
     def days(self, index: Tensor) -> FactorSolution:
         """The solution of some days, such as a warm start for them."""
         return FactorSolution(*(getattr(self, f.name)[index] for f in fields(self)))
-
-
-def _lifted(
-    q: Tensor,
-    loadings: Tensor,
-    d: Tensor,
-    lower: Tensor,
-    upper: Tensor,
-    budget: Tensor | None,
-    mask: Tensor,
-    equalities: Rows | None,
-    inequalities: Rows | None,
-    cost: Tensor | None,
-    reference: Tensor | None,
-) -> tuple[Batch, Tensor]:
-    """The batch in scaled form, and what was taken off q (T,) along the budget's row."""
-    (T, n), k = q.shape, loadings.shape[-1]
-    whole = bool(mask.all())
-
-    def inside(value: Tensor) -> Tensor:
-        return value if whole else torch.where(mask, value, 0.0)
-
-    middle = q.new_zeros(T)
-    if budget is not None:
-        # With 1ᵀw fixed a constant in q only moves ν; without it the digits that differ are kept.
-        largest = torch.where(mask, q, -torch.inf).amax(-1)
-        middle = 0.5 * (largest + torch.where(mask, q, torch.inf).amin(-1))
-    q, d = inside(q - middle.unsqueeze(-1)), inside(d)
-    lower, upper = inside(lower), inside(upper)
-    rows = [r for r in (equalities, inequalities) if r is not None]
-    ones = 0 if budget is None else 1
-    p = 0 if equalities is None else equalities.value.shape[-1]
-    m = 0 if inequalities is None else inequalities.value.shape[-1]
-    target = (
-        torch.cat(([] if budget is None else [budget.unsqueeze(-1)]) + [r.value for r in rows], -1)
-        if ones + p + m
-        else q.new_zeros(T, 0)
-    )
-    row_unit = torch.ones_like(target)
-    for at, r in zip((ones, ones + p), (equalities, inequalities), strict=True):
-        if r is not None and r.value.shape[-1]:
-            size = torch.where(mask.unsqueeze(-2), r.matrix, 0.0).abs().amax(-1)
-            row_unit[:, at : at + r.value.shape[-1]] = power_of_two(size)
-    target = target / row_unit
-    fixed = target[:, : ones + p].abs().amax(-1) if ones + p else q.new_zeros(T)
-    bounds = torch.maximum(lower.abs(), upper.abs())
-    bounds = torch.where(bounds.isfinite(), bounds, 0.0).amax(-1)
-    weight_unit = power_of_two(torch.where(fixed > 0, fixed, bounds))
-    unit = weight_unit.unsqueeze(-1)
-
-    start = _start(lower, upper, budget, mask)
-    columns = q.new_zeros(T, n + m, k + ones + p + m)
-    columns[:, :n, :k] = loadings if whole else torch.where(mask.unsqueeze(-1), loadings, 0.0)
-    spread = transposed(columns[:, :n, :k], start).square().sum(-1) / weight_unit
-    gradient_unit = torch.maximum((d * unit).amax(-1), torch.maximum(spread, q.abs().amax(-1)))
-    if cost is not None:
-        cost = inside(cost)
-        gradient_unit = torch.maximum(gradient_unit, cost.amax(-1))
-    gradient_unit = power_of_two(gradient_unit)
-    gradient = gradient_unit.unsqueeze(-1)
-    columns[:, :n, :k] *= (weight_unit / gradient_unit).sqrt()[:, None, None]
-    if ones:
-        columns[:, :n, k] = mask.to(q)
-    for at, r in zip((ones, ones + p), (equalities, inequalities), strict=True):
-        if r is not None:
-            to = slice(k + at, k + at + r.value.shape[-1])
-            scaled = (r.matrix / row_unit[:, at : at + r.value.shape[-1], None]).mT
-            columns[:, :n, to] = torch.where(mask.unsqueeze(-1), scaled, 0.0)
-    if m:
-        columns[:, n:, -m:] = torch.eye(m, dtype=q.dtype, device=q.device)
-
-    def with_slacks(value: Tensor, slack: float) -> Tensor:
-        return torch.cat([value, value.new_full((T, m), slack)], -1) if m else value
-
-    batch = Batch(
-        q=with_slacks(q / gradient, 0.0),
-        columns=columns,
-        d=with_slacks(d * (unit / gradient), 0.0),
-        box=Box(
-            with_slacks(lower / unit, 0.0),
-            with_slacks(upper / unit, torch.inf),
-            None if cost is None else with_slacks(cost / gradient, 0.0),
-            None if reference is None else with_slacks(inside(reference) / unit, 0.0),
-        ),
-        target=target / unit,
-        weight_unit=weight_unit,
-        gradient_unit=gradient_unit,
-        row_unit=row_unit,
-        factors=k,
-    )
-    return batch, middle
-
-
-def _start(lower: Tensor, upper: Tensor, budget: Tensor | None, mask: Tensor) -> Tensor:
-    """Equal weights, within the bounds."""
-    even = torch.zeros_like(lower)
-    if budget is not None:
-        even = mask * (budget / mask.sum(-1).clamp_min(1)).unsqueeze(-1)
-    return torch.minimum(torch.maximum(even, lower), upper)
-
-
-def _budget_dual(batch: Batch, linear: Tensor, n: int, near: float) -> Tensor:
-    """A ν (T,) whose weights come near the budget, by Newton's method kept inside a bracket."""
-    whole = batch.box
-    box = Box(whole.lower[:, :n], whole.upper[:, :n])
-    if whole.cost is not None and whole.reference is not None:
-        box = Box(box.lower, box.upper, whole.cost[:, :n], whole.reference[:, :n])
-    linear, d = linear[:, :n], batch.d[:, :n]
-    d = torch.where(d > _LEAST_D, d, d.amax(-1, keepdim=True).clamp_min(_PULL))
-    target = batch.target[:, 0]
-    reach = 1 + target.abs().unsqueeze(-1)
-    cost = 0.0 if box.cost is None else box.cost
-    high = (cost - linear - d * torch.maximum(box.lower, -reach)).amax(-1)
-    low = (-cost - linear - d * torch.minimum(box.upper, reach)).amin(-1)
-    nu = 0.5 * (low + high)
-    done = torch.zeros_like(nu, dtype=torch.bool)
-    for _ in range(_START_STEPS):
-        w = box.prox(linear + nu.unsqueeze(-1), d)
-        gap = w.sum(-1) - target
-        # A day that is done stays as it is, however long the others of its batch take.
-        done |= gap.abs() <= near
-        if bool(done.all()):
-            break
-        slope = (box.free(w) / d).sum(-1)
-        low, high = torch.where(gap > 0, nu, low), torch.where(gap < 0, nu, high)
-        step = nu + gap / slope.clamp_min(1e-300)
-        new = torch.where((step > low) & (step < high) & (slope > 0), step, 0.5 * (low + high))
-        done |= (new - nu).abs() <= 4e-16 * nu.abs()
-        nu = torch.where(done, nu, new)
-    return nu
 
 
 def solve_factor_qp(
@@ -254,7 +123,7 @@ def solve_factor_qp(
     n = q.shape[-1]
     if cost is None:
         reference = None
-    batch, middle = _lifted(
+    batch, middle = lifted(
         q, loadings, d, lower, upper, budget, mask, equalities, inequalities, cost, reference
     )
     T, N, K = batch.columns.shape
@@ -276,10 +145,10 @@ def solve_factor_qp(
     bad = torch.zeros_like(points.infeasible) if skip is None else skip
     days = torch.nonzero(~points.infeasible & ~bad).squeeze(-1)
     if isinstance(warm_start, FactorSolution):
-        _warm(points, batch, warm_start, middle, ones, n)
+        warm(points, batch, warm_start, middle, ones, n)
     else:
-        _cold(points, batch, mask, days, ones, warm_start)
-    flat = bool(((batch.d <= _LEAST_D) & (batch.box.upper > batch.box.lower)).any())
+        cold(points, batch, mask, days, ones, warm_start)
+    flat = bool(((batch.d <= LEAST_D) & (batch.box.upper > batch.box.lower)).any())
     plain = ones and k + 1 == K and cost is None and not flat and len(days) == T
     if plain and batch.columns.numel() <= LIGHT and max_iterations >= LIGHT_STEPS:
         days = light(batch, points, tolerance)
@@ -305,52 +174,10 @@ def solve_factor_qp(
 
 def _pull(batch: Batch) -> Tensor:
     """ρ (T, N) for names without curvature of their own: small beside that of the others."""
-    curved = batch.d > _LEAST_D
+    curved = batch.d > LEAST_D
     mean = batch.d.sum(-1) / curved.sum(-1).clamp_min(1)
     small = torch.where(mean > 0, 1e-3 * mean, _PULL).unsqueeze(-1)
     return torch.where(curved, 0.0, small)
-
-
-def _slack(batch: Batch, w: Tensor) -> Tensor:
-    """Names' weights (T, n) with the slacks that they leave, (T, N)."""
-    n, m = w.shape[-1], batch.q.shape[-1] - w.shape[-1]
-    if not m:
-        return w
-    used = transposed(batch.columns[:, :n, -m:], w)
-    return torch.cat([w, (batch.target[:, -m:] - used).clamp_min(0)], -1)
-
-
-def _cold(
-    points: Points, batch: Batch, mask: Tensor, days: Tensor, ones: int, x: Tensor | None
-) -> None:
-    """Start from equal weights, or from an earlier x = Bᵀw, with the ν that meets the budget."""
-    k, n = batch.factors, mask.shape[-1]
-    budget = batch.target[:, 0] if ones else None
-    start = _start(batch.box.lower[:, :n], batch.box.upper[:, :n], budget, mask)
-    points.w.copy_(_slack(batch, start))
-    cold = x is None
-    if x is None:
-        x = transposed(batch.columns[:, :n, :k], start)
-    else:
-        x = x / (batch.weight_unit * batch.gradient_unit).sqrt().unsqueeze(-1)
-    points.theta[days, :k] = x[days]
-    if ones and len(days):
-        near = _START_GAP if cold else 1e-15
-        nu = _budget_dual(batch, batch.q + times(batch.columns[..., :k], x), n, near)
-        points.theta[days, k] = nu[days]
-
-
-def _warm(
-    points: Points, batch: Batch, start: FactorSolution, middle: Tensor, ones: int, n: int
-) -> None:
-    """Start from an earlier solution; days that had none start from zero."""
-    k, unit = batch.factors, batch.weight_unit.unsqueeze(-1)
-    points.theta[:, :k] = start.x / (unit * batch.gradient_unit.unsqueeze(-1)).sqrt()
-    nu = [(start.nu + middle).unsqueeze(-1)] if ones else []
-    y = torch.cat([*nu, start.nu_rows, start.lam], -1) * batch.row_unit
-    points.theta[:, k:] = y / batch.gradient_unit.unsqueeze(-1)
-    points.theta.nan_to_num_(nan=0.0)
-    points.w.copy_(_slack(batch, start.w.to(batch.q).nan_to_num(nan=0.0) / unit))
 
 
 def _unscaled(

@@ -1,0 +1,107 @@
+"""The caller's problem as a batch in scaled form."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .structured_batch import Batch, Box, Rows, power_of_two, transposed
+
+
+def lifted(
+    q: Tensor,
+    loadings: Tensor,
+    d: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    budget: Tensor | None,
+    mask: Tensor,
+    equalities: Rows | None,
+    inequalities: Rows | None,
+    cost: Tensor | None,
+    reference: Tensor | None,
+) -> tuple[Batch, Tensor]:
+    """The batch in scaled form, and what was taken off q (T,) along the budget's row."""
+    (T, n), k = q.shape, loadings.shape[-1]
+    whole = bool(mask.all())
+
+    def inside(value: Tensor) -> Tensor:
+        return value if whole else torch.where(mask, value, 0.0)
+
+    middle = q.new_zeros(T)
+    if budget is not None:
+        # With 1ᵀw fixed a constant in q only moves ν; without it the digits that differ are kept.
+        largest = torch.where(mask, q, -torch.inf).amax(-1)
+        middle = 0.5 * (largest + torch.where(mask, q, torch.inf).amin(-1))
+    q, d = inside(q - middle.unsqueeze(-1)), inside(d)
+    lower, upper = inside(lower), inside(upper)
+    rows = [r for r in (equalities, inequalities) if r is not None]
+    ones = 0 if budget is None else 1
+    p = 0 if equalities is None else equalities.value.shape[-1]
+    m = 0 if inequalities is None else inequalities.value.shape[-1]
+    target = (
+        torch.cat(([] if budget is None else [budget.unsqueeze(-1)]) + [r.value for r in rows], -1)
+        if ones + p + m
+        else q.new_zeros(T, 0)
+    )
+    row_unit = torch.ones_like(target)
+    for at, r in zip((ones, ones + p), (equalities, inequalities), strict=True):
+        if r is not None and r.value.shape[-1]:
+            size = torch.where(mask.unsqueeze(-2), r.matrix, 0.0).abs().amax(-1)
+            row_unit[:, at : at + r.value.shape[-1]] = power_of_two(size)
+    target = target / row_unit
+    fixed = target[:, : ones + p].abs().amax(-1) if ones + p else q.new_zeros(T)
+    bounds = torch.maximum(lower.abs(), upper.abs())
+    bounds = torch.where(bounds.isfinite(), bounds, 0.0).amax(-1)
+    weight_unit = power_of_two(torch.where(fixed > 0, fixed, bounds))
+    unit = weight_unit.unsqueeze(-1)
+
+    start = even_weights(lower, upper, budget, mask)
+    columns = q.new_zeros(T, n + m, k + ones + p + m)
+    columns[:, :n, :k] = loadings if whole else torch.where(mask.unsqueeze(-1), loadings, 0.0)
+    spread = transposed(columns[:, :n, :k], start).square().sum(-1) / weight_unit
+    gradient_unit = torch.maximum((d * unit).amax(-1), torch.maximum(spread, q.abs().amax(-1)))
+    if cost is not None:
+        cost = inside(cost)
+        gradient_unit = torch.maximum(gradient_unit, cost.amax(-1))
+    gradient_unit = power_of_two(gradient_unit)
+    gradient = gradient_unit.unsqueeze(-1)
+    columns[:, :n, :k] *= (weight_unit / gradient_unit).sqrt()[:, None, None]
+    if ones:
+        columns[:, :n, k] = mask.to(q)
+    for at, r in zip((ones, ones + p), (equalities, inequalities), strict=True):
+        if r is not None:
+            to = slice(k + at, k + at + r.value.shape[-1])
+            scaled = (r.matrix / row_unit[:, at : at + r.value.shape[-1], None]).mT
+            columns[:, :n, to] = torch.where(mask.unsqueeze(-1), scaled, 0.0)
+    if m:
+        columns[:, n:, -m:] = torch.eye(m, dtype=q.dtype, device=q.device)
+
+    def with_slacks(value: Tensor, slack: float) -> Tensor:
+        return torch.cat([value, value.new_full((T, m), slack)], -1) if m else value
+
+    batch = Batch(
+        q=with_slacks(q / gradient, 0.0),
+        columns=columns,
+        d=with_slacks(d * (unit / gradient), 0.0),
+        box=Box(
+            with_slacks(lower / unit, 0.0),
+            with_slacks(upper / unit, torch.inf),
+            None if cost is None else with_slacks(cost / gradient, 0.0),
+            None if reference is None else with_slacks(inside(reference) / unit, 0.0),
+        ),
+        target=target / unit,
+        weight_unit=weight_unit,
+        gradient_unit=gradient_unit,
+        row_unit=row_unit,
+        factors=k,
+    )
+    return batch, middle
+
+
+def even_weights(lower: Tensor, upper: Tensor, budget: Tensor | None, mask: Tensor) -> Tensor:
+    """Equal weights, within the bounds."""
+    even = torch.zeros_like(lower)
+    if budget is not None:
+        even = mask * (budget / mask.sum(-1).clamp_min(1)).unsqueeze(-1)
+    return torch.minimum(torch.maximum(even, lower), upper)
