@@ -86,6 +86,7 @@ def _array(value: Any, ndim: int) -> np.ndarray | None:
         or value.ndim != ndim
         or value.layout is not torch.strided
         or not value.is_cpu
+        or value.is_neg()
     ):
         return None
     return value.detach().numpy()
@@ -109,7 +110,7 @@ def _read(
             expected = (n,) * getattr(array, "ndim", 1)
         elif name in _ROWS:
             array = _array(value, 2)
-            expected = (sizes.setdefault(_ROWS[name][0], len(value) if value.ndim else 0), n)
+            expected = (sizes.setdefault(_ROWS[name][0], 0 if array is None else len(array)), n)
         else:
             array = _array(value, 1)
             expected = (sizes.get(_VECTORS[name], -1),)
@@ -135,7 +136,7 @@ def _read(
             return None
         parts: list[Any] = []
         for part, ndim, value in zip(_PARTS, (2, 1, 1, 0), cone, strict=True):
-            if value is None or (part == "d" and type(value) is float):
+            if value is None or (part == "d" and type(value) in (int, float)):
                 parts.append(value)
                 continue
             if id(value) not in seen:
@@ -151,9 +152,7 @@ def _read(
         fits = (F is None or F.shape[1] == n) and (g is None or len(g) == r)
         if not (fits and (c is None or len(c) == n)):
             return None
-        if not np.isfinite(
-            sum(float(v if part == 3 else v.sum()) for part, v in enumerate(parts) if v is not None)
-        ):
+        if not np.isfinite(float(d) + sum(float(v.sum()) for v in (F, g, c) if v is not None)):
             return None
         blocks.append(
             (F, np.zeros(r) if g is None else g, np.zeros(n) if c is None else c, float(d))
@@ -229,6 +228,6 @@ def _gradient(name: Any, problem: SOCP, a: Adjoint, cones: Sequence[ConeGradient
         case "h":
             return torch.from_numpy(-a.lam)
         case "lb":
-            return torch.from_numpy(a.lb)
+            return torch.from_numpy(a.lb.copy())
         case _:
-            return torch.from_numpy(a.ub)
+            return torch.from_numpy(a.ub.copy())

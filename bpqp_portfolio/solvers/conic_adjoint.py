@@ -59,9 +59,9 @@ def cone_adjoint(
     The linear part's :class:`~bpqp_portfolio.solvers.adjoint.Adjoint`, and one
     :class:`ConeGradient` for each cone.
     """
-    system = ActiveSystem.at(problem, ConePoint.of(problem, solution))
+    system = ActiveSystem.at(problem, ConePoint.of(problem, solution), solution.factors)
     active = system.linear
-    linear = np.zeros(problem.n)
+    linear: Array | float = 0.0
     goal = [-dnu, -dlam[active.rows]]
     turned = []
     for a in system.groups:
@@ -75,19 +75,22 @@ def cone_adjoint(
             goal.append(-d_tau[a.rows])
             linear = linear + a.group.pull(pull)
     # z̃ of an active bound: zero, but for a gradient in the bound's own dual.
-    z = np.where(active.lower, dlam_lb, np.where(active.upper, -dlam_ub, 0.0))
+    z = none = np.zeros(problem.n)
+    if problem.bounded:
+        z = np.where(active.lower, dlam_lb, np.where(active.upper, -dlam_ub, 0.0))
     gradient = dz + linear
     z, y = system.solve(z, gradient, np.concatenate(goal), _by(solver, options))
     nu, lam, parts = system.split(y)
-    slope = gradient
-    if not active.free.all():
+    lb = ub = none
+    if problem.bounded:
         slope = system.hessian @ z + gradient + system.rows.T @ y
+        lb, ub = np.where(active.lower, slope, 0.0), np.where(active.upper, slope, 0.0)
     found = Adjoint(
         z=z,
         nu=nu,
         lam=lam,
-        lb=np.where(active.lower, slope, 0.0),
-        ub=np.where(active.upper, slope, 0.0),
+        lb=lb,
+        ub=ub,
         at_z=solution.z,
         at_nu=solution.nu,
         at_lam=np.where(active.rows, solution.lam, 0.0),

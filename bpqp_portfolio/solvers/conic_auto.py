@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..problems.matrices import is_sparse
+from ..problems.matrices import FactorMatrix, is_sparse
 from ..problems.socp import SOCP, SOCPSolution
 from ..problems.solution import SolveStatus
 from .conic_ball import solve_ball
@@ -18,10 +18,10 @@ _SETTLED = (
     SolveStatus.PRIMAL_INFEASIBLE,
     SolveStatus.DUAL_INFEASIBLE,
 )
-# Entries of the dense Newton matrix, and different norms, up to which this package's own solver is
-# the faster one (benchmarks/conic_rule.py).
+# Measured on robust linear programs and on balls of factor loadings, n = 10 to 500 with 5 to 400
+# rows: from about so many entries on, this package's own solver is the faster one.
+_LEAST = 8000
 _FEW = 4
-_LEAST = 2000
 _LARGEST = 1000
 
 
@@ -62,15 +62,15 @@ def choose_cones(problem: SOCP) -> str:
     """ "interior" or "clarabel": which is tried first for ``problem``.
 
     The interior-point method of this package where there are at most 4 different norms, no matrix
-    is sparse, n is at most 1000 and the rows it works on (dense rows and cones that are not the
-    identity) have at least 2000 entries; otherwise Clarabel, which uses sparsity and is compiled. A
-    program that :func:`~bpqp_portfolio.solvers.conic_ball.solve_ball` solves never gets here.
+    is sparse, n is at most 1000 and the dense rows (of A, G, F, c and P or its factor) have at
+    least 8000 entries; otherwise Clarabel, which uses sparsity and is compiled. A program that
+    :func:`~bpqp_portfolio.solvers.conic_ball.solve_ball` solves never gets here.
     """
     qp = problem.qp
     matrices = [qp.P, qp.A, qp.G, *(g.F for g in problem.groups)]
     if len(problem.groups) > _FEW or problem.n > _LARGEST or any(map(is_sparse, matrices)):
         return "clarabel"
-    rows = qp.p + qp.m
+    rows = qp.p + qp.m + (qp.P.B.shape[1] if isinstance(qp.P, FactorMatrix) else qp.n)
     for group in problem.groups:
         rows += (len(group.d) if group.headed else 0) + (0 if group.F is None else group.r)
     return "interior" if rows * problem.n >= _LEAST else "clarabel"

@@ -8,10 +8,13 @@ from ..problems.matrices import FactorMatrix, to_dense
 from ..problems.socp import SOCP, ConePoint, SOCPSolution, linear
 from ..problems.solution import SolveStatus
 from .conic_finish import as_solution, point_norm
+from .conic_system import ActiveGroup
 
 # Below this relative size a length is rounding, and the solution not unique or not attained.
 _FLAT = 1e-12
 _EXACT = 1e-11
+# A dual above this relative size is not rounding.
+_CLEAR = 1e-6
 _DEPENDENT = 1e-9
 
 
@@ -69,4 +72,8 @@ def solve_ball(problem: SOCP) -> SOCPSolution | None:
     norm = point_norm(problem, point)
     if not norm <= _EXACT:
         return None
-    return as_solution(problem, point, SolveStatus.SOLVED, norm, 0, "ball")
+    known = None
+    if size > (1.0 + _CLEAR) * delta * rho:
+        yes = np.ones(1, dtype=bool)
+        known = (ActiveGroup(group, yes, False, y / radius, radius, tau / radius),)
+    return as_solution(problem, point, SolveStatus.SOLVED, norm, 0, "ball", known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -119,11 +120,14 @@ def as_solution(
     norm: float,
     iterations: int,
     solver: str,
+    factors: Any = None,
 ) -> SOCPSolution:
-    """``point`` as a Solution."""
+    """``point`` as a Solution; ``factors`` are how its groups bind, where that is known."""
     fields = (point.z, point.nu, point.lam, point.lam_lb, point.lam_ub)
     cones = problem.spread(point.duals)
-    return SOCPSolution(*fields, status, norm, iterations, solver, cone_duals=cones)
+    return SOCPSolution(
+        *fields, status, norm, iterations, solver, factors=factors, cone_duals=cones
+    )
 
 
 def failed_cones(problem: SOCP, status: SolveStatus, iterations: int, solver: str) -> SOCPSolution:

@@ -26,7 +26,7 @@ from .kkt import solve_equality_qp
 _WEAK = 1e-11
 _FLAT = 1e-8
 _RESIDUAL = 1e-11
-_ROUNDING = 1e-15
+_ROUNDING = 4e-15
 _REFINEMENTS = 2
 
 
@@ -101,6 +101,11 @@ class Curvature:
         return out
 
 
+def _straight(H: Curvature) -> Curvature:
+    """The diagonal of ``H`` alone."""
+    return Curvature(H.d, H.U[:, :0], H.s[:0], None)
+
+
 # H (k, k), g (k,), C (p, k) and c (p,) to x and y, as solve_equality_qp.
 Solve = Callable[[Array, Array, Array, Array], tuple[Array, Array]]
 
@@ -124,9 +129,13 @@ class ActiveSystem:
     rows: Array
 
     @classmethod
-    def at(cls, problem: SOCP, point: ConePoint) -> ActiveSystem:
-        """The system at ``point``."""
+    def at(
+        cls, problem: SOCP, point: ConePoint, known: tuple[ActiveGroup, ...] | None = None
+    ) -> ActiveSystem:
+        """The system at ``point``; ``known`` says how its groups bind."""
         linear = _active_linear(problem, point)
+        if known is not None:
+            return cls.of(problem, linear, known)
         groups: tuple[ActiveGroup, ...] = ()
         if problem.groups:
             _, unit = lagrangian_gradient(problem, point)
@@ -169,6 +178,14 @@ class ActiveSystem:
             start = stop
         return values[: qp.p], lam, parts
 
+    @property
+    def _ball(self) -> bool:
+        """Whether the only bent constraint is ‖Fz + g‖ ≤ d, with a diagonal FᵀF."""
+        if len(self.groups) != 1 or not self.groups[0].smooth or self.hessian.dense is not None:
+            return False
+        alone = len(self.groups[0].rows) == 1 and not self.groups[0].group.headed
+        return alone and self.hessian.U.shape[1] == 1
+
     def solve(
         self, z: Array, gradient: Array, missing: Array, by: Solve | None = None
     ) -> tuple[Array, Array]:
@@ -178,7 +195,13 @@ class ActiveSystem:
         """
         solve = solve_curved if by is None else _densely(by)
         free = self.linear.free
-        if free.all():
+        if not self.problem.bounded or free.all():
+            if by is None and self._ball:
+                # The Hessian's −κ uuᵀ is along the row uᵀx = missing: a part of its multiplier.
+                H = self.hessian
+                x, y = solve(_straight(H), gradient, self.rows, missing)
+                y[-1] -= H.s[0] * missing[-1]
+                return x, y
             return solve(self.hessian, gradient, self.rows, missing)
         z = np.where(free, 0.0, z)
         x, y = solve(
@@ -258,7 +281,9 @@ def _low_rank(H: Curvature, g: Array, C: Array, c: Array) -> tuple[Array, Array]
         size[:k] = np.maximum(size[:k], np.abs(inner))
     unit = 1.0 / np.sqrt(size)
     try:
-        inverse = np.linalg.inv(M * unit * unit[:, None]) * unit * unit[:, None]
+        small = len(M) == 1
+        inverse = 1.0 / M if small else np.linalg.inv(M * unit * unit[:, None])
+        inverse = inverse if small else inverse * unit * unit[:, None]
     except np.linalg.LinAlgError:
         return None
     # Solution (x, y) of d x + Bᵀy = −g, B x − (y/s, 0) = rhs.
