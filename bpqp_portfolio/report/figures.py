@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ..data.atomic import replacing_file
-from . import figures_holdings, figures_model, figures_returns
+from . import figures_holdings, figures_mandate, figures_model, figures_returns
 from .results import RunResults
 from .style import NARROW, WIDE, drawing, to_svg
 
@@ -121,6 +121,25 @@ PLOTS = (
         "suspensions.",
         "The run has no realised weights to compare its targets with.",
         figures_holdings.realised,
+    ),
+    Plot(
+        "binding",
+        "mandate",
+        "Constraints that bound",
+        "Signal days on which each constraint had a price, in stronger colour for more of them, "
+        "and the share of all decided days.",
+        "No constraint bound on any day.",
+        figures_mandate.binding,
+    ),
+    Plot(
+        "shortfall",
+        "mandate",
+        "What kept realised from target weights",
+        "Difference at the close of the trading day, in three parts that add up: prices moved "
+        "between decision and trade, orders are whole lots, and orders were not filled; and the "
+        "return that each earned until the next close.",
+        "The run has no orders to compare its targets with.",
+        figures_mandate.shortfall,
     ),
     Plot(
         "solver",

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from ..data.atomic import replacing_file
 from .figures import PLOTS, inline_svgs
 from .figures_model import status_counts
+from .mandate import CAUSES, EVENTS_SHOWN, cause_table, constraint_table, event_counts, has_mandate
 from .metrics import TRADING_DAYS, book_rows, format_metric, other_rows, summarise
 from .results import RunResults, plain
 from .style import css_colours
@@ -26,10 +27,14 @@ SECTIONS = {
     "signal": "Signal",
     "learning": "Learning",
     "portfolio": "Portfolio",
+    "mandate": "Mandate",
     "solver": "Solver",
     "run": "Run, configuration and data",
     "notes": "Conventions and cautions",
 }
+
+
+ORDERS = {"orders": "order", "unfilled": "unfilled order", "cut": "partly filled order"}
 
 
 def write_report(results: RunResults, path: Path | str) -> Path:
@@ -62,6 +67,7 @@ def render(results: RunResults) -> str:
             if (rows := other_rows(summary, section))
         ],
         holdings=_holdings(results),
+        mandate=_mandate(results),
         settings=_settings(results),
         stages=_stages(results.stages),
         config=_yaml(results.config),
@@ -85,7 +91,10 @@ def _headline(results: RunResults) -> list[str]:
 def _sections(results: RunResults) -> list[dict[str, Any]]:
     number = 0
     plots: dict[str, list[dict[str, Any]]] = {section: [] for section in SECTIONS}
+    shown = [key for key in SECTIONS if key != "mandate" or has_mandate(results)]
     for plot in PLOTS:
+        if plot.section not in shown:
+            continue
         svgs = inline_svgs(plot, results)
         number += svgs is not None
         wide, narrow = (Markup(svg) for svg in svgs) if svgs else (None, None)
@@ -100,7 +109,7 @@ def _sections(results: RunResults) -> list[dict[str, Any]]:
                 "narrow": narrow,
             }
         )
-    return [{"id": key, "title": SECTIONS[key], "plots": plots[key]} for key in SECTIONS]
+    return [{"id": key, "title": SECTIONS[key], "plots": plots[key]} for key in shown]
 
 
 def _tiles(results: RunResults, summary: pd.DataFrame) -> list[dict[str, str]]:
@@ -196,6 +205,40 @@ def _holdings(results: RunResults) -> dict[str, Any] | None:
     }
 
 
+def _mandate(results: RunResults) -> dict[str, Any] | None:
+    if not has_mandate(results):
+        return None
+    events = results.events.sort_values("datetime", kind="stable")
+    return {
+        "facts": [
+            (key.replace("_", " ").capitalize(), _lines(value))
+            for key, value in (results.settings.get("mandate") or {}).items()
+        ],
+        "constraints": [
+            (name, _percent(row.share), f"{row.price:.3f}", f"{row.all_days:.3f}")
+            for name, row in constraint_table(results).iterrows()
+        ],
+        "causes": [
+            (CAUSES.get(str(name), "All"), _percent(row.gap), _percent(row.annual, "+"))
+            for name, row in cause_table(results).iterrows()
+        ]
+        if len(results.shortfall)
+        else [],
+        "orders": [_count(int(results.shortfall[c].sum()), w) for c, w in ORDERS.items()]
+        if len(results.shortfall)
+        else [],
+        "counts": [
+            f"{_count(int(number), 'time')} {action}"
+            for action, number in event_counts(results).items()
+        ],
+        "events": [
+            (f"{row.datetime:%Y-%m-%d}", row.action, row.reason)
+            for row in events.head(EVENTS_SHOWN).itertuples()
+        ],
+        "events_left": max(0, len(events) - EVENTS_SHOWN),
+    }
+
+
 def _on(weights: pd.DataFrame, day: pd.Timestamp) -> pd.Series:
     rows = weights[weights["datetime"] == day]
     return pd.Series(rows["weight"].to_numpy(dtype=float), index=rows["instrument"].astype(str))
@@ -206,7 +249,7 @@ def _settings(results: RunResults) -> list[tuple[str, list[str]]]:
     rows = [
         (key.replace("_", " ").capitalize(), _lines(value))
         for key, value in results.settings.items()
-        if key not in ("survivorship", "excluded_name_days")
+        if key not in ("survivorship", "excluded_name_days", "mandate")
     ]
     if len(results.epochs):
         text = _count(len(results.epochs), "epoch")

@@ -52,13 +52,33 @@ COLUMNS = {
         "valid_ic",
         "seconds",
     ),
+    "activity": ("datetime", "constraint", "binding", "price"),
+    "events": ("datetime", "action", "reason"),
+    "shortfall": (
+        "gap",
+        "gap_drift",
+        "gap_lots",
+        "gap_unfilled",
+        "gap_return",
+        "gap_return_drift",
+        "gap_return_lots",
+        "gap_return_unfilled",
+        "orders",
+        "unfilled",
+        "cut",
+    ),
 }
+MANDATE = ("activity", "events", "shortfall")
+"""Tables that only the run of a mandate has, and that are saved where they hold anything."""
 REQUIRED = {
     "daily": ("return",),
     "signal": (),
     "weights": COLUMNS["weights"],
     "realised": COLUMNS["realised"],
     "epochs": ("epoch",),
+    "activity": COLUMNS["activity"],
+    "events": COLUMNS["events"],
+    "shortfall": COLUMNS["shortfall"],
 }
 
 
@@ -90,6 +110,12 @@ class RunResults:
         the target of day t is traded at the close of the next trading day.
     epochs : one row for each epoch, empty where there were none. ``best_epoch`` is the epoch
         whose network was kept.
+    activity : of a mandate, one row for each signal day and constraint: whether it was
+        ``binding`` (0 or 1) and its ``price``, the return a day for a unit of its limit.
+    events : ways out that were taken on days that could not be solved as they were: ``action``
+        and ``reason`` as text.
+    shortfall : by trading day, realised against target weights; see
+        :func:`~bpqp_portfolio.qlib_ext.shortfall.shortfall`.
     stages : stage → seconds.
 
     Raises
@@ -109,18 +135,21 @@ class RunResults:
     weights: pd.DataFrame
     realised: pd.DataFrame = field(default_factory=lambda: _empty("realised"))
     epochs: pd.DataFrame = field(default_factory=lambda: _empty("epochs"))
+    activity: pd.DataFrame = field(default_factory=lambda: _empty("activity"))
+    events: pd.DataFrame = field(default_factory=lambda: _empty("events"))
+    shortfall: pd.DataFrame = field(default_factory=lambda: _empty("shortfall"))
     best_epoch: int | None = None
     stages: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for table in COLUMNS:
             _check_columns(table, getattr(self, table))
-        for table in ("weights", "realised", "epochs"):
+        for table in ("weights", "realised", "epochs", *MANDATE):
             if getattr(self, table).empty:
                 object.__setattr__(self, table, _empty(table))
         if self.daily.empty:
             raise DataError("results.daily has no trading day: the backtest returned nothing.")
-        for table in ("daily", "signal"):
+        for table in ("daily", "signal", "shortfall"):
             _check_days(table, getattr(self, table))
         for table in ("weights", "realised"):
             _check_weights(table, getattr(self, table))
@@ -153,7 +182,7 @@ def _check_columns(table: str, frame: pd.DataFrame) -> None:
             raise DataError(
                 f"results.{table}: unknown column {column!r}.{nearest(column, COLUMNS[table])}"
             )
-        if column in ("datetime", "instrument", "status"):
+        if column in ("datetime", "instrument", "status", "constraint", "action", "reason"):
             continue
         if not pd.api.types.is_numeric_dtype(frame[column]) and len(frame):
             raise DataError(f"results.{table}[{column!r}] must hold numbers.")
@@ -197,6 +226,8 @@ def save_results(results: RunResults, folder: Path | str) -> Path:
     with replacing_folder(folder) as fresh:
         digests = {}
         for table in COLUMNS:
+            if table in MANDATE and getattr(results, table).empty:
+                continue
             path = fresh / f"{table}.parquet"
             getattr(results, table).to_parquet(path, engine="pyarrow")
             digests[path.name] = _digest(path)
@@ -236,6 +267,8 @@ def load_results(folder: Path | str) -> RunResults:
     tables = {}
     for table in COLUMNS:
         file = folder / f"{table}.parquet"
+        if table in MANDATE and file.name not in digests:
+            continue
         if not file.is_file():
             raise DataError(f"{file} is missing. {again}")
         if _digest(file) != digests.get(file.name):

@@ -155,7 +155,7 @@ def heading(ax: Axes, text: str, *, legend: bool = False, columns: int = 1) -> N
 def date_axis(ax: Axes, days: pd.DatetimeIndex) -> None:
     """Dates along x, from the first to the last of ``days``."""
     width, _ = _pixels(ax)
-    locator = AutoDateLocator(minticks=2, maxticks=max(3, int(width // 80)))
+    locator = AutoDateLocator(minticks=2, maxticks=max(4, int(width // 80)))
     ax.xaxis.set_major_locator(locator)
     ax.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=len(days) < 250))
     if len(days) > 1:

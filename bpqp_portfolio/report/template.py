@@ -51,6 +51,8 @@ tr.strong th, tr.strong td { font-weight: 640; }
 tr.last th, tr.last td { border-bottom-color: var(--muted); }
 table.facts-table td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 table.facts-table th { width: 13rem; color: var(--muted); text-align: left; }
+table.events td { text-align: left; white-space: normal; min-width: 8rem; }
+table.events th { white-space: nowrap; }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 0 3rem; align-items: start; }
 figure { margin: 0.25rem 0 0; }
 figure svg { display: block; width: 100%; height: auto; overflow: visible; }
@@ -211,6 +213,48 @@ PAGE = """<!DOCTYPE html>
 <tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
 {%- endfor %}
 </tbody></table></div></details>
+{%- endif %}
+{%- if section.id == "mandate" and mandate %}
+{%- if mandate.facts %}<h3>What was asked</h3>
+{{ facts(mandate.facts) }}{% endif %}
+{%- if mandate.constraints %}
+<h3>What each constraint cost</h3>
+<div class="scroll"><table class="constraints">
+<thead><tr><th scope="col">Constraint</th><th scope="col">Days bound</th>
+<th scope="col">Price when bound</th><th scope="col">Price, all days</th></tr></thead><tbody>
+{%- for row in mandate.constraints %}
+<tr><th scope="row">{{ row[0] }}</th>{% for cell in row[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>
+{%- endfor %}
+</tbody></table></div>
+<p class="caption">Prices are duals: basis points of return a day that one percentage point more of
+the limit would gain, to first order; a mean over days.</p>
+{%- endif %}
+{%- if mandate.causes %}
+<h3>Realised against target weights</h3>
+<p>{{ mandate.orders | join(", ") }}.</p>
+<div class="scroll"><table>
+<thead><tr><th scope="col">Difference</th><th scope="col">Σ|realised − target|, a day</th>
+<th scope="col">Its return, a year</th></tr></thead><tbody>
+{%- for row in mandate.causes %}
+<tr><th scope="row">{{ row[0] }}</th>{% for cell in row[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>
+{%- endfor %}
+</tbody></table></div>
+<p class="caption">In percent of the account; a return below zero is what the difference cost,
+before trading costs.</p>
+{%- endif %}
+<h3>Days that could not be solved as they were</h3>
+{%- if mandate.events %}
+<p>{{ mandate.counts | join(", ") }}.</p>
+<details><summary>All {{ mandate.events | length }} of them
+{%- if mandate.events_left %}, and {{ mandate.events_left }} more{% endif %}</summary>
+<div class="scroll"><table class="events"><tbody>
+{%- for row in mandate.events %}
+<tr><th scope="row">{{ row[0] }}</th><td>{{ row[1] }}</td><td>{{ row[2] }}</td></tr>
+{%- endfor %}
+</tbody></table></div></details>
+{%- else %}
+<p>None: every day was solved with all constraints.</p>
+{%- endif %}
 {%- endif %}
 {%- if section.id == "run" %}
 {{ facts(settings) }}

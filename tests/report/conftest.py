@@ -89,7 +89,44 @@ def synthetic_run(days: int = 970, names: int = 40, seed: int = 0) -> RunResults
             "seconds": rng.uniform(2.1, 2.6, 18),
         }
     )
+    limits = ["max_turnover 0.1", "max_tracking_error 0.06 a year", "max_weights 0.05"]
+    limits += [f"groups: group {i + 1} ≤ 0.3" for i in range(3)]
+    bound = rng.random((days, len(limits))) < [0.7, 0.4, 0.95, 0.2, 0.05, 0.0]
+    activity = pd.DataFrame(
+        {
+            "datetime": np.repeat(signal_days, len(limits)),
+            "constraint": np.tile(limits, days),
+            "binding": bound.ravel().astype(float),
+            "price": np.where(bound, rng.gamma(2.0, 0.001, bound.shape), 0.0).ravel(),
+        }
+    )
+    failed = signal_days[:: max(1, days // 7)]
+    events = pd.DataFrame(
+        {
+            "datetime": failed,
+            "action": ["relaxed max_turnover", *["held"] * (len(failed) - 1)],
+            "reason": "max_turnover 0.1 cannot meet groups: <group 1> ≤ 0.3",
+        }
+    )
+    parts = {"drift": 0.01, "lots": 0.004, "unfilled": 0.006}
+    gaps = {f"gap_{k}": rng.gamma(4.0, v / 4, days) for k, v in parts.items()}
+    earned = {f"gap_return_{k}": rng.normal(-v / 200, v / 20, days) for k, v in parts.items()}
+    shortfall = pd.DataFrame(
+        {
+            "gap": sum(gaps.values()),
+            **gaps,
+            "gap_return": sum(earned.values()),
+            **earned,
+            "orders": rng.integers(20, 60, days).astype(float),
+            "unfilled": blocked,
+            "cut": 0.0,
+        },
+        index=trading_days,
+    )
     return RunResults(
+        activity=activity,
+        events=events,
+        shortfall=shortfall,
         name="bpqp_csi300",
         run_id="5f0c1d2ab4e94c1f8c7b7d2e9a610f33",
         created="2025-03-14T15:09:26",
@@ -121,6 +158,7 @@ def synthetic_run(days: int = 970, names: int = 40, seed: int = 0) -> RunResults
             },
             "costs": {"buy": 0.0005, "sell": 0.0015, "minimum": 5},
             "risk_degree": 0.98,
+            "mandate": {"text": "max_weights 0.05\nmax_turnover 0.1", "sectors": "10 groups"},
             "seed": 0,
             "machine": {"cpu": "2 cores", "python": "3.11.9", "torch": "2.13.0"},
             "excluded_name_days": 41,

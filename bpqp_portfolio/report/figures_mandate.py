@@ -1,0 +1,110 @@
+"""Figures of a mandate: which constraints bound when, and realised against target weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .figures_returns import rolling_window
+from .mandate import CAUSES, constraint_table
+from .results import RunResults
+from .style import (
+    BAD,
+    EQUAL,
+    INDEX,
+    MUTED,
+    NET,
+    baseline,
+    date_axis,
+    fade,
+    heading,
+    is_wide,
+    line,
+    panels,
+)
+
+SHOWN = 16
+"""Constraints in the figure, the most often binding ones."""
+
+COLUMNS = 240
+SMOOTHING = 20
+COLOURS = dict(zip(CAUSES, (INDEX, EQUAL, BAD), strict=True))
+
+
+def binding(results: RunResults, width: int) -> Figure | None:
+    """Days on which each constraint bound, averaged in groups of days."""
+    table = constraint_table(results)
+    table = table[table["share"] > 0].head(SHOWN)
+    if table.empty:
+        return None
+    activity = results.activity[results.activity["constraint"].isin(table.index)]
+    days = pd.DatetimeIndex(np.sort(results.activity["datetime"].unique()))
+    wide = activity.pivot_table(
+        index="datetime", columns="constraint", values="binding", aggfunc="max", observed=True
+    )
+    wide = wide.reindex(index=days, columns=table.index).fillna(0.0).astype(float)
+    length = -(-len(days) // COLUMNS)
+    means = wide.groupby(np.arange(len(days)) // length).mean().to_numpy().T
+    edges = days[::length].append(pd.DatetimeIndex([days[-1] + pd.Timedelta(days=1)]))
+    rows = len(table)
+    figure, (ax,) = panels(
+        width,
+        [max(40, 20 * rows)],
+        left=220 if is_wide(width) else 150,
+        right=60 if is_wide(width) else 48,
+    )
+    ax.pcolormesh(edges, np.arange(rows + 1) - 0.5, fade(NET, means), rasterized=True)
+    ax.set_ylim(rows - 0.5, -0.5)
+    limit = 32 if is_wide(width) else 21
+    ax.set_yticks(range(rows), [_short(str(name), limit) for name in table.index], size=10)
+    ax.grid(False)
+    date_axis(ax, pd.DatetimeIndex([edges[0], edges[-1]]))
+    for row, share in enumerate(table["share"]):
+        ax.annotate(
+            f"{100 * share:.0f} %",
+            (1, row),
+            xycoords=("axes fraction", "data"),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            size=10,
+            color=MUTED,
+        )
+    detail = "" if length == 1 else f", shares of {length} days"
+    heading(ax, f"Days on which a constraint bound{detail}")
+    return figure
+
+
+def shortfall(results: RunResults, width: int) -> Figure | None:
+    """Parts of the difference of realised and target weights, and what they earned."""
+    table = results.shortfall
+    if table.empty:
+        return None
+    days = pd.DatetimeIndex(table.index)
+    figure, axes = panels(width, [140, 140], legend=len(CAUSES) + 1)
+    window = rolling_window(len(days), SMOOTHING)
+    for ax, kind in zip(axes, ("gap", "gap_return"), strict=True):
+        for name, label, colour in (
+            ("", "all", NET),
+            *((f"_{cause}", cause, COLOURS[cause]) for cause in CAUSES),
+        ):
+            series = 100 * table[f"{kind}{name}"].astype(float)
+            if kind == "gap":
+                line(ax, series.rolling(window, min_periods=1).mean(), colour, label)
+            else:
+                line(ax, series.fillna(0.0).cumsum(), colour, label)
+        if kind == "gap":
+            ax.set_ylim(bottom=0)
+            heading(ax, f"Σ|realised − target|, % of the account, {window}-day mean", legend=True)
+        else:
+            baseline(ax, 0.0)
+            heading(ax, "Return of the difference, summed, % of the account", legend=True)
+        ax.yaxis.set_major_locator(MaxNLocator(4))
+        date_axis(ax, days)
+    return figure
+
+
+def _short(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
