@@ -46,8 +46,10 @@ class SOCPLayer(nn.Module):
 
     Parameters
     ----------
-    forward : "clarabel", "scs", or "auto": Clarabel, and SCS where that is installed and Clarabel
-        did not reach ``eps``.
+    forward : "auto", "interior" (this package's own, for few cones and dense data), "clarabel" or
+        "scs". "auto" solves a ball in closed form, chooses by structure and size elsewhere
+        (:func:`bpqp_portfolio.solvers.conic_auto.choose_cones`), and asks another solver where the
+        first did not reach ``eps``. ``Solution.solver`` says whose point it is.
     backward : "kkt" for the direct solve of the backward QP, which uses that the Hessian is
         diagonal plus low rank where it is, or a QP solver's name.
     eps : scaled KKT norm to reach, of the forward point and of an iterative backward.
@@ -69,7 +71,8 @@ class SOCPLayer(nn.Module):
     constraints are locally constant. A cone at its apex stays there: r + 1 equalities. A weakly
     active constraint is differentiated as inactive, redundant rows and flat directions in the
     least-norm sense (see :mod:`bpqp_portfolio.solvers.kkt`), so a gradient is never NaN. Cones
-    that share F and g (the same tensors, or None) cost one norm together.
+    that share F and g (the same tensors, or None) cost one norm together. Items of a batch are
+    solved on as many threads as torch may use.
 
     References
     ----------
