@@ -27,7 +27,7 @@ from torch import Tensor
 from .structured_batch import Batch, Rows, times
 from .structured_interior import interior
 from .structured_lift import lifted
-from .structured_light import LIGHT, LIGHT_STEPS, light
+from .structured_light import LIGHT_STEPS, light
 from .structured_newton import Points, newton
 from .structured_start import LEAST_D, cold, warm
 
@@ -144,14 +144,16 @@ def solve_factor_qp(
         batch.target[:, 0] = torch.minimum(torch.maximum(wanted, least), most)
     bad = torch.zeros_like(points.infeasible) if skip is None else skip
     days = torch.nonzero(~points.infeasible & ~bad).squeeze(-1)
-    if isinstance(warm_start, FactorSolution):
-        warm(points, batch, warm_start, middle, ones, n)
-    else:
-        cold(points, batch, mask, days, ones, warm_start)
+    started = warm_start is not None
     flat = bool(((batch.d <= LEAST_D) & (batch.box.upper > batch.box.lower)).any())
     plain = ones and k + 1 == K and cost is None and not flat and len(days) == T
-    if plain and batch.columns.numel() <= LIGHT and max_iterations >= LIGHT_STEPS:
-        days = light(batch, points, tolerance)
+    light_first = plain and max_iterations >= LIGHT_STEPS
+    if isinstance(warm_start, FactorSolution):
+        warm(points, batch, warm_start, middle, ones, n)
+    elif started or not light_first:
+        cold(points, batch, mask, days, ones, warm_start)
+    if light_first:
+        days = light(batch, points, tolerance, started=started)
     left = days
     if len(days):
         left = newton(

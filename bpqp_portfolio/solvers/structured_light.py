@@ -1,60 +1,156 @@
-"""Newton on the dual of small batches with one budget and plain bounds: few calls, whole tensors.
+"""Newton on the dual of batches with one budget and plain bounds: few calls, few names.
 
-The method of :mod:`.structured_newton` for the commonest problem. A batch of a few days costs what
-its calls cost, not its arithmetic, so here no day is taken out and no free name gathered: some
-twenty-five operations a step. What is not solved at the end goes on to the general method.
+The method of :mod:`.structured_newton` for the commonest problem. Most names are at a bound and
+stay there, so steps are taken with a pool of names that may move; the others are held where they
+are, then looked at again, until they are where the duals want them. Within the pool no day is taken
+out and no free name gathered: a batch costs what its calls cost, some twenty-five a step. What is
+not solved at the end goes on to the general method.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from .structured_active import polished
-from .structured_batch import Batch, kkt_norm
+from .structured_active import pick, polished
+from .structured_batch import Batch, Box, kkt_norm, transposed
 from .structured_newton import Points
+from .structured_start import diagonal_start
 
-# Numbers (T, N, K) up to which calls cost more than arithmetic.
-LIGHT = 100_000
 LIGHT_STEPS = 14
-_LINE_STEPS = 12
+_LINE_STEPS = 30
+_ROUNDS = 6
+# Names in the first pool; later ones hold twice the names that are free, if that is more.
+_POOL = 48
 _SMALL, _EXACT, _SNAP = 1e-13, 1e-13, 1e-12
 _LEAST = 1e-11
 
 
-def light(batch: Batch, points: Points, tolerance: float) -> Tensor:
-    """Solve all days from ``points.theta``; the days (L,) that are left, each where it stands.
+@dataclass
+class _Pool:
+    """The names at work (T, F), and what the others add to the dual's gradient, (T, K)."""
 
-    For batches with d > 0 in the problem, only the budget's row and no cost.
+    columns: Tensor
+    q: Tensor
+    d: Tensor
+    box: Box
+    fixed: Tensor
+    factors: int
+
+    @classmethod
+    def of(cls, batch: Batch, place: Tensor | None, held: Tensor) -> _Pool:
+        """Names at ``place`` (T, F), None for all; the others stay at ``held`` (T, N)."""
+        box, k = batch.box, batch.factors
+        fixed = torch.nn.functional.pad(-batch.target, (k, 0))
+        d = batch.d.masked_fill(batch.d == 0, 1.0)
+        if place is None:
+            return cls(batch.columns, batch.q, d, box, fixed, k)
+        fixed = fixed + transposed(batch.columns, held.scatter(-1, place, 0.0))
+        names = (value.gather(-1, place) for value in (batch.q, d, box.lower, box.upper))
+        q, d, lower, upper = names
+        return cls(pick(batch.columns, place), q, d, Box(lower, upper), fixed, k)
+
+    def start(self) -> Tensor:
+        return diagonal_start(self.columns, self.q, self.d, self.box, self.fixed, self.factors)
+
+
+def light(batch: Batch, points: Points, tolerance: float, *, started: bool) -> Tensor:
+    """Solve all days; the days (L,) that are left, each where it stands.
+
+    For batches with d > 0 in the problem, only the budget's row and no cost. Starts at
+    ``points.theta`` where it has ``started``.
     """
-    columns, box, k = batch.columns, batch.box, batch.factors
-    d = batch.d.masked_fill(batch.d == 0, 1.0)
+    box, k, N = batch.box, batch.factors, batch.q.shape[-1]
+    inside = box.upper > box.lower
+    whole = _Pool.of(batch, None, box.lower)
+    # Weights that meet the budget: whatever is held of them leaves the pool something to do.
+    theta, feasible = points.theta, torch.clamp(points.w, box.lower, box.upper)
+    place = None if started else _cheapest(batch, inside)
+    pool = whole if place is None else _Pool.of(batch, place, box.lower)
+    if not started:
+        feasible = box.lower
+        theta = pool.start()
+    first = theta
+    for number in range(_ROUNDS):
+        if number or not started:
+            theta, count, held = _newton(pool, theta)
+            points.iterations += count
+            feasible = held if place is None else feasible.scatter(-1, place, held)
+        raw = -(batch.q + (batch.columns @ theta.unsqueeze(-1)).squeeze(-1)) / whole.d
+        w = torch.clamp(raw, box.lower, box.upper)
+        away = (raw - w).abs() * whole.d
+        off = (w - feasible).abs() > _SNAP
+        if (pool is whole and (number or not started)) or not bool(off.any()):
+            break
+        away.masked_fill_(off, 0.0)
+        width = max(_POOL, 2 * int((inside & (away == 0)).sum(-1).amax()))
+        if width > N // 2:
+            pool, place = whole, None
+        else:
+            away = away.masked_fill(~inside, torch.inf)
+            place = away.topk(width, largest=False, sorted=False).indices
+            pool = _Pool.of(batch, place, feasible)
+    # A name at its bound's kink stops a rounding away from it; polishing sorts out the rest.
+    w = box.snapped(w, _SNAP)
+    norm = kkt_norm(batch, w, theta[:, k:])
+    rough = torch.nonzero(norm > _EXACT).squeeze(-1)
+    if len(rough):
+        every = len(rough) == len(norm)
+        exact = polished(batch if every else batch.take(rough), w[rough], theta[rough])
+        better = exact[2] < norm[rough]
+        place = rough[better]
+        w[place], theta[place], norm[place] = (value[better] for value in exact)
+    solved = norm <= tolerance
+    points.w, points.norm = w, norm
+    points.theta = torch.where(solved.unsqueeze(-1), theta, first)
+    return torch.nonzero(~solved).squeeze(-1)
+
+
+def _cheapest(batch: Batch, inside: Tensor) -> Tensor | None:
+    """Places (T, F) of the highest forecasts; None where those cannot hold it all."""
+    box = batch.box
+    if batch.q.shape[-1] < 2 * _POOL:
+        return None
+    place = batch.q.masked_fill(~inside, torch.inf).topk(_POOL, largest=False, sorted=False).indices
+    pool = _Pool.of(batch, place, box.lower)
+    room = pool.box.upper.sum(-1) + pool.fixed[:, -1]
+    return None if bool((room <= 0).any()) else place
+
+
+def _newton(pool: _Pool, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """θ at which the pool's names are optimal, steps taken (T,), and the weights (T, F)."""
+    columns, box, k, d = pool.columns, pool.box, pool.factors, pool.d
     scaled = columns / -d.unsqueeze(-1)
-    base = (batch.q / -d).unsqueeze(-1)
+    base = (pool.q / -d).unsqueeze(-1)
     rows = columns.mT
     unit = columns.new_ones(columns.shape[-1])
     unit[k:] = _LEAST
     ridge = torch.diag(unit)
     own = torch.where(unit == 1, -1.0, 0.0)
-    fixed = torch.nn.functional.pad(-batch.target, (k, 0))
 
     def at(theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Unbounded weights, weights and the dual's gradient."""
         raw = torch.baddbmm(base, scaled, theta.unsqueeze(-1)).squeeze(-1)
         w = torch.clamp(raw, box.lower, box.upper)
-        start = torch.addcmul(fixed, own, theta).unsqueeze(-1)
+        start = torch.addcmul(pool.fixed, own, theta).unsqueeze(-1)
         return raw, w, torch.baddbmm(start, rows, w.unsqueeze(-1)).squeeze(-1)
 
-    theta = points.theta
+    typical = (1 / d).mean(-1)
+    taken = torch.zeros(len(theta), dtype=torch.int64, device=theta.device)
     raw, w, residual = at(theta)
     for _ in range(LIGHT_STEPS):
         # Weights move by 1/d a unit of the duals: no residual is below what these are rounded to.
-        small = _SMALL + 1e-15 * ((raw == w) / d).sum(-1)
+        free = raw == w
+        small = _SMALL + 1e-15 * (free / d).sum(-1)
         open_ = ~(residual.abs().amax(-1) <= small)
         if not bool(open_.any()):
             break
-        points.iterations += open_
-        normal = torch.baddbmm(ridge, rows, scaled * (raw == w).unsqueeze(-1), alpha=-1)
+        taken += open_
+        normal = torch.baddbmm(ridge, rows, scaled * free.unsqueeze(-1), alpha=-1)
+        # Where no name is free the budget's dual moves as one typical name would have it.
+        normal[:, k, k] += torch.where(free.any(-1), 0.0, typical)
         factor, _ = torch.linalg.cholesky_ex(normal)
         step = torch.cholesky_solve(residual.unsqueeze(-1), factor).squeeze(-1)
         rise = (residual * step).sum(-1)
@@ -63,7 +159,7 @@ def light(batch: Batch, points: Points, tolerance: float) -> Tensor:
         slope = (new[2] * step).sum(-1)
         long = open_ & ~(slope.abs() <= 0.5 * rise)
         if bool(long.any()):
-            length = _length(batch, raw, new[0], d, theta, step, rise, slope, long)
+            length = _length(pool, raw, new[0], theta, step, rise, slope, long)
             next_theta = torch.addcmul(theta, length.unsqueeze(-1), step)
             new = at(next_theta)
         # A day that is done stays as it is, however long the others take.
@@ -72,26 +168,13 @@ def light(batch: Batch, points: Points, tolerance: float) -> Tensor:
         raw, w, residual = (
             torch.where(stay, a, b) for a, b in zip(new, (raw, w, residual), strict=True)
         )
-    # A name at its bound's kink stops a rounding away from it; polishing sorts out the rest.
-    w = box.snapped(w, _SNAP)
-    norm = kkt_norm(batch, w, theta[:, k:])
-    rough = torch.nonzero(norm > _EXACT).squeeze(-1)
-    if len(rough):
-        whole = len(rough) == len(norm)
-        exact = polished(batch if whole else batch.take(rough), w[rough], theta[rough])
-        better = exact[2] < norm[rough]
-        place = rough[better]
-        w[place], theta[place], norm[place] = (value[better] for value in exact)
-    theta = theta.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-    points.w, points.theta, points.norm = w, theta, norm
-    return torch.nonzero(~(norm <= tolerance)).squeeze(-1)
+    return theta, taken, w
 
 
 def _length(
-    batch: Batch,
+    pool: _Pool,
     raw: Tensor,
     full: Tensor,
-    d: Tensor,
     theta: Tensor,
     step: Tensor,
     rise: Tensor,
@@ -103,10 +186,10 @@ def _length(
     The slope falls along the step and is linear between kinks: secant steps within a bracket,
     every third a bisection.
     """
-    box, k = batch.box, batch.factors
+    box, k, d = pool.box, pool.factors, pool.d
     change = full - raw
     along = change * -d
-    constant = (theta[:, :k] * step[:, :k]).sum(-1) + (batch.target * step[:, k:]).sum(-1)
+    constant = (theta[:, :k] * step[:, :k]).sum(-1) - (pool.fixed * step).sum(-1)
     curvature = step[:, :k].square().sum(-1)
     goal = 0.5 * rise
     low, high = torch.zeros_like(rise), torch.full_like(rise, torch.inf)
@@ -126,4 +209,4 @@ def _length(
         long = long & ~(slope.abs() <= goal)
         if not bool(long.any()):
             break
-    return t
+    return torch.where(long & (low > 0), low, t)

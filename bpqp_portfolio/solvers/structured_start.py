@@ -15,26 +15,22 @@ if TYPE_CHECKING:
     from .structured import FactorSolution
 
 # How near the first ν comes to the budget, in units of it, and in how many steps at most.
-_START_GAP, _START_STEPS = 0.1, 60
+START_GAP, _START_STEPS = 0.1, 60
 # Curvature of names where no name of the day has any.
 _PULL = 1e-3
 LEAST_D = 1e-12
 
 
-def budget_dual(batch: Batch, linear: Tensor, n: int, near: float) -> Tensor:
-    """A ν (T,) whose weights come near the budget, by Newton's method kept inside a bracket."""
-    whole = batch.box
-    box = Box(whole.lower[:, :n], whole.upper[:, :n])
-    if whole.cost is not None and whole.reference is not None:
-        box = Box(box.lower, box.upper, whole.cost[:, :n], whole.reference[:, :n])
-    linear, d = linear[:, :n], batch.d[:, :n]
+def budget_dual(
+    box: Box, linear: Tensor, d: Tensor, target: Tensor, near: float, guess: Tensor | None = None
+) -> Tensor:
+    """A ν (T,) whose weights come ``near`` the budget, by Newton's method kept inside a bracket."""
     d = torch.where(d > LEAST_D, d, d.amax(-1, keepdim=True).clamp_min(_PULL))
-    target = batch.target[:, 0]
     reach = 1 + target.abs().unsqueeze(-1)
     cost = 0.0 if box.cost is None else box.cost
     high = (cost - linear - d * torch.maximum(box.lower, -reach)).amax(-1)
     low = (-cost - linear - d * torch.minimum(box.upper, reach)).amin(-1)
-    nu = 0.5 * (low + high)
+    nu = 0.5 * (low + high) if guess is None else torch.minimum(torch.maximum(guess, low), high)
     done = torch.zeros_like(nu, dtype=torch.bool)
     for _ in range(_START_STEPS):
         w = box.prox(linear + nu.unsqueeze(-1), d)
@@ -50,6 +46,25 @@ def budget_dual(batch: Batch, linear: Tensor, n: int, near: float) -> Tensor:
         done |= (new - nu).abs() <= 4e-16 * nu.abs()
         nu = torch.where(done, nu, new)
     return nu
+
+
+def diagonal_start(
+    columns: Tensor, q: Tensor, d: Tensor, box: Box, fixed: Tensor, factors: int
+) -> Tensor:
+    """θ (T, k + 1) from the solution whose Σ has the right diagonal and nothing else.
+
+    ``fixed`` (T, k + 1) is what other names add to Bᵀw and to 1ᵀw − budget.
+    """
+    k, B = factors, columns[..., :factors]
+    target = -fixed[:, k]
+    variance = d + B.square().sum(-1)
+    nu = budget_dual(box, q, variance, target, START_GAP)
+    w = box.prox(q + nu.unsqueeze(-1), variance)
+    x = transposed(B, w) + fixed[:, :k]
+    linear = q + times(B, x)
+    guess = -((linear + d * w) * w).sum(-1) / w.sum(-1).clamp_min(1e-300)
+    nu = budget_dual(box, linear, d, target, START_GAP, guess)
+    return torch.cat([x, nu.unsqueeze(-1)], -1)
 
 
 def _slack(batch: Batch, w: Tensor) -> Tensor:
@@ -69,14 +84,18 @@ def cold(
     budget = batch.target[:, 0] if ones else None
     start = even_weights(batch.box.lower[:, :n], batch.box.upper[:, :n], budget, mask)
     points.w.copy_(_slack(batch, start))
-    near = 1e-15 if x is not None else _START_GAP
+    near = 1e-15 if x is not None else START_GAP
     if x is None:
         x = transposed(batch.columns[:, :n, :k], start)
     else:
         x = x / (batch.weight_unit * batch.gradient_unit).sqrt().unsqueeze(-1)
     points.theta[days, :k] = x[days]
     if ones and len(days):
-        nu = budget_dual(batch, batch.q + times(batch.columns[..., :k], x), n, near)
+        linear = (batch.q + times(batch.columns[..., :k], x))[:, :n]
+        box = batch.box
+        part = (box.lower, box.upper, box.cost, box.reference)
+        box = Box(*(None if value is None else value[:, :n] for value in part))
+        nu = budget_dual(box, linear, batch.d[:, :n], batch.target[:, 0], near)
         points.theta[days, k] = nu[days]
 
 
