@@ -43,6 +43,8 @@ def _bad_days(given: dict[str, Tensor | None], mask: Tensor, throw: bool) -> Ten
     """Days (T,) with bad numbers; with ``throw`` an error that names argument, day and name."""
     d, lower, upper = given["specific"], given["lower"], given["upper"]
     assert d is not None and lower is not None and upper is not None
+    if bool(_all_good(given, d, lower, upper, mask)):
+        return torch.zeros_like(mask[:, 0])
     checks: dict[str, Tensor] = {}
     for name, value in given.items():
         if value is None or name in ("lower", "upper"):
@@ -81,6 +83,16 @@ def _bad_days(given: dict[str, Tensor | None], mask: Tensor, throw: bool) -> Ten
     if throw and len(empty):
         raise ProblemError(f"mask: day {int(empty[0])} has no name ({len(empty)} days in all).")
     return bad | ~mask.any(-1)
+
+
+def _all_good(
+    given: dict[str, Tensor | None], d: Tensor, lower: Tensor, upper: Tensor, mask: Tensor
+) -> Tensor:
+    """Whether every number, masked ones too, is fine (): a sum is finite if all its terms are."""
+    rest = [v for k, v in given.items() if v is not None and k not in ("lower", "upper")]
+    total = torch.stack([v.sum() for v in rest]).sum() + (upper - lower).sum()
+    sign = d.amin() if given["cost"] is None else torch.minimum(d.amin(), given["cost"].amin())
+    return total.isfinite() & (sign >= 0) & (upper >= lower).all() & mask.any(-1).all()
 
 
 class _FactorQP(torch.autograd.Function):

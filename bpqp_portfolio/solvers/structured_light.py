@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .structured_active import pick, polished
-from .structured_batch import Batch, Box, kkt_norm, transposed
+from .structured_batch import Batch, Box, kkt_norm, times, transposed
 from .structured_newton import Points
 from .structured_start import diagonal_start
 
@@ -62,36 +62,42 @@ def light(batch: Batch, points: Points, tolerance: float, *, started: bool) -> T
     For batches with d > 0 in the problem, only the budget's row and no cost. Starts at
     ``points.theta`` where it has ``started``.
     """
-    box, k, N = batch.box, batch.factors, batch.q.shape[-1]
-    inside = box.upper > box.lower
-    whole = _Pool.of(batch, None, box.lower)
+    b, box, k, N = batch, batch.box, batch.factors, batch.q.shape[-1]
+    days = torch.arange(len(b.q), device=b.q.device)
     # Weights that meet the budget: whatever is held of them leaves the pool something to do.
     theta, feasible = points.theta, torch.clamp(points.w, box.lower, box.upper)
-    place = None if started else _cheapest(batch, inside)
-    pool = whole if place is None else _Pool.of(batch, place, box.lower)
+    weights, place, pool = torch.empty_like(b.q), None, None
     if not started:
-        feasible = box.lower
+        feasible, place = box.lower, _cheapest(b)
+        pool = _Pool.of(b, place, feasible)
         theta = pool.start()
-    first = theta
-    for number in range(_ROUNDS):
-        if number or not started:
+    first, duals = theta, torch.empty_like(theta)
+    for _ in range(_ROUNDS):
+        if pool is not None:
             theta, count, held = _newton(pool, theta)
-            points.iterations += count
+            points.iterations[days] += count
             feasible = held if place is None else feasible.scatter(-1, place, held)
-        raw = -(batch.q + (batch.columns @ theta.unsqueeze(-1)).squeeze(-1)) / whole.d
-        w = torch.clamp(raw, box.lower, box.upper)
-        away = (raw - w).abs() * whole.d
+        d = b.d.masked_fill(b.d == 0, 1.0)
+        raw = -(b.q + times(b.columns, theta)) / d
+        w = torch.clamp(raw, b.box.lower, b.box.upper)
         off = (w - feasible).abs() > _SNAP
-        if (pool is whole and (number or not started)) or not bool(off.any()):
+        rest = off.any(-1)
+        weights[days], duals[days] = w, theta
+        if (pool is not None and place is None) or not bool(rest.any()):
             break
-        away.masked_fill_(off, 0.0)
-        width = max(_POOL, 2 * int((inside & (away == 0)).sum(-1).amax()))
-        if width > N // 2:
-            pool, place = whole, None
-        else:
-            away = away.masked_fill(~inside, torch.inf)
+        away = ((raw - w).abs() * d).masked_fill(off, 0.0)
+        rest = torch.nonzero(rest).squeeze(-1)
+        if len(rest) < len(days):
+            days, b, theta = days[rest], b.take(rest), theta[rest]
+            feasible, away = feasible[rest], away[rest]
+        moving = b.box.upper > b.box.lower
+        width = max(_POOL, 2 * int((moving & (away == 0)).sum(-1).amax()))
+        place = None
+        if width <= N // 2:
+            away = away.masked_fill(~moving, torch.inf)
             place = away.topk(width, largest=False, sorted=False).indices
-            pool = _Pool.of(batch, place, feasible)
+        pool = _Pool.of(b, place, feasible)
+    w, theta = weights, duals
     # A name at its bound's kink stops a rounding away from it; polishing sorts out the rest.
     w = box.snapped(w, _SNAP)
     norm = kkt_norm(batch, w, theta[:, k:])
@@ -108,15 +114,16 @@ def light(batch: Batch, points: Points, tolerance: float, *, started: bool) -> T
     return torch.nonzero(~solved).squeeze(-1)
 
 
-def _cheapest(batch: Batch, inside: Tensor) -> Tensor | None:
-    """Places (T, F) of the highest forecasts; None where those cannot hold it all."""
+def _cheapest(batch: Batch) -> Tensor | None:
+    """Places (T, F) of the highest forecasts; None for all, where those cannot hold the budget."""
     box = batch.box
     if batch.q.shape[-1] < 2 * _POOL:
         return None
-    place = batch.q.masked_fill(~inside, torch.inf).topk(_POOL, largest=False, sorted=False).indices
-    pool = _Pool.of(batch, place, box.lower)
-    room = pool.box.upper.sum(-1) + pool.fixed[:, -1]
-    return None if bool((room <= 0).any()) else place
+    cost = batch.q.masked_fill(box.upper <= box.lower, torch.inf)
+    place = cost.topk(_POOL, largest=False, sorted=False).indices
+    room = (box.upper - box.lower).gather(-1, place).sum(-1)
+    enough = room > batch.target[:, 0] - box.lower.sum(-1)
+    return place if bool(enough.all()) else None
 
 
 def _newton(pool: _Pool, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
