@@ -64,7 +64,7 @@ def write_comparison(table: ComparisonTable, out: Path) -> list[Path]:
         title=title,
         css=Markup(stylesheet),
         protocol=protocol(table),
-        methods=Markup(text.to_html(border=0)),
+        methods=Markup(text.T.rename_axis(columns=None).to_html(border=0)),
         paired=Markup(paired.to_html(border=0, index=False)) if len(paired) else "",
         figures=svgs,
     )

@@ -77,6 +77,7 @@ def run_missing(runs: Sequence[Run], out: Path, jobs: int = 1) -> dict[str, str]
 
 def collect(runs: Sequence[Run], found: Mapping[str, str]) -> dict[tuple[str, int], RunResults]:
     """The tracked results of finished runs, by (method, seed)."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     uri = tracking_uri(runs[0])
     return {(run.method, run.seed): download_results(found[run.key], uri) for run in runs}
 

@@ -90,12 +90,12 @@ class ComparisonTable:
             {
                 "Method": title[p.method],
                 "Matched control": title[p.control],
-                "Net, a year": _points(p.net.annual),
+                "Net, points a year": _points(p.net.annual),
                 f"{p.net.level:.0%} interval": f"{_points(p.net.low)} to {_points(p.net.high)}",
                 "p, corrected": f"{p.p_value:.3f}" if p.p_value >= 0.001 else "< 0.001",
                 "of it gross": _points(p.gross.annual),
                 "of it cost saved": _points(p.saved),
-                "": "" if p.holds else "does not hold against its control",
+                "A gain?": "yes" if p.holds else "not against its control",
             }
             for p in self.paired
         ]
@@ -184,7 +184,7 @@ def _cell(figure: str, values: pd.Series) -> str:
 
 
 def _points(value: float) -> str:
-    return f"{100 * value:+.1f}".replace("-", MINUS) + " points"
+    return f"{100 * value:+.1f}".replace("-", MINUS)
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -209,7 +209,7 @@ def protocol(table: ComparisonTable) -> list[str]:
     if table.paired:
         lines.append(
             f"Paired differences: blocks of {comparison.block} days and seeds are drawn together, "
-            f"p-values are corrected for {len(table.paired)} comparisons (Holm)."
+            f"p-values are corrected for the number of comparisons ({len(table.paired)}, Holm)."
         )
     single = [comparison.methods[n].title for n, f in table.net.items() if f.shape[1] == 1]
     if single:

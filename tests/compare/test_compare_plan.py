@@ -1,0 +1,111 @@
+"""Reading a comparison's file: what it runs, under which keys, and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+
+from bpqp_portfolio.compare.plan import plan, read_comparison
+from bpqp_portfolio.errors import ConfigError
+
+BASE = """
+qlib_init: {region: cn}
+task:
+  model:
+    kwargs:
+      loss: {name: squared_regret, beta: 0.1}
+      trainer: {epochs: 3, seed: 7}
+"""
+WORKFLOW = """
+BASE_CONFIG_PATH: base.yaml
+qlib_init: {provider_uri: "{{ SOME_PROVIDER | default('here', true) }}"}
+task: {dataset: {class: PortfolioDataset}}
+"""
+COMPARISON = """
+workflow: workflow.yaml
+experiment_name: study
+seeds: 2
+methods:
+  plain: {title: As it is, control: mse}
+  mse: {title: Two-stage, task: {model: {kwargs: {loss: {name: mse, beta: __DROP__}}}}}
+  fixed: {title: Not random, seeds: 1, seed: model.kwargs.seed}
+"""
+
+
+@pytest.fixture
+def study(tmp_path):
+    for name, text in (("base", BASE), ("workflow", WORKFLOW), ("compare", COMPARISON)):
+        (tmp_path / f"{name}.yaml").write_text(text)
+    return tmp_path
+
+
+def edit(study, old, new, file="compare.yaml"):
+    text = (study / file).read_text()
+    assert text.count(old) == 1
+    (study / file).write_text(text.replace(old, new))
+    return study / "compare.yaml"
+
+
+def test_every_method_is_the_workflow_with_its_changes_and_seed(study):
+    runs = plan(*read_comparison(study / "compare.yaml"))
+    assert [run.name for run in runs] == [
+        "plain-seed0", "mse-seed0", "fixed-seed0", "plain-seed1", "mse-seed1"
+    ]  # fmt: skip
+    plain, mse, fixed, second, _ = runs
+    assert plain.config["qlib_init"] == {"region": "cn", "provider_uri": "here"}
+    assert plain.config["experiment_name"] == "study"
+    model = plain.config["task"]["model"]["kwargs"]
+    assert model == {
+        "loss": {"name": "squared_regret", "beta": 0.1},
+        "trainer": {"epochs": 3, "seed": 0},
+    }
+    assert mse.config["task"]["model"]["kwargs"]["loss"] == {"name": "mse"}
+    assert second.config["task"]["model"]["kwargs"]["trainer"]["seed"] == 1
+    kwargs = fixed.config["task"]["model"]["kwargs"]
+    assert kwargs["seed"] == 0 and kwargs["trainer"]["seed"] == 7
+
+
+def test_keys_tell_apart_what_gives_another_result_and_nothing_else(study, monkeypatch):
+    def keys():
+        return {run.name: run.key for run in plan(*read_comparison(study / "compare.yaml"))}
+
+    before = keys()
+    assert len(set(before.values())) == len(before)
+    edit(study, "title: Two-stage", "title: Otherwise called")
+    assert keys() == before
+    edit(study, "name: mse", "name: regret")
+    changed = {name for name, key in keys().items() if key != before[name]}
+    assert changed == {"mse-seed0", "mse-seed1"}
+    monkeypatch.setenv("SOME_PROVIDER", "there")
+    assert not set(keys().values()) & set(before.values())
+
+
+def test_fewer_seeds_by_the_call(study):
+    runs = plan(*read_comparison(study / "compare.yaml"), seeds=1)
+    assert [run.seed for run in runs] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seeds: 2", "seed: 2", r"unknown key 'seed'.*'seeds'"),
+        ("seeds: 2", "seeds: 0", r"seeds: must be >= 1"),
+        ("control: mse", "control: msee", r"methods.plain.control: no other.*'mse'"),
+        ("control: mse", "control: plain", r"methods.plain.control: no other"),
+        ("title: As it is", "titel: As it is", r"methods.plain: unknown key 'titel'.*'title'"),
+        ("workflow.yaml", "nowhere.yaml", r"no file .*nowhere.yaml"),
+        ("model.kwargs.seed", "modell.kwargs.seed", r"methods.fixed.seed.*'modell.kwargs.seed'"),
+        ("methods:", "methods: {}\nothers:", r"unknown key 'others'"),
+        ("experiment_name: study", "experiment_name: [", r"is not YAML"),
+    ],
+)
+def test_refusals(study, old, new, message):
+    edit(study, old, new)
+    with pytest.raises(ConfigError, match=message):
+        plan(*read_comparison(study / "compare.yaml"))
+
+
+def test_a_workflow_without_a_task_is_refused(study):
+    edit(study, "task: {dataset", "tasks: {dataset", file="workflow.yaml")
+    edit(study, "\ntask:", "\ntasks:", file="base.yaml")
+    with pytest.raises(ConfigError, match="'task' is missing"):
+        read_comparison(study / "compare.yaml")
