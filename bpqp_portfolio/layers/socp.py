@@ -364,12 +364,9 @@ class _SOCPFunction(torch.autograd.Function):
                 for item, (problem, solution) in todo[part]
             ]
 
-        pairs = [
-            pair
-            for part in in_chunks(work, len(todo), cone_entries(todo[0][1][0]))
-            for pair in part
-        ]
-        found, cones = [own for own, _ in pairs], [own for _, own in pairs]
+        chunks = in_chunks(work, len(todo), cone_entries(todo[0][1][0]))
+        found = [own for chunk in chunks for own, _ in chunk]
+        cones = [own for chunk in chunks for _, own in chunk]
         stacked = Adjoint(*(np.stack([getattr(a, f.name) for a in found]) for f in fields(Adjoint)))
         problems = [problem.qp for problem, _ in ctx.solved.values()]
         out: list[Tensor | None] = []

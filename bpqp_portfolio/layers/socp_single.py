@@ -100,7 +100,10 @@ def _read(
     if q is None or not len(q):
         return None
     n = len(q)
-    tensors, names, own = [], [], {}
+    tensors: list[Tensor] = []
+    names: list[Any] = []
+    own: dict[str, Any] = {}
+    array: Any
     sizes = {"n": n}
     for name, value in values.items():
         if value is None:

@@ -221,7 +221,7 @@ def _solve(problem: SOCP, options: SolverOptions, name: str) -> SOCPSolution:
             tried = 1e-2 * error
         try:
             step = _step(form, system, degree, gap, (s, y), (off_x, off_nu, off_s), one)
-        except (np.linalg.LinAlgError, FloatingPointError):
+        except np.linalg.LinAlgError:
             break
         dx, dnu, ds, dy, by_s, by_y = step
         if not np.isfinite(by_s + by_y + dx.sum()) or max(by_s, by_y) < _STUCK:
@@ -277,12 +277,12 @@ def _step(
     u = ell.divide((sigma * gap / max(degree, 1)) * one - product) - ell
     dx, dnu, ds, dy = direction(u, 1.0 - sigma)
     by_s, by_y = min(1.0, _STEP * s.reach(ds)), min(1.0, _STEP * y.reach(dy))
-    if not _diagonal_free(form.P):
+    if not _is_linear(form.P):
         by_s = by_y = min(by_s, by_y)
     return dx, dnu, ds, dy, by_s, by_y
 
 
-def _diagonal_free(P: Any) -> bool:
+def _is_linear(P: Any) -> bool:
     """Whether P = 0: primal and dual steps may then differ."""
     return isinstance(P, FactorMatrix) and not (P.B.any() or P.d.any())
 
