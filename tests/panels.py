@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import torch
 
-from bpqp_portfolio.data.panel import DailyPanel, history_rows
+from bpqp_portfolio.data.panel import DailyPanel, previous_rows
 
 
 def random_panel(
@@ -48,6 +48,7 @@ def random_panel(
         returns=torch.from_numpy(0.02 * label),
         loadings=torch.from_numpy(0.01 * rng.normal(size=(rows, factors))),
         specific=torch.from_numpy((0.02 * rng.uniform(0.5, 2.0, size=rows)) ** 2),
-        history=torch.from_numpy(history_rows(offsets, name_index, window)),
+        previous=torch.from_numpy(previous_rows(name_index)),
         optimal=torch.full((days,), torch.nan, dtype=torch.float64),
+        window=window,
     )

@@ -7,7 +7,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,37 @@ logger = logging.getLogger(__name__)
 
 VERSION = 1
 KEPT_ENTRIES = 8
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """An array of ``shape`` and ``dtype`` that is written piece by piece, never whole in memory."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    pieces: Callable[[], Iterator[np.ndarray]]
+
+    @classmethod
+    def of(cls, array: np.ndarray, order: np.ndarray, rows: int = 100_000) -> Blocks:
+        """``array[order]``, along the first axis."""
+        parts = range(0, len(order), rows)
+        return cls(
+            (len(order), *array.shape[1:]),
+            array.dtype,
+            lambda: (array[order[i : i + rows]] for i in parts),
+        )
+
+    def save(self, path: Path) -> None:
+        """Write it as ``np.save`` would."""
+        header = {
+            "descr": np.lib.format.dtype_to_descr(np.dtype(self.dtype)),
+            "fortran_order": False,
+            "shape": self.shape,
+        }
+        with path.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for piece in self.pieces():
+                file.write(np.ascontiguousarray(piece).data)
 
 
 def cache_root() -> Path:
@@ -62,7 +94,7 @@ def _load(folder: Path, key: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
 
 
 def cached(
-    kind: str, key: Mapping[str, Any], build: Callable[[], Mapping[str, np.ndarray]]
+    kind: str, key: Mapping[str, Any], build: Callable[[], Mapping[str, np.ndarray | Blocks]]
 ) -> dict[str, np.ndarray]:
     """The arrays that ``build`` makes, from disk where an intact entry of the same key exists.
 
@@ -70,7 +102,8 @@ def cached(
     ----------
     kind : folder below :func:`cache_root`, such as ``"features"``.
     key : JSON-like; everything that determines the result.
-    build : called only where there is no intact entry. No object arrays.
+    build : called only where there is no intact entry. No object arrays; a large one as
+        :class:`Blocks`.
 
     Returns
     -------
@@ -87,7 +120,10 @@ def cached(
         checksums = {}
         for name, array in built.items():
             path = scratch / f"{name}.npy"
-            np.save(path, array, allow_pickle=False)
+            if isinstance(array, Blocks):
+                array.save(path)
+            else:
+                np.save(path, array, allow_pickle=False)
             checksums[name] = _file_digest(path)
         meta = {"version": VERSION, "key": dict(key), "arrays": checksums}
         (scratch / "meta.json").write_text(json.dumps(meta, indent=1, default=str))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,8 +48,9 @@ class DailyPanel:
 
     ``dates`` (T,) datetime64[D]; ``names`` (N,) codes; ``offsets`` (T+1,); ``name_index`` (R,)
     increasing within a day; ``features`` (R, F); ``label``, ``returns`` (R,) with NaN where
-    unknown; ``loadings`` (R, k); ``specific`` (R,); ``history`` (R, L) rows of the name's last L
-    days in the panel, the row itself last, the oldest repeated where there are fewer.
+    unknown; ``loadings`` (R, k); ``specific`` (R,); ``previous`` (R,) row of the name's last day
+    in the panel, the row itself where there is none; ``optimal`` (T,) as in :class:`DayBatch`;
+    ``window`` days of history L that batches hold. Memory-mapped tensors stay on disk until read.
     """
 
     dates: np.ndarray
@@ -60,16 +62,32 @@ class DailyPanel:
     returns: Tensor
     loadings: Tensor
     specific: Tensor
-    history: Tensor
+    previous: Tensor
     optimal: Tensor
+    window: int = 1
 
     def __len__(self) -> int:
         return len(self.dates)
 
     @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return self.features.device
+
+    @property
+    def nbytes(self) -> int:
+        """Size of its tensors."""
+        return sum(t.nbytes for t in vars(self).values() if isinstance(t, Tensor))
+
+    @property
     def counts(self) -> Tensor:
         """Names of each day, (T,)."""
         return self.offsets[1:] - self.offsets[:-1]
+
+    def to(self, device: torch.device | str) -> DailyPanel:
+        """The same panel on another device, wholly in its memory."""
+        tensors: Any = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **tensors)
 
     def between(self, start: str, end: str) -> Tensor:
         """Positions of the days from ``start`` to ``end``, both included."""
@@ -82,11 +100,36 @@ class DailyPanel:
         table, mask = self._table(days)
         return table[mask]
 
+    def chunks(self, days: Tensor, rows: int = 40_000) -> list[Tensor]:
+        """``days`` in order, in parts of at most ``rows`` padded rows, or one day."""
+        if not len(days):
+            return []
+        widest = int(self.counts[days.to(self.device)].max())
+        return list(days.split(max(1, rows // max(1, widest))))
+
+    def history(self, rows: Tensor) -> Tensor:
+        """Rows (R', L) of the last L days of the names of ``rows``, the row itself last.
+
+        Where a name has fewer days, its oldest is repeated.
+        """
+        found = [rows]
+        for _ in range(self.window - 1):
+            found.append(self.previous[found[-1]])
+        return torch.stack(found[::-1], dim=1)
+
     def _table(self, days: Tensor) -> tuple[Tensor, Tensor]:
+        days = days.to(self.device)
         start, count = self.offsets[days], self.counts[days]
-        column = torch.arange(int(count.max()) if len(days) else 0)
+        column = torch.arange(int(count.max()) if len(days) else 0, device=self.device)
         mask = column < count.unsqueeze(1)
         return (start.unsqueeze(1) + column) * mask, mask
+
+    def _features(self, days: Tensor, table: Tensor, mask: Tensor) -> Tensor:
+        """Features (R', L, F); of consecutive days without history a view, which copies nothing."""
+        if self.window == 1 and len(days) and bool((days.diff() == 1).all()):
+            rows = slice(int(self.offsets[days[0]]), int(self.offsets[days[-1] + 1]))
+            return self.features[rows].unsqueeze(1)
+        return self.features[self.history(table[mask])]
 
     def batch(self, days: Tensor, features: bool = True) -> DayBatch:
         """The days at positions ``days``, padded to the largest of them.
@@ -96,35 +139,24 @@ class DailyPanel:
         table, mask = self._table(days)
         label, returns = self.label[table], self.returns[table]
         known = mask & torch.isfinite(label)
-        history = self.history[table[mask]] if features else self.history[:0]
+        nothing = self.features.new_empty(0, self.window, self.features.shape[1])
         return DayBatch(
-            features=self.features[history],
+            features=self._features(days, table, mask) if features else nothing,
             mask=mask,
             label=torch.where(known, label, 0.0),
             known=known,
             returns=torch.where(mask & torch.isfinite(returns), returns, 0.0),
             loadings=torch.where(mask.unsqueeze(-1), self.loadings[table], 0.0),
             specific=torch.where(mask, self.specific[table], 1.0),
-            optimal=self.optimal[days],
+            optimal=self.optimal[days.to(self.device)],
             days=days,
         )
 
 
-def history_rows(offsets: np.ndarray, name_index: np.ndarray, window: int) -> np.ndarray:
-    """For each row, the rows of its name's last ``window`` days in the panel, (R, window).
-
-    The row itself is last; where a name has fewer days, its oldest is repeated.
-    """
-    rows = np.arange(len(name_index))
-    out = np.empty((len(rows), window), dtype=np.int64)
-    out[:, -1] = rows
-    if window == 1:
-        return out
+def previous_rows(name_index: np.ndarray) -> np.ndarray:
+    """For each row, that of its name's last day before in the panel, (R,); itself for the first."""
     order = np.argsort(name_index, kind="stable")
-    same = np.zeros(len(rows), dtype=bool)
-    same[1:] = name_index[order][1:] == name_index[order][:-1]
-    previous = rows.copy()
-    previous[order[1:][same[1:]]] = order[:-1][same[1:]]
-    for lag in range(window - 2, -1, -1):
-        out[:, lag] = previous[out[:, lag + 1]]
-    return out
+    same = name_index[order][1:] == name_index[order][:-1]
+    previous = np.arange(len(name_index))
+    previous[order[1:][same]] = order[:-1][same]
+    return previous

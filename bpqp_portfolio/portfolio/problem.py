@@ -82,8 +82,8 @@ class PortfolioProblem:
         return self.value(w, batch) - optimal
 
     @torch.no_grad()
-    def fill_optimal(self, panel: DailyPanel, days: Tensor, chunk: int = 256) -> None:
+    def fill_optimal(self, panel: DailyPanel, days: Tensor, rows: int = 80_000) -> None:
         """Write f_y(w*(y)) of ``days`` into ``panel.optimal``; it does not depend on a network."""
-        for part in days.split(chunk):
+        for part in panel.chunks(days, rows):
             batch = panel.batch(part, features=False)
             panel.optimal[part] = self.value(self.hindsight(batch).w, batch).to(panel.optimal)

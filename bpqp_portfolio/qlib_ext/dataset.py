@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,22 @@ from qlib.utils import init_instance_by_config
 from qlib.workflow import R
 
 from ..config import check_keys, from_mapping
-from ..data.cache import cached, digest
+from ..data.cache import Blocks, cached, digest
 from ..data.check import check_provider
 from ..data.exclusions import Exclusions, read_exclusions
 from ..data.market import Market, load_market
-from ..data.panel import DailyPanel, history_rows
+from ..data.panel import DailyPanel, previous_rows
 from ..data.provider import Provider
 from ..errors import ConfigError, DataError
 from ..portfolio.problem import PortfolioProblem, ProblemConfig
 from ..risk.config import RiskConfig
 from ..risk.rolling import rolling_risk
 from .handlers import CachedAlpha158
+from .mandate_settings import MandateSettings
 from .preflight import check_records, check_segments, check_universe
 from .stages import StageClock
 
+PANEL_VERSION = 1
 HANDLER = {"class": "CachedAlpha158", "module_path": "bpqp_portfolio.qlib_ext.handlers"}
 
 
@@ -46,6 +48,8 @@ class PortfolioDataset(DatasetH):
     problem : fields of :class:`ProblemConfig`.
     exclusions : moves that are not believed: ``check`` for what :func:`check_provider` finds now, a
         CSV file (``bpqp data check --write-exclusions``), or ``none`` (the same as None).
+    mandate : constraints, costs and ways out of a backtest that solves each day from what is really
+        held, which a ``MandateRecord`` runs; see :class:`~.mandate_settings.MandateSettings`.
 
     Raises
     ------
@@ -62,10 +66,12 @@ class PortfolioDataset(DatasetH):
         risk: Mapping[str, Any] | None = None,
         problem: Mapping[str, Any] | None = None,
         exclusions: str | None = None,
+        mandate: Mapping[str, Any] | None = None,
         **unknown: Any,
     ) -> None:
         known = ("market", "benchmark", "segments", "handler", "risk", "problem", "exclusions")
-        check_keys(unknown, known, "dataset")
+        check_keys(unknown, (*known, "mandate"), "dataset")
+        self.mandate = None if mandate is None else MandateSettings.from_config(mandate)
         self.clock = StageClock()
         _check_task()
         self.market, self.benchmark, self.exclusions = market, benchmark, exclusions or "none"
@@ -82,6 +88,8 @@ class PortfolioDataset(DatasetH):
             spans = check_segments(segments, provider.calendar)
             self._market = load_market(provider, market, self.excluded)
             check_universe(self._market, spans, self.risk, self.problem_config)
+            if self.mandate is not None:
+                self.mandate.check_tables(self._market, provider)
             self.manifest = provider.manifest
             self.data_key = {
                 "provider": provider.fingerprint(),
@@ -132,11 +140,13 @@ class PortfolioDataset(DatasetH):
 
         Only names with a risk model are in it; prepared once.
         """
-        if self._panel is None or self._panel.history.shape[1] != window:
+        if self._panel is None:
             with self.clock("risk"):
                 risk = self._risk_arrays()
             with self.clock("panel"):
-                self._panel = self._build_panel(risk, window)
+                self._panel = self._build_panel(risk)
+        if self._panel.window != window:
+            self._panel = replace(self._panel, window=window)
         return self._panel
 
     def days(self, segment: str) -> torch.Tensor:
@@ -161,6 +171,13 @@ class PortfolioDataset(DatasetH):
                 raise DataError("realised returns do not vary across names in the train segment.")
             self._problem = PortfolioProblem(self.problem_config, scale)
         return self._problem
+
+    def risk_arrays(self) -> dict[str, np.ndarray]:
+        """``day``, ``name``, ``loadings``, ``specific`` and ``modelled`` of every member and day.
+
+        Members that are suspended are among them, which the panel leaves out.
+        """
+        return self._risk_arrays()
 
     def _risk_arrays(self) -> dict[str, np.ndarray]:
         first, last = (
@@ -189,7 +206,7 @@ class PortfolioDataset(DatasetH):
 
         return cached("risk", key, build)
 
-    def _build_panel(self, risk: Mapping[str, np.ndarray], window: int) -> DailyPanel:
+    def _build_panel(self, risk: Mapping[str, np.ndarray]) -> DailyPanel:
         handler: CachedAlpha158 = self.handler
         index, features, learn_label, label = handler.arrays()
         market = self._market
@@ -206,24 +223,59 @@ class PortfolioDataset(DatasetH):
         kept = np.flatnonzero(risk_row >= 0)
         self.unmodelled_rows = len(risk_row) - len(kept)
         order = kept[np.lexsort((name[kept], day[kept]))]
-        if not np.array_equal(order, np.arange(len(features))):
-            features, learn_label, label = features[order], learn_label[order], label[order]
         day, name, risk_row = day[order], name[order], risk_row[order]
         days, start = np.unique(day, return_index=True)
-        offsets = np.append(start, len(day))
+
+        def build() -> dict[str, np.ndarray | Blocks]:
+            return {
+                "offsets": np.append(start, len(day)),
+                "name_index": name,
+                "features": Blocks.of(features, order),
+                "label": learn_label[order].astype(np.float32),
+                "returns": label[order].astype(np.float64),
+                "loadings": risk["loadings"][risk_row],
+                "specific": risk["specific"][risk_row],
+                "previous": previous_rows(name),
+            }
+
+        # On disk in the order of the epoch: memory holds what a step reads, whatever the market.
+        arrays = cached("panel", self._panel_key(), build)
+        tensors: Any = {key: torch.from_numpy(array) for key, array in arrays.items()}
         return DailyPanel(
             dates=market.dates[days].to_numpy("datetime64[D]"),
             names=market.names.to_numpy(str),
-            offsets=torch.from_numpy(offsets),
-            name_index=torch.from_numpy(name),
-            features=torch.from_numpy(features),
-            label=torch.from_numpy(np.asarray(learn_label, dtype=np.float32)),
-            returns=torch.from_numpy(np.asarray(label, dtype=np.float64)),
-            loadings=torch.from_numpy(risk["loadings"][risk_row]),
-            specific=torch.from_numpy(risk["specific"][risk_row]),
-            history=torch.from_numpy(history_rows(offsets, name, window)),
             optimal=torch.full((len(days),), torch.nan, dtype=torch.float64),
+            **tensors,
         )
+
+    def _panel_key(self) -> dict[str, Any]:
+        return {
+            "version": PANEL_VERSION,
+            "data": self.data_key,
+            "segments": self.span_names,
+            "features": self.handler.key,
+            "risk": asdict(self.risk),
+        }
+
+    def fill_optimal(self, segments: Sequence[str]) -> None:
+        """Value of the hindsight portfolio on the days of ``segments``, from disk where known."""
+        panel = self.prepared_panel()
+        days = torch.cat([self.days(segment) for segment in segments])
+        days = days[panel.optimal[days].isnan()]
+        if not len(days):
+            return
+
+        def build() -> dict[str, np.ndarray]:
+            self.problem.fill_optimal(panel, days)
+            return {"optimal": panel.optimal[days].numpy()}
+
+        key = {
+            **self._panel_key(),
+            "days": [str(panel.dates[int(days[0])]), str(panel.dates[int(days[-1])]), len(days)],
+            "problem": asdict(self.problem_config),
+            "scale": self.problem.scale,
+        }
+        panel.optimal[days] = torch.from_numpy(cached("optimal", key, build)["optimal"])
 
     def run_key(self, **more: Any) -> str:
         """A key of everything that determines a training run on this dataset."""

@@ -47,7 +47,7 @@ def decide(
         )
     values = torch.from_numpy(aligned.to_numpy(dtype=np.float64, copy=True))
     problem = dataset.problem
-    problem.fill_optimal(panel, days)
+    dataset.fill_optimal([segment])
     weights, rows, start = [], [], 0
     for part in days.split(chunk):
         batch = panel.batch(part, features=False)

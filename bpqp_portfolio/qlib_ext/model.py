@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,7 +20,16 @@ from ..data.cache import cache_root
 from ..errors import ConfigError
 from ..losses import build_objective
 from ..predictors import Predictor, build_predictor
-from ..training import MetricLogger, Progress, Trainer, TrainerConfig, predict_scores, torch_threads
+from ..training import (
+    MetricLogger,
+    Progress,
+    Trainer,
+    TrainerConfig,
+    predict_scores,
+    resolve_device,
+    torch_threads,
+)
+from ..training.device import AUTO
 from .dataset import PortfolioDataset
 
 
@@ -27,15 +37,18 @@ from .dataset import PortfolioDataset
 class ModelConfig:
     """``predictor`` and ``loss`` each have a ``name`` and options; ``trainer`` has the fields of
     :class:`TrainerConfig`; ``threads`` is what torch uses in training (see
-    :func:`~bpqp_portfolio.training.torch_threads`)."""
+    :func:`~bpqp_portfolio.training.torch_threads`); ``device`` where it trains: auto (a GPU where
+    there is one), cpu, cuda or cuda:<number>."""
 
     predictor: Mapping[str, Any] = field(default_factory=lambda: {"name": "mlp"})
     loss: Mapping[str, Any] = field(default_factory=lambda: {"name": "squared_regret"})
     trainer: Mapping[str, Any] = field(default_factory=dict)
     threads: int = 1
+    device: str = AUTO
 
     def __post_init__(self) -> None:
         check_number(self.threads, "threads", low=1, integer=True)
+        resolve_device(self.device)
 
 
 class PortfolioModel(Model):
@@ -86,8 +99,10 @@ class PortfolioModel(Model):
         panel = dataset.panel(network.window)
         train, valid = dataset.days("train"), dataset.days("valid")
         with dataset.clock("hindsight"), torch_threads(self.settings.threads):
-            dataset.problem.fill_optimal(panel, torch.cat([train, valid]))
-        key = dataset.run_key(model=asdict(self.settings))
+            dataset.fill_optimal(["train", "valid"])
+        # A training may continue on another device.
+        settings = {k: v for k, v in asdict(self.settings).items() if k != "device"}
+        key = dataset.run_key(model=settings)
         checkpoint = cache_root() / "checkpoints" / f"{key[:32]}.pt"
         trainer = Trainer(
             network,
@@ -97,10 +112,12 @@ class PortfolioModel(Model):
             callbacks=[Progress(), *_tracking()],
             checkpoint=checkpoint,
             checkpoint_key=key,
+            device=self.settings.device,
         )
         with dataset.clock("training"), torch_threads(self.settings.threads):
             state = trainer.fit(panel, train, valid)
-        self.network = network
+        # What is kept can be read where there is no GPU.
+        self.network = network.cpu()
         self.history, self.best_epoch = pd.DataFrame(state.history), state.best_epoch
         checkpoint.unlink(missing_ok=True)
 
@@ -114,7 +131,8 @@ class PortfolioModel(Model):
         panel = dataset.panel(self.network.window)
         days = dataset.days(segment)
         with torch_threads(self.settings.threads):
-            scores = predict_scores(self.network, panel, days).numpy()
+            network = copy.deepcopy(self.network).to(resolve_device(self.settings.device))
+            scores = predict_scores(network, panel, days).numpy()
         return pd.Series(scores, index=row_index(panel, days), name="score")
 
     def save(self, folder: Path, dataset: PortfolioDataset) -> None:
@@ -124,7 +142,7 @@ class PortfolioModel(Model):
         with replacing_file(Path(folder) / "state_dict.pt") as scratch:
             torch.save(self.network.state_dict(), scratch)
         settings = {
-            "model": asdict(self.settings),
+            "model": {**asdict(self.settings), "device": AUTO},
             "features": dataset.handler.feature_names,
             "score_scale": dataset.problem.scale,
             "best_epoch": self.best_epoch,

@@ -1,6 +1,7 @@
 """The one trainer and its callbacks."""
 
 from .callbacks import Callback, MetricLogger, Progress
+from .device import resolve_device
 from .threads import torch_threads
 from .trainer import FitState, Trainer, TrainerConfig, predict_scores
 
@@ -12,5 +13,6 @@ __all__ = [
     "Trainer",
     "TrainerConfig",
     "predict_scores",
+    "resolve_device",
     "torch_threads",
 ]

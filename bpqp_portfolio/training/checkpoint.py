@@ -36,7 +36,7 @@ def load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
     if hashlib.sha256(saved).digest() != digest:
         logger.warning("checkpoint %s is damaged; training starts anew", path)
         return None
-    content = torch.load(io.BytesIO(saved), weights_only=True)
+    content = torch.load(io.BytesIO(saved), weights_only=True, map_location="cpu")
     if content["key"] != key:
         logger.warning("checkpoint %s belongs to another run; training starts anew", path)
         return None

@@ -22,6 +22,7 @@ from ..losses.objectives import Objective
 from ..portfolio.problem import PortfolioProblem
 from .callbacks import Callback
 from .checkpoint import load_checkpoint, save_checkpoint
+from .device import placed, resolve_device
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +112,8 @@ class Trainer:
     callbacks : see :class:`Callback`.
     checkpoint : file to continue from and to write after every epoch; None keeps nothing.
     checkpoint_key : what determines the run; a checkpoint of another key is not continued.
+    device : where network, batches and solver work, as a name of :func:`resolve_device`; the
+        network stays there. A checkpoint of one device continues on another.
 
     Notes
     -----
@@ -128,10 +131,12 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         checkpoint: Path | None = None,
         checkpoint_key: str = "",
+        device: str = "cpu",
     ) -> None:
         self.network, self.objective, self.problem = network, objective, problem
         self.config, self.callbacks = config, list(callbacks)
         self.checkpoint, self.checkpoint_key = checkpoint, checkpoint_key
+        self.device = resolve_device(device)
 
     def fit(self, panel: DailyPanel, train: Tensor, valid: Tensor) -> FitState:
         """Train on the days ``train``, choose the epoch on ``valid``, load its weights.
@@ -146,6 +151,8 @@ class Trainer:
         for name, days in (("train", train), ("valid", valid)):
             if not len(days):
                 raise DataError(f"the {name} segment has no day with a portfolio problem.")
+        panel = placed(panel, self.device)
+        self.network.to(self.device)
         optimiser = torch.optim.Adam(
             self.network.parameters(),
             lr=self.config.learning_rate,
@@ -156,7 +163,7 @@ class Trainer:
             callback.on_start(self.config.epochs, state.epoch)
             for record in state.history:
                 callback.on_epoch(int(record["epoch"]), record)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             while state.epoch < self.config.epochs and not self._exhausted(state):
                 self._epoch(panel, train, valid, optimiser, state)
                 if self.checkpoint is not None:
@@ -206,7 +213,7 @@ class Trainer:
         sums = dict.fromkeys(("loss", "prediction", "decision"), 0.0)
         undecided: list[tuple[Tensor, Tensor]] = []
         for step, days in enumerate(blocks):
-            batch = panel.batch(days)
+            batch = panel.batch(days).to(self.device)
             scores = self._scores(panel, batch, f"epoch {state.epoch + 1}")
             terms = self.objective(scores, batch, self.problem)
             loss = terms.total.mean()
@@ -261,17 +268,17 @@ class Trainer:
         total = 0.0
         for i in range(0, len(parts), chunk):
             days, scores = zip(*parts[i : i + chunk], strict=True)
-            batch = panel.batch(torch.cat(days), features=False)
+            batch = panel.batch(torch.cat(days), features=False).to(self.device)
             total += float(decision_loss(batch.pad(torch.cat(scores)), batch, self.problem).sum())
         return total
 
     @torch.no_grad()
-    def validate(self, panel: DailyPanel, days: Tensor, chunk: int = 128) -> dict[str, float]:
+    def validate(self, panel: DailyPanel, days: Tensor, rows: int = 40_000) -> dict[str, float]:
         """Means over ``days`` of loss, prediction loss, regret and IC, as ``valid_*``."""
         self.network.eval()
         values: dict[str, list[Tensor]] = {"loss": [], "prediction": [], "decision": [], "ic": []}
-        for part in days.split(chunk):
-            batch = panel.batch(part)
+        for part in panel.chunks(days, rows):
+            batch = panel.batch(part).to(self.device)
             scores = self._scores(panel, batch, "validation")
             total, prediction, decision = self.objective(scores, batch, self.problem)
             if decision is None:
@@ -284,11 +291,18 @@ class Trainer:
 
 
 @torch.no_grad()
-def predict_scores(network: nn.Module, panel: DailyPanel, days: Tensor, chunk: int = 64) -> Tensor:
+def predict_scores(
+    network: nn.Module, panel: DailyPanel, days: Tensor, rows: int = 20_000
+) -> Tensor:
     """Scores (R',) float64 of all rows of ``days`` in evaluation mode, in the panel's order.
 
-    In float64, so that a score does not depend on how many others are computed with it.
+    In float64, so that a score does not depend on how many others are computed with it; on the
+    device of the network, and back on that of the panel.
     """
     exact = copy.deepcopy(network).double().eval()
-    parts = [exact(panel.batch(part).features.double()) for part in days.split(chunk)]
+    device = next(exact.parameters()).device
+    parts = [
+        exact(panel.batch(part).features.to(device).double()).to(panel.device)
+        for part in panel.chunks(days, rows)
+    ]
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bpqp_portfolio.data import cache
-from bpqp_portfolio.data.cache import cache_root, cached, digest
+from bpqp_portfolio.data.cache import Blocks, cache_root, cached, digest
 
 KEY = {"source": "a", "days": [1, 2], "nested": {"x": 0.1, "y": None}}
 
@@ -235,3 +235,14 @@ def test_the_entries_that_were_used_last_are_kept(root):
     assert use(1)
     entries = [p for p in (root / "risk").iterdir() if not p.name.startswith(".")]
     assert len(entries) == cache.KEPT_ENTRIES
+
+
+def test_blocks_are_written_as_the_whole_array_would_be():
+    array, order = np.arange(40, dtype=np.float32).reshape(10, 4), np.array([7, 0, 9, 3, 3])
+    builder = Builder(table=Blocks.of(array, order, rows=2), none=Blocks.of(array, order[:0]))
+    for _ in range(2):
+        found = cached("kind", KEY, builder)
+        np.testing.assert_array_equal(found["table"], array[order])
+        assert found["table"].dtype == np.float32 and found["none"].shape == (0, 4)
+        assert isinstance(found["table"], np.memmap)
+    assert builder.calls == 1

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from panels import random_panel
 
-from bpqp_portfolio.data.panel import DailyPanel, history_rows
+from bpqp_portfolio.data.panel import DailyPanel, previous_rows
 
 DAYS = torch.tensor([5, 0, 11, 6])
 TABLES = ("label", "returns", "specific")
@@ -74,11 +74,12 @@ def test_values_that_are_not_finite_are_unknown_and_do_not_leak():
 def test_features_are_the_history_of_each_row(panel):
     batch = panel.batch(DAYS)
     assert batch.features.shape == (int(panel.counts[DAYS].sum()), 3, 4)
+    history = panel.history(torch.arange(len(panel.features)))
     i = 0
     for t in DAYS.tolist():
         for row in day_rows(panel, t):
             for lag in range(3):
-                expected = panel.features[panel.history[row, lag]]
+                expected = panel.features[history[row, lag]]
                 assert torch.equal(batch.features[i, lag], expected)
             i += 1
 
@@ -155,12 +156,44 @@ def test_history_is_that_of_a_plain_loop(seed, days, names, window):
     members[0] = np.arange(names)
     offsets = np.concatenate([[0], np.cumsum([len(m) for m in members])])
     name_index = np.concatenate(members)
-    found = history_rows(offsets, name_index, window)
+    panel = dataclasses.replace(
+        random_panel(), previous=torch.from_numpy(previous_rows(name_index)), window=window
+    )
+    found = panel.history(torch.arange(len(name_index))).numpy()
     np.testing.assert_array_equal(found, naive_history(offsets, name_index, window))
 
 
 def test_history_never_looks_ahead(panel):
-    rows = torch.arange(len(panel.history)).unsqueeze(1)
-    assert (panel.history <= rows).all() and torch.equal(panel.history[:, -1:], rows)
-    assert (panel.name_index[panel.history] == panel.name_index.unsqueeze(1)).all()
-    assert (panel.history[:, 0] < panel.history[:, -1]).any()
+    rows = torch.arange(len(panel.features))
+    history = panel.history(rows)
+    assert (history <= rows.unsqueeze(1)).all() and torch.equal(history[:, -1], rows)
+    assert (panel.name_index[history] == panel.name_index.unsqueeze(1)).all()
+    assert (history[:, 0] < history[:, -1]).any()
+
+
+def test_features_of_consecutive_days_are_not_copied():
+    panel = random_panel(days=14)
+    whole, torn = panel.batch(torch.arange(3, 8)), panel.batch(torch.tensor([3, 4, 6, 7]))
+    assert whole.features.data_ptr() == panel.features[panel.offsets[3]].data_ptr()
+    for batch in (whole, torn):
+        assert torch.equal(batch.features[:, 0], panel.features[panel.rows(batch.days)])
+    backwards = torch.tensor([7, 6, 5])
+    rows = panel.rows(backwards)
+    assert torch.equal(panel.batch(backwards).features[:, 0], panel.features[rows])
+
+
+def test_chunks_hold_all_days_and_few_rows(panel):
+    for rows in (1, 30, 10**9):
+        parts = panel.chunks(DAYS, rows)
+        assert torch.equal(torch.cat(parts), DAYS)
+        for part in parts:
+            assert len(part) == 1 or len(part) * int(panel.counts.max()) <= rows
+    assert len(panel.chunks(DAYS, 1)) == 4 and len(panel.chunks(DAYS, 10**9)) == 1
+    assert panel.chunks(DAYS[:0]) == []
+
+
+def test_a_panel_moves_to_a_device_as_a_whole(panel):
+    moved = panel.to("meta")
+    assert moved.device.type == "meta" and moved.nbytes == panel.nbytes
+    tensors = [t for t in vars(moved).values() if isinstance(t, torch.Tensor)]
+    assert len(tensors) == 9 and {t.device.type for t in tensors} == {"meta"}

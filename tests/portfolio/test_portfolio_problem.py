@@ -103,7 +103,7 @@ def test_hindsight_does_not_depend_on_scores_or_scale(batch):
 def test_filled_optima_equal_the_direct_computation(panel):
     problem = PortfolioProblem({"risk_aversion": GAMMA, "max_weight": 0.4})
     days = torch.arange(2, 17)
-    problem.fill_optimal(panel, days, chunk=4)
+    problem.fill_optimal(panel, days, rows=50)
     assert panel.optimal[:2].isnan().all() and panel.optimal[17:].isnan().all()
     for t in days.tolist():
         batch = panel.batch(torch.tensor([t]), features=False)

@@ -59,13 +59,14 @@ def test_history_is_the_names_own_past_rows(market):
     )
     model.fit(data)
     panel = data.panel(20)
-    assert panel.history.shape[1] == 20
     day = torch.arange(len(panel)).repeat_interleave(panel.counts)
-    assert (panel.name_index[panel.history] == panel.name_index.unsqueeze(1)).all()
-    assert (day[panel.history].diff(dim=1) >= 0).all()
-    assert torch.equal(panel.history[:, -1], torch.arange(len(day)))
+    history = panel.history(torch.arange(len(day)))
+    assert history.shape[1] == 20
+    assert (panel.name_index[history] == panel.name_index.unsqueeze(1)).all()
+    assert (day[history].diff(dim=1) >= 0).all()
+    assert torch.equal(history[:, -1], torch.arange(len(day)))
     settled = day >= 100
-    assert (day[panel.history[settled]].diff(dim=1) > 0).float().mean() > 0.95
+    assert (day[history[settled]].diff(dim=1) > 0).float().mean() > 0.95
     scores = model.predict(data)
     weights, _ = decide(data, scores)
     assert scores.index.equals(row_index(panel, data.days("test")))

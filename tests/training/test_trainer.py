@@ -174,7 +174,7 @@ def test_a_two_stage_loss_reports_the_regret_that_a_decision_loss_sees(panel):
 def test_what_is_reported_is_the_mean_over_days(panel):
     trainer = build("squared_regret", batch_days=7)
     trainer.fit(panel, TRAIN, VALID)
-    found = trainer.validate(panel, VALID, chunk=3)
+    found = trainer.validate(panel, VALID, rows=36)
     batch = panel.batch(VALID)
     with torch.no_grad():
         scores = batch.pad(trainer.network(batch.features))
@@ -251,7 +251,7 @@ def test_the_best_epoch_by_the_monitor_is_restored(panel, monitor):
 class Scripted(Trainer):
     """A trainer whose validation says what the test tells it to."""
 
-    def validate(self, panel, days, chunk=128):
+    def validate(self, panel, days, rows=128):
         return dict(super().validate(panel, days), valid_ic=next(self.script))
 
 
@@ -359,12 +359,13 @@ def test_scores_are_those_of_the_network_in_evaluation_mode_day_by_day(window):
     network = build_predictor(name, 4, hidden=[8] if window == 1 else 8)
     network.train()
     days = torch.tensor([3, 7, 4, 19])
-    scores = predict_scores(network, panel, days, chunk=3)
-    assert not network.training and not scores.requires_grad
+    scores = predict_scores(network, panel, days, rows=36)
+    assert network.training and not scores.requires_grad and scores.dtype == torch.float64
+    network.eval().double()
     with torch.no_grad():
         for part, t in zip(scores.split(panel.counts[days].tolist()), days, strict=True):
-            alone = network(panel.batch(t.unsqueeze(0)).features)
-            torch.testing.assert_close(part, alone, rtol=1e-5, atol=1e-6)
+            alone = network(panel.batch(t.unsqueeze(0)).features.double())
+            torch.testing.assert_close(part, alone, rtol=1e-12, atol=1e-12)
     assert predict_scores(network, panel, days[:0]).shape == (0,)
 
 
