@@ -1,0 +1,109 @@
+"""bpqp compare on the demonstration's data: interrupted, started again, and run side by side."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bpqp_portfolio.compare.child import KEY
+
+pytest.importorskip("skfolio", reason="the demo's prices come with skfolio")
+pytestmark = pytest.mark.slow
+
+COMPARISON = """
+workflow: ../workflows/bpqp_demo.yaml
+experiment_name: compare_demo
+seeds: 2
+methods:
+  regret:
+    title: End to end
+    control: mse
+    task: {model: {kwargs: {loss: {name: regret, beta: __DROP__}}}}
+  mse:
+    title: Two-stage
+    seeds: 1
+    task: {model: {kwargs: {loss: {name: mse, beta: __DROP__}}}}
+"""
+
+
+def tagged(workspace):
+    if workspace.client.get_experiment_by_name("compare_demo") is None:
+        return []
+    return [run for run in workspace.runs("compare_demo") if KEY in run.data.tags]
+
+
+@pytest.fixture(scope="module")
+def demo(workspace):
+    file = "workflows/bpqp_demo.yaml"
+    for segment, span in (
+        ("train", '["2011-01-04", "2012-12-31"]'),
+        ("valid", '["2013-01-02", "2013-12-31"]'),
+        ("test", '["2022-01-03", "2022-12-20"]'),
+    ):
+        workspace.edit(file, rf"{segment}: \[.*\]", f"{segment}: {span}")
+    workspace.edit(file, r"epochs: \d+", "epochs: 1")
+    (workspace.folder / "configs" / "compare.yaml").write_text(COMPARISON)
+    built = workspace.run("bpqp", "data", "demo", "--to", "data/demo")
+    assert built.returncode == 0, built.stdout
+    return workspace
+
+
+def test_killed_in_the_middle_and_started_again_it_gives_the_same_table(demo):
+    script = Path(sys.executable).with_name("bpqp")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("BPQP_", "MLFLOW_"))}
+    environment |= {"BPQP_CACHE": str(demo.folder / "cache"), "OMP_NUM_THREADS": "1"}
+    command = [str(script), "compare", "configs/compare.yaml", "--out", "first"]
+    with subprocess.Popen(
+        command, cwd=demo.folder, env=environment, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as first:  # fmt: skip
+        deadline = time.monotonic() + 300
+        while not tagged(demo) and first.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        first.send_signal(signal.SIGINT)
+        out = first.communicate(timeout=60)[0]
+    assert first.returncode != 0 and not (demo.folder / "first" / "comparison.md").exists()
+    kept = {run.info.run_id for run in tagged(demo)}
+    assert len(kept) == 1, out
+
+    again = demo.run("bpqp", "compare", "configs/compare.yaml", "--out", "first", "--jobs", "2")
+    assert again.returncode == 0, again.stdout
+    finished = tagged(demo)
+    assert len(finished) == 3 and kept < {run.info.run_id for run in finished}
+    assert sorted(run.info.run_name for run in finished) == [
+        "mse-seed0", "regret-seed0", "regret-seed1"
+    ]  # fmt: skip
+    assert all(run.info.status != "RUNNING" for run in demo.runs("compare_demo"))
+
+    # A third call repeats nothing; the same runs in a tracker of their own give the same figures.
+    third = demo.run("bpqp", "compare", "configs/compare.yaml", "--out", "first")
+    assert third.returncode == 0 and len(demo.runs("compare_demo")) in (3, 4)
+    other = demo.run(
+        "bpqp", "compare", "configs/compare.yaml", "--out", "other",
+        MLFLOW_TRACKING_URI="sqlite:///other.db",
+    )  # fmt: skip
+    assert other.returncode == 0, other.stdout
+    tables = [
+        pd.read_csv(demo.folder / folder / "comparison.csv").drop(columns="epoch_seconds")
+        for folder in ("first", "other")
+    ]
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_a_failing_method_is_named_with_its_reason_and_the_others_finish(demo):
+    text = COMPARISON.replace("compare_demo", "compare_broken").replace("seeds: 2", "seeds: 1")
+    text = text.replace("{name: regret, beta", "{name: regrets, beta")
+    (demo.folder / "configs" / "broken.yaml").write_text(text)
+    done = demo.run("bpqp", "compare", "configs/broken.yaml")
+    assert done.returncode == 1
+    assert "1 of 2 runs failed" in done.stdout and "regret-seed0: error:" in done.stdout
+    assert "Did you mean 'regret'" in " ".join(done.stdout.split())
+    (finished,) = (run for run in demo.runs("compare_broken") if KEY in run.data.tags)
+    assert finished.info.run_name == "mse-seed0"
