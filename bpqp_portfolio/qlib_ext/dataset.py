@@ -27,7 +27,6 @@ from ..portfolio.problem import PortfolioProblem, ProblemConfig
 from ..risk.config import RiskConfig
 from ..risk.rolling import rolling_risk
 from .handlers import CachedAlpha158
-from .mandate_settings import MandateSettings
 from .preflight import check_records, check_segments, check_universe
 from .stages import StageClock
 
@@ -71,7 +70,7 @@ class PortfolioDataset(DatasetH):
     ) -> None:
         known = ("market", "benchmark", "segments", "handler", "risk", "problem", "exclusions")
         check_keys(unknown, (*known, "mandate"), "dataset")
-        self.mandate = None if mandate is None else MandateSettings.from_config(mandate)
+        self.mandate = _mandate_settings(mandate)
         self.clock = StageClock()
         _check_task()
         self.market, self.benchmark, self.exclusions = market, benchmark, exclusions or "none"
@@ -290,6 +289,15 @@ class PortfolioDataset(DatasetH):
                 **more,
             }
         )
+
+
+def _mandate_settings(block: Mapping[str, Any] | None) -> Any:
+    """The block read, where there is one."""
+    if block is None:
+        return None
+    from .mandate_settings import MandateSettings
+
+    return MandateSettings.from_config(block)
 
 
 def _read_exclusions(

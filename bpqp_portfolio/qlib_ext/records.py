@@ -121,6 +121,7 @@ class BacktestRecord(PortAnaRecord):
     """
 
     depend_cls = WeightRecord
+    config_class: type = BacktestConfig
 
     def __init__(
         self,
@@ -130,7 +131,7 @@ class BacktestRecord(PortAnaRecord):
         skip_existing: bool = False,
         **settings: Any,
     ) -> None:
-        self.settings = from_mapping(BacktestConfig, settings, "BacktestRecord")
+        self.settings = from_mapping(self.config_class, settings, type(self).__name__)
         self.dataset = dataset
         start, end = dataset.span_names["test"]
         backtest = {
@@ -143,11 +144,11 @@ class BacktestRecord(PortAnaRecord):
             recorder, config={"strategy": {}, "backtest": backtest}, skip_existing=skip_existing
         )
 
-    @staticmethod
-    def check_settings(settings: Mapping[str, Any]) -> None:
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any]) -> None:
         """Raise :class:`ConfigError` for an unknown setting or one outside its range."""
         given = {k: v for k, v in settings.items() if k != "skip_existing"}
-        from_mapping(BacktestConfig, given, "BacktestRecord")
+        from_mapping(cls.config_class, given, cls.__name__)
 
     def _generate(self, **kwargs: Any) -> dict[str, Any]:
         with self.dataset.clock("backtest"):
@@ -176,8 +177,12 @@ class BacktestRecord(PortAnaRecord):
         }
         artifacts = super()._generate(**kwargs)
         report = artifacts["report_normal_1day.pkl"]
-        realised = _realised_weights(artifacts["positions_normal_1day.pkl"])
+        realised = realised_weights(artifacts["positions_normal_1day.pkl"])
         daily = self._daily(report, realised, weights, blocked)
+        self._log(daily)
+        return {**artifacts, "bpqp_daily.pkl": daily, "realised_weights.pkl": realised}
+
+    def _log(self, daily: pd.DataFrame) -> None:
         excess = daily["return"] - daily["cost"] - daily["bench_equal"]
         self.recorder.log_metrics(
             **{
@@ -187,7 +192,6 @@ class BacktestRecord(PortAnaRecord):
                 "bpqp.excess_return_over_equal_with_cost": float(excess.mean() * 238),
             }
         )
-        return {**artifacts, "bpqp_daily.pkl": daily, "realised_weights.pkl": realised}
 
     def _daily(
         self,
@@ -227,7 +231,7 @@ def _backtest_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     return asdict(BacktestConfig(**own)) if own else {}
 
 
-def _realised_weights(positions: Mapping[pd.Timestamp, Any]) -> pd.DataFrame:
+def realised_weights(positions: Mapping[pd.Timestamp, Any]) -> pd.DataFrame:
     """Weights at the close of each trading day, of the account's total value."""
     rows = [
         (pd.Timestamp(date), name, weight)
@@ -299,10 +303,24 @@ class ReportRecord(ACRecordTemp):
         """Artifacts of this record."""
         return ["report.html"]
 
+    def _mandate(self) -> dict[str, Any]:
+        """Tables of a :class:`~.mandate_records.MandateRecord`, none where another one ran."""
+        if self.dataset.mandate is None:
+            return {}
+        names = ("mandate_weights", "mandate_days", "mandate_activity", "mandate_events")
+        tables = {name: self.load(f"{name}.pkl") for name in (*names, "shortfall")}
+        return {**tables, "facts": self.load("mandate_facts.pkl")}
+
     def _results(self) -> RunResults:
-        dataset = self.dataset
-        weights = self.load("weights.pkl").reset_index()
+        dataset, mandate = self.dataset, self._mandate()
+        weights = mandate.get("mandate_weights", self.load("weights.pkl")).reset_index()
         weights.columns = ["datetime", "instrument", "weight"]
+        signal = self.load("signal.pkl")
+        if mandate:
+            # The figures of the solver are those of the problem whose answer was held.
+            solved = mandate["mandate_days"][["kkt_norm", "iterations", "status"]]
+            signal = signal.drop(columns=solved.columns).join(solved)
+            signal["status"] = signal["status"].fillna("no decision")
         task = self.recorder.load_object("task")
         history = getattr(self.model, "history", pd.DataFrame())
         columns = [
@@ -328,10 +346,11 @@ class ReportRecord(ACRecordTemp):
                     (
                         record.get("kwargs", {})
                         for record in task.get("record", [])
-                        if record.get("class") == "BacktestRecord"
+                        if record.get("class") in ("BacktestRecord", "MandateRecord")
                     ),
                     {},
                 ),
+                **({"mandate": mandate["facts"]} if mandate else {}),
                 "excluded_name_days": dataset.excluded_name_days,
                 "rows_without_risk_model": dataset.unmodelled_rows,
                 "survivorship": SURVIVORSHIP,
@@ -339,10 +358,13 @@ class ReportRecord(ACRecordTemp):
                 "software": f"Python {platform.python_version()}, torch {torch.__version__}",
             },
             daily=self.load("bpqp_daily.pkl"),
-            signal=self.load("signal.pkl"),
+            signal=signal,
             weights=weights,
             realised=self.load("realised_weights.pkl"),
             epochs=history[columns] if columns else pd.DataFrame({"epoch": []}),
+            activity=mandate.get("mandate_activity", pd.DataFrame()),
+            events=mandate.get("mandate_events", pd.DataFrame()),
+            shortfall=mandate.get("shortfall", pd.DataFrame()),
             best_epoch=getattr(self.model, "best_epoch", None),
             stages=dict(dataset.clock.seconds),
         )
