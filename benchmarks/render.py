@@ -289,13 +289,14 @@ def figure(report: dict[str, Any], path: Path) -> None:
     plt.close(picture)
 
 
-def update(readme: Path, text: str) -> None:
+def update(readme: Path, text: str, marks: tuple[str, str] = (BEGIN, END)) -> None:
     """Replace what stands between the markers of a file; ValueError where they are missing."""
+    begin, end = marks
     old = readme.read_text(encoding="utf-8")
-    if old.count(BEGIN) != 1 or old.count(END) != 1 or old.index(BEGIN) > old.index(END):
-        raise ValueError(f"{readme}: expected one {BEGIN} before one {END}")
-    head, rest = old.split(BEGIN)
-    tail = rest.split(END)[1]
+    if old.count(begin) != 1 or old.count(end) != 1 or old.index(begin) > old.index(end):
+        raise ValueError(f"{readme}: expected one {begin} before one {end}")
+    head, rest = old.split(begin)
+    tail = rest.split(end)[1]
     partial = readme.with_suffix(".partial")
-    partial.write_text(f"{head}{BEGIN}\n{text}{END}{tail}", encoding="utf-8")
+    partial.write_text(f"{head}{begin}\n{text}{end}{tail}", encoding="utf-8")
     os.replace(partial, readme)

@@ -26,8 +26,9 @@ class Adapter:
     def __init__(self, eps: float = 1e-5) -> None:
         self.eps = eps
 
-    def load(self, instance: Instance) -> None:
+    def load(self, instance: Instance, loss: Array | None = None) -> None:
         self.data = instance.rows()
+        self.loss = np.ones(len(self.data["q"])) if loss is None else loss
 
     def _osqp(self, P: Array, q: Array, rows: Array, low: Array, high: Array) -> tuple[Array, ...]:
         solver = osqp.OSQP()
@@ -61,7 +62,7 @@ class Adapter:
         active = lam > _ACTIVE * lam.max(initial=0.0)
         rows = np.vstack([A, G[active]])
         zeros = np.zeros(len(rows))
-        dz, dual = self._osqp(P, np.ones(len(z)), rows, zeros, zeros)
+        dz, dual = self._osqp(P, self.loss, rows, zeros, zeros)
         dnu, dlam = dual[:p], np.zeros(len(lam))
         dlam[active] = dual[p:]
         outer = np.outer(dz, z)

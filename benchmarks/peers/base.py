@@ -32,9 +32,11 @@ class TorchPeer:
 
     leaves: dict[str, Tensor]
     takes_bounds = False
+    loss: Tensor | None = None
 
-    def load(self, instance: Instance) -> None:
+    def load(self, instance: Instance, loss: Array | None = None) -> None:
         self.boxed = instance.boxed
+        self.loss = None if loss is None else torch.from_numpy(loss)
         self.leaves = {
             name: torch.from_numpy(np.array(value)).requires_grad_()
             for name, value in instance.data.items()
@@ -59,7 +61,7 @@ class TorchPeer:
         return self.solve(**self.leaves)
 
     def backward(self, state: Tensor) -> None:
-        state.sum().backward()
+        (state if self.loss is None else state * self.loss).sum().backward()
 
     def gradients(self) -> dict[str, Array]:
         return {k: v.grad.numpy() for k, v in self.leaves.items() if v.grad is not None}
