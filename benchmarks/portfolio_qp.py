@@ -32,6 +32,7 @@ from .render import grid, update
 ROOT = Path(__file__).parents[1]
 FIGURE = ROOT / "benchmarks" / "figures" / "portfolio_qp.png"
 SIZES = (100, 200, 300, 500, 1000, 2000, 5000)
+MARKS = ("<!-- portfolio_qp:begin -->", "<!-- portfolio_qp:end -->")
 BATCH, CAP, COST = 64, 0.05, 1e-3
 _LARGEST_PEER = 1000  # dense peers need n × n numbers
 _REST = {"cvxpylayers": 5000}
@@ -329,7 +330,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.figure or options.update_readme:
         figure(report, options.figure or FIGURE)
     if options.update_readme:
-        update(ROOT / "README.md", text(report), "portfolio_qp")
+        update(ROOT / "README.md", text(report), MARKS)
 
 
 if __name__ == "__main__":
