@@ -19,6 +19,7 @@ from ..problems.qp import ARGUMENTS, QP, check_argument, check_shapes
 from ..problems.solution import Solution, SolveStatus
 from ..solvers.adjoint import adjoint_many
 from ..solvers.certificate import conflict
+from ..solvers.dense import DenseSolver
 from ..solvers.handle import Handle
 from ..solvers.many import blas_for, solve_many
 from ..solvers.protocol import Solver, SolverOptions
@@ -26,6 +27,7 @@ from ..solvers.registry import AUTO, get_backward, get_solver
 from ..solvers.smoothed import smoothed_adjoint
 from .arguments import Argument
 from .batch import Batch
+from .qp_single import solve_single
 
 # P of one problem: dense, a vector for its diagonal, sparse, or (B, d) for B Bᵀ + diag(d).
 Quadratic = Tensor | tuple[Tensor, Tensor]
@@ -99,6 +101,9 @@ class QPLayer(nn.Module):
             smoothing=smoothing,
             ridge=ridge,
         )
+        # Where these would be chosen the short way is theirs.
+        plain = backward == AUTO and not (smoothing or ridge or options)
+        self._short = forward in (AUTO, DenseSolver.name) and plain
 
     def extra_repr(self) -> str:
         return (
@@ -142,7 +147,8 @@ class QPLayer(nn.Module):
         P : (..., n, n) symmetric, its gradient is symmetric; or (..., n), a diagonal; or a sparse
             COO or CSR tensor (n, n), with a gradient on its pattern; or the pair B (..., n, k),
             d (..., n) ≥ 0 for B Bᵀ + diag(d), which is never formed where that saves work; or
-            None, 0. A batch of n diagonals reads as a matrix: write it as a pair with k = 0.
+            None, 0. A batch of diagonals (T, n) is one only where T ≠ n and another argument has
+            these batch dimensions too; else write it as a pair with k = 0.
         q, lb, ub : (..., n); bounds may be infinite.
         A : (..., p, n) or sparse, b : (..., p), G : (..., m, n) or sparse, h : (..., m).
             Every leading batch shape broadcasts with the others.
@@ -162,6 +168,10 @@ class QPLayer(nn.Module):
             With ``throw``, one for all items that were not solved, with the constraints that
             contradict each other where that is the reason.
         """
+        if self._short and handle is None and lb is None and ub is None:
+            found = solve_single((P, q, A, b, G, h), self.eps)
+            if found is not None:
+                return found
         values = dict(zip(ARGUMENTS, (P, q, A, b, G, h, lb, ub), strict=True))
         n = int(q.shape[-1]) if isinstance(q, Tensor) and q.ndim else None
         given = [Argument.of(k, v, n) for k, v in values.items() if v is not None]
@@ -176,12 +186,33 @@ class QPLayer(nn.Module):
             for label, k in zip(a.names, a.trailing, strict=True)
         }
         batch = Batch.of(tensors, trailing)
+        _refuse_wide(given, batch, tensors, trailing)
         call = _Call(self._methods, self.throw, batch, sizes, given, handle, self.forward_name)
         z, nu, lam, lam_lb, lam_ub, norm, count, status, solver = _QPFunction.apply(
             call, *tensors.values()
         )
         ridge = self.ridge * (z.detach() ** 2).sum(-1) if self.ridge else None
         return Solution(z, nu, lam, lam_lb, lam_ub, status, norm, count, solver, ridge=ridge)
+
+
+def _refuse_wide(
+    given: list[Argument],
+    batch: Batch,
+    tensors: Mapping[str, Tensor],
+    trailing: Mapping[str, int],
+) -> None:
+    """Refuse a P of shape (T, n) where nothing else says that there are T problems."""
+    P = tensors.get("P")
+    if P is None or P.ndim == 1 or given[0].kind != "diagonal":
+        return
+    others = {name: tensor for name, tensor in tensors.items() if name != "P"}
+    if Batch.of(others, trailing).shape != batch.shape:
+        n = P.shape[-1]
+        raise ProblemError(
+            f"P: expected shape (..., {n}, {n}), or (..., {n}) for diagonals with batch dimensions "
+            f"that another argument has too, got {tuple(P.shape)}. For diagonals of its own pass "
+            f"the pair (B, d), with B of shape ({n}, 0) and this as d."
+        )
 
 
 @dataclass(frozen=True)

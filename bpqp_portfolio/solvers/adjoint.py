@@ -28,6 +28,7 @@ from ..problems.solution import Solution, SolveStatus
 from ..problems.stack import QPStack, together
 from .active import active_set
 from .dense import Factors, FactorStack
+from .direct import Direct
 from .kkt import solve_equality_qp
 from .many import in_chunks
 from .protocol import Solver, SolverOptions
@@ -169,7 +170,9 @@ def adjoint_many(
         return _chunk(problems[part], solutions[part], own, solver, options, reuse)
 
     first = problems[0]
-    found = in_chunks(work, len(problems), first.n * (first.n + first.p + first.m))
+    light = reuse and isinstance(solutions[0].factors, Direct)
+    entries = first.n * (first.n + first.p + first.m)
+    found = in_chunks(work, len(problems), entries, light=light)
     if len(found) == 1:
         return found[0]
     return Adjoint(*(np.concatenate([getattr(a, f.name) for a in found]) for f in fields(Adjoint)))
@@ -191,7 +194,10 @@ def _chunk(
         for item in np.flatnonzero(settled).tolist():
             found[item] = Adjoint(*(getattr(stacked, f.name)[item] for f in fields(Adjoint)))
     for item, own in enumerate(found):
-        if own is None:
+        factors = solutions[item].factors
+        if own is None and reuse and isinstance(factors, Direct):
+            found[item] = _by_direct(factors, *(g[item] for g in gradients[:3]))
+        elif own is None:
             found[item] = adjoint(
                 problems[item],
                 solutions[item],
@@ -200,6 +206,14 @@ def _chunk(
                 options=options,
             )
     return Adjoint(*(together([getattr(a, f.name) for a in found]) for f in fields(Adjoint)))
+
+
+def _by_direct(at: Direct, dz: Array, dnu: Array, dlam: Array) -> Adjoint:
+    z, nu, lam = at.adjoint(dz, dnu, dlam)
+    lb, ub = np.zeros((2, len(z)))
+    at_lam = np.zeros(len(lam))
+    at_lam[at.rows] = at.lam[at.rows]
+    return Adjoint(z, nu, lam, lb, ub, at.z, at.nu, at_lam)
 
 
 def _alike(factors: Sequence[object]) -> bool:

@@ -20,8 +20,8 @@ _LAST = "clarabel"
 def choose(problem: QP) -> str:
     """The name of the solver for ``problem``, the first of these rules that is met and installed.
 
-    - dense data, up to 30 variables: DAQP;
     - dense data without bounds: our own dense solver, whose rows are few;
+    - dense data, up to 30 variables: DAQP, also without bounds where P is diagonal;
     - bounds, sparse data or a factor model: PIQP, or Clarabel.
 
     ``benchmarks/auto_rule.py`` shows the times behind the rule.
@@ -31,10 +31,11 @@ def choose(problem: QP) -> str:
     installed = available_solvers()
     factor = isinstance(problem.P, FactorMatrix) and problem.P.B.shape[1] > 0
     dense = not factor and not any(is_sparse(M) for M in (problem.P, problem.A, problem.G))
-    if dense and problem.n <= _TINY and "daqp" in installed:
-        return "daqp"
-    if dense and not problem.bounded:
+    tiny = problem.n <= _TINY and "daqp" in installed
+    if dense and not problem.bounded and not (tiny and isinstance(problem.P, FactorMatrix)):
         return "dense"
+    if dense and tiny:
+        return "daqp"
     return "piqp" if "piqp" in installed else _LAST
 
 

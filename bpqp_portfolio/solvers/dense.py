@@ -21,6 +21,7 @@ from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus, kkt_residuals
 from ..problems.stack import QPStack, together
 from .certificate import infeasible
+from .direct import solve_direct
 from .dual_newton import minimise, solve_active
 from .finish import failed, judge
 from .handle import Slot
@@ -34,7 +35,7 @@ _RHO_LINEAR = 1e-6
 _MU, _MU_FACTOR, _MU_LEAST = 1e-4, 1e-2, 1e-10
 _SHIFT = 1e-13
 _OUTER, _INNER = 30, 60
-_TOLERANCE = 1e-9
+TOLERANCE = 1e-9
 # After so many rounds a point that is still far from a solution asks for a certificate.
 _PATIENCE = 2
 _REFINEMENTS = 4
@@ -202,6 +203,44 @@ class DenseSolver:
     ) -> list[Solution]:
         """Solve problems of equal sizes together."""
         check_keys(options.native, ("mu",), self.name)
+        shared = len(problems) > 1 and problems[0].P is problems[1].P
+        if slots or shared or options.native or options.max_iterations is not None:
+            return self._stacked(problems, options, slots)
+        return self._each(problems, options)
+
+    def _each(self, problems: Sequence[QP], options: SolverOptions) -> list[Solution]:
+        """The problems one by one by :func:`solve_direct`, those that it leaves together."""
+        out = [None if problem.bounded else self._direct(problem, options) for problem in problems]
+        left = [i for i, solution in enumerate(out) if solution is None]
+        if left:
+            again = self._stacked([problems[i] for i in left], options, None)
+            for i, solution in zip(left, again, strict=True):
+                out[i] = solution
+        return out  # type: ignore[return-value]
+
+    def _direct(self, problem: QP, options: SolverOptions) -> Solution | None:
+        P, A, G = to_dense(problem.P), to_dense(problem.A), to_dense(problem.G)
+        tolerance = min(options.eps, TOLERANCE)
+        found = solve_direct(P, problem.q, A, problem.b, G, problem.h, tolerance)
+        if found is None:
+            return None
+        bounds = np.zeros((2, problem.n))
+        return Solution(
+            found.z,
+            found.nu,
+            found.lam,
+            *bounds,
+            judge(found.norm, options.eps),
+            found.norm,
+            found.steps,
+            self.name,
+            factors=found,
+        )
+
+    def _stacked(
+        self, problems: Sequence[QP], options: SolverOptions, slots: Sequence[Slot] | None
+    ) -> list[Solution]:
+        """All problems together by the method of multipliers."""
         finite = np.zeros(problems[0].n, dtype=bool)
         for problem in problems:
             if problem.bounded:
@@ -228,7 +267,7 @@ class DenseSolver:
         for rounds in range(_OUTER):
             if not pending:
                 break
-            _advance(pending, min(options.eps, _TOLERANCE), limit)
+            _advance(pending, min(options.eps, TOLERANCE), limit)
             pending = [run for run in pending if not run.done]
             if rounds == _PATIENCE:
                 for run in pending:
@@ -244,7 +283,7 @@ class DenseSolver:
 
 def _certified(run: _Run, name: str) -> Solution | None:
     """The proof that the problem of a run that gets nowhere has no solution, if there is one."""
-    if judge(run.norm, _TOLERANCE).usable:
+    if judge(run.norm, TOLERANCE).usable:
         return None
     for kind in (SolveStatus.PRIMAL_INFEASIBLE, SolveStatus.DUAL_INFEASIBLE):
         found = infeasible(run.problem, kind, iterations=run.iterations, solver=name)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from threadpoolctl import ThreadpoolController
 
+from ..problems.matrices import Array
 from ..problems.qp import QP
 from ..problems.solution import Solution
 from .handle import Slot
@@ -70,13 +71,16 @@ def blas_for(entries: int) -> AbstractContextManager[None]:
     return _SINGLE_BLAS if _SMALL < entries < _LARGE else nullcontext()
 
 
-def in_chunks(work: Callable[[slice], T], items: int, entries: int) -> list[T]:
+def in_chunks(
+    work: Callable[[slice], T], items: int, entries: int, *, light: bool = False
+) -> list[T]:
     """``work`` on consecutive slices of ``items``, on as many threads as torch may use.
 
-    ``entries`` is the size of one item's arrays. Within a thread BLAS uses one.
+    ``entries`` is the size of one item's arrays; ``light`` work on them is mostly Python's, whose
+    lock threads would only hand to and fro. Within a thread BLAS uses one.
     """
     threads = min(torch.get_num_threads(), items)
-    if items * entries < _WORTH:
+    if items * entries < _WORTH or (light and entries < _LARGE):
         threads = 1
     size = max(1, min(-(-items // threads), _ENTRIES // max(entries, 1)))
     slices = [slice(i, min(i + size, items)) for i in range(0, items, size)]
@@ -122,4 +126,5 @@ def solve_many(
     first = problems[0]
     rows = first.p + first.m + (first.n if first.bounded else 0)
     entries = (first.n + rows) ** 2
-    return [s for part in in_chunks(work, len(problems), entries) for s in part]
+    light = solver.name in ("auto", "dense") and not first.bounded and isinstance(first.P, Array)
+    return [s for part in in_chunks(work, len(problems), entries, light=light) for s in part]

@@ -45,7 +45,8 @@ def problem(n, kind="dense", *, bounded=False):
 @pytest.mark.parametrize(
     ("case", "expected"),
     [
-        (problem(30), "daqp"),
+        (problem(30), "dense"),
+        (problem(30, "diagonal"), "daqp"),
         (problem(30, bounded=True), "daqp"),
         (problem(31), "dense"),
         (problem(31, "diagonal"), "dense"),

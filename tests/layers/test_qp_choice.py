@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import bpqp_portfolio as bp
-from bpqp_portfolio.solvers import dense, osqp
+from bpqp_portfolio.solvers import direct, osqp
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_backward_is_solved_by_what_was_asked_for(monkeypatch, backward, by_osqp
     P, A = torch.eye(3, dtype=torch.float64), torch.ones(1, 3, dtype=torch.float64)
     z = bp.QPLayer("dense", backward)(P, q, A, torch.ones(1, dtype=torch.float64))
     spy(osqp.OSQPSolver, "solve", "osqp")
-    spy(dense.FactorStack, "solve", "factors")
+    spy(direct.Active, "solve", "factors")
     z[0].backward()
     assert ("osqp" in used, "factors" in used) == (by_osqp, by_factors)
     torch.testing.assert_close(q.grad, torch.tensor([-2.0, 1.0, 1.0]).double() / 3)
