@@ -19,7 +19,8 @@ class DayBatch:
     it is known; ``returns`` (T, n) realised return from the close of t+1 to that of t+2, as a
     fraction, zero where unknown; ``loadings`` (T, n, k) and ``specific`` (T, n) of the day's
     covariance, per day²; ``optimal`` (T,) decision value of the hindsight portfolio, NaN until
-    computed; ``days`` (T,) positions in the panel.
+    computed; ``days`` (T,) positions in the panel; ``names`` (T, n) positions of the names among
+    the panel's, -1 where padded.
     """
 
     features: Tensor
@@ -31,6 +32,7 @@ class DayBatch:
     specific: Tensor
     optimal: Tensor
     days: Tensor
+    names: Tensor
 
     def pad(self, rows: Tensor) -> Tensor:
         """(R,) values of rows as a (T, n) table, zero where padded."""
@@ -150,6 +152,7 @@ class DailyPanel:
             specific=torch.where(mask, self.specific[table], 1.0),
             optimal=self.optimal[days.to(self.device)],
             days=days,
+            names=torch.where(mask, self.name_index[table], -1),
         )
 
 

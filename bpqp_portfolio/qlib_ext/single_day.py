@@ -101,6 +101,7 @@ def single_day(run: SavedRun, provider: Provider, date: str | None = None) -> Si
         specific=torch.from_numpy(risk.specific[rows])[None],
         optimal=torch.full((1,), torch.nan, dtype=torch.float64),
         days=torch.zeros(1, dtype=torch.long),
+        names=torch.from_numpy(chosen)[None],
     )
     following = whole.dates[day + 1] if day + 1 < len(whole.dates) else None
     left_out = _left_out(run, provider, market, usable[-1], history[-1])
