@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 
 from ..data.atomic import replacing_file
 from ..data.exclusions import Exclusions, read_exclusions, write_exclusions
-from ..errors import ConfigError, DataError
+from ..errors import DataError
 from ..portfolio.problem import PortfolioProblem
 from ..predictors import Predictor, build_predictor
 from ..risk.config import RiskConfig
@@ -164,9 +165,10 @@ def _scorer(folder: Path, facts: Mapping[str, Any], where: str) -> Any:
     try:
         network = build_predictor(options.pop("name"), len(facts["features"]), **options)
         network.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True, map_location="cpu"))
-    except (OSError, RuntimeError, ValueError, ConfigError) as error:
+    except (OSError, RuntimeError, ValueError, UnpicklingError) as error:
+        what = " ".join(str(error).split())[:400]
         raise DataError(
             f"{where}: its network does not fit the {len(facts['features'])} columns that it lists "
-            f"({error}): the model is stale or damaged; run its workflow again."
+            f"({what}): the model is stale or damaged; run its workflow again."
         ) from error
     return network.double().eval()

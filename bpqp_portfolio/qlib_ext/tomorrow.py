@@ -141,7 +141,7 @@ def decide_single(problem: PortfolioProblem, day: SingleDay) -> tuple[pd.Series,
         "risk_annual": risk * ANNUAL_DAYS**0.5,
         "annual_days": ANNUAL_DAYS,
         "binding": {
-            "budget": {"limit": 1.0, "price": float(-solution.nu[0])},
+            "budget": {"limit": 1.0, "price": float(solution.nu[0])},
             "max_weight": {
                 "limit": problem.config.max_weight,
                 "price": {str(day.names[i]): float(at_most[i]) for i in capped},

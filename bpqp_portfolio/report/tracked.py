@@ -112,7 +112,10 @@ def find_run(run: str, tracking_uri: str | None = None) -> str:
     known |= set(experiments.values())
     close = difflib.get_close_matches(run, sorted(known), n=3, cutoff=0.5)
     hint = f" The nearest: {', '.join(close)}." if close else ""
-    raise DataError(f"no finished run has the id or name {run!r} at {tracking_uri}.{hint} {REMEDY}")
+    raise DataError(
+        f"no finished run has the id or name {run!r} at {tracking_uri}.{hint} Give a run's id or "
+        "its experiment's name, and the tracking address by --tracking-uri or MLFLOW_TRACKING_URI."
+    )
 
 
 def _client(tracking_uri: str) -> MlflowClient:

@@ -130,7 +130,7 @@ def test_artifacts_keep_qlibs_names(finished):
     }
     ours = {"weights.pkl", "signal.pkl", "results", "report.html", "model"}
     assert finished.artifacts("bpqp") >= ours
-    assert finished.artifacts("bpqp/model") == {"state_dict.pt", "model.json"}
+    assert finished.artifacts("bpqp/model") == {"state_dict.pt", "model.json", "exclusions.csv"}
 
 
 def test_metrics_keep_qlibs_names_and_ours_have_a_prefix(finished):
@@ -335,7 +335,7 @@ def test_forecasts_of_another_model_go_through_the_same_problem(forest, again):
     assert (signal["status"] == "solved").all() and (signal["regret"] >= -1e-12).all()
     expected, _ = decide(again, forest.load("pred.pkl").iloc[:, 0])
     pd.testing.assert_series_equal(weights, expected, check_exact=True)
-    assert "model" not in forest.artifacts("bpqp")
+    assert "lightgbm.txt" in forest.artifacts("bpqp/model")
     assert load_results(forest.file("bpqp/results")).epochs.empty
     assert "Result of the run" in forest.printed
 
