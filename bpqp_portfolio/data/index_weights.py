@@ -67,7 +67,9 @@ def _shares(table: np.ndarray) -> np.ndarray:
 
 def _read(path: Path, market: Market) -> np.ndarray:
     try:
-        table = pd.read_csv(path.expanduser(), dtype={"instrument": str}, keep_default_na=False)
+        table = pd.read_csv(
+            path.expanduser(), dtype={"instrument": str, "date": str}, keep_default_na=False
+        )
         if sorted(table.columns) != sorted(COLUMNS):
             raise DataError(
                 f"{path}: expected the columns {','.join(COLUMNS)}, "

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from .rebalance import Rebalance
+if TYPE_CHECKING:
+    from .rebalance import Rebalance
 
 CAUSES = ("drift", "lots", "unfilled")
 

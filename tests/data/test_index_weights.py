@@ -1,0 +1,76 @@
+"""Index weights: proxies by hand, the user's table by date, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bpqp_portfolio.data.index_weights import index_weights
+from bpqp_portfolio.data.market import load_market
+from bpqp_portfolio.data.provider import write_provider
+from bpqp_portfolio.errors import ConfigError, DataError
+
+DAYS = pd.bdate_range("2020-01-06", periods=6)
+
+
+@pytest.fixture
+def provider(tmp_path):
+    """AAA at 10 with volume 100, BBB at 20 with 150; CCC without volume joins on the third day."""
+    flat = pd.DataFrame({"close": 1.0, "volume": 1.0}, index=DAYS)
+    series = {
+        "AAA": flat.assign(close=10.0, volume=100.0),
+        "BBB": flat.assign(close=20.0, volume=150.0),
+        "CCC": flat[["close"]],
+    }
+    spells = pd.DataFrame(
+        [("AAA", DAYS[0], DAYS[-1]), ("BBB", DAYS[0], DAYS[-1]), ("CCC", DAYS[2], DAYS[-1])],
+        columns=["instrument", "start", "end"],
+    )
+    (tmp_path / "market").mkdir()
+    lists = {"all": spells, "two": spells.iloc[:2]}
+    return write_provider(tmp_path / "market", DAYS, series, lists)
+
+
+def test_equal_weights_of_the_members(provider):
+    found = index_weights("equal", load_market(provider, "all"), provider)
+    np.testing.assert_allclose(found.weights[1], [0.5, 0.5, 0.0])
+    np.testing.assert_allclose(found.weights[2], [1 / 3] * 3)
+    assert "proxy" in found.source
+
+
+def test_value_traded(provider):
+    found = index_weights("traded_value", load_market(provider, "two"), provider)
+    np.testing.assert_allclose(found.weights, [[0.25, 0.75]] * 6)
+    with pytest.raises(ConfigError, match=r"traded_value needs the volume, which CCC"):
+        index_weights("traded_value", load_market(provider, "all"), provider)
+
+
+def test_a_table_holds_until_the_next(provider, tmp_path):
+    file = tmp_path / "weights.csv"
+    file.write_text(
+        "date,instrument,weight\n2020-01-07,AAA,2\n2020-01-07,ccc,6\n2020-01-11,BBB,1\n"
+        "2020-01-11,ZZZ,9\n"
+    )
+    found = index_weights(str(file), load_market(provider, "all"), provider)
+    expected = [[0, 0, 0], *[[0.25, 0, 0.75]] * 4, [0, 1, 0]]
+    np.testing.assert_allclose(found.weights, expected)
+    assert found.source == "the table weights.csv"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("date,name,weight\n", "expected the columns date,instrument,weight"),
+        ("date,instrument,weight\n2020,AAA,1\n", "cannot read the index weights"),
+        ("date,instrument,weight\n2020-01-07,AAA,-1\n", "negative or not finite"),
+        (
+            "date,instrument,weight\n2020-01-07,AAA,1\n2020-01-07,aaa,1\n",
+            "AAA occurs twice on 2020-01-07",
+        ),
+    ],
+)
+def test_what_is_refused(provider, tmp_path, text, message):
+    (tmp_path / "weights.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        index_weights(str(tmp_path / "weights.csv"), load_market(provider, "all"), provider)
