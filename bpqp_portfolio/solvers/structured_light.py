@@ -24,6 +24,8 @@ _LINE_STEPS = 30
 _ROUNDS = 6
 # Names in the first pool; later ones hold twice the names that are free, if that is more.
 _POOL = 48
+# Numbers (T, N, K) up to which the calls of a second round cost more than all names in the first.
+_WHOLE = 150_000
 _SMALL, _EXACT, _SNAP = 1e-13, 1e-13, 1e-12
 _LEAST = 1e-11
 
@@ -117,7 +119,7 @@ def light(batch: Batch, points: Points, tolerance: float, *, started: bool) -> T
 def _cheapest(batch: Batch) -> Tensor | None:
     """Places (T, F) of the highest forecasts; None for all, where those cannot hold the budget."""
     box = batch.box
-    if batch.q.shape[-1] < 2 * _POOL:
+    if batch.q.shape[-1] < 2 * _POOL or batch.columns.numel() <= _WHOLE:
         return None
     cost = batch.q.masked_fill(box.upper <= box.lower, torch.inf)
     place = cost.topk(_POOL, largest=False, sorted=False).indices
