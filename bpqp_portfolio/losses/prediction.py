@@ -16,6 +16,16 @@ def mean_squared_error(scores: Tensor, label: Tensor, known: Tensor) -> Tensor:
     return (error * error).sum(-1) / known.sum(-1).clamp_min(1)
 
 
+def huber_error(scores: Tensor, label: Tensor, known: Tensor, delta: float) -> Tensor:
+    """Mean over the day's known names of Huber's function of score − label, (T,).
+
+    Arguments as for :func:`mean_squared_error`; ``delta`` where the square becomes linear.
+    """
+    error = torch.where(known, scores - label, 0.0).abs()
+    near = error.clamp_max(delta)
+    return (near * (error - 0.5 * near)).sum(-1) / known.sum(-1).clamp_min(1)
+
+
 def information_coefficient(scores: Tensor, returns: Tensor, known: Tensor) -> Tensor:
     """Pearson correlation of scores and returns over the day's known names, (T,).
 
@@ -33,5 +43,7 @@ def information_coefficient(scores: Tensor, returns: Tensor, known: Tensor) -> T
         return largest > torch.where(known, values, torch.inf).amin(-1)
 
     x, y = centred(scores), centred(returns)
-    norm = (x * x).sum(-1).sqrt() * (y * y).sum(-1).sqrt()
-    return torch.where(varies(scores) & varies(returns), (x * y).sum(-1) / norm, torch.nan)
+    known_ic = varies(scores) & varies(returns)
+    # What is divided by is positive on every day, so that no gradient is NaN.
+    norms = [torch.where(known_ic, (v * v).sum(-1), 1.0).sqrt() for v in (x, y)]
+    return torch.where(known_ic, (x * y).sum(-1) / (norms[0] * norms[1]), torch.nan)

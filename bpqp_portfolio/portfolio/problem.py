@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..config import check_number, from_mapping
+from ..config import check_number, from_mapping, lookup
 from ..data.panel import DailyPanel, DayBatch
+from ..errors import ConfigError
 from ..solvers.structured import FactorSolution
 from .layer import STRUCTURED, PortfolioLayer
+from .scores import NORMALISATIONS
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,16 @@ class ProblemConfig:
 
     ``risk_aversion`` γ, in 1/(return per day); ``max_weight`` of a name; ``score_scale`` daily
     return that a score of 1 stands for (None: the mean cross-sectional standard deviation of the
-    training labels); ``solver`` of :class:`PortfolioLayer`; ``tolerance`` scaled KKT residual.
+    training labels); ``normalisation`` of the scores (of :data:`NORMALISATIONS`); ``kappa`` daily
+    return that a normalised score of 1 stands for (None: ``score_scale``), only where there is a
+    normalisation; ``solver`` of :class:`PortfolioLayer`; ``tolerance`` scaled KKT residual.
     """
 
     risk_aversion: float = 1.0
     max_weight: float = 1.0
     score_scale: float | None = None
+    normalisation: str = "none"
+    kappa: float | None = None
     solver: str = STRUCTURED
     tolerance: float = 1e-10
 
@@ -34,10 +40,17 @@ class ProblemConfig:
         check_number(self.tolerance, "tolerance", low=0, open_low=True)
         if self.score_scale is not None:
             check_number(self.score_scale, "score_scale", low=0, open_low=True)
+        lookup(NORMALISATIONS, self.normalisation, "normalisation")
+        if self.kappa is not None:
+            check_number(self.kappa, "kappa", low=0, open_low=True)
+            if self.normalisation == "none":
+                raise ConfigError("kappa: needs a normalisation; without one set score_scale.")
 
 
 class PortfolioProblem:
-    """min f_y(w) = −yᵀw + (γ/2) wᵀΣw over 1ᵀw = 1, 0 ≤ w ≤ max_weight, for y = scale · score.
+    """min f_μ(w) = −μᵀw + (γ/2) wᵀΣw over 1ᵀw = 1, 0 ≤ w ≤ max_weight.
+
+    The forecast μ is the score times ``scale``, or the normalised score times κ.
 
     Parameters
     ----------
@@ -56,19 +69,32 @@ class PortfolioProblem:
             tolerance=self.config.tolerance,
         )
 
+    def forecast(self, scores: Tensor, batch: DayBatch) -> Tensor:
+        """Expected daily returns (T, n) float64, as fractions, of ``scores`` (T, n)."""
+        normalised = NORMALISATIONS[self.config.normalisation](scores.double(), batch.mask)
+        return (self.config.kappa or self.scale) * normalised
+
     def solve(self, scores: Tensor, batch: DayBatch) -> FactorSolution:
-        """Solution for ``scores`` (T, n), in units of ``scale``."""
-        return self.layer.solve(self.scale * scores, batch.loadings, batch.specific, batch.mask)
+        """Solution for ``scores`` (T, n)."""
+        return self.solve_forecast(self.forecast(scores, batch), batch)
+
+    def solve_forecast(self, mu: Tensor, batch: DayBatch) -> FactorSolution:
+        """Solution for expected daily returns ``mu`` (T, n)."""
+        return self.layer.solve(mu, batch.loadings, batch.specific, batch.mask)
 
     def hindsight(self, batch: DayBatch) -> FactorSolution:
         """Solution for the realised returns: what perfect foresight would have held."""
-        return self.layer.solve(batch.returns, batch.loadings, batch.specific, batch.mask)
+        return self.solve_forecast(batch.returns, batch)
+
+    def objective(self, w: Tensor, mu: Tensor, batch: DayBatch) -> Tensor:
+        """f_μ(w) at expected or realised returns ``mu`` (T, n), (T,), as a fraction per day."""
+        exposure = (w.unsqueeze(-2).to(batch.loadings.dtype) @ batch.loadings).squeeze(-2)
+        risk = (exposure * exposure).sum(-1) + (batch.specific * w * w).sum(-1)
+        return -(mu * w).sum(-1) + 0.5 * self.config.risk_aversion * risk
 
     def value(self, w: Tensor, batch: DayBatch) -> Tensor:
         """f_y(w) at the realised returns y, (T,), as a fraction per day; smaller is better."""
-        exposure = (w.unsqueeze(-2).to(batch.loadings.dtype) @ batch.loadings).squeeze(-2)
-        risk = (exposure * exposure).sum(-1) + (batch.specific * w * w).sum(-1)
-        return -(batch.returns * w).sum(-1) + 0.5 * self.config.risk_aversion * risk
+        return self.objective(w, batch.returns, batch)
 
     def regret(self, w: Tensor, batch: DayBatch) -> Tensor:
         """f_y(w) − f_y(w*(y)) ≥ 0, (T,), as a fraction per day.

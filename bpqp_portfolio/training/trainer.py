@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..config import check_number, lookup
 from ..data.panel import DailyPanel, DayBatch
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..losses import decision_loss, information_coefficient
 from ..losses.objectives import Objective
 from ..portfolio.problem import PortfolioProblem
@@ -93,11 +93,28 @@ def _span(panel: DailyPanel, days: Tensor) -> str:
     return f"{panel.dates[int(days[0])]} to {panel.dates[int(days[-1])]}"
 
 
-def _day_blocks(days: Tensor, size: int, generator: torch.Generator) -> list[Tensor]:
-    """Blocks of ``size`` consecutive days, cut from a random offset, in random order."""
+def _day_blocks(
+    days: Tensor, size: int, generator: torch.Generator, least: int = 1
+) -> list[Tensor]:
+    """Blocks of ``size`` consecutive days, cut from a random offset, in random order.
+
+    A first or last block shorter than ``least`` joins its neighbour.
+    """
     offset = int(torch.randint(min(size, len(days)), (), generator=generator))
-    blocks = [b for b in (days[:offset], *days[offset:].split(size)) if len(b)]
+    blocks = _joined([b for b in (days[:offset], *days[offset:].split(size)) if len(b)], least)
     return [blocks[i] for i in torch.randperm(len(blocks), generator=generator).tolist()]
+
+
+def _joined(blocks: Sequence[Tensor], least: int) -> list[Tensor]:
+    """``blocks`` in order, those shorter than ``least`` joined to the next, the last to the one
+    before."""
+    out: list[Tensor] = []
+    for block in blocks:
+        if out and (len(out[-1]) < least or len(block) < least):
+            out[-1] = torch.cat([out[-1], block])
+        else:
+            out.append(block)
+    return out
 
 
 class Trainer:
@@ -114,6 +131,11 @@ class Trainer:
     checkpoint_key : what determines the run; a checkpoint of another key is not continued.
     device : where network, batches and solver work, as a name of :func:`resolve_device`; the
         network stays there. A checkpoint of one device continues on another.
+
+    Raises
+    ------
+    ConfigError
+        ``batch_days`` below the ``least_days`` of a loss over blocks of consecutive days.
 
     Notes
     -----
@@ -134,6 +156,12 @@ class Trainer:
         device: str = "cpu",
     ) -> None:
         self.network, self.objective, self.problem = network, objective, problem
+        self._least_days = int(getattr(objective, "least_days", 1))
+        if config.batch_days < self._least_days:
+            raise ConfigError(
+                f"trainer.batch_days: {config.batch_days} is too few for a loss over blocks of "
+                "consecutive days; set it to the length of a block, such as 40."
+            )
         self.config, self.callbacks = config, list(callbacks)
         self.checkpoint, self.checkpoint_key = checkpoint, checkpoint_key
         self.device = resolve_device(device)
@@ -208,7 +236,10 @@ class Trainer:
         started = time.perf_counter()
         seed = _epoch_seed(self.config.seed, state.epoch)
         torch.manual_seed(seed)
-        blocks = _day_blocks(train, self.config.batch_days, torch.Generator().manual_seed(seed))
+        size = self.config.batch_days
+        # Half a block still tells a mean from its spread; what is cut off by chance may not.
+        least = 1 if self._least_days == 1 else max(self._least_days, size // 2)
+        blocks = _day_blocks(train, size, torch.Generator().manual_seed(seed), least)
         self.network.train()
         sums = dict.fromkeys(("loss", "prediction", "decision"), 0.0)
         undecided: list[tuple[Tensor, Tensor]] = []
@@ -277,7 +308,7 @@ class Trainer:
         """Means over ``days`` of loss, prediction loss, regret and IC, as ``valid_*``."""
         self.network.eval()
         values: dict[str, list[Tensor]] = {"loss": [], "prediction": [], "decision": [], "ic": []}
-        for part in panel.chunks(days, rows):
+        for part in _joined(panel.chunks(days, rows), self._least_days):
             batch = panel.batch(part).to(self.device)
             scores = self._scores(panel, batch, "validation")
             total, prediction, decision = self.objective(scores, batch, self.problem)

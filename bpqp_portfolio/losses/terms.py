@@ -1,0 +1,61 @@
+"""What a training loss returns, and the prediction term that a decision loss may carry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from ..config import check_number
+from ..data.panel import DayBatch
+from ..portfolio.problem import PortfolioProblem
+from .prediction import mean_squared_error
+
+
+class LossTerms(NamedTuple):
+    """Values for each day, (T,): what is minimised, and two figures that all losses share.
+
+    ``prediction`` is the mean squared error, in squared units of the label; ``decision`` is the
+    regret in units of the score (the daily regret divided by the problem's scale), None where the
+    loss does not solve the portfolio problem.
+    """
+
+    total: Tensor
+    prediction: Tensor
+    decision: Tensor | None
+
+
+class Objective(Protocol):
+    """A training loss: scores (T, n) and the batch in, :class:`LossTerms` out.
+
+    One that looks at consecutive days together says in ``least_days`` how few will do.
+    """
+
+    def __call__(self, scores: Tensor, batch: DayBatch, problem: PortfolioProblem) -> LossTerms: ...
+
+
+def decision_loss(scores: Tensor, batch: DayBatch, problem: PortfolioProblem) -> Tensor:
+    """Regret of the weights that ``scores`` (T, n) lead to, in units of the score, (T,)."""
+    weights = problem.solve(scores, batch).w
+    return problem.regret(weights, batch) / problem.scale
+
+
+def score_error(scores: Tensor, batch: DayBatch) -> Tensor:
+    """Mean squared error of the scores against the labels, (T,)."""
+    return mean_squared_error(scores, batch.label, batch.known)
+
+
+@dataclass(frozen=True)
+class DecisionLoss:
+    """A decision loss plus ``prediction_weight`` times the mean squared error (none by default)."""
+
+    prediction_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_number(self.prediction_weight, "prediction_weight", low=0)
+
+    def terms(self, loss: Tensor, regret: Tensor, scores: Tensor, batch: DayBatch) -> LossTerms:
+        """The decision's ``loss`` (T,) with the prediction term added."""
+        prediction = score_error(scores, batch)
+        return LossTerms(loss + self.prediction_weight * prediction, prediction, regret)

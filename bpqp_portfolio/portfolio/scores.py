@@ -1,0 +1,37 @@
+"""How a network's scores become forecasts: normalisations by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def as_they_are(scores: Tensor, mask: Tensor) -> Tensor:
+    """The scores (T, n) themselves."""
+    return scores
+
+
+def standardised(scores: Tensor, mask: Tensor) -> Tensor:
+    """Scores (T, n) less their day's mean, over their day's standard deviation.
+
+    Both over the names of ``mask`` (T, n), the deviation with the divisor n; zero elsewhere, and
+    on a day whose scores do not vary (where the gradient is zero too). Blind to the level and the
+    spread of a day's scores: the factor that multiplies them decides how bold the portfolio is.
+    """
+    count = mask.sum(-1, keepdim=True).clamp_min(1)
+    inside = torch.where(mask, scores, 0.0)
+    centred = torch.where(mask, inside - inside.sum(-1, keepdim=True) / count, 0.0)
+    variance = (centred * centred).sum(-1, keepdim=True) / count
+    # A constant less its mean is rounding noise rather than zero.
+    largest = inside.detach().abs().amax(-1, keepdim=True)
+    noise = (64 * torch.finfo(scores.dtype).eps * largest).square()
+    varies = variance > noise
+    return torch.where(varies, centred / torch.where(varies, variance, 1.0).sqrt(), 0.0)
+
+
+NORMALISATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "none": as_they_are,
+    "standardise": standardised,
+}
