@@ -67,6 +67,7 @@ def save_run(
         "problem": asdict(dataset.problem_config),
         "backtest": dict(backtest),
         "exclusions": dataset.exclusions,
+        "mandate": dataset.mandate is not None,
         "data": {
             "folder": str(Path(C.dpm.get_data_uri("day")).absolute()),
             "manifest": {k: dataset.manifest.get(k) for k in ("source", "sha256", "kind")},
@@ -143,6 +144,11 @@ def load_run(folder: Path, run_id: str) -> SavedRun:
         raise DataError(
             f"{where}: its handler has filters or processors of single names, whose features "
             "cannot be computed for one day; leave out filter_pipe and inst_processors."
+        )
+    if facts["mandate"]:
+        raise DataError(
+            f"{where} was backtested under a mandate, whose constraints would be missing from "
+            "weights of a single day: this is supported for runs without a `mandate:` block alone."
         )
     excluded = read_exclusions(folder / EXCLUSIONS)
     return SavedRun(run_id, facts, _scorer(folder, facts, where), excluded)

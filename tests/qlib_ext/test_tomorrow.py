@@ -531,6 +531,8 @@ def test_a_damaged_or_older_model_is_refused(copied):
         loaded(features=facts["features"][1:])
     with pytest.raises(DataError, match="another version"):
         loaded(schema=None)
+    with pytest.raises(DataError, match="under a mandate"):
+        loaded(mandate=True)
     (copied / "model.json").write_text("{")
     with pytest.raises(DataError, match="cannot read its saved model"):
         load_run(copied, "r")

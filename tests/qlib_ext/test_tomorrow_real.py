@@ -1,0 +1,82 @@
+"""What to hold tomorrow on real prices: the backtest's own weights of the first and last days."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from qlib.model.trainer import task_train
+from qlib_markets import FEW, connect
+
+from bpqp_portfolio.data.provider import Provider
+from bpqp_portfolio.qlib_ext.saved import load_run
+from bpqp_portfolio.qlib_ext.single_day import single_day
+from bpqp_portfolio.qlib_ext.tomorrow import decide_single, target_weights
+
+pytestmark = pytest.mark.real_data
+
+OURS = "bpqp_portfolio.qlib_ext"
+TASK = {
+    "model": {
+        "class": "PortfolioModel",
+        "module_path": f"{OURS}.model",
+        "kwargs": {
+            "predictor": {"name": "mlp", "hidden": [16]},
+            "trainer": {"epochs": 1, "batch_days": 20},
+        },
+    },
+    "dataset": {
+        "class": "PortfolioDataset",
+        "module_path": f"{OURS}.dataset",
+        "kwargs": {
+            "market": "csi300",
+            "benchmark": "SH000300",
+            "segments": {
+                "train": ["2021-01-04", "2021-06-30"],
+                "valid": ["2021-07-01", "2021-09-30"],
+                "test": ["2021-10-08", "2021-12-31"],
+            },
+            "handler": FEW,
+            "problem": {"risk_aversion": 100.0, "max_weight": 0.05},
+            "exclusions": "check",
+        },
+    },
+    "record": [
+        {"class": "SignalRecord", "kwargs": {"model": "<MODEL>", "dataset": "<DATASET>"}},
+        {"class": "WeightRecord", "module_path": f"{OURS}.records"},
+        {
+            "class": "BacktestRecord",
+            "module_path": f"{OURS}.records",
+            "kwargs": {"risk_degree": 0.99},
+        },
+        {"class": "ReportRecord", "module_path": f"{OURS}.records"},
+    ],
+}
+
+
+def test_the_weights_are_those_of_the_backtest(real_provider, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    connect(real_provider, region="cn", tracking=tmp_path / "mlflow.db")
+    with contextlib.redirect_stdout(io.StringIO()):
+        recorder = task_train(TASK, experiment_name="real")
+    weights = recorder.load_object("bpqp/weights.pkl")
+    folder = recorder.client.download_artifacts(recorder.id, "bpqp/model")
+    saved, provider = load_run(Path(folder), recorder.id), Provider(real_provider)
+    dates = weights.index.get_level_values("datetime").unique()
+    assert len(dates) > 50
+    for date in dates[[0, 1, len(dates) // 2, -2, -1]]:
+        day = single_day(saved, provider, f"{date:%Y-%m-%d}")
+        got, facts = decide_single(saved.problem, day)
+        expected = weights.xs(date, level="datetime").reindex(got.index, fill_value=0.0)
+        assert np.abs(got - expected).max() < 1e-9 and facts["status"] == "solved"
+    later = target_weights(
+        "real", "2022-12-30", cash=1e7, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}"
+    )
+    held = later.table[later.table["weight"] > 0]
+    assert held["weight"].sum() == pytest.approx(1.0) and (held["trade"] % 100 == 0).all()
+    assert 0 < later.summary["account"]["cash"] < 5e5
+    assert pd.Timestamp(later.summary["date"]) > dates[-1]
