@@ -168,7 +168,7 @@ def _sorted(series: Sequence[np.ndarray], sizes: Sequence[int], _: np.ndarray) -
     x = np.where(np.isinf(series[0]), np.nan, series[0])
     longest = max(sizes)
     padded = np.concatenate([np.full((longest - 1, x.shape[1]), np.nan, dtype=x.dtype), x])
-    out = {}
+    out: dict[int, Arrays] = {}
     for size in sizes:
         view = np.lib.stride_tricks.sliding_window_view(padded[longest - size :], size, axis=0)
         ordered = np.sort(view, axis=-1)
