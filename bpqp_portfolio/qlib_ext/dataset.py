@@ -15,7 +15,7 @@ from qlib.data.dataset import DatasetH
 from qlib.utils import init_instance_by_config
 from qlib.workflow import R
 
-from ..config import check_keys, from_mapping
+from ..config import check_keys, check_number, from_mapping
 from ..data.cache import Blocks, cached, digest
 from ..data.check import check_provider
 from ..data.exclusions import Exclusions, read_exclusions
@@ -84,7 +84,7 @@ class PortfolioDataset(DatasetH):
                     f"benchmark: no prices of {benchmark!r} in {provider.root}; an index has a "
                     "code such as SH000300."
                 )
-            spans = check_segments(segments, provider.calendar)
+            spans = check_segments(segments, provider.calendar, _horizon(handler))
             self._market = load_market(provider, market, self.excluded)
             check_universe(self._market, spans, self.risk, self.problem_config)
             if self.mandate is not None:
@@ -298,6 +298,14 @@ def _mandate_settings(block: Mapping[str, Any] | None) -> Any:
     from .mandate_settings import MandateSettings
 
     return MandateSettings.from_config(block)
+
+
+def _horizon(handler: Mapping[str, Any] | None) -> int:
+    """Days of the training label in the handler's configuration."""
+    check_keys(handler or {}, ("class", "module_path", "kwargs"), "dataset.handler")
+    horizon = ((handler or {}).get("kwargs") or {}).get("horizon", 1)
+    check_number(horizon, "handler.horizon", low=1, integer=True)
+    return int(horizon)
 
 
 def _read_exclusions(

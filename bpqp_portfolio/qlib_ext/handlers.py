@@ -19,7 +19,7 @@ from qlib.data.dataset.handler import DataHandlerLP
 from qlib.data.dataset.loader import DLWParser
 from qlib.data.dataset.processor import Processor
 
-from ..config import check_keys, nearest
+from ..config import check_keys, check_number, nearest
 from ..data.cache import cached, digest
 from ..data.expressions import evaluate, fields_of, reach, read_tables
 from ..data.market import Market
@@ -45,7 +45,8 @@ LEARN_PROCESSORS: tuple[dict[str, Any], ...] = (
 )
 VERSION = 1  # of what is kept in the cache
 # What Qlib's handler takes besides; its label is not among them, since risk, regret and backtest
-# all rest on the return from the close of t+1 to that of t+2.
+# all rest on the return from the close of t+1 to that of t+2: only the horizon of the training
+# label can be chosen.
 PASSED_ON = (
     "instruments",
     "start_time",
@@ -124,6 +125,8 @@ class CachedAlpha158(Alpha158):
     ----------
     fields : price fields the provider has; features that need others are left out.
     exclude : names of features to leave out.
+    horizon : days h of the training label, the return from the close of t+1 to that of t+1+h. The
+        raw label, which is what a decision earns, stays the return of the first of them.
     market : closes, membership and exclusions. A row of a name without a close that day, or
         with an excluded one, is dropped; a label that spans an excluded move is NaN.
     cache_key : what determines the data besides the settings of this handler; an intact cache
@@ -150,14 +153,17 @@ class CachedAlpha158(Alpha158):
         cache_key: Mapping[str, Any],
         fields: Sequence[str] = FIELDS,
         exclude: Sequence[str] = EXCLUDED_FEATURES,
+        horizon: int = 1,
         infer_processors: Sequence[dict] = INFER_PROCESSORS,
         learn_processors: Sequence[dict] = LEARN_PROCESSORS,
         fit_start_time: str,
         fit_end_time: str,
         **kwargs: Any,
     ) -> None:
-        own = ("fields", "exclude", "infer_processors", "learn_processors")
+        own = ("fields", "exclude", "horizon", "infer_processors", "learn_processors")
         check_keys(kwargs, (*own, *PASSED_ON), "handler")
+        check_number(horizon, "handler.horizon", low=1, integer=True)
+        self.horizon = int(horizon)
         self._feature_config = feature_config(fields, exclude)
         # Qlib writes the dates of the fit into the settings that it is given.
         infer_processors = copy.deepcopy(list(infer_processors))
@@ -191,6 +197,14 @@ class CachedAlpha158(Alpha158):
     def get_feature_config(self) -> tuple[list[str], list[str]]:
         """Expressions and names of the features."""
         return self._feature_config
+
+    def get_label_config(self) -> tuple[list[str], list[str]]:
+        """Expressions and names: the return of one day first, the training label last."""
+        spans = [1] if self.horizon == 1 else [1, self.horizon]
+        return (
+            [f"Ref($close, {-1 - h})/Ref($close, -1) - 1" for h in spans],
+            [f"LABEL{i}" for i in range(len(spans))],
+        )
 
     def setup_data(self, *args: Any, **kwargs: Any) -> None:
         """Fill the data from the cache, or by Qlib's computation where there is no intact entry."""
@@ -235,9 +249,13 @@ class CachedAlpha158(Alpha158):
         known = (day >= 0) & (name >= 0)
         keep = known & market.investable[day, name]
         data, day, name = data[keep].copy(), day[keep], name[keep]
-        # The label is the move of day t+2: from the close of t+1 to that of t+2.
-        later = np.minimum(day + 2, len(market.dates) - 1)
-        data.loc[market.excluded[later, name], "label"] = np.nan
+        # A label of h days has the moves of the days t+2 to t+1+h.
+        for column, ahead in zip(data["label"].columns, (1, self.horizon), strict=False):
+            doubted = np.zeros(len(data), dtype=bool)
+            for step in range(2, ahead + 2):
+                later = np.minimum(day + step, len(market.dates) - 1)
+                doubted |= market.excluded[later, name]
+            data.loc[doubted, ("label", column)] = np.nan
         return data
 
     def _check_raw(self, data: pd.DataFrame) -> None:
@@ -264,7 +282,7 @@ class CachedAlpha158(Alpha158):
     def _arrays(self) -> dict[str, np.ndarray]:
         assert self._learn is not None
         infer = self._infer.sort_index()
-        learn = self._learn["label"].iloc[:, 0].reindex(infer.index)
+        learn = self._learn["label"].iloc[:, -1].reindex(infer.index)
         return {
             "date": infer.index.get_level_values("datetime").to_numpy("datetime64[D]"),
             "instrument": infer.index.get_level_values("instrument").to_numpy(str).astype("S"),

@@ -30,17 +30,17 @@ RECORDS = (
     "ReportRecord",
 )
 SEGMENTS = ("train", "valid", "test")
-# The label of day t needs the closes of t+1 and t+2.
-LABEL_DAYS = 2
-
 Segments = dict[str, tuple[pd.Timestamp, pd.Timestamp]]
 
 
-def check_segments(segments: Mapping[str, Any], calendar: pd.DatetimeIndex) -> Segments:
+def check_segments(
+    segments: Mapping[str, Any], calendar: pd.DatetimeIndex, horizon: int = 1
+) -> Segments:
     """Segments as trading days of ``calendar``, in order and without a label that looks ahead.
 
-    Train and valid end early enough for their last label to be known before the next segment
-    begins. The test ends before the calendar does, since the last trade needs a day after it.
+    Train and valid end early enough for their last label, of ``horizon`` days, to be known before
+    the next segment begins. The test ends before the calendar does, since the last trade needs a
+    day after it.
 
     Raises
     ------
@@ -80,11 +80,13 @@ def check_segments(segments: Mapping[str, Any], calendar: pd.DatetimeIndex) -> S
                 f"segments: {first} (to {out[first][1]:%Y-%m-%d}) overlaps {second} "
                 f"(from {out[second][0]:%Y-%m-%d})."
             )
+    # The label of day t needs the closes of t+1 and t+1+h.
+    reach = 1 + horizon
     for first, second in itertools.pairwise(SEGMENTS):
         start, end = out[first]
-        latest = calendar.get_loc(out[second][0]) - 1 - LABEL_DAYS
+        latest = calendar.get_loc(out[second][0]) - 1 - reach
         if latest < calendar.get_loc(start):
-            raise ConfigError(f"segments.{first}: needs more than {LABEL_DAYS} trading days.")
+            raise ConfigError(f"segments.{first}: needs more than {reach} trading days.")
         out[first] = (start, min(end, calendar[latest]))
     start, end = out["test"]
     if end >= calendar[-1]:

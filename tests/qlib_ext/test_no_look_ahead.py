@@ -163,8 +163,8 @@ def test_the_check_notices_a_label_of_valid_that_reaches_into_the_test(
 ):
     honest = dataset_module.check_segments
 
-    def unpurged(segments, calendar):
-        spans = honest(segments, calendar)
+    def unpurged(segments, calendar, *horizon):
+        spans = honest(segments, calendar, *horizon)
         return {**spans, "valid": tuple(pd.Timestamp(d) for d in segments["valid"])}
 
     monkeypatch.setattr(dataset_module, "check_segments", unpurged)
