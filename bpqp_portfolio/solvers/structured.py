@@ -29,6 +29,7 @@ from .structured_interior import interior
 from .structured_lift import lifted
 from .structured_light import LIGHT_STEPS, light
 from .structured_newton import Points, newton
+from .structured_pool import pooled
 from .structured_start import LEAST_D, cold, warm
 
 SOLVED = 0
@@ -154,22 +155,34 @@ def solve_factor_qp(
         cold(points, batch, mask, days, ones, warm_start)
     if light_first:
         days = light(batch, points, tolerance, started=started)
-    left = days
+
+    def general(b: Batch, at: Points, left: Tensor) -> None:
+        """Newton first, the interior point for what that leaves, then Newton from there."""
+        flat = bool(((b.d <= LEAST_D) & (b.box.upper > b.box.lower)).any())
+        # It seldom ends soon with inequalities, unless it starts near the end.
+        if started or not m or max_iterations <= _NEWTON_STEPS:
+            left = newton(
+                b,
+                at,
+                left,
+                rho=_pull(b) if flat else None,
+                tolerance=tolerance,
+                max_iterations=min(_NEWTON_STEPS, max_iterations),
+            )
+        left = left[~at.infeasible[left]]
+        if max_iterations > _NEWTON_STEPS and len(left):
+            left = interior(b, at, left, tolerance=tolerance, max_iterations=_INTERIOR_STEPS)
+            if len(left):
+                pull = torch.full_like(b.q, _PULL)
+                newton(b, at, left, rho=pull, tolerance=tolerance, max_iterations=_LAST_STEPS)
+
+    curved = not bool(((batch.d <= LEAST_D) & (batch.box.upper > batch.box.lower))[:, :n].any())
+    few = m and not started and curved and not bool(batch.box.lower.any())
+    if few and len(days) and max_iterations > _NEWTON_STEPS:
+        left = pooled(batch, points, days, n, tolerance, general)
+        days = left[torch.isin(left, days)]
     if len(days):
-        left = newton(
-            batch,
-            points,
-            days,
-            rho=_pull(batch) if flat else None,
-            tolerance=tolerance,
-            max_iterations=min(_NEWTON_STEPS, max_iterations),
-        )
-    left = left[~points.infeasible[left]]
-    if max_iterations > _NEWTON_STEPS and len(left):
-        left = interior(batch, points, left, tolerance=tolerance, max_iterations=_INTERIOR_STEPS)
-        if len(left):
-            pull = torch.full_like(batch.q, _PULL)
-            newton(batch, points, left, rho=pull, tolerance=tolerance, max_iterations=_LAST_STEPS)
+        general(batch, points, days)
     points.w = batch.box.snapped(points.w, _SNAP)
     return _unscaled(batch, points, bad, middle, ones, n, m, tolerance), batch, points.w
 

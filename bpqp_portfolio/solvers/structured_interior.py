@@ -190,4 +190,4 @@ def interior(
         points.iterations[days] += max_iterations
         points.w[days], points.theta[days] = w, theta
         left.append(days)
-    return torch.cat(left) if left else days
+    return torch.cat(left).sort().values if left else days

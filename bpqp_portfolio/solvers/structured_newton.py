@@ -200,6 +200,8 @@ class _Live:
 
     @classmethod
     def of(cls, batch: Batch, points: Points, days: Tensor, rho: Tensor | None) -> _Live:
+        # Sorted, so that all the days are the batch as it stands.
+        days = days.sort().values
         whole = len(days) == len(points.w)
         b, theta = batch if whole else batch.take(days), points.theta[days]
         delta, linear = b.d, b.q + times(b.columns, theta)

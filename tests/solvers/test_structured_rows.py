@@ -279,3 +279,16 @@ def test_float32_in_float32_out_solved_in_float64():
     s = factor_qp(**rough)
     assert s.w.dtype == torch.float32 and (s.kkt_norm <= 1e-10).all()
     torch.testing.assert_close(s.w.double(), factor_qp(**data).w, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", [1, 99999])
+def test_days_that_the_interior_point_leaves_in_another_order_keep_their_own_rows(seed):
+    """Costs far above the forecasts: days leave the interior point unsolved, one by one."""
+    data = market(p=0, m=5, size=1e-5, cost=3e-4, seed=seed)
+    together = factor_qp(**data)
+    assert_optimal(data, together)
+    for t in range(4):
+        day = {k: v[t : t + 1] for k, v in data.items() if isinstance(v, torch.Tensor)}
+        day["inequalities"] = tuple(v[t : t + 1] for v in data["inequalities"])
+        alone = factor_qp(**{**{k: v for k, v in data.items() if k not in day}, **day})
+        torch.testing.assert_close(alone.w[0], together.w[t], rtol=0, atol=1e-9)
