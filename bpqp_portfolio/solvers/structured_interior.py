@@ -14,7 +14,7 @@ from .structured_active import cholesky, polished, solve
 from .structured_batch import Batch, proves_infeasible, times, transposed
 from .structured_newton import Points
 
-_PROPOSE = 1e-3
+_PROPOSE = 1e-5
 _LEAST_GAP = 1e-11
 _LEAST_REACH, _MOST_REACH = 0.95, 0.9999
 
