@@ -74,13 +74,22 @@ class PortfolioProblem:
         normalised = NORMALISATIONS[self.config.normalisation](scores.double(), batch.mask)
         return (self.config.kappa or self.scale) * normalised
 
-    def solve(self, scores: Tensor, batch: DayBatch) -> FactorSolution:
+    def solve(
+        self, scores: Tensor, batch: DayBatch, warm_start: FactorSolution | None = None
+    ) -> FactorSolution:
         """Solution for ``scores`` (T, n)."""
-        return self.solve_forecast(self.forecast(scores, batch), batch)
+        return self.solve_forecast(self.forecast(scores, batch), batch, warm_start)
 
-    def solve_forecast(self, mu: Tensor, batch: DayBatch) -> FactorSolution:
-        """Solution for expected daily returns ``mu`` (T, n)."""
-        return self.layer.solve(mu, batch.loadings, batch.specific, batch.mask)
+    def solve_forecast(
+        self, mu: Tensor, batch: DayBatch, warm_start: FactorSolution | None = None
+    ) -> FactorSolution:
+        """Solution for expected daily returns ``mu`` (T, n).
+
+        ``warm_start`` is an earlier solution of the same days in the same order, such as the last
+        epoch's; it changes the time, not the answer.
+        """
+        days = batch.loadings, batch.specific, batch.mask
+        return self.layer.solve(mu, *days, warm_start=warm_start)
 
     def hindsight(self, batch: DayBatch) -> FactorSolution:
         """Solution for the realised returns: what perfect foresight would have held."""

@@ -93,8 +93,8 @@ def cold(
     if ones and len(days):
         linear = (batch.q + times(batch.columns[..., :k], x))[:, :n]
         box = batch.box
-        part = (box.lower, box.upper, box.cost, box.reference)
-        box = Box(*(None if value is None else value[:, :n] for value in part))
+        extra = (None if value is None else value[:, :n] for value in (box.cost, box.reference))
+        box = Box(box.lower[:, :n], box.upper[:, :n], *extra)
         nu = budget_dual(box, linear, batch.d[:, :n], batch.target[:, 0], near)
         points.theta[days, k] = nu[days]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -162,3 +163,12 @@ def test_bad_settings_are_named(config, message):
 def test_a_scale_that_is_no_scale_is_refused(scale):
     with pytest.raises(ConfigError, match="score_scale"):
         PortfolioProblem(ProblemConfig(), score_scale=scale)
+
+
+def test_a_warm_start_reaches_the_solver(monkeypatch):
+    seen = []
+    problem = PortfolioProblem({"risk_aversion": 10.0})
+    monkeypatch.setattr(problem.layer, "solve", lambda *_, **given: seen.append(given))
+    batch = SimpleNamespace(loadings=None, specific=None, mask=None)
+    problem.solve_forecast(torch.zeros(1, 2), batch, "earlier")
+    assert seen == [{"warm_start": "earlier"}]
