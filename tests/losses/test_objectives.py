@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,9 @@ from bpqp_portfolio.portfolio import PortfolioProblem
 from bpqp_portfolio.predictors import build_predictor
 
 NAMES = sorted(OBJECTIVES)
-DECISIONS = [name for name in NAMES if name != "mse"]
+TWO_STAGE = ["huber", "ic", "mse"]
+DECISIONS = [name for name in NAMES if name not in TWO_STAGE]
+BLOCKS = [name for name in NAMES if hasattr(OBJECTIVES[name], "least_days")]
 PROBLEM = PortfolioProblem({"risk_aversion": 20.0, "max_weight": 0.45}, score_scale=0.02)
 
 
@@ -29,6 +33,10 @@ def scores(batch):
     g = torch.Generator().manual_seed(0)
     table = torch.randn(batch.mask.shape, generator=g, dtype=torch.float64)
     return (table * batch.mask).requires_grad_()
+
+
+def options_of(name):
+    return [field.name for field in dataclasses.fields(OBJECTIVES[name])]
 
 
 # Every registered loss
@@ -61,7 +69,7 @@ def test_the_gradient_reaches_every_day_and_no_padding(name, batch, scores):
     assert scores.grad.any()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(BLOCKS)))
 def test_a_day_does_not_depend_on_its_batch(name, batch, scores):
     objective = build_objective(name)
     panel = random_panel(days=6, dtype=torch.float64)
@@ -88,14 +96,17 @@ def test_the_gradient_passes_finite_differences(name, batch, scores):
         free = [PROBLEM.solve(s, batch).free for s in shifted]
     smooth = (free[0] == free[1]).all(-1)
     assert smooth.sum() >= 5
+    if name in BLOCKS:
+        # A day's weights enter the costs of the next: only the block has a gradient.
+        assert smooth.all()
+        exact, plus, minus, smooth = exact.sum(), plus.sum(), minus.sum(), ...
     numeric = (plus - minus) / (2 * step)
     torch.testing.assert_close(exact[smooth], numeric[smooth], rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_unknown_option_names_the_nearest(name):
-    options = list(OBJECTIVES[name].__dataclass_fields__)
-    for option in options:
+    for option in options_of(name):
         with pytest.raises(ConfigError, match=f"loss '{name}'.*Did you mean '{option}'"):
             build_objective(name, {option + "s": 1.0})
     with pytest.raises(ConfigError, match=r"unknown key 'zzz'\. (Known|It takes no)"):
@@ -104,7 +115,9 @@ def test_an_unknown_option_names_the_nearest(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_options_are_numbers_that_are_not_negative(name):
-    for option in OBJECTIVES[name].__dataclass_fields__:
+    for option in options_of(name):
+        if option == "benchmark":
+            continue
         for value in (-1.0, float("nan"), "1"):
             with pytest.raises(ConfigError, match=option):
                 build_objective(name, {option: value})
@@ -118,9 +131,51 @@ def test_an_unknown_loss_names_the_nearest():
 # The particular losses
 
 
-def test_the_two_stage_loss_does_not_solve_the_portfolio_problem(batch, scores):
-    terms = build_objective("mse")(scores, batch, problem=None)
-    assert terms.decision is None and terms.total is terms.prediction
+@pytest.mark.parametrize("name", TWO_STAGE)
+def test_a_two_stage_loss_does_not_solve_the_portfolio_problem(name, batch, scores):
+    terms = build_objective(name)(scores, batch, problem=None)
+    assert terms.decision is None
+
+
+@pytest.mark.parametrize("name", sorted(set(DECISIONS) - {"squared_regret"}))
+def test_a_decision_loss_takes_a_prediction_term(name, batch, scores):
+    plain = build_objective(name)(scores, batch, PROBLEM)
+    mixed = build_objective(name, {"prediction_weight": 0.3})(scores, batch, PROBLEM)
+    torch.testing.assert_close(mixed.total, plain.total + 0.3 * plain.prediction)
+
+
+def test_the_decision_value_is_the_regret_less_the_value_of_hindsight(batch, scores):
+    value = build_objective("decision_value")(scores, batch, PROBLEM).total
+    regret = build_objective("regret")(scores, batch, PROBLEM).total
+    torch.testing.assert_close(value, regret + batch.optimal / PROBLEM.scale)
+    slopes = [torch.autograd.grad(v.sum(), scores)[0] for v in (value, regret)]
+    torch.testing.assert_close(*slopes)
+
+
+def test_the_correlation_loss_is_one_less_the_information_coefficient(batch, scores):
+    total = build_objective("ic")(scores, batch, PROBLEM).total
+    for t in range(6):
+        known = batch.known[t]
+        x, y = scores.detach()[t, known].numpy(), batch.label[t, known].numpy()
+        assert float(total[t].detach()) == pytest.approx(1 - np.corrcoef(x, y)[0, 1], rel=1e-12)
+    perfect = build_objective("ic")(3 * batch.label + 1, batch, PROBLEM).total
+    torch.testing.assert_close(perfect, torch.zeros(6).double(), rtol=0, atol=1e-12)
+
+
+def test_a_day_of_equal_scores_has_no_correlation_and_no_gradient(batch, scores):
+    flat = (scores.detach() * 0 + 0.1).requires_grad_()
+    total = build_objective("ic")(flat, batch, PROBLEM).total
+    assert (total == 1).all()
+    total.sum().backward()
+    assert (flat.grad == 0).all()
+
+
+@pytest.mark.parametrize("delta", [0.5, 1.0, 100.0])
+def test_huber_is_the_function_of_torch(delta, batch, scores):
+    total = build_objective("huber", {"delta": delta})(scores, batch, PROBLEM).total
+    error = torch.nn.functional.huber_loss(scores, batch.label, reduction="none", delta=delta)
+    expected = torch.where(batch.known, error, 0.0).sum(-1) / batch.known.sum(-1)
+    torch.testing.assert_close(total, expected)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.1, 3.0])
@@ -192,7 +247,9 @@ def test_a_step_against_the_gradient_lowers_the_loss(name, batch):
     torch.manual_seed(1)
     network = build_predictor("mlp", 4, hidden=[8], batch_norm=False).double()
     objective = build_objective(name)
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.05)
+    # A ratio of six days that is annualised is steep.
+    rate = 0.002 if name == "net_sharpe" else 0.05
+    optimiser = torch.optim.SGD(network.parameters(), lr=rate)
     losses = []
     for _ in range(30):
         loss = objective(batch.pad(network(batch.features)), batch, PROBLEM).total.mean()
@@ -200,4 +257,4 @@ def test_a_step_against_the_gradient_lowers_the_loss(name, batch):
         loss.backward()
         optimiser.step()
         losses.append(float(loss.detach()))
-    assert np.mean(losses[-5:]) < 0.9 * losses[0]
+    assert np.mean(losses[-5:]) < losses[0] - 0.1 * abs(losses[0])
