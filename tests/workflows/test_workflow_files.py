@@ -18,6 +18,7 @@ from bpqp_portfolio.config import from_mapping
 from bpqp_portfolio.portfolio.problem import ProblemConfig
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
 from bpqp_portfolio.qlib_ext.handlers import CachedAlpha158, feature_config
+from bpqp_portfolio.qlib_ext.mandate_settings import MandateSettings
 from bpqp_portfolio.qlib_ext.model import PortfolioModel
 from bpqp_portfolio.qlib_ext.preflight import check_records, check_segments
 from bpqp_portfolio.risk.config import RiskConfig
@@ -67,7 +68,7 @@ def file(request) -> Path:
 
 
 def test_all_workflows_are_here():
-    assert {path.stem for path in FILES} == {*CSI300, "bpqp_demo"}
+    assert {path.stem for path in FILES} == {*CSI300, "bpqp_demo", "mandate_csi300"}
 
 
 def test_defaults(file):
@@ -110,7 +111,7 @@ def test_what_a_workflow_names_exists_and_its_settings_are_valid(file):
         "SignalRecord",
         "SigAnaRecord",
         "WeightRecord",
-        "BacktestRecord",
+        "MandateRecord" if file.stem == "mandate_csi300" else "BacktestRecord",
         "ReportRecord",
     ]
 
@@ -118,10 +119,21 @@ def test_what_a_workflow_names_exists_and_its_settings_are_valid(file):
     assert isinstance(model, PortfolioModel) == (file.stem != "lightgbm_csi300")
     cls, kwargs = get_callable_kwargs(task["dataset"])
     assert cls is PortfolioDataset
-    known = {"market", "benchmark", "segments", "handler", "risk", "problem", "exclusions"}
+    known = {
+        "market",
+        "benchmark",
+        "segments",
+        "handler",
+        "risk",
+        "problem",
+        "exclusions",
+        "mandate",
+    }
     assert set(kwargs) <= known
     from_mapping(RiskConfig, kwargs["risk"], "risk")
     from_mapping(ProblemConfig, kwargs["problem"], "problem")
+    if "mandate" in kwargs:
+        MandateSettings.from_config(kwargs["mandate"])
     handler, settings = get_callable_kwargs(kwargs["handler"])
     assert handler is CachedAlpha158
     assert len(feature_config(settings["fields"], settings.get("exclude", []))[1]) > 50

@@ -1,0 +1,168 @@
+"""The decision of a day: who is in the problem, who is pinned or sold, and why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bpqp_portfolio.errors import ConfigError, DataError
+from bpqp_portfolio.portfolio.mandate import Mandate
+from bpqp_portfolio.qlib_ext.rebalance import (
+    AT_LOWER_LIMIT,
+    AT_UPPER_LIMIT,
+    LEFT_UNIVERSE,
+    NO_FORECAST,
+    NO_RISK_MODEL,
+    SUSPENDED,
+    BookRules,
+    DayInputs,
+    rebalance,
+)
+
+NAMES = np.array(["AAA", "BBB", "CCC", "DDD", "EEE", "FFF"])
+RULES = BookRules(risk_degree=0.9, lot=None)
+
+
+def inputs(**changes) -> DayInputs:
+    """Six members that are alike but for their forecasts, at a price of 10."""
+    rng = np.random.default_rng(0)
+    no = np.zeros(6, dtype=bool)
+    day = DayInputs(
+        date=pd.Timestamp("2020-01-06"),
+        names=NAMES,
+        mu=np.array([3e-3, 2e-3, 1e-3, 0.0, -1e-3, -2e-3]),
+        loadings=1e-2 + 2e-3 * rng.standard_normal((6, 2)),
+        specific=np.full(6, 2e-4),
+        variance=np.full(6, 4e-4),
+        price=np.full(6, 10.0),
+        factor=np.ones(6),
+        suspended=no,
+        at_upper=no,
+        at_lower=no,
+        member=~no,
+        benchmark=np.full(6, 1 / 6),
+        sector=np.array(["x", "x", "x", "y", "y", ""]),
+    )
+    for key, value in changes.items():
+        array = getattr(day, key).copy()
+        for name, item in value.items():
+            array[list(NAMES).index(name)] = item
+        day = replace(day, **{key: array})
+    return day
+
+
+@pytest.fixture(scope="module")
+def mandate() -> Mandate:
+    """Long only, half in a name at most, no costs."""
+    return Mandate.from_config(CONFIG)
+
+
+CONFIG = {
+    "risk_aversion": 5.0,
+    "constraints": {"long_only": True, "max_weights": 0.5},
+}
+
+
+def test_everything_is_invested_in_the_first_purchase(mandate):
+    plan = rebalance(mandate, inputs(), {}, 1000.0, RULES)
+    assert plan.status == "solved" and not plan.events
+    table = plan.table
+    assert table["target"].sum() == pytest.approx(1.0, abs=1e-9)
+    np.testing.assert_allclose(table["trade"] * 10, 900 * table["target"], atol=1e-6)
+    assert (table["previous"] == 0).all() and plan.left_out == {}
+    w = table["target"].to_numpy()
+    covariance = inputs().loadings @ inputs().loadings.T + np.diag(inputs().specific)
+    assert plan.risk == pytest.approx(np.sqrt(w @ covariance @ w))
+    assert plan.expected_return == pytest.approx(inputs().mu @ w)
+
+
+def test_previous_weights_are_of_what_is_held_now(mandate):
+    plan = rebalance(mandate, inputs(), {"AAA": 30.0, "FFF": 20.0}, 500.0, RULES)
+    assert plan.account == 1000.0
+    assert plan.table.loc["AAA", "previous"] == pytest.approx(300 / 900)
+    np.testing.assert_allclose(plan.market.previous[0][[0, 5]], [300 / 900, 200 / 900])
+    sold = plan.table.loc["FFF"]
+    assert sold["target"] == 0 and sold["trade"] == -20.0
+
+
+def test_a_suspended_name_is_pinned_where_held_and_left_out_where_not(mandate):
+    day = inputs(suspended={"FFF": True, "AAA": True}, mu={"FFF": np.nan, "AAA": np.nan})
+    plan = rebalance(mandate, day, {"FFF": 20.0}, 800.0, RULES)
+    row = plan.table.loc["FFF"]
+    assert row["target"] == pytest.approx(200 / 900, abs=1e-12)
+    assert row["trade"] == 0 and row["reason"] == SUSPENDED
+    assert plan.left_out == {"AAA": SUSPENDED}
+    assert plan.table["target"].sum() == pytest.approx(1.0, abs=1e-9)
+
+
+def test_a_name_that_left_the_universe_is_sold_and_is_no_part_of_the_problem(mandate):
+    day = inputs(member={"AAA": False})
+    plan = rebalance(mandate, day, {"AAA": 20.0}, 800.0, RULES)
+    row = plan.table.loc["AAA"]
+    assert row["trade"] == -20.0 and row["target"] == 0 and row["reason"] == LEFT_UNIVERSE
+    assert "AAA" not in plan.market.names and len(plan.market.names) == 5
+    # Suspended besides, it has to be kept, without a part in the index.
+    day = inputs(member={"AAA": False}, suspended={"AAA": True}, specific={"AAA": np.nan})
+    plan = rebalance(mandate, day, {"AAA": 20.0}, 800.0, RULES)
+    assert plan.table.loc["AAA", "trade"] == 0
+    assert plan.table.loc["AAA", "target"] == pytest.approx(200 / 900)
+    at = plan.market.names.index("AAA")
+    assert float(plan.market.benchmark[0, at]) == 0 and float(plan.market.specific[0, at]) == 4e-4
+    assert float(plan.market.loadings[0, at].abs().sum()) == 0
+
+
+def test_limits_forbid_one_direction(mandate):
+    """The best name cannot be bought at its upper limit, the worst not sold at its lower one."""
+    day = inputs(at_upper={"AAA": True, "FFF": True}, at_lower={"EEE": True, "BBB": True})
+    holdings = {"AAA": 10.0, "EEE": 10.0, "FFF": 10.0}
+    plan = rebalance(mandate, day, holdings, 700.0, RULES)
+    trade = plan.table["trade"]
+    assert trade["AAA"] == 0 and trade["EEE"] == 0
+    assert trade["FFF"] == -10.0 and trade["BBB"] > 0
+    assert plan.table.loc["AAA", "reason"] == AT_UPPER_LIMIT
+    assert plan.table.loc["EEE", "reason"] == AT_LOWER_LIMIT
+    free = rebalance(mandate, day, holdings, 700.0, replace(RULES, pin_limits=False))
+    assert free.table["trade"]["AAA"] > 0 and free.table["trade"]["EEE"] < 0
+
+
+def test_reasons_for_what_is_left_out(mandate):
+    day = inputs(specific={"CCC": np.nan}, mu={"DDD": np.nan})
+    plan = rebalance(mandate, day, {}, 1000.0, RULES)
+    assert plan.left_out == {"CCC": NO_RISK_MODEL, "DDD": NO_FORECAST}
+
+
+def test_the_order_of_names_does_not_matter(mandate):
+    order = np.random.default_rng(1).permutation(6)
+    day = inputs()
+    fields = {k: v[order] for k, v in vars(day).items() if isinstance(v, np.ndarray)}
+    held = {"AAA": 10.0, "FFF": 30.0}
+    first = rebalance(mandate, day, held, 600.0, RULES).table
+    second = rebalance(mandate, replace(day, **fields), held, 600.0, RULES).table
+    np.testing.assert_allclose(second.loc[first.index, "target"], first["target"], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("holdings", "changes", "message"),
+    [
+        ({"ZZZ": 1.0}, {}, "'ZZZ' is no name of this universe"),
+        ({"AAA": -1.0}, {}, "-1.0 of AAA"),
+        ({"AAA": 1.0}, {"price": {"AAA": np.nan}}, "no price of AAA up to 2020-01-06"),
+    ],
+)
+def test_holdings_that_cannot_be_are_refused(mandate, holdings, changes, message):
+    with pytest.raises(DataError, match=message):
+        rebalance(mandate, inputs(**changes), holdings, 1.0, RULES)
+
+
+def test_an_account_worth_nothing_is_refused(mandate):
+    with pytest.raises(DataError, match="worth 0"):
+        rebalance(mandate, inputs(), {}, 0.0, RULES)
+
+
+@pytest.mark.parametrize("wrong", [{"risk_degree": 1.5}, {"risk_degree": 0.9, "lot": 0.5}])
+def test_rules_are_checked(wrong):
+    with pytest.raises(ConfigError, match=r"risk_degree|lot"):
+        BookRules(**wrong)
