@@ -42,6 +42,7 @@ def test_a_batch_holds_its_days_padded_to_the_largest(panel):
         assert batch.mask[i].tolist() == [True] * count + [False] * (widest - count)
         for j, row in enumerate(day_rows(panel, t)):
             assert torch.equal(batch.loadings[i, j], panel.loadings[row])
+            assert batch.names[i, j] == panel.name_index[row]
             for name in TABLES:
                 value, expected = getattr(batch, name)[i, j], getattr(panel, name)[row]
                 assert value == (0 if expected.isnan() else expected)
@@ -56,6 +57,7 @@ def test_padding_is_neutral(panel):
     for name in ("label", "returns", "known", "loadings"):
         assert (getattr(batch, name)[padding] == 0).all()
     assert (batch.specific[padding] == 1).all()
+    assert (batch.names[padding] == -1).all()
 
 
 def test_values_that_are_not_finite_are_unknown_and_do_not_leak():
