@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,11 @@ from ..errors import ProblemError
 from ..solvers.structured import FactorSolution, solve_factor_qp
 from ..solvers.structured_active import backward
 from ..solvers.structured_batch import Batch, Rows, transposed
+from ..solvers.structured_days import MOST_DAYS
+from .factor_days import solve_few
+
+# Fewer iterations than the short way may take are for the general one.
+_FEW_STEPS = 50
 
 
 def _broadcast(value: Tensor | float, like: Tensor, name: str) -> Tensor:
@@ -276,6 +281,12 @@ def factor_qp(
     }
     if cost is not None:
         given["reference"] = _broadcast(0.0 if reference is None else reference, like, "reference")
+    few = len(q) <= MOST_DAYS and like.device.type == "cpu" and max_iterations >= _FEW_STEPS
+    if few and A is None and G is None and cost is None and budget is not None:
+        plain = [given[name] for name in ("q", "loadings", "specific", "lower", "upper", "budget")]
+        solution = solve_few(*plain, mask, tolerance, warm_start)
+        if solution is not None:
+            return replace(solution, w=solution.w.to(q.dtype))
     bad = _bad_days({k: v if v is None else v.detach() for k, v in given.items()}, mask, throw)
     options: dict[str, Any] = {
         "tolerance": tolerance,

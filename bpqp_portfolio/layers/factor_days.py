@@ -1,0 +1,91 @@
+"""The short way of ``factor_qp`` for a few days of the plain problem on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ..solvers.structured import SOLVED, FactorSolution
+from ..solvers.structured_days import Days, solve_days
+
+
+def solve_few(
+    q: Tensor,
+    loadings: Tensor,
+    d: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    budget: Tensor,
+    mask: Tensor,
+    tolerance: float,
+    start: FactorSolution | Tensor | None,
+) -> FactorSolution | None:
+    """The solution, differentiable in the first six, or None where the general way should see it.
+
+    float64 tensors on the CPU, shapes as for :func:`~.structured_days.solve_days`.
+    """
+    given = (q, loadings, d, lower, upper, budget)
+    arrays = [value.detach().numpy() for value in given]
+    x = start.x if isinstance(start, FactorSolution) else start
+    first = None if x is None else x.detach().double().numpy()
+    days = solve_days(*arrays, mask.numpy(), tolerance, first)
+    if days is None:
+        return None
+    w = _Weights.apply(*given, days, mask)
+    unit, inside = days.unit, mask.numpy()
+    at_lower = inside & (days.weights <= arrays[3])
+    at_upper = inside & (days.weights >= arrays[4])
+    gradient = unit * days.gradient
+    T = len(q)
+    empty = q.new_empty(T, 0)
+    return FactorSolution(
+        w=w,
+        nu=torch.from_numpy(unit * days.theta[:, -1]),
+        x=torch.from_numpy(unit**0.5 * days.theta[:, :-1]),
+        free=torch.from_numpy(days.free),
+        kkt_norm=torch.from_numpy(days.norm),
+        iterations=torch.from_numpy(days.iterations),
+        status=torch.full((T,), SOLVED, device=q.device),
+        nu_rows=empty,
+        lam=empty,
+        lam_lb=torch.from_numpy(np.where(at_lower, np.maximum(gradient, 0.0), 0.0)),
+        lam_ub=torch.from_numpy(np.where(at_upper, np.maximum(-gradient, 0.0), 0.0)),
+    )
+
+
+class _Weights(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q, loadings, d, lower, upper, budget, days: Days, mask):  # type: ignore[override]
+        ctx.days = days
+        ctx.save_for_backward(loadings, lower, upper, mask)
+        return torch.from_numpy(days.weights).clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor):  # type: ignore[override]
+        loadings, lower, upper, mask = ctx.saved_tensors
+        days: Days = ctx.days
+        r = torch.where(mask, grad, 0.0).numpy()
+        z, y, slope = (torch.from_numpy(part) for part in days.backward(r))
+        w = torch.from_numpy(days.weights)
+        needed = ctx.needs_input_grad
+        out: list[Tensor | None] = [z if needed[0] else None, None, None, None, None, None]
+        if needed[1]:
+            inside = torch.where(mask.unsqueeze(-1), loadings, 0.0)
+            exposure, tilt = w.unsqueeze(-2) @ inside, z.unsqueeze(-2) @ inside
+            out[1] = z.unsqueeze(-1) * exposure + w.unsqueeze(-1) * tilt
+        if needed[2]:
+            out[2] = z * w
+        if needed[3] or needed[4]:
+            at_lower, at_upper = mask & (w <= lower), mask & (w >= upper)
+            # A pinned name (l = u) moves with both of its bounds: each gets half.
+            share = slope / (1.0 + (at_lower & at_upper))
+            out[3] = torch.where(at_lower, share, 0.0)
+            out[4] = torch.where(at_upper, share, 0.0)
+        if needed[5]:
+            out[5] = -y
+        return *out, None, None
