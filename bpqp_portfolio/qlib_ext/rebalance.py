@@ -20,6 +20,7 @@ from ..errors import DataError
 from ..portfolio.costs import TradingCosts
 from ..portfolio.layer import STATUS_NAMES
 from ..portfolio.mandate import Mandate, MandateSolution, Market
+from ..solvers.structured import SOLVED
 from .lots import lot_trades
 
 # A dual below this, in return a day, is rounding.
@@ -173,9 +174,10 @@ def rebalance(
     # Without holdings there is nothing to pin; what must not be bought is no part of the problem.
     chosen = np.flatnonzero((open_ & ~no_buy) if first else (open_ | pinned))
     market = _market(inputs, chosen, previous, modelled, pinned, no_buy, no_sell, first)
-    solution = mandate.solve(market)
+    with torch.no_grad():
+        solution = mandate.solve(market)
     target = np.zeros(len(names))
-    target[chosen] = solution.w[0].detach().numpy()
+    target[chosen] = solution.w[0].numpy()
 
     wanted = np.zeros(len(names))
     shown = price > 0
@@ -238,7 +240,7 @@ def _market(
     alone = np.where(np.isfinite(inputs.variance), inputs.variance, usual)
     index = np.where(inputs.member, inputs.benchmark, 0.0)[chosen]
     total = index.sum()
-    titles = {str(title): i for i, title in enumerate(sorted(set(inputs.sector)))}
+    titles = sorted({str(title) for title in inputs.sector})
     return Market(
         mu=one(np.nan_to_num(inputs.mu)),
         loadings=one(np.where(has, inputs.loadings, 0.0)),
@@ -249,15 +251,18 @@ def _market(
         pinned=None if first else one(pinned),
         no_buy=None if first else one(no_buy),
         no_sell=None if first else one(no_sell),
-        groups={
-            title or "no sector": one((inputs.sector == title).astype(float)) for title in titles
-        },
+        groups={title: one((inputs.sector == title).astype(float)) for title in titles if title},
         names=[str(name) for name in inputs.names[chosen]],
     )
 
 
 def _activity(mandate: Mandate, solution: MandateSolution) -> list[tuple[str, bool, float]]:
-    """Constraints but for the budget, which always holds; none on a day that was not solved."""
+    """Constraints but for the budget, which always holds; none on a day that was not solved.
+
+    The duals of an inaccurate point are no prices.
+    """
+    if int(solution.status[0]) != SOLVED:
+        return []
     rows = mandate.explain(solution, 0, all_rows=True)[1:]
     return [
         (words, abs(dual) > LEAST_PRICE, dual) for words, _, _, _, dual in rows if np.isfinite(dual)

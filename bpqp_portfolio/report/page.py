@@ -211,7 +211,10 @@ def _mandate(results: RunResults) -> dict[str, Any] | None:
     events = results.events.sort_values("datetime", kind="stable")
     return {
         "facts": [
-            (key.replace("_", " ").capitalize(), value if isinstance(value, list) else [_text(value)])
+            (
+                key.replace("_", " ").capitalize(),
+                value if isinstance(value, list) else [_text(value)],
+            )
             for key, value in (results.settings.get("mandate") or {}).items()
         ],
         "constraints": [

@@ -1,0 +1,114 @@
+"""A mandate through all records on a small market: constraints kept, failures counted, shown."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from qlib.workflow import R
+from qlib.workflow.record_temp import SignalRecord
+from qlib_markets import FEW, MODEL, build
+
+from bpqp_portfolio.errors import ConfigError, DataError
+from bpqp_portfolio.qlib_ext.mandate_records import MandateRecord
+from bpqp_portfolio.qlib_ext.mandate_settings import MandateSettings
+from bpqp_portfolio.qlib_ext.model import PortfolioModel
+from bpqp_portfolio.qlib_ext.preflight import check_records
+from bpqp_portfolio.qlib_ext.records import ReportRecord, WeightRecord
+from bpqp_portfolio.report.results import load_results
+
+MANDATE = {
+    "risk_aversion": 5.0,
+    "constraints": {"max_weights": 0.25, "groups": {"limit": 0.6}, "max_turnover": 0.1},
+    "costs": {"buy": 0.001, "sell": 0.002, "minimum": 1.0},
+    "on_failure": [{"relax": ["max_turnover", "groups"]}, "hold"],
+    "sectors": {"count": 3, "window": 60, "min_history": 30},
+}
+
+
+@pytest.fixture(scope="module")
+def finished(market, tmp_path_factory):
+    """The recorder and the folder of the results of a run of the mandate."""
+    folder = tmp_path_factory.mktemp("mandate")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BPQP_CACHE", str(folder / "cache"))
+        patch.chdir(folder)
+        data = build(market.root, handler=FEW, mandate=MANDATE)
+        model = PortfolioModel(**MODEL)
+        with R.start(experiment_name="mandate"):
+            model.fit(data)
+            recorder = R.get_recorder()
+            settings = {"risk_degree": 0.95, "board_limits": False, "trade_unit": None}
+            R.save_objects(task={"record": [{"class": "MandateRecord", "kwargs": settings}]})
+            SignalRecord(model, data, recorder).generate()
+            WeightRecord(recorder, data, model).generate()
+            MandateRecord(recorder, data, model, **settings).generate()
+            ReportRecord(recorder, data, model).generate()
+        yield (
+            recorder,
+            load_results(recorder.client.download_artifacts(recorder.id, "bpqp/results")),
+        )
+
+
+def test_targets_keep_the_constraints_on_solved_days(finished):
+    recorder, results = finished
+    days = recorder.load_object("portfolio_analysis/mandate_days.pkl")
+    assert len(days) == 96
+    solved = days["way"] == ""
+    assert solved.mean() > 0.8
+    assert (days["turnover"][solved][1:] <= 0.1 + 1e-8).all()
+    weights = results.weights.set_index(["datetime", "instrument"])["weight"]
+    kept = weights[weights.index.get_level_values(0).isin(days.index[solved])]
+    assert kept.groupby("datetime").sum().to_numpy() == pytest.approx(1.0, abs=1e-8)
+    assert (weights > 0).all()
+
+
+def test_what_happened_is_counted_and_shown(finished):
+    recorder, results = finished
+    metrics = recorder.list_metrics()
+    assert metrics["bpqp.mandate.days"] == 96
+    assert metrics["bpqp.mandate.fallbacks"] == len(results.events)
+    assert np.isfinite(metrics["bpqp.mandate.gap"]) and len(results.shortfall) == 96
+    assert {"max_turnover 0.1"} <= set(results.activity["constraint"])
+    assert results.activity["binding"].isin([0, 1]).all()
+    facts = results.settings["mandate"]
+    assert "max_turnover 0.1" in facts["constraints"] and "proxy" in facts["index_weights"]
+
+
+def test_the_backtest_pays_the_mandates_costs(finished):
+    _, results = finished
+    bought_and_sold = results.daily["turnover"]
+    paid = results.daily["cost"]
+    assert (paid <= 0.002 * bought_and_sold + 1e-4).all() and paid.sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"constraints": {"long_only": False}}, "negative weights or a sum above 1"),
+        ({"constraints": {"budget": 1.3}}, "negative weights or a sum above 1"),
+        ({"constraints": {"market_neutral": {}}}, "negative weights or a sum above 1"),
+        ({"constraints": {"max_turnovr": 0.1}}, "max_turnover"),
+        ({"sectors": {"cuont": 3}}, "mandate.sectors: unknown key 'cuont'. Did you mean 'count'"),
+        ({"index_weights": 3}, "mandate.index_weights: expected equal"),
+        ({"pin_limits": "yes"}, "mandate.pin_limits: expected true or false"),
+    ],
+)
+def test_what_no_backtest_could_hold_is_refused_at_once(change, message):
+    with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
+        MandateSettings.from_config({**MANDATE, "on_failure": "hold", **change})
+
+
+def test_tables_are_read_before_any_work(market):
+    with pytest.raises(DataError, match="cannot read the sectors"):
+        build(market.root, mandate={**MANDATE, "sectors": "nowhere.csv"})
+
+
+def test_a_record_needs_a_mandate_and_no_costs_of_its_own(dataset):
+    with pytest.raises(ConfigError, match="no `mandate:` block"):
+        MandateRecord(None, dataset, risk_degree=0.9)
+    place = "bpqp_portfolio.qlib_ext.mandate_records"
+    given = {"class": "MandateRecord", "module_path": place, "kwargs": {"open_cost": 0.1}}
+    with pytest.raises(ConfigError, match="unknown key 'open_cost'"):
+        MandateRecord.check_settings(given["kwargs"])
+    with pytest.raises(ConfigError, match="WeightRecord before it"):
+        check_records({"record": [{**given, "kwargs": {"risk_degree": 0.9}}]})
