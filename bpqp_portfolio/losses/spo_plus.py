@@ -33,7 +33,7 @@ class SPOPlus(DecisionLoss):
     """
 
     def __call__(self, scores: Tensor, batch: DayBatch, problem: PortfolioProblem) -> LossTerms:
-        forecast = problem.forecast(scores, batch)
+        forecast = problem.forecast(scores, batch.mask)
         m = 2 * forecast - batch.returns
         with torch.no_grad():
             perfect = problem.hindsight(batch).w

@@ -69,16 +69,16 @@ class PortfolioProblem:
             tolerance=self.config.tolerance,
         )
 
-    def forecast(self, scores: Tensor, batch: DayBatch) -> Tensor:
-        """Expected daily returns (T, n) float64, as fractions, of ``scores`` (T, n)."""
-        normalised = NORMALISATIONS[self.config.normalisation](scores.double(), batch.mask)
+    def forecast(self, scores: Tensor, mask: Tensor) -> Tensor:
+        """Expected daily returns (T, n) float64, as fractions, of the ``scores`` in ``mask``."""
+        normalised = NORMALISATIONS[self.config.normalisation](scores.double(), mask)
         return (self.config.kappa or self.scale) * normalised
 
     def solve(
         self, scores: Tensor, batch: DayBatch, warm_start: FactorSolution | None = None
     ) -> FactorSolution:
         """Solution for ``scores`` (T, n)."""
-        return self.solve_forecast(self.forecast(scores, batch), batch, warm_start)
+        return self.solve_forecast(self.forecast(scores, batch.mask), batch, warm_start)
 
     def solve_forecast(
         self, mu: Tensor, batch: DayBatch, warm_start: FactorSolution | None = None

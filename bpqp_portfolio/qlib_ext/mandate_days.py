@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from qlib.config import C
 
 from ..data.cache import cached
@@ -37,7 +38,7 @@ class MandateDays:
         self.mandate = self.settings.build()
         self.names = dataset.market_data.names.to_numpy(str)
         self._market: Market = dataset.market_data
-        self._scale = dataset.problem.scale
+        self._problem = dataset.problem
         self._risk = dataset.risk_arrays()
         self._first = int(self._risk["day"].min())
         days = np.arange(self._first, int(self._risk["day"].max()) + 2)
@@ -73,11 +74,15 @@ class MandateDays:
         specific = np.full(len(self.names), np.nan)
         loadings[name[modelled]] = self._risk["loadings"][rows][modelled]
         specific[name[modelled]] = self._risk["specific"][rows][modelled]
+        scores = torch.from_numpy(self._scores.loc[date].to_numpy(dtype=np.float64, copy=True))
+        # Normalised over the names that the network was trained to tell apart.
+        scored = torch.isfinite(scores) & torch.from_numpy(np.isfinite(specific))
+        mu = self._problem.forecast(scores.masked_fill(~scored, 0.0)[None], scored[None])[0]
         suspended = ~np.isfinite(self._close.loc[date].to_numpy())
         return DayInputs(
             date=date,
             names=self.names,
-            mu=self._scale * self._scores.loc[date].to_numpy(dtype=np.float64),
+            mu=mu.masked_fill(~scored, torch.nan).numpy(),
             loadings=loadings,
             specific=specific,
             variance=self._variance[day],

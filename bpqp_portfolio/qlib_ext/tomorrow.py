@@ -128,15 +128,15 @@ def tracked_model(run: str, tracking_uri: str | None = None) -> SavedRun:
 @torch.no_grad()
 def decide_single(problem: PortfolioProblem, day: SingleDay) -> tuple[pd.Series, dict[str, Any]]:
     """Target weights (n,) of the day by name, and what is worth knowing about them."""
-    scores = torch.from_numpy(day.scores)[None]
-    solution = problem.solve(scores, day.batch)
+    mu = _forecast(problem, day)
+    solution = problem.solve_forecast(torch.from_numpy(mu)[None], day.batch)
     w = solution.w[0].numpy()
     loadings, specific = day.covariance_root
     risk = float(np.sqrt(np.square(w @ loadings).sum() + (specific * w * w).sum()))
     at_most = solution.lam_ub[0].numpy()
     capped = np.flatnonzero(at_most > BINDING)
     facts = {
-        "expected_return": float(problem.scale * day.scores @ w),
+        "expected_return": float(mu @ w),
         "risk": risk,
         "risk_annual": risk * ANNUAL_DAYS**0.5,
         "annual_days": ANNUAL_DAYS,
@@ -153,10 +153,16 @@ def decide_single(problem: PortfolioProblem, day: SingleDay) -> tuple[pd.Series,
     return pd.Series(w, index=day.names, name="weight"), facts
 
 
+def _forecast(problem: PortfolioProblem, day: SingleDay) -> np.ndarray:
+    """Expected daily returns (n,) of the day's names."""
+    return problem.forecast(torch.from_numpy(day.scores)[None], day.batch.mask)[0].numpy()
+
+
 def _table(
     problem: PortfolioProblem, day: SingleDay, weights: pd.Series, held: dict[str, float]
 ) -> pd.DataFrame:
     scores = pd.Series(day.scores, index=day.names)
+    forecasts = pd.Series(_forecast(problem, day), index=day.names)
     reasons = dict(day.left_out)
     for name in held:
         if name not in weights.index and name not in reasons:
@@ -168,7 +174,7 @@ def _table(
             "instrument": names,
             "weight": weights.reindex(names, fill_value=0.0).to_numpy(),
             "score": scores.reindex(names).to_numpy(),
-            "expected_return": problem.scale * scores.reindex(names).to_numpy(),
+            "expected_return": forecasts.reindex(names).to_numpy(),
             "reason": [reasons.get(name, "") for name in names],
         }
     )

@@ -60,12 +60,12 @@ def test_gradcheck(batch, scores):
 def test_the_forecast_is_kappa_times_the_normalised_score(batch, scores):
     problem = PortfolioProblem({**CONFIG, "normalisation": "standardise", "kappa": 0.003}, 0.02)
     expected = 0.003 * standardised(scores, batch.mask)
-    torch.testing.assert_close(problem.forecast(scores, batch), expected)
+    torch.testing.assert_close(problem.forecast(scores, batch.mask), expected)
     direct = PortfolioProblem(CONFIG, 1.0).solve(expected, batch).w
     torch.testing.assert_close(problem.solve(scores, batch).w, direct)
     torch.testing.assert_close(problem.solve(100 * scores - 1, batch).w, direct)
     open_kappa = PortfolioProblem({**CONFIG, "normalisation": "standardise"}, 0.02)
-    torch.testing.assert_close(open_kappa.forecast(scores, batch), expected * 0.02 / 0.003)
+    torch.testing.assert_close(open_kappa.forecast(scores, batch.mask), expected * 0.02 / 0.003)
 
 
 def test_kappa_decides_how_concentrated_the_portfolio_is(batch, scores):
