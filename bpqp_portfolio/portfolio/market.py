@@ -1,4 +1,4 @@
-"""What a mandate knows on a batch of days: forecasts, risk, holdings, groups, what can be traded."""
+"""What a mandate knows of a batch of days: forecasts, risk, holdings, groups, what may trade."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""A draft as batched factor QPs: trades split into buys and sales, soft rows, cones by multiplier."""
+"""A draft as batched factor QPs: buys and sales apart, soft rows, cones by their multiplier."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -244,7 +244,6 @@ def solve_with_cones(
         assert tracking is not None
         return setup.distance(w, setup.bench) / tracking - 1.0
 
-    # The gradient in t alone, for the Newton steps.
     start = torch.zeros_like(gamma)
     with torch.no_grad():
         first = at(start + (1e-3 if kappa is not None else 0.0))
@@ -287,7 +286,7 @@ def solve_with_cones(
             good = step.isfinite() & (step > lo) & (step < hi) & (slope < 0)
             new = torch.where(good, step, middle)
             size = td.detach().clamp_min(1.0) if kappa is not None else 1.0
-            tight = (hi - lo) <= 4e-16 * hi
+            tight = hi.isfinite() & ((hi - lo) <= 4e-16 * hi)
             done = (value.abs() <= _NEAR * size) | tight | failed
             far = ~done & (new > _WIDEST * scale[days])
             unreachable[days] |= far
@@ -302,7 +301,7 @@ def solve_with_cones(
         point = at(leaf)
         value = torch.where(active & point.w.isfinite().all(-1), gap(leaf, point.w), 0.0)
         (slope,) = torch.autograd.grad(value.sum(), leaf, retain_graph=True)
-        # ``leaf`` stands for the constant t*: only the parameters' share of the step is kept.
+        # The slope is a constant of the step, which the parameters take at a fixed t.
         fixed = at(t)
         value = torch.where(active & fixed.w.isfinite().all(-1), gap(t, fixed.w), 0.0)
         safe = torch.where(slope < 0, slope, -torch.inf)
@@ -329,7 +328,6 @@ def _sub(setup: Setup, days: Tensor) -> Setup:
 
 def take_days(draft: Draft, days: Tensor) -> Draft:
     """A draft of some days, detached."""
-    from dataclasses import fields, replace
 
     def of(value: object) -> object:
         return value.detach()[days] if isinstance(value, Tensor) else value
