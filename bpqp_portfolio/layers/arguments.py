@@ -115,6 +115,10 @@ class Argument:
         pattern = Pattern(rows, columns, shape)
         return cls(name, "sparse", (value.values(),), (name,), (1,), shape, pattern)
 
+    def stacked(self) -> np.ndarray:
+        """The distinct matrices of a dense argument in one array, float64."""
+        return flat_array(self.tensors[0], self.trailing[0])
+
     def own_items(self, batch: Batch) -> tuple[list[Matrix], np.ndarray]:
         """The distinct matrices of this argument, and which of them every item uses (T,)."""
         flat = [flat_array(t, k) for t, k in zip(self.tensors, self.trailing, strict=True)]

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from ..config import check_number
 from ..errors import ConfigError, ProblemError
 from ..problems.matrices import FactorMatrix
-from ..problems.qp import ARGUMENTS, QP, check_argument, check_shapes
+from ..problems.qp import ARGUMENTS, QP, all_sound, check_argument, check_shapes
 from ..problems.solution import Solution, SolveStatus
 from ..solvers.adjoint import adjoint_many
 from ..solvers.certificate import conflict
@@ -247,8 +247,9 @@ class _Call:
         columns: list[tuple[str, list[Any]]] = []
         for argument in self.arguments:
             own, places = argument.own_items(self.batch)
-            checked: list[Any] = []
-            for position, value in enumerate(own):
+            sound = argument.kind == "dense" and all_sound(argument.name, argument.stacked())
+            checked: list[Any] = list(own) if sound else []
+            for position, value in enumerate(() if sound else own):
                 try:
                     checked.append(check_argument(argument.name, value))
                 except ProblemError as error:

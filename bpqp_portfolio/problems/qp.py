@@ -114,6 +114,13 @@ def _absent(n: int) -> dict[str, Array]:
     return fields
 
 
+def all_sound(name: str, stack: Array) -> bool:
+    """Whether :func:`check_argument` would pass every item of a dense ``stack`` as it is."""
+    if name in ("lb", "ub") or not np.isfinite(stack.sum()):
+        return False
+    return name != "P" or np.array_equal(stack, stack.swapaxes(-1, -2))
+
+
 def check_argument(name: str, value: Matrix) -> Matrix:
     """One problem's argument, refused for entries it may not have; P comes back symmetrised.
 
