@@ -53,9 +53,11 @@ class Active:
         y = lapack.dpotrs(self.factor, self.W @ t - goal, lower=1, overwrite_b=True)[0]
         return blas.dtrsv(self.L, t - y @ self.W, lower=1, trans=1, overwrite_x=True), y
 
-    def solve(self, slope: Array, goal: Array) -> tuple[Array, Array]:
-        """z (n,) and y with Pz + Cᵀy = slope and Cz = goal."""
-        z, y = self._step(slope, goal)
+    def solve(
+        self, slope: Array, goal: Array, first: tuple[Array, Array] | None = None
+    ) -> tuple[Array, Array]:
+        """z (n,) and y with Pz + Cᵀy = slope and Cz = goal; ``first`` where a step is known."""
+        z, y = self._step(slope, goal) if first is None else first
         last = _size(z)
         for _ in range(_REFINEMENTS):
             more, change = self._step(slope - self.P @ z - y @ self.C, goal - self.C @ z)
@@ -130,9 +132,10 @@ def solve_direct(
     found = _pivot(M, off, p, size, length, size * length + np.abs(d))
     if found is None:
         return None
-    index, factor, steps = found
+    index, factor, y, steps = found
     active = Active(P, L, index, C[index], W[index], factor)
-    z, on = active.solve(-q, d[index])
+    z = blas.dtrsv(L, -t - y @ active.W, lower=1, trans=1, overwrite_x=True)
+    z, on = active.solve(-q, d[index], (z, y))
     nu = on[:p]
     lam = np.zeros(len(h))
     lam[index[p:] - p] = np.maximum(on[p:], 0.0)
@@ -141,12 +144,12 @@ def solve_direct(
 
 def _pivot(
     M: Array, off: Array, p: int, size: Array, length: float, terms: Array
-) -> tuple[Array, Array, int] | None:
+) -> tuple[Array, Array, Array, int] | None:
     """Rows, the first p among them, with My = off and y ≥ 0 there, y = 0 and My ≥ off elsewhere.
 
     Signs count beyond the rounding of ``off``, whose ``terms`` are so large, and of y, which is
-    ``length`` over the rows' ``size``. With the Cholesky factor of the rows' part of M and the
-    number of solves; None where the rows are nearly dependent.
+    ``length`` over the rows' ``size``. With the Cholesky factor of the rows' part of M, their y and
+    the number of solves; None where the rows are nearly dependent.
     """
     k = len(off)
     noise = _WRONG * terms
@@ -155,7 +158,7 @@ def _pivot(
     fewest, tries = k + 1, _BLOCK_TRIES
     for step in range(1, _STEPS + 1):
         index = inside.nonzero()[0]
-        factor, wrong = np.zeros((0, 0)), off > noise
+        factor, own, wrong = np.zeros((0, 0)), np.zeros(0), off > noise
         if len(index):
             part = M.take(index, 0).take(index, 1)
             factor, own, info = lapack.dposv(part.T, off[index], lower=1, overwrite_a=True)
@@ -174,7 +177,7 @@ def _pivot(
                 share = factor.diagonal() / size[index]
                 if not share.min() > _INDEPENDENT:
                     return None
-            return index, factor, step
+            return index, factor, own, step
         if count < fewest:
             fewest, tries = count, _BLOCK_TRIES
         elif tries:
