@@ -26,7 +26,8 @@ def lot_trades(
 
     A name that is given up is sold with its odd shares; else lots are rounded towards no trade,
     and what is less than the board's least order is not bought. Where the cash is short all
-    purchases are cut in proportion.
+    purchases are cut in proportion, and where that does not settle it (a broker's least fee does
+    not shrink with its order) the smallest are left out.
 
     Parameters
     ----------
@@ -51,15 +52,24 @@ def lot_trades(
             least = np.array([least_order(str(name)) for name in names[trade > 0]])
             bought = trade[trade > 0] * factor[trade > 0]
             trade[np.flatnonzero(trade > 0)[bought < least * (1 - LOT_TOLERANCE)]] = 0.0
-        value = trade * price
-        fees = costs.of_orders(value)
-        left = cash - value.sum() - fees.sum()
-        buys = value[value > 0].sum() + fees[value > 0].sum()
+        spent = _spent(trade, price, costs)
+        buys = spent[trade > 0].sum()
+        left = cash - spent.sum()
         if left >= 0 or buys == 0:
-            break
+            return trade
         part = max(0.0, (buys + left) / buys)
         trade = np.where(trade > 0, _lots(part * trade, factor, lot), trade)
+    bought = np.flatnonzero(trade > 0)
+    for i in bought[np.argsort((trade * price)[bought], kind="stable")]:
+        if _spent(trade, price, costs).sum() <= cash:
+            break
+        trade[i] = 0.0
     return trade
+
+
+def _spent(trade: np.ndarray, price: np.ndarray, costs: TradingCosts) -> np.ndarray:
+    value = trade * price
+    return value + costs.of_orders(value)
 
 
 def _lots(amount: np.ndarray, factor: np.ndarray, lot: int | None) -> np.ndarray:

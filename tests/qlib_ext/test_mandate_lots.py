@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bpqp_portfolio.portfolio.costs import TradingCosts
@@ -68,6 +68,7 @@ def test_a_sale_pays_for_a_purchase_less_its_costs():
     st.floats(0, 1e6),
     st.sampled_from([None, 1, 100]),
 )
+@example([(1.0, 0.0, 1.0, 1.0)], 1.0, None).via("the least fee is more than the cash")
 def test_the_cash_is_never_overdrawn(rows, cash, lot):
     wanted, held, price, factor = (np.array(column) for column in zip(*rows, strict=True))
     costs = TradingCosts(0.0005, 0.0015, 5.0)
