@@ -170,7 +170,8 @@ def _tracked(client: MlflowClient, experiment: str) -> list:
     found = client.get_experiment_by_name(experiment)
     if found is None:
         return []
-    runs, token = [], None
+    runs: list = []
+    token = None
     while True:
         page = client.search_runs(
             [found.experiment_id],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 
@@ -149,14 +150,14 @@ def _frame(method: str, columns: Mapping[int, pd.Series]) -> pd.DataFrame:
 def _paired(
     comparison: Comparison, net: Mapping[str, pd.DataFrame], gross: Mapping[str, pd.DataFrame]
 ) -> list[Paired]:
-    settings = {"block": comparison.block, "level": comparison.level}
+    paired = partial(paired_difference, block=comparison.block, level=comparison.level)
     found = {}
     for name, method in comparison.methods.items():
         if method.control is not None and name in net and method.control in net:
             found[name] = (
                 method.control,
-                paired_difference(net[name], net[method.control], **settings),
-                paired_difference(gross[name], gross[method.control], **settings),
+                paired(net[name], net[method.control]),
+                paired(gross[name], gross[method.control]),
             )
     corrected = holm({name: net_gain.p_value for name, (_, net_gain, _) in found.items()})
     return [
@@ -169,12 +170,13 @@ def _cell(figure: str, values: pd.Series) -> str:
     values = values.dropna()
     if not len(values):
         return "–"
-    if figure == "epoch_seconds":
+    where = FIGURES[figure][0]
+    if where is None:
 
         def text(value: float) -> str:
             return f"{value:.2f}"
     else:
-        metric = FIGURES[figure][0][1]
+        _, metric, _ = where
 
         def text(value: float) -> str:
             return format_metric(metric, value)

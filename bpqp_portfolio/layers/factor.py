@@ -265,13 +265,16 @@ def factor_qp(
     A, b = _rows(equalities, like, ("A", "b")) or (None, None)
     G, h = _rows(inequalities, like, ("G", "h")) or (None, None)
     _check_start(warm_start, like, loadings, A, G)
+    factors, variance = loadings.double(), _broadcast(specific, like, "specific")
+    low, high = _broadcast(lower, like, "lower"), _broadcast(upper, like, "upper")
+    total = None if budget is None else _broadcast(budget, like[:, 0], "budget")
     given: dict[str, Tensor | None] = {
         "q": like,
-        "loadings": loadings.double(),
-        "specific": _broadcast(specific, like, "specific"),
-        "lower": _broadcast(lower, like, "lower"),
-        "upper": _broadcast(upper, like, "upper"),
-        "budget": None if budget is None else _broadcast(budget, like[:, 0], "budget"),
+        "loadings": factors,
+        "specific": variance,
+        "lower": low,
+        "upper": high,
+        "budget": total,
         "A": A,
         "b": b,
         "G": G,
@@ -282,9 +285,8 @@ def factor_qp(
     if cost is not None:
         given["reference"] = _broadcast(0.0 if reference is None else reference, like, "reference")
     few = len(q) <= MOST_DAYS and like.device.type == "cpu" and max_iterations >= _FEW_STEPS
-    if few and A is None and G is None and cost is None and budget is not None:
-        plain = [given[name] for name in ("q", "loadings", "specific", "lower", "upper", "budget")]
-        solution = solve_few(*plain, mask, tolerance, warm_start)
+    if few and A is None and G is None and cost is None and total is not None:
+        solution = solve_few(like, factors, variance, low, high, total, mask, tolerance, warm_start)
         if solution is not None:
             return replace(solution, w=solution.w.to(q.dtype))
     bad = _bad_days({k: v if v is None else v.detach() for k, v in given.items()}, mask, throw)

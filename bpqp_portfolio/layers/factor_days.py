@@ -29,16 +29,16 @@ def solve_few(
     float64 tensors on the CPU, shapes as for :func:`~.structured_days.solve_days`.
     """
     given = (q, loadings, d, lower, upper, budget)
-    arrays = [value.detach().numpy() for value in given]
+    linear, B, variance, low, high, total = (value.detach().numpy() for value in given)
     x = start.x if isinstance(start, FactorSolution) else start
     first = None if x is None else x.detach().double().numpy()
-    days = solve_days(*arrays, mask.numpy(), tolerance, first)
+    days = solve_days(linear, B, variance, low, high, total, mask.numpy(), tolerance, first)
     if days is None:
         return None
     w = _Weights.apply(*given, days, mask)
     unit, inside = days.unit, mask.numpy()
-    at_lower = inside & (days.weights <= arrays[3])
-    at_upper = inside & (days.weights >= arrays[4])
+    at_lower = inside & (days.weights <= low)
+    at_upper = inside & (days.weights >= high)
     gradient = unit * days.gradient
     T = len(q)
     empty = q.new_empty(T, 0)

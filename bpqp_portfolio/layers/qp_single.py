@@ -48,7 +48,7 @@ def solve_single(values: tuple[Any, ...], eps: float) -> Solution | None:
             return None
         total += float(array.sum())
         arrays.append(array)
-    P, _, A, _, G, _ = arrays
+    P, linear, A, b, G, h = arrays
     # A sum is finite unless an entry is not, or it overflows.
     if not math.isfinite(total) or len(P) != n or not n or not (P == P.T).all():
         return None
@@ -56,7 +56,7 @@ def solve_single(values: tuple[Any, ...], eps: float) -> Solution | None:
     if any((values[i] is None) != (values[i + 1] is None) for i in (2, 4)):
         return None
     with blas_for((n + len(A) + len(G)) ** 2):
-        found = solve_direct(*arrays, min(eps, TOLERANCE))  # type: ignore[call-arg]
+        found = solve_direct(P, linear, A, b, G, h, min(eps, TOLERANCE))
     if found is None:
         return None
     z, nu, lam, lam_lb, lam_ub = _SingleFunction.apply(found, *values)

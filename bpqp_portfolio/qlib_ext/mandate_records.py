@@ -140,7 +140,7 @@ def day_table(plans: Mapping[pd.Timestamp, Rebalance]) -> pd.DataFrame:
             "expected_return": plan.expected_return,
             "risk": plan.risk,
             "turnover": _turnover(plan.table),
-            "names": len(plan.market.names),
+            "names": plan.market.mu.shape[-1],
             "pinned": 0.0 if plan.market.pinned is None else float(plan.market.pinned.sum()),
         }
         for plan in plans.values()

@@ -121,7 +121,7 @@ class BacktestRecord(PortAnaRecord):
     """
 
     depend_cls = WeightRecord
-    config_class: type = BacktestConfig
+    config_class: type[Any] = BacktestConfig
 
     def __init__(
         self,

@@ -224,12 +224,13 @@ class DenseSolver:
         found = solve_direct(P, problem.q, A, problem.b, G, problem.h, tolerance)
         if found is None:
             return None
-        bounds = np.zeros((2, problem.n))
+        lower, upper = np.zeros((2, problem.n))
         return Solution(
             found.z,
             found.nu,
             found.lam,
-            *bounds,
+            lower,
+            upper,
             judge(found.norm, options.eps),
             found.norm,
             found.steps,

@@ -171,7 +171,7 @@ def _pivot(
             least = -_WRONG * max(length, _size(y))
             wrong = np.where(inside, y < least, left > noise)
         wrong[:p] = False
-        count = np.count_nonzero(wrong)
+        count = int(np.count_nonzero(wrong))
         if not count:
             if len(index):
                 share = factor.diagonal() / size[index]

@@ -91,7 +91,7 @@ def per_name(value: Any, market: Market, default: float) -> Tensor:
     if isinstance(value, dict):
         if market.names is None:
             raise ProblemError("bounds by name: the market has no names; give their codes.")
-        rest = value.get("default", default)
+        rest: float = value.get("default", default)
         own = [float(value.get(str(code), rest)) for code in market.names]
         return torch.tensor(own, dtype=torch.float64, device=like.device).expand(like.shape)
     return torch.as_tensor(value, dtype=torch.float64, device=like.device).expand(like.shape)
