@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,9 @@ import pandas as pd
 
 from ..config import check_number, nearest
 from ..data.provider import Provider
-from ..errors import ConfigError, DataError
+from ..errors import DataError
+from .lots import account_after, lot_trades
+from .rebalance import BookRules
 
 COLUMNS = ("instrument", "shares")
 
@@ -99,23 +100,18 @@ def quotes(provider: Provider, names: list[str], day: int) -> pd.DataFrame:
 
 
 def plan_trades(
-    weights: pd.Series,
-    shares: pd.Series,
-    cash: float,
-    quote: pd.DataFrame,
-    backtest: Mapping[str, Any],
+    weights: pd.Series, shares: pd.Series, cash: float, quote: pd.DataFrame, rules: BookRules
 ) -> tuple[pd.DataFrame, dict[str, float]]:
     """Shares to hold and to trade at the quoted prices.
 
-    As Qlib's backtest does it: what trades is worth T = value of the traded names + cash −
-    (1 − risk_degree) · total, each weight is that share of T / (1 + largest cost rate), orders are
-    rounded to lots (buys down; sells up, or all of a name that is left), and a name without a close
-    that day is kept as it is. Where lots and costs would overdraw the cash, T is lowered.
+    Sized as Qlib's backtest of target weights does it: what trades is worth T = value of the traded
+    names + cash − (1 − risk_degree) · total, each weight is that share of T / (1 + largest cost
+    rate), and a name without a close that day is kept as it is. Lots, costs and cash are those of
+    :func:`~.lots.lot_trades`.
 
     Parameters
     ----------
     weights, shares : by name; ``quote`` of :func:`quotes` has all their names.
-    backtest : fields of :class:`~.records.BacktestConfig`.
 
     Returns
     -------
@@ -125,45 +121,19 @@ def plan_trades(
     names = quote.index
     held = shares.reindex(names, fill_value=0.0).to_numpy(dtype=float)
     target = weights.reindex(names, fill_value=0.0).to_numpy(dtype=float)
-    price = quote["price"].to_numpy()
+    price = np.nan_to_num(quote["price"].to_numpy())
     traded = quote["traded"].to_numpy() & (price > 0)
-    worth = np.where(held > 0, held * np.nan_to_num(price), 0.0)
-    total = float(worth.sum() + cash)
-    rates = backtest["open_cost"], backtest["close_cost"]
-    lot = backtest["trade_unit"]
-    tradable = float(worth[traded].sum() + cash - (1 - backtest["risk_degree"]) * total)
-    tradable = max(tradable, 0.0) / (1 + max(rates))
-    for _ in range(100):
-        aim = np.zeros(len(names))
-        np.divide(tradable * target, price, out=aim, where=traded)
-        trade = np.where(traded, _in_lots(aim - held, held, aim, lot), 0.0)
-        value = np.abs(trade) * np.nan_to_num(price)
-        rate = np.where(trade > 0, rates[0], rates[1])
-        cost = np.where(trade != 0, np.maximum(value * rate, backtest["min_cost"]), 0.0)
-        left = cash - float((trade * np.nan_to_num(price)).sum()) - float(cost.sum())
-        if left >= 0 or tradable == 0:
-            break
-        tradable = max(tradable + 1.01 * left, 0.0)
+    worth = held * price
+    part = worth[traded].sum() + cash - (1 - rules.risk_degree) * (worth.sum() + cash)
+    part = max(part, 0.0) / (1 + max(rules.costs.buy, rules.costs.sell))
+    wanted = held.copy()
+    wanted[traded] = part * target[traded] / price[traded]
+    codes, shares_a_unit = names.to_numpy(str), np.ones(len(names))
+    trade = lot_trades(
+        codes, wanted, held, shares_a_unit, price, cash, lot=rules.lot, costs=rules.costs
+    )
     after = held + trade
     frame = pd.DataFrame(
-        {"target_shares": after, "trade": trade, "value": after * np.nan_to_num(price)}, index=names
+        {"target_shares": after, "trade": trade, "value": after * price}, index=names
     )
-    return frame, {"value": total, "cash": left, "cost": float(cost.sum())}
-
-
-def _in_lots(trade: np.ndarray, held: np.ndarray, aim: np.ndarray, lot: int | None) -> np.ndarray:
-    if lot is None:
-        return trade
-    # A hair of slack, so that rounding does not lose a whole lot.
-    bought = np.floor(trade / lot + 1e-9) * lot
-    sold = -np.minimum(np.ceil(-trade / lot - 1e-9) * lot, held)
-    return np.where(trade > 0, bought, np.where(aim > 0, sold, -held))
-
-
-def check_backtest(backtest: Mapping[str, Any], run_id: str) -> None:
-    """ConfigError where the run had no backtest that says lots, costs and invested fraction."""
-    if not backtest:
-        raise ConfigError(
-            f"run {run_id!r} had no BacktestRecord, whose costs, lots and risk_degree size the "
-            "trades: leave out holdings and cash to get weights alone."
-        )
+    return frame, account_after(held, trade, price, cash, rules.costs)

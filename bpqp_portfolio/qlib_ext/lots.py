@@ -67,6 +67,18 @@ def lot_trades(
     return trade
 
 
+def account_after(
+    held: np.ndarray, trade: np.ndarray, price: np.ndarray, cash: float, costs: TradingCosts
+) -> dict[str, float]:
+    """``value`` of the account before the trades, ``cash`` after them and their ``cost``."""
+    cost = float(costs.of_orders(trade * price).sum())
+    return {
+        "value": cash + float(held @ price),
+        "cash": cash - float(trade @ price) - cost,
+        "cost": cost,
+    }
+
+
 def _spent(trade: np.ndarray, price: np.ndarray, costs: TradingCosts) -> np.ndarray:
     value = trade * price
     return value + costs.of_orders(value)
@@ -76,4 +88,5 @@ def _lots(amount: np.ndarray, factor: np.ndarray, lot: int | None) -> np.ndarray
     if lot is None:
         return amount.copy()
     unit = lot / np.where(np.isfinite(factor) & (factor > 0), factor, 1.0)
-    return np.sign(amount) * np.floor(np.abs(amount) / unit + LOT_TOLERANCE) * unit
+    lots = np.floor(np.abs(amount) / unit + LOT_TOLERANCE)
+    return np.where(lots > 0, np.sign(amount) * lots * unit, 0.0)

@@ -14,10 +14,12 @@ import torch
 
 from ..data.atomic import replacing_file
 from ..data.exclusions import Exclusions, read_exclusions, write_exclusions
-from ..errors import DataError
+from ..errors import ConfigError, DataError
+from ..portfolio.costs import TradingCosts
 from ..portfolio.problem import PortfolioProblem
 from ..predictors import Predictor, build_predictor
 from ..risk.config import RiskConfig
+from .rebalance import BookRules
 
 if TYPE_CHECKING:
     from .dataset import PortfolioDataset
@@ -109,6 +111,18 @@ class SavedRun:
     def problem(self) -> PortfolioProblem:
         """The decision problem with the run's score scale."""
         return PortfolioProblem(self.facts["problem"], self.facts["score_scale"])
+
+    @property
+    def rules(self) -> BookRules:
+        """Lots, costs and invested part of the run's backtest; ConfigError where it had none."""
+        backtest = self.facts["backtest"]
+        if not backtest:
+            raise ConfigError(
+                f"run {self.run_id!r} had no BacktestRecord, whose costs, lots and risk_degree "
+                "size the trades: leave out holdings and cash to get weights alone."
+            )
+        costs = TradingCosts(backtest["open_cost"], backtest["close_cost"], backtest["min_cost"])
+        return BookRules(backtest["risk_degree"], backtest["trade_unit"], costs)
 
     @torch.no_grad()
     def scores(self, features: np.ndarray) -> np.ndarray:

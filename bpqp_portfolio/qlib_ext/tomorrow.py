@@ -16,7 +16,8 @@ from ..data.provider import Provider
 from ..portfolio.layer import STATUS_NAMES
 from ..portfolio.problem import PortfolioProblem
 from ..report.tracked import download_artifacts, find_run
-from .holdings import check_backtest, check_cash, plan_trades, quotes, read_holdings
+from .holdings import check_cash, plan_trades, quotes, read_holdings
+from .rebalance import BookRules
 from .saved import ARTIFACTS, SavedRun, load_run
 from .single_day import SingleDay, single_day
 
@@ -85,14 +86,13 @@ def target_weights(
     source = Provider(Path(provider or saved.facts["data"]["folder"]))
     source.require()
     held = read_holdings(holdings, source) if holdings is not None else {}
-    if sized:
-        check_backtest(saved.facts["backtest"], saved.run_id)
+    rules = saved.rules if sized else None
     day = single_day(saved, source, date)
     weights, facts = decide_single(saved.problem, day)
     table = _table(saved.problem, day, weights, held)
     account: dict[str, Any] = {}
-    if sized:
-        table, account = _sized(table, held, money, saved, source, day)
+    if rules is not None:
+        table, account = _sized(table, held, money, rules, source, day)
     summary = {
         "run": saved.run_id,
         "date": f"{day.date:%Y-%m-%d}",
@@ -185,7 +185,7 @@ def _sized(
     table: pd.DataFrame,
     held: dict[str, float],
     cash: float,
-    saved: SavedRun,
+    rules: BookRules,
     provider: Provider,
     day: SingleDay,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -194,7 +194,7 @@ def _sized(
     quote = quotes(provider, names, int(provider.calendar.get_loc(day.date)))
     shares = pd.Series(held, dtype=float)
     weights = table.set_index("instrument")["weight"]
-    plan, account = plan_trades(weights, shares, cash, quote, saved.facts["backtest"])
+    plan, account = plan_trades(weights, shares, cash, quote, rules)
     columns = {
         "price": quote["price"].to_numpy(),
         "shares": shares.reindex(names, fill_value=0.0).to_numpy(),

@@ -24,6 +24,7 @@ from bpqp_portfolio.errors import ConfigError, DataError, ProviderError
 from bpqp_portfolio.portfolio.problem import PortfolioProblem
 from bpqp_portfolio.qlib_ext.holdings import plan_trades
 from bpqp_portfolio.qlib_ext.model import row_index
+from bpqp_portfolio.qlib_ext.rebalance import BookRules
 from bpqp_portfolio.qlib_ext.saved import load_run
 from bpqp_portfolio.qlib_ext.single_day import single_day
 from bpqp_portfolio.qlib_ext.tomorrow import decide_single, target_weights, tracked_model
@@ -342,7 +343,6 @@ def test_trades_lead_from_holdings_to_target_in_lots(mlp, market, tmp_path):
 
 def test_lots_and_costs_never_overdraw():
     rng = np.random.default_rng(1)
-    settings = {"risk_degree": 1.0, "open_cost": 0.0005, "close_cost": 0.0015, "min_cost": 5.0}
     for lot in (None, 1, 100):
         for _ in range(40):
             n = 12
@@ -353,7 +353,7 @@ def test_lots_and_costs_never_overdraw():
             weights = pd.Series(rng.dirichlet(np.ones(n)) * (rng.random(n) > 0.4), names)
             cash = float(rng.uniform(0, 1e6))
             plan, account = plan_trades(
-                weights / weights.sum(), shares, cash, quote, {**settings, "trade_unit": lot}
+                weights / weights.sum(), shares, cash, quote, BookRules(1.0, lot)
             )
             assert account["cash"] >= 0 and (plan["target_shares"] >= 0).all()
             stuck = ~quote["traded"]
