@@ -183,13 +183,11 @@ class BacktestRecord(PortAnaRecord):
         return {**artifacts, "bpqp_daily.pkl": daily, "realised_weights.pkl": realised}
 
     def _log(self, daily: pd.DataFrame) -> None:
-        excess = daily["return"] - daily["cost"] - daily["bench_equal"]
         self.recorder.log_metrics(
             **{
                 "bpqp.turnover": float(daily["turnover"].mean() / 2),
                 "bpqp.names_held": float(daily["names_held"].mean()),
                 "bpqp.blocked": float(daily["blocked"].mean()),
-                "bpqp.excess_return_over_equal_with_cost": float(excess.mean() * 238),
             }
         )
 
@@ -291,9 +289,10 @@ class ReportRecord(ACRecordTemp):
                 copy = Path(self.out).expanduser().absolute()
                 write_report(results, copy)
                 page = copy
-        self.recorder.log_metrics(
-            **flatten(summary), **{f"bpqp.seconds.{k}": v for k, v in clock.seconds.items()}
-        )
+        figures = flatten(summary) | {f"bpqp.seconds.{k}": v for k, v in clock.seconds.items()}
+        # The records before have tracked some of them.
+        known = self.recorder.list_metrics()
+        self.recorder.log_metrics(**{k: v for k, v in figures.items() if k not in known})
         print_summary(summary, clock.seconds)
         where = page if self.out else f"`bpqp report {self.recorder.id}`"
         print(f"report: {where}", flush=True)
