@@ -13,6 +13,7 @@ from .market import Market
 from .provider import Provider
 
 COLUMNS = ("date", "instrument", "weight")
+PROXIES = ("equal", "traded_value")
 WINDOW = 250
 """Trading days of the average value traded."""
 
@@ -52,7 +53,8 @@ def index_weights(how: str, market: Market, provider: Provider) -> IndexWeights:
             "have; take `equal`, or give a CSV file of weights."
         )
     # An adjusted price times an adjusted volume is the value traded.
-    value = market.close * provider.frame("volume", market.names).to_numpy(dtype=np.float64)
+    volume = provider.frame("volume", market.names).reindex(market.dates)
+    value = market.close * volume.to_numpy(dtype=np.float64)
     mean = pd.DataFrame(value).rolling(WINDOW, min_periods=1).mean().to_numpy()
     return IndexWeights(
         _shares(np.where(market.member, np.nan_to_num(mean), 0.0)),

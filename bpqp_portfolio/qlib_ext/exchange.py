@@ -15,6 +15,17 @@ from ..data.exclusions import Exclusions
 LIMIT_MARGIN = 0.005
 
 
+def at_limits(change: np.ndarray, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether a close is at the upper and whether it is at the lower price limit.
+
+    ``change`` from the last close and ``limit`` as fractions, of one shape, NaN where there is
+    none.
+    """
+    near = limit - LIMIT_MARGIN
+    with np.errstate(invalid="ignore"):
+        return change >= near, change <= -near
+
+
 class BoardExchange(Exchange):
     """Exchange whose limits follow the board of a name and the date.
 
@@ -50,11 +61,9 @@ class BoardExchange(Exchange):
         dates = quote.index.get_level_values("datetime")
         name_codes, name_values = pd.factorize(names)
         date_codes, date_values = pd.factorize(dates)
-        limit = price_limits(name_values, date_values)[date_codes, name_codes] - LIMIT_MARGIN
-        change = quote["$change"].to_numpy()
-        with np.errstate(invalid="ignore"):
-            quote["limit_buy"] = suspended | (change >= limit)
-            quote["limit_sell"] = suspended | (change <= -limit)
+        limit = price_limits(name_values, date_values)[date_codes, name_codes]
+        upper, lower = at_limits(quote["$change"].to_numpy(), limit)
+        quote["limit_buy"], quote["limit_sell"] = suspended | upper, suspended | lower
 
     def table(self, field: str, names: pd.Index) -> pd.DataFrame:
         """``field`` of the quotes by day and name, (T, n), NaN where the exchange has none."""

@@ -18,7 +18,8 @@ from ..data.index_weights import IndexWeights, index_weights
 from ..data.market import Market
 from ..data.provider import Provider
 from ..data.sectors import Sectors, read_sectors
-from ..risk.clusters import cluster_returns
+from ..portfolio.problem import PortfolioProblem
+from ..risk.clusters import ClusterConfig, cluster_returns
 from .mandate_settings import MandateSettings
 from .rebalance import DayInputs
 
@@ -49,8 +50,7 @@ class MandateDays:
         self._factor = exchange.table("$factor", self._market.names).ffill()
         self._upper = exchange.table("limit_buy", self._market.names)
         self._lower = exchange.table("limit_sell", self._market.names)
-        window = pd.DataFrame(self._market.returns).rolling(dataset.risk.window, min_periods=20)
-        self._variance = window.var().to_numpy()
+        self._window = dataset.risk.window
         self._clock, self._key = dataset.clock, dataset.data_key
 
     @cached_property
@@ -74,18 +74,15 @@ class MandateDays:
         specific = np.full(len(self.names), np.nan)
         loadings[name[modelled]] = self._risk["loadings"][rows][modelled]
         specific[name[modelled]] = self._risk["specific"][rows][modelled]
-        scores = torch.from_numpy(self._scores.loc[date].to_numpy(dtype=np.float64, copy=True))
-        # Normalised over the names that the network was trained to tell apart.
-        scored = torch.isfinite(scores) & torch.from_numpy(np.isfinite(specific))
-        mu = self._problem.forecast(scores.masked_fill(~scored, 0.0)[None], scored[None])[0]
+        scores = self._scores.loc[date].to_numpy(dtype=np.float64)
         suspended = ~np.isfinite(self._close.loc[date].to_numpy())
         return DayInputs(
             date=date,
             names=self.names,
-            mu=mu.masked_fill(~scored, torch.nan).numpy(),
+            mu=expected_returns(self._problem, scores, specific),
             loadings=loadings,
             specific=specific,
-            variance=self._variance[day],
+            variance=own_variance(self._market.returns[: day + 1], self._window),
             price=self._price.loc[date].to_numpy(dtype=np.float64),
             factor=self._factor.loc[date].to_numpy(dtype=np.float64),
             suspended=suspended,
@@ -95,6 +92,27 @@ class MandateDays:
             benchmark=self.index.weights[day],
             sector=self.sectors.of_day(day),
         )
+
+
+def expected_returns(
+    problem: PortfolioProblem, scores: np.ndarray, specific: np.ndarray
+) -> np.ndarray:
+    """Forecasts (N,) of a day as fractions, NaN for a name without a score or a risk model.
+
+    Scores (N,) are normalised over the names that the network was trained to tell apart.
+    """
+    scored = np.isfinite(scores) & np.isfinite(specific)
+    table, mask = (torch.from_numpy(part)[None] for part in (np.where(scored, scores, 0.0), scored))
+    return np.where(scored, problem.forecast(table, mask)[0].numpy(), np.nan)
+
+
+def own_variance(returns: np.ndarray, window: int) -> np.ndarray:
+    """Variance (N,) per day² of the last ``window`` of ``returns`` (T, N), NaN below 20 of them."""
+    last = returns[-window:]
+    count = np.isfinite(last).sum(0)
+    out = np.full(len(count), np.nan)
+    out[count >= 20] = np.nanvar(last[:, count >= 20], axis=0, ddof=1)
+    return out
 
 
 def sectors_of(settings: MandateSettings, market: Market, data_key: Mapping[str, Any]) -> Sectors:
@@ -107,11 +125,15 @@ def sectors_of(settings: MandateSettings, market: Market, data_key: Mapping[str,
     def build() -> dict[str, np.ndarray]:
         return {"codes": cluster_returns(market.returns, market.dates, config)}
 
-    titles = tuple(f"group {i + 1}" for i in range(config.count))
     source = f"{config.count} groups of names whose returns move together, found anew every " + (
         f"{config.months} months" if config.months > 1 else "month"
     )
-    return Sectors(cached("sectors", key, build)["codes"], titles, source)
+    return Sectors(cached("sectors", key, build)["codes"], group_titles(config), source)
+
+
+def group_titles(config: ClusterConfig) -> tuple[str, ...]:
+    """What groups of past returns are called."""
+    return tuple(f"group {i + 1}" for i in range(config.count))
 
 
 def _provider() -> Provider:

@@ -15,7 +15,7 @@ from .dataset import PortfolioDataset
 from .exchange import BoardExchange
 from .mandate_days import MandateDays
 from .mandate_strategy import MandateStrategy
-from .rebalance import LEFT_UNIVERSE, BookRules, Rebalance
+from .rebalance import BookRules, Rebalance
 from .records import BacktestConfig, BacktestRecord, realised_weights
 from .shortfall import shortfall
 
@@ -139,19 +139,13 @@ def day_table(plans: Mapping[pd.Timestamp, Rebalance]) -> pd.DataFrame:
             "way": plan.solution.fallback[0] or "",
             "expected_return": plan.expected_return,
             "risk": plan.risk,
-            "turnover": _turnover(plan.table),
+            "turnover": plan.turnover,
             "names": plan.market.mu.shape[-1],
             "pinned": 0.0 if plan.market.pinned is None else float(plan.market.pinned.sum()),
         }
         for plan in plans.values()
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("datetime")
-
-
-def _turnover(table: pd.DataFrame) -> float:
-    """One-way, of the names that the mandate decides on: forced sales do not count."""
-    own = table[table["reason"] != LEFT_UNIVERSE]
-    return 0.5 * float((own["target"] - own["previous"]).abs().sum())
 
 
 def event_table(plans: Mapping[pd.Timestamp, Rebalance]) -> pd.DataFrame:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from ..config import from_mapping
-from ..data.index_weights import index_weights
+from ..data.index_weights import PROXIES, index_weights
 from ..data.market import Market
 from ..data.provider import Provider
 from ..data.sectors import read_sectors
@@ -50,6 +52,13 @@ class MandateSettings:
         """
         if not isinstance(block, Mapping):
             raise ConfigError(f"mandate: expected a mapping, got {block!r}.")
+        try:
+            json.dumps(block)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"mandate: {error}; write numbers, words, lists and mappings alone, since the run "
+                "keeps them as JSON for the days after it."
+            ) from error
         own = {k: block[k] for k in ("sectors", "index_weights", "pin_limits") if k in block}
         sectors = own.pop("sectors", None)
         if not isinstance(sectors, str):
@@ -71,6 +80,16 @@ class MandateSettings:
             raise ConfigError(NO_LONG_ONLY)
         return settings
 
+    def to_config(self) -> dict[str, Any]:
+        """The block again, for :meth:`from_config` in any folder: paths of tables are absolute."""
+        sectors, index = self.sectors, self.index_weights
+        if isinstance(sectors, ClusterConfig):
+            tables: dict[str, Any] = {"sectors": asdict(sectors)}
+        else:
+            tables = {"sectors": _absolute(sectors)}
+        tables["index_weights"] = index if index in PROXIES else _absolute(index)
+        return {**self.rules, **tables, "pin_limits": self.pin_limits}
+
     def build(self) -> Mandate:
         """The mandate itself."""
         return Mandate.from_config(self.rules)
@@ -80,3 +99,7 @@ class MandateSettings:
         index_weights(self.index_weights, market, provider)
         if isinstance(self.sectors, str):
             read_sectors(self.sectors, market.dates, market.names)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())

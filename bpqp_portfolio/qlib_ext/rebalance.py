@@ -109,6 +109,12 @@ class Rebalance:
         """How the solve ended, in a word."""
         return STATUS_NAMES[int(self.solution.status[0])]
 
+    @property
+    def turnover(self) -> float:
+        """One-way, of the names that the mandate decides on: forced sales do not count."""
+        own = self.table[self.table["reason"] != LEFT_UNIVERSE]
+        return 0.5 * float((own["target"] - own["previous"]).abs().sum())
+
 
 def rebalance(
     mandate: Mandate,

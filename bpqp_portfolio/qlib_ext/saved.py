@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from ..portfolio.costs import TradingCosts
 from ..portfolio.problem import PortfolioProblem
 from ..predictors import Predictor, build_predictor
 from ..risk.config import RiskConfig
+from .mandate_settings import MandateSettings
 from .rebalance import BookRules
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 SCHEMA = 2
 FACTS, WEIGHTS, EXCLUSIONS = "model.json", "state_dict.pt", "exclusions.csv"
 BOOSTER = "lightgbm.txt"
+GROUPS = "groups.npz"
 ARTIFACTS = "bpqp/model"
 """Folder among a run's artifacts that holds what :func:`save_run` wrote."""
 
@@ -69,7 +72,7 @@ def save_run(
         "problem": asdict(dataset.problem_config),
         "backtest": dict(backtest),
         "exclusions": dataset.exclusions,
-        "mandate": dataset.mandate is not None,
+        "mandate": None if dataset.mandate is None else dataset.mandate.to_config(),
         "data": {
             "folder": str(Path(C.dpm.get_data_uri("day")).absolute()),
             "manifest": {k: dataset.manifest.get(k) for k in ("source", "sha256", "kind")},
@@ -77,20 +80,44 @@ def save_run(
             "names": list(market.names),
         },
     }
+    if dataset.mandate is not None:
+        costs = dataset.mandate.build().costs
+        facts["backtest"] |= {
+            "open_cost": costs.buy, "close_cost": costs.sell, "min_cost": costs.minimum
+        }  # fmt: skip
+        _save_groups(folder, dataset, len(market.dates) - len(days))
     with replacing_file(folder / FACTS) as scratch:
         scratch.write_text(json.dumps(facts, indent=1) + "\n")
     write_exclusions(folder / EXCLUSIONS, dataset.excluded)
     return True
 
 
+def _save_groups(folder: Path, dataset: PortfolioDataset, first: int) -> None:
+    """Write the groups of past returns from day ``first`` on, where the mandate has such."""
+    from .mandate_days import sectors_of
+
+    settings: MandateSettings = dataset.mandate
+    if isinstance(settings.sectors, str):
+        return
+    codes = sectors_of(settings, dataset.market_data, dataset.data_key).codes[first:]
+    start = np.flatnonzero(np.append(True, (codes[1:] != codes[:-1]).any(1)))
+    with replacing_file(folder / GROUPS) as scratch, scratch.open("wb") as file:
+        np.savez(file, start=start, codes=codes[start])
+
+
 @dataclass(frozen=True)
 class SavedRun:
-    """A run as :func:`save_run` left it: ``facts``, ``scorer`` and what it did not believe."""
+    """A run as :func:`save_run` left it: ``facts``, ``scorer`` and what it did not believe.
+
+    ``groups`` of a mandate that found its sectors itself: the positions in ``days`` (P,) on which
+    they changed, and the codes (P, N) of the run's names from then on.
+    """
 
     run_id: str
     facts: dict[str, Any]
     scorer: Predictor | Any
     excluded: Exclusions
+    groups: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def window(self) -> int:
@@ -122,7 +149,18 @@ class SavedRun:
                 "size the trades: leave out holdings and cash to get weights alone."
             )
         costs = TradingCosts(backtest["open_cost"], backtest["close_cost"], backtest["min_cost"])
-        return BookRules(backtest["risk_degree"], backtest["trade_unit"], costs)
+        return BookRules(backtest["risk_degree"], backtest["trade_unit"], costs, self.pin_limits)
+
+    @property
+    def mandate(self) -> MandateSettings | None:
+        """The mandate that the run was backtested under, where there was one."""
+        block = self.facts["mandate"]
+        return MandateSettings.from_config(block) if block else None
+
+    @property
+    def pin_limits(self) -> bool:
+        """Are names that closed at a price limit kept from trading against it?"""
+        return bool(self.facts["mandate"] and self.facts["mandate"]["pin_limits"])
 
     @torch.no_grad()
     def scores(self, features: np.ndarray) -> np.ndarray:
@@ -159,13 +197,26 @@ def load_run(folder: Path, run_id: str) -> SavedRun:
             f"{where}: its handler has filters or processors of single names, whose features "
             "cannot be computed for one day; leave out filter_pipe and inst_processors."
         )
-    if facts["mandate"]:
+    if facts["mandate"] is True:
         raise DataError(
-            f"{where} was backtested under a mandate, whose constraints would be missing from "
-            "weights of a single day: this is supported for runs without a `mandate:` block alone."
+            f"{where} was saved when a mandate's constraints were not kept with its run: run its "
+            "workflow again."
         )
     excluded = read_exclusions(folder / EXCLUSIONS)
-    return SavedRun(run_id, facts, _scorer(folder, facts, where), excluded)
+    return SavedRun(run_id, facts, _scorer(folder, facts, where), excluded, _groups(folder, where))
+
+
+def _groups(folder: Path, where: str) -> tuple[np.ndarray, np.ndarray] | None:
+    if not (folder / GROUPS).is_file():
+        return None
+    try:
+        with np.load(folder / GROUPS, allow_pickle=False) as arrays:
+            return arrays["start"], arrays["codes"]
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise DataError(
+            f"{where}: its groups of names ({GROUPS}) are damaged ({error}); run its workflow "
+            "again."
+        ) from error
 
 
 def _scorer(folder: Path, facts: Mapping[str, Any], where: str) -> Any:

@@ -17,7 +17,8 @@ from ..data.moves import MoveJudge
 from ..data.panel import DayBatch
 from ..data.provider import Provider
 from ..errors import DataError
-from ..risk.rolling import rolling_risk
+from ..portfolio.problem import PortfolioProblem
+from ..risk.rolling import RiskPanel, rolling_risk
 from .saved import SavedRun
 
 JUDGED = ("close", "high", "low", "change", "factor")
@@ -29,7 +30,7 @@ class SingleDay:
 
     ``names`` (n,) in the problem; ``scores`` (n,); ``batch`` of one day with its covariance;
     ``left_out`` member → why it is not in the problem; ``next_day`` when the trade is, where the
-    calendar knows it.
+    calendar knows it; ``market`` up to the day, and the ``risk`` of all its members.
     """
 
     date: pd.Timestamp
@@ -38,6 +39,17 @@ class SingleDay:
     scores: np.ndarray
     batch: DayBatch
     left_out: dict[str, str]
+    market: Market
+    risk: RiskPanel
+
+    @property
+    def columns(self) -> np.ndarray:
+        """Positions (n,) of ``names`` among the market's."""
+        return self.batch.names[0].numpy()
+
+    def forecasts(self, problem: PortfolioProblem) -> np.ndarray:
+        """Expected daily returns (n,) of ``names`` as fractions."""
+        return problem.forecast(torch.from_numpy(self.scores)[None], self.batch.mask)[0].numpy()
 
     @property
     def covariance_root(self) -> tuple[np.ndarray, np.ndarray]:
@@ -105,7 +117,16 @@ def single_day(run: SavedRun, provider: Provider, date: str | None = None) -> Si
     )
     following = whole.dates[day + 1] if day + 1 < len(whole.dates) else None
     left_out = _left_out(run, provider, market, usable[-1], history[-1])
-    return SingleDay(market.dates[-1], following, market.names[chosen], scores, batch, left_out)
+    return SingleDay(
+        date=market.dates[-1],
+        next_day=following,
+        names=market.names[chosen],
+        scores=scores,
+        batch=batch,
+        left_out=left_out,
+        market=market,
+        risk=risk,
+    )
 
 
 def _check_provider(run: SavedRun, provider: Provider) -> None:

@@ -15,14 +15,26 @@ from ..data.atomic import replacing_file
 from ..data.provider import Provider
 from ..portfolio.layer import STATUS_NAMES
 from ..portfolio.problem import PortfolioProblem
+from ..report.metrics import TRADING_DAYS
 from ..report.tracked import download_artifacts, find_run
 from .holdings import check_cash, plan_trades, quotes, read_holdings
+from .mandate_target import decide_mandate, mandate_facts, mandate_table
 from .rebalance import BookRules
 from .saved import ARTIFACTS, SavedRun, load_run
 from .single_day import SingleDay, single_day
 
-ANNUAL_DAYS = 238  # Qlib's convention
 BINDING = 1e-12  # a smaller dual is rounding
+SHOWN = (
+    "instrument",
+    "weight",
+    "previous",
+    "expected_return",
+    "reason",
+    "price",
+    "shares",
+    "trade",
+)
+"""Columns that the terminal has room for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +43,13 @@ class Target:
 
     ``table`` : one row a name that is in the target, held, or left out of the problem, the largest
     weight first: ``instrument``, ``weight``, ``score``, ``expected_return`` (fraction per day),
-    ``reason`` (why a name is not in the problem), and where holdings or cash were given
-    ``price``, ``shares``, ``trade``, ``target_shares``, ``value``.
+    ``reason`` (why a name is not in the problem, or does not trade freely), and where holdings or
+    cash were given ``price``, ``shares``, ``trade``, ``target_shares``, ``value``; under a mandate
+    then also the ``previous`` weight.
 
     ``summary`` : JSON values: run, dates, expected return and risk, binding constraints with their
-    prices in daily return, the solver's status, and the account.
+    prices in daily return, the solver's status, and the account; of a mandate also its words and
+    the ways out that a day took that was not solved.
     """
 
     table: pd.DataFrame
@@ -69,7 +83,8 @@ def target_weights(
     date : trading day, YYYY-MM-DD; by default the last day of the provider with data.
     provider : folder of the Qlib provider; by default the one the run was trained on.
     holdings : CSV file ``instrument,shares``; cash : currency. With either, the weights become
-        shares in lots and trades at the quoted closes of the day.
+        shares in lots and trades at the quoted closes of the day. A mandate is solved from them;
+        without any, as the first purchase of an empty account.
     tracking_uri : MLflow's address, by default ``sqlite:///mlflow.db``.
 
     Raises
@@ -78,7 +93,7 @@ def target_weights(
         An unknown run or one that keeps no model, a provider or columns that do not fit it, a day
         without data, malformed holdings or negative cash.
     SolverError
-        The day's problem cannot be solved.
+        The day's problem cannot be solved, and a mandate's ``on_failure`` says to raise.
     """
     sized = holdings is not None or cash is not None
     money = check_cash(cash) if cash is not None else 0.0
@@ -87,12 +102,19 @@ def target_weights(
     source.require()
     held = read_holdings(holdings, source) if holdings is not None else {}
     rules = saved.rules if sized else None
+    settings = saved.mandate
     day = single_day(saved, source, date)
-    weights, facts = decide_single(saved.problem, day)
-    table = _table(saved.problem, day, weights, held)
-    account: dict[str, Any] = {}
-    if rules is not None:
-        table, account = _sized(table, held, money, rules, source, day)
+    if settings is None:
+        weights, facts = decide_single(saved.problem, day)
+        table = _table(saved.problem, day, weights, held)
+        facts["left_out"] = day.left_out
+        if rules is not None:
+            table, account = _sized(table, held, money, rules, source, day)
+            facts |= account
+    else:
+        plan = decide_mandate(saved, settings, source, day, held if sized else None, money)
+        table = mandate_table(plan, saved.problem, day, sized)
+        facts = mandate_facts(settings.build(), plan, day, sized)
     summary = {
         "run": saved.run_id,
         "date": f"{day.date:%Y-%m-%d}",
@@ -101,10 +123,8 @@ def target_weights(
         "provider": str(source.root),
         "in_sample": f"{day.date:%Y-%m-%d}" <= saved.facts["segments"]["valid"][1],
         "names_in_problem": len(day.names),
-        "names_in_target": int((weights > 0).sum()),
+        "names_in_target": int((table["weight"] > 0).sum()),
         **facts,
-        "left_out": day.left_out,
-        **account,
     }
     return Target(table, summary)
 
@@ -128,7 +148,7 @@ def tracked_model(run: str, tracking_uri: str | None = None) -> SavedRun:
 @torch.no_grad()
 def decide_single(problem: PortfolioProblem, day: SingleDay) -> tuple[pd.Series, dict[str, Any]]:
     """Target weights (n,) of the day by name, and what is worth knowing about them."""
-    mu = _forecast(problem, day)
+    mu = day.forecasts(problem)
     solution = problem.solve_forecast(torch.from_numpy(mu)[None], day.batch)
     w = solution.w[0].numpy()
     loadings, specific = day.covariance_root
@@ -138,8 +158,8 @@ def decide_single(problem: PortfolioProblem, day: SingleDay) -> tuple[pd.Series,
     facts = {
         "expected_return": float(mu @ w),
         "risk": risk,
-        "risk_annual": risk * ANNUAL_DAYS**0.5,
-        "annual_days": ANNUAL_DAYS,
+        "risk_annual": risk * TRADING_DAYS**0.5,
+        "annual_days": TRADING_DAYS,
         "binding": {
             "budget": {"limit": 1.0, "price": float(solution.nu[0])},
             "max_weight": {
@@ -153,16 +173,11 @@ def decide_single(problem: PortfolioProblem, day: SingleDay) -> tuple[pd.Series,
     return pd.Series(w, index=day.names, name="weight"), facts
 
 
-def _forecast(problem: PortfolioProblem, day: SingleDay) -> np.ndarray:
-    """Expected daily returns (n,) of the day's names."""
-    return problem.forecast(torch.from_numpy(day.scores)[None], day.batch.mask)[0].numpy()
-
-
 def _table(
     problem: PortfolioProblem, day: SingleDay, weights: pd.Series, held: dict[str, float]
 ) -> pd.DataFrame:
     scores = pd.Series(day.scores, index=day.names)
-    forecasts = pd.Series(_forecast(problem, day), index=day.names)
+    forecasts = pd.Series(day.forecasts(problem), index=day.names)
     reasons = dict(day.left_out)
     for name in held:
         if name not in weights.index and name not in reasons:
@@ -218,12 +233,13 @@ def print_target(target: Target) -> None:
         highlight=False,
     )
     rows = target.table[(target.table["weight"] > 0) | (target.table.get("shares", 0) > 0)]
+    rows = rows[[column for column in SHOWN if column in rows]]
     shown = Table(*(c.replace("_", " ") for c in rows.columns))
     for row in rows.itertuples(index=False):
         shown.add_row(*(f"{v:.6g}" if isinstance(v, float) else str(v) for v in row))
     console.print(shown)
-    capped = summary["binding"]["max_weight"]
-    console.print(f"at max_weight {capped['limit']:g}: {len(capped['price'])} names")
+    for words in _bound(summary):
+        console.print(words, highlight=False)
     for name, reason in summary["left_out"].items():
         console.print(f"left out: {name} ({reason})", highlight=False)
     if "account" in summary:
@@ -233,3 +249,20 @@ def print_target(target: Target) -> None:
             ),
             highlight=False,
         )
+
+
+def _bound(summary: dict[str, Any]) -> list[str]:
+    """Lines on what binds, and on how a mandate's day ended that was not solved."""
+    if "mandate" not in summary:
+        capped = summary["binding"]["max_weight"]
+        return [f"at max_weight {capped['limit']:g}: {len(capped['price'])} names"]
+    lines = [f"not solved: {end['reason']}; taken: {end['way']}" for end in summary["fallback"]]
+    if not summary["mandate"]["from_holdings"]:
+        lines.append(
+            "nothing is held: solved as an account's first purchase, to which limits of turnover "
+            "and costs of trading do not apply"
+        )
+    return lines + [
+        f"binding: {row['constraint']} (price {row['price']:.3g} a day)"
+        for row in summary["binding"]
+    ]

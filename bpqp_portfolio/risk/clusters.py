@@ -33,7 +33,13 @@ class ClusterConfig:
 
 
 def cluster_returns(
-    returns: np.ndarray, dates: pd.DatetimeIndex, config: ClusterConfig, *, progress: bool = True
+    returns: np.ndarray,
+    dates: pd.DatetimeIndex,
+    config: ClusterConfig,
+    *,
+    since: int = 0,
+    before: np.ndarray | None = None,
+    progress: bool = True,
 ) -> np.ndarray:
     """Group of each name on each day, (T, N) int16, −1 where it has too short a history.
 
@@ -50,15 +56,20 @@ def cluster_returns(
     ----------
     returns : (T, N) fractions per day, NaN where unobserved.
     dates : (T,) trading days.
+    since, before : find the groups from day ``since`` on, where those of the day before it are
+        ``before`` (N,); the days before are −1.
     """
     T, N = returns.shape
     labels = np.full((T, N), -1, dtype=np.int16)
     period = (dates.year * 12 + dates.month - 1) // config.months
     starts = np.flatnonzero(np.diff(period, prepend=period[0] - 1))
     bounds = [*starts[1:], T]
-    before = np.full(N, -1)
-    work = list(zip(starts, bounds, strict=True))
+    before = np.full(N, -1) if before is None else before
+    work = [(first, last) for first, last in zip(starts, bounds, strict=True) if last > since]
     for first, last in tqdm(work, "sectors", disable=None if progress else True):
+        if first < since:
+            labels[since:last] = before
+            continue
         window = returns[max(0, first - config.window) : first]
         enough = np.flatnonzero(np.isfinite(window).sum(0) >= config.min_history)
         if len(enough) <= config.count:

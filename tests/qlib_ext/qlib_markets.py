@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import qlib
 from qlib.backtest import backtest
+from qlib.model.trainer import task_train
 
 from bpqp_portfolio.data.provider import Provider, write_provider
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
@@ -64,6 +68,33 @@ def build(root: Path, region: str = "us", **changes: object) -> PortfolioDataset
     """The small dataset on the provider ``root`` with ``changes`` to its settings."""
     connect(root, region)
     return PortfolioDataset(**{**SETTINGS, **changes})
+
+
+def run_task(
+    market: Provider, file: Path, name: str, model: Mapping, backtest: Mapping, **changes: object
+) -> Any:
+    """The recorder of a finished task of the experiment ``name``, tracked in ``file``.
+
+    ``backtest`` is the record between the weights and the report.
+    """
+    connect(market.root, tracking=file)
+    ours = "bpqp_portfolio.qlib_ext"
+    task = {
+        "model": model,
+        "dataset": {
+            "class": "PortfolioDataset",
+            "module_path": f"{ours}.dataset",
+            "kwargs": {**SETTINGS, **changes},
+        },
+        "record": [
+            {"class": "SignalRecord", "kwargs": {"model": "<MODEL>", "dataset": "<DATASET>"}},
+            {"class": "WeightRecord", "module_path": f"{ours}.records"},
+            backtest,
+            {"class": "ReportRecord", "module_path": f"{ours}.records"},
+        ],
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        return task_train(task, experiment_name=name)
 
 
 def lists(provider: Provider) -> dict[str, pd.DataFrame]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 from dataclasses import dataclass
@@ -14,8 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from mlflow.tracking import MlflowClient
-from qlib.model.trainer import task_train
-from qlib_markets import MODEL, SEGMENTS, SETTINGS, build, connect, lists, rewrite
+from qlib_markets import MODEL, SEGMENTS, build, lists, rewrite, run_task
 from typer.testing import CliRunner
 
 from bpqp_portfolio.cli import app
@@ -57,21 +54,9 @@ class Tracked:
 
 
 def train(market: Provider, folder: Path, name: str, model: dict, **changes) -> Tracked:
-    connect(market.root, tracking=folder / "mlflow.db")
-    records = [
-        {"class": "SignalRecord", "kwargs": {"model": "<MODEL>", "dataset": "<DATASET>"}},
-        {"class": "WeightRecord", "module_path": f"{OURS}.records"},
-        {"class": "BacktestRecord", "module_path": f"{OURS}.records", "kwargs": BACKTEST},
-        {"class": "ReportRecord", "module_path": f"{OURS}.records"},
-    ]
-    dataset = {
-        "class": "PortfolioDataset",
-        "module_path": f"{OURS}.dataset",
-        "kwargs": {**SETTINGS, "exclusions": "check", **changes},
-    }
-    task = {"model": model, "dataset": dataset, "record": records}
-    with contextlib.redirect_stdout(io.StringIO()):
-        recorder = task_train(task, experiment_name=name)
+    record = {"class": "BacktestRecord", "module_path": f"{OURS}.records", "kwargs": BACKTEST}
+    changes = {"exclusions": "check", **changes}
+    recorder = run_task(market, folder / "mlflow.db", name, model, record, **changes)
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     weights = recorder.load_object("bpqp/weights.pkl")
     scores = recorder.load_object("pred.pkl").iloc[:, 0]
@@ -531,7 +516,7 @@ def test_a_damaged_or_older_model_is_refused(copied):
         loaded(features=facts["features"][1:])
     with pytest.raises(DataError, match="another version"):
         loaded(schema=None)
-    with pytest.raises(DataError, match="under a mandate"):
+    with pytest.raises(DataError, match="constraints were not kept"):
         loaded(mandate=True)
     (copied / "model.json").write_text("{")
     with pytest.raises(DataError, match="cannot read its saved model"):

@@ -72,3 +72,10 @@ def test_more_groups_than_names_leaves_all_without_one(returns):
 def test_settings_are_checked(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         ClusterConfig(**wrong)
+
+
+def test_groups_go_on_from_those_of_a_day(returns, labels):
+    """From within a period and from its end, without a look at the groups before."""
+    for since in (400, int(np.flatnonzero(DATES >= "2016-07-01")[0])):
+        again = cluster_returns(returns, DATES, SETTINGS, since=since, before=labels[since - 1])
+        assert (again[since:] == labels[since:]).all() and (again[:since] == -1).all()

@@ -1,0 +1,239 @@
+"""What a saved run's mandate decides on one day from what is held, outside of a backtest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..data.boards import price_limits
+from ..data.index_weights import WINDOW, index_weights
+from ..data.market import Market
+from ..data.provider import Provider
+from ..data.sectors import NONE, Sectors, read_sectors
+from ..errors import DataError
+from ..portfolio.mandate import Mandate
+from ..portfolio.problem import PortfolioProblem
+from ..report.metrics import TRADING_DAYS
+from ..risk.clusters import ClusterConfig, cluster_returns
+from .exchange import at_limits
+from .holdings import quotes
+from .lots import account_after
+from .mandate_days import expected_returns, group_titles, own_variance
+from .mandate_settings import MandateSettings
+from .rebalance import LEAST_PRICE, SUSPENDED, BookRules, DayInputs, Rebalance, rebalance
+from .saved import SavedRun
+from .single_day import SingleDay
+
+
+def decide_mandate(
+    run: SavedRun,
+    settings: MandateSettings,
+    provider: Provider,
+    day: SingleDay,
+    held: Mapping[str, float] | None,
+    cash: float,
+) -> Rebalance:
+    """The decision at the close of the day, as the run's backtest makes it.
+
+    Parameters
+    ----------
+    held : shares by name, a name that was never in the universe too, which is sold; None decides
+        on an empty account of any size, whose trades mean nothing.
+    cash : currency.
+
+    Raises
+    ------
+    DataError, ConfigError, SolverError
+        As :func:`~.rebalance.rebalance`; a table of the mandate that cannot be used.
+    """
+    mandate = settings.build()
+    if held is None:
+        rules = BookRules(1.0, None, mandate.costs, settings.pin_limits)
+        return rebalance(mandate, single_inputs(run, settings, provider, day, {}), {}, 1.0, rules)
+    inputs = single_inputs(run, settings, provider, day, held)
+    return rebalance(mandate, inputs, held, cash, run.rules)
+
+
+def single_inputs(
+    run: SavedRun,
+    settings: MandateSettings,
+    provider: Provider,
+    day: SingleDay,
+    held: Mapping[str, float],
+) -> DayInputs:
+    """What is known at the close of the day about the universe's names and those that are held.
+
+    Prices are quoted ones and holdings shares, so that a unit of a holding is one share.
+    """
+    market = day.market
+    names = np.array(sorted({*market.names, *held}))
+    own = np.searchsorted(names, market.names.to_numpy(str))
+
+    def spread(values: np.ndarray, fill: Any) -> np.ndarray:
+        """(N, ...) of the market's names as (N', ...) of ``names``."""
+        out = np.full((len(names), *values.shape[1:]), fill, dtype=values.dtype)
+        out[own] = values
+        return out
+
+    modelled = day.risk.names[day.risk.modelled]
+    loadings = np.full((len(market.names), day.risk.loadings.shape[1]), np.nan)
+    specific = np.full(len(market.names), np.nan)
+    loadings[modelled] = day.risk.loadings[day.risk.modelled]
+    specific[modelled] = day.risk.specific[day.risk.modelled]
+    scores = np.full(len(market.names), np.nan)
+    scores[day.columns] = day.scores
+    at = int(provider.calendar.get_loc(day.date))
+    quote = quotes(provider, list(names), at)
+    traded = quote["traded"].to_numpy()
+    upper, lower = _at_limits(run, provider, names, day, at)
+    recent = _recent(market)
+    index = index_weights(settings.index_weights, recent, provider)
+    return DayInputs(
+        date=day.date,
+        names=names,
+        mu=spread(expected_returns(run.problem, scores, specific), np.nan),
+        loadings=spread(loadings, np.nan),
+        specific=spread(specific, np.nan),
+        variance=spread(own_variance(market.returns, run.risk.window), np.nan),
+        price=quote["price"].to_numpy(),
+        factor=np.ones(len(names)),
+        suspended=~traded,
+        at_upper=upper & traded,
+        at_lower=lower & traded,
+        member=spread(market.member[-1], False),
+        benchmark=spread(index.weights[-1], 0.0),
+        sector=spread(_sectors(run, settings, market).of_day(0), ""),
+    )
+
+
+def _at_limits(
+    run: SavedRun, provider: Provider, names: np.ndarray, day: SingleDay, at: int
+) -> tuple[np.ndarray, np.ndarray]:
+    change = np.full(len(names), np.nan)
+    if run.facts["backtest"].get("board_limits", True):
+        for i, name in enumerate(names):
+            if provider.has(name, "change"):
+                change[i] = provider.series(name, "change")[at]
+        # A move that is not believed is taken for none.
+        disbelieved = day.market.names[day.market.excluded[-1]]
+        change[np.isin(names, disbelieved.to_numpy(str))] = 0.0
+    return at_limits(change, price_limits(names, [day.date])[0])
+
+
+def _recent(market: Market) -> Market:
+    """The days that an index's weights look back on."""
+    last = slice(-WINDOW, None)
+    return Market(
+        market.dates[last],
+        market.names,
+        market.close[last],
+        market.member[last],
+        market.excluded[last],
+    )
+
+
+def _sectors(run: SavedRun, settings: MandateSettings, market: Market) -> Sectors:
+    """Sectors of the market's last day: the user's table, or groups that go on from the run's."""
+    if isinstance(settings.sectors, str):
+        return read_sectors(settings.sectors, market.dates[-1:], market.names)
+    config: ClusterConfig = settings.sectors
+    if run.groups is None:
+        raise DataError(
+            f"run {run.run_id!r} keeps no groups of names, which its mandate needs: run its "
+            "workflow again."
+        )
+    start, codes = run.groups
+    known, date = pd.DatetimeIndex(run.days), market.dates[-1]
+    today = known.searchsorted(date, side="right") - 1
+    row = codes[np.searchsorted(start, today, side="right") - 1]
+    found = pd.Series(row, run.facts["data"]["names"]).reindex(market.names, fill_value=NONE)
+    group = found.to_numpy()
+    if date > known[-1]:
+        since = int(market.dates.searchsorted(known[-1], side="right"))
+        group = cluster_returns(
+            market.returns, market.dates, config, since=since, before=group, progress=False
+        )[-1]
+    return Sectors(group[None], group_titles(config), "groups of names whose returns move together")
+
+
+def mandate_table(
+    plan: Rebalance, problem: PortfolioProblem, day: SingleDay, sized: bool
+) -> pd.DataFrame:
+    """One row a name that is in the target, held, or not free to trade, and each that is left out.
+
+    Columns as for :class:`~.tomorrow.Target`, and where ``sized`` the ``previous`` weight.
+    """
+    inside = plan.table
+    rows = inside[(inside["target"] > 0) | (inside["held"] > 0) | (inside["reason"] != "")]
+    out = left_out(plan, day)
+    names = [*rows.index, *out]
+    frame = rows.reindex(names)
+    after = (frame["held"] + frame["trade"]).fillna(0.0)
+    columns = {
+        "instrument": names,
+        "weight": frame["target"].fillna(0.0),
+        "previous": frame["previous"].fillna(0.0),
+        "score": pd.Series(day.scores, day.names).reindex(names),
+        "expected_return": pd.Series(day.forecasts(problem), day.names).reindex(names),
+        "reason": [out.get(n) or day.left_out.get(n) or rows.loc[n, "reason"] for n in names],
+        "price": frame["price"],
+        "shares": frame["held"].fillna(0.0),
+        "trade": frame["trade"].fillna(0.0),
+        "target_shares": after,
+        "value": after * frame["price"].fillna(0.0),
+    }
+    if not sized:
+        for name in ("previous", "price", "shares", "trade", "target_shares", "value"):
+            del columns[name]
+    table = pd.DataFrame({k: np.asarray(v) for k, v in columns.items()})
+    return table.sort_values(["weight", "instrument"], ascending=[False, True], ignore_index=True)
+
+
+def left_out(plan: Rebalance, day: SingleDay) -> dict[str, str]:
+    """Members that are not in the problem, and why."""
+    found = {**plan.left_out, **day.left_out}
+    return {name: found[name] for name in sorted(found) if name not in plan.table.index}
+
+
+def mandate_facts(mandate: Mandate, plan: Rebalance, day: SingleDay, sized: bool) -> dict[str, Any]:
+    """What is worth knowing about the decision, as JSON values.
+
+    ``binding`` lists constraints with their value, limit and price, the return a day that a unit
+    more of the limit would bring; it is empty on a day that was not solved, of which ``fallback``
+    has the ``way`` out that was taken and the ``reason``.
+    """
+    table, solved = plan.table, bool(plan.activity)
+    facts: dict[str, Any] = {
+        "expected_return": plan.expected_return,
+        "risk": plan.risk,
+        "risk_annual": plan.risk * TRADING_DAYS**0.5,
+        "annual_days": TRADING_DAYS,
+        "names_in_problem": plan.market.mu.shape[-1],
+        "mandate": {
+            "words": str(mandate).splitlines(),
+            "from_holdings": bool((table["held"] > 0).any()),
+        },
+        "binding": [
+            {"constraint": words, "value": value, "limit": limit, "price": dual}
+            for words, value, limit, _, dual in mandate.explain(plan.solution, 0)
+            if solved and abs(dual) > LEAST_PRICE
+        ],
+        "fallback": [{"way": way, "reason": reason} for way, reason in plan.events],
+        "status": plan.status,
+        "kkt_norm": float(plan.solution.kkt_norm[0]),
+        "left_out": left_out(plan, day),
+    }
+    if sized:
+        held, trade, price = (table[c].to_numpy() for c in ("held", "trade", "price"))
+        facts |= {
+            "turnover": plan.turnover,
+            "account": account_after(held, trade, price, plan.cash, mandate.costs),
+            "kept_without_price": [
+                str(name) for name, row in table.iterrows()
+                if row["held"] > 0 and row["reason"] == SUSPENDED
+            ],
+        }  # fmt: skip
+    return facts
