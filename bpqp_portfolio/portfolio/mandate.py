@@ -18,14 +18,15 @@ from .constraints.linear_cost import LinearCost
 from .costs import TradingCosts
 from .layer import STATUS_NAMES
 from .market import Market
-from .structured import Point, Setup, solve_with_cones
+from .draft_qp import Setup
+from .multipliers import Point, solve
 
 __all__ = ["Mandate", "MandateSolution", "Market"]
 
 OBJECTIVES = ("mean_variance", "minimum_variance", "maximum_utility", "robust")
 WAYS = ("raise", "relax", "hold", "equal_weights")
-# Duals below this share of the largest are rounding.
-_NOISE = 1e-7
+# Duals below this share of the largest of a conflict have no part in it.
+_NOISE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,8 @@ class Mandate(nn.Module):
             contradict each other.
         """
         setup = self._setup(market)
-        point, status, far = self._cones(setup)
+        point = self._solved(setup)
+        status = point.status
         failed = (status > INACCURATE) | ~torch.isfinite(point.w.detach()).all(-1)
         T = len(status)
         ways: list[str | None] = [None] * T
@@ -215,7 +217,7 @@ class Mandate(nn.Module):
         weights = torch.where(market.mask, point.w, 0.0)
         status = torch.where(failed & (status <= INACCURATE), torch.full_like(status, 4), status)
         for day in torch.nonzero(failed).flatten().tolist():
-            reasons[day] = self._reason(setup, point, status, far, day)
+            reasons[day] = self._reason(setup, point, status, day)
         left = failed
         for way, soft, penalty in self.ways:
             if not bool(left.any()):
@@ -240,8 +242,8 @@ class Mandate(nn.Module):
         return MandateSolution(
             w=weights.to(market.mu.dtype),
             status=status,
-            kkt_norm=point.raw.kkt_norm,
-            iterations=point.raw.iterations,
+            kkt_norm=point.kkt_norm,
+            iterations=point.iterations,
             objective=self._value(setup, weights.detach()),
             labels=labels,
             value=value.masked_fill(blank, torch.nan),
@@ -295,7 +297,7 @@ class Mandate(nn.Module):
         q = torch.zeros_like(mu) if self.objective == "minimum_variance" else -mu
         return Setup(draft, q, self.tolerance, soft, penalty)
 
-    def _cones(self, setup: Setup) -> tuple[Point, Tensor, Tensor]:
+    def _solved(self, setup: Setup) -> Point:
         like = setup.draft.budget
         gamma = torch.as_tensor(self.risk_aversion, dtype=like.dtype, device=like.device)
         gamma = gamma.expand(like.shape)
@@ -307,7 +309,7 @@ class Mandate(nn.Module):
         if self.objective == "robust":
             kappa = torch.as_tensor(self.kappa, dtype=like.dtype, device=like.device)
             kappa = kappa.expand(like.shape)
-        return solve_with_cones(setup, gamma, kappa)
+        return solve(setup, gamma, kappa)
 
     def _value(self, setup: Setup, w: Tensor) -> Tensor:
         gamma = torch.as_tensor(self.risk_aversion, dtype=w.dtype, device=w.device).detach()
@@ -332,8 +334,8 @@ class Mandate(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Weights (T, n) that a way out offers, and on which days (T,) it can."""
         if way == "relax":
-            point, status, _ = self._cones(self._setup(market, soft, penalty))
-            good = (status <= INACCURATE) & torch.isfinite(point.w.detach()).all(-1)
+            point = self._solved(self._setup(market, soft, penalty))
+            good = (point.status <= INACCURATE) & torch.isfinite(point.w.detach()).all(-1)
             return torch.where(good.unsqueeze(-1), point.w, 0.0), good
         if way == "hold":
             zero = torch.zeros_like(market.mu, dtype=torch.float64)
@@ -347,14 +349,11 @@ class Mandate(nn.Module):
         budget = self._draft(market).budget.detach().unsqueeze(-1)
         return market.mask * budget / count.clamp_min(1), count.squeeze(-1) > 0
 
-    def _reason(self, setup: Setup, point: Point, status: Tensor, far: Tensor, day: int) -> str:
+    def _reason(self, setup: Setup, point: Point, status: Tensor, day: int) -> str:
         d, code = setup.draft, int(status[day])
         inside = setup.mask[day]
         if not bool(inside.any()):
             return "no name in the problem"
-        if bool(far[day]):
-            own = [w for w in (*setup.words, d.turnover_words, d.upper_words) if w]
-            return f"{d.tracking_words} cannot meet " + " and ".join(own)
         crossed = (d.lower[day] > d.upper[day]) & inside
         if bool(crossed.any()):
             names = setup.draft.market.names
@@ -369,6 +368,7 @@ class Mandate(nn.Module):
         if code != INFEASIBLE:
             return STATUS_NAMES[code]
         words = [
+            (float(point.tracking[day]), d.tracking_words),
             (float(point.turnover[day]), d.turnover_words),
             (float(point.leverage[day]), d.leverage_words),
             *((float(v), w) for v, w in zip(point.rows[day], setup.words, strict=True)),
@@ -381,7 +381,8 @@ class Mandate(nn.Module):
         both = point.lower[day] + point.upper[day]
         words.append((float(torch.where(fixed, both, 0.0).abs().max()), "names that cannot trade"))
         words.append((abs(float(point.budget[day])), d.budget_words))
-        found = [text for value, text in words if value > _NOISE]
+        largest = max(value for value, _ in words)
+        found = [text for value, text in words if value > _NOISE * largest]
         if len(found) < 2:
             return " and ".join(found) + " cannot be met"
         return f"{found[0]} cannot meet {' and '.join(found[1:])}"
@@ -464,7 +465,7 @@ def _activity(setup: Setup, point: Point) -> tuple[tuple[str, ...], Tensor, Tens
         unit = d.tracking_unit
         error = setup.distance(w, setup.bench)
         columns.append(
-            (d.tracking_words, error * unit, d.tracking * unit, point.theta * error / unit)
+            (d.tracking_words, error * unit, d.tracking * unit, point.tracking)
         )
     words, *parts = zip(*columns, strict=True)
     value, limit, dual = (torch.stack([p.detach() for p in part], -1) for part in parts)

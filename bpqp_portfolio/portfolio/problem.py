@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from ..config import check_number, from_mapping, lookup
 from ..data.panel import DailyPanel, DayBatch
 from ..errors import ConfigError
 from ..solvers.structured import FactorSolution
+from .deciders import build_decider
 from .layer import STRUCTURED, PortfolioLayer
 from .scores import NORMALISATIONS
 
@@ -23,7 +26,10 @@ class ProblemConfig:
     return that a score of 1 stands for (None: the mean cross-sectional standard deviation of the
     training labels); ``normalisation`` of the scores (of :data:`NORMALISATIONS`); ``kappa`` daily
     return that a normalised score of 1 stands for (None: ``score_scale``), only where there is a
-    normalisation; ``solver`` of :class:`PortfolioLayer`; ``tolerance`` scaled KKT residual.
+    normalisation; ``solver`` of :class:`PortfolioLayer`; ``tolerance`` scaled KKT residual;
+    ``decision`` the ``name`` of what turns forecasts into weights, of
+    :data:`~.deciders.DECIDERS`, and its options: ``bpqp`` solves the problem, the others are what
+    it is compared with.
     """
 
     risk_aversion: float = 1.0
@@ -33,6 +39,7 @@ class ProblemConfig:
     kappa: float | None = None
     solver: str = STRUCTURED
     tolerance: float = 1e-10
+    decision: Mapping[str, Any] = field(default_factory=lambda: {"name": "bpqp"})
 
     def __post_init__(self) -> None:
         check_number(self.risk_aversion, "risk_aversion", low=0, open_low=True)
@@ -45,6 +52,7 @@ class ProblemConfig:
             check_number(self.kappa, "kappa", low=0, open_low=True)
             if self.normalisation == "none":
                 raise ConfigError("kappa: needs a normalisation; without one set score_scale.")
+        build_decider(self.decision)
 
 
 class PortfolioProblem:
@@ -68,32 +76,44 @@ class PortfolioProblem:
             solver=self.config.solver,
             tolerance=self.config.tolerance,
         )
+        self.decider = build_decider(self.config.decision)
+
+    @property
+    def unit(self) -> float:
+        """Daily return that a score of 1 stands for, once normalised."""
+        return self.config.kappa or self.scale
 
     def forecast(self, scores: Tensor, mask: Tensor) -> Tensor:
         """Expected daily returns (T, n) float64, as fractions, of the ``scores`` in ``mask``."""
         normalised = NORMALISATIONS[self.config.normalisation](scores.double(), mask)
-        return (self.config.kappa or self.scale) * normalised
+        return self.unit * normalised
 
     def solve(
         self, scores: Tensor, batch: DayBatch, warm_start: FactorSolution | None = None
     ) -> FactorSolution:
-        """Solution for ``scores`` (T, n)."""
+        """What is decided on ``scores`` (T, n)."""
         return self.solve_forecast(self.forecast(scores, batch.mask), batch, warm_start)
 
     def solve_forecast(
         self, mu: Tensor, batch: DayBatch, warm_start: FactorSolution | None = None
     ) -> FactorSolution:
-        """Solution for expected daily returns ``mu`` (T, n).
+        """What is decided on expected daily returns ``mu`` (T, n).
 
         ``warm_start`` is an earlier solution of the same days in the same order, such as the last
         epoch's; it changes the time, not the answer.
         """
+        return self.decider(mu, batch, self, warm_start)
+
+    def solve_exactly(
+        self, mu: Tensor, batch: DayBatch, warm_start: FactorSolution | None = None
+    ) -> FactorSolution:
+        """The minimum of f_μ at expected daily returns ``mu`` (T, n), whatever decides."""
         days = batch.loadings, batch.specific, batch.mask
         return self.layer.solve(mu, *days, warm_start=warm_start)
 
     def hindsight(self, batch: DayBatch) -> FactorSolution:
         """Solution for the realised returns: what perfect foresight would have held."""
-        return self.solve_forecast(batch.returns, batch)
+        return self.solve_exactly(batch.returns, batch)
 
     def objective(self, w: Tensor, mu: Tensor, batch: DayBatch) -> Tensor:
         """f_μ(w) at expected or realised returns ``mu`` (T, n), (T,), as a fraction per day."""
@@ -102,8 +122,18 @@ class PortfolioProblem:
         return -(mu * w).sum(-1) + 0.5 * self.config.risk_aversion * risk
 
     def value(self, w: Tensor, batch: DayBatch) -> Tensor:
-        """f_y(w) at the realised returns y, (T,), as a fraction per day; smaller is better."""
-        return self.objective(w, batch.returns, batch)
+        """f_y(w) at the realised returns y, (T,), as a fraction per day; smaller is better.
+
+        With the decision's penalty where ``w`` is outside of its limits.
+        """
+        return self.objective(w, batch.returns, batch) + self.penalty(w)
+
+    def penalty(self, w: Tensor) -> Tensor:
+        """What the decision pays for weights (T, n) outside of [0, max_weight], (T,), a day."""
+        if not self.decider.penalty:
+            return w.new_zeros(len(w))
+        outside = (-w).relu() + (w - self.config.max_weight).relu()
+        return self.decider.penalty * outside.square().sum(-1)
 
     def regret(self, w: Tensor, batch: DayBatch) -> Tensor:
         """f_y(w) − f_y(w*(y)) ≥ 0, (T,), as a fraction per day.
