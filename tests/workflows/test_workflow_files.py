@@ -26,6 +26,7 @@ from bpqp_portfolio.risk.config import RiskConfig
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "workflows").glob("*.yaml"))
 CSI300 = ["bpqp_csi300", "two_stage_csi300", "lightgbm_csi300"]
+DEMO = ["bpqp_demo", "mandate_demo"]
 # A provider has these days at least.
 CALENDARS = {
     "cn": pd.bdate_range("2008-01-02", "2023-06-30"),
@@ -68,7 +69,7 @@ def file(request) -> Path:
 
 
 def test_all_workflows_are_here():
-    assert {path.stem for path in FILES} == {*CSI300, "bpqp_demo", "mandate_csi300"}
+    assert {path.stem for path in FILES} == {*CSI300, *DEMO, "mandate_csi300"}
 
 
 def test_defaults(file):
@@ -77,7 +78,7 @@ def test_defaults(file):
     tracker = init["exp_manager"]
     assert tracker["kwargs"]["uri"] == "sqlite:///mlflow.db"
     assert tracker["class"] == "MLflowExpManager" and tracker["kwargs"]["default_exp_name"]
-    demo = file.stem == "bpqp_demo"
+    demo = file.stem in DEMO
     assert init["provider_uri"] == ("data/demo" if demo else "~/.qlib/qlib_data/cn_data")
     assert init["region"] == ("us" if demo else "cn")
 
@@ -111,7 +112,7 @@ def test_what_a_workflow_names_exists_and_its_settings_are_valid(file):
         "SignalRecord",
         "SigAnaRecord",
         "WeightRecord",
-        "MandateRecord" if file.stem == "mandate_csi300" else "BacktestRecord",
+        "MandateRecord" if file.stem.startswith("mandate") else "BacktestRecord",
         "ReportRecord",
     ]
 
