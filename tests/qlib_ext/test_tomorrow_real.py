@@ -1,4 +1,4 @@
-"""What to hold tomorrow on real prices: the backtest's own weights of the first and last days."""
+"""What to hold tomorrow on real prices: the backtest's own weights, with and without a mandate."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from qlib.model.trainer import task_train
 from qlib_markets import FEW, connect
 
 from bpqp_portfolio.data.provider import Provider
+from bpqp_portfolio.qlib_ext.holdings import quotes
 from bpqp_portfolio.qlib_ext.saved import load_run
 from bpqp_portfolio.qlib_ext.single_day import single_day
 from bpqp_portfolio.qlib_ext.tomorrow import decide_single, target_weights
@@ -80,3 +81,68 @@ def test_the_weights_are_those_of_the_backtest(real_provider, tmp_path, monkeypa
     assert held["weight"].sum() == pytest.approx(1.0) and (held["trade"] % 100 == 0).all()
     assert 0 < later.summary["account"]["cash"] < 5e5
     assert pd.Timestamp(later.summary["date"]) > dates[-1]
+
+
+MANDATE = {
+    "risk_aversion": 100.0,
+    "constraints": {
+        "max_weights": 0.05,
+        "groups": {"limit": 0.30},
+        "max_turnover": 0.10,
+        "max_tracking_error": 0.06,
+    },
+    "costs": {"buy": 0.0005, "sell": 0.0015, "minimum": 5},
+    "on_failure": [{"relax": ["max_turnover", "max_tracking_error", "groups"]}, "hold"],
+    "sectors": {"count": 10},
+    "index_weights": "traded_value",
+}
+
+
+def test_the_targets_of_a_mandate_are_those_of_the_backtest(real_provider, tmp_path, monkeypatch):
+    """From what it held in July 2015, when half of the market was suspended or at a limit."""
+    monkeypatch.chdir(tmp_path)
+    connect(real_provider, region="cn", tracking=tmp_path / "mlflow.db")
+    data = TASK["dataset"]
+    segments = {
+        "train": ["2014-10-08", "2015-03-31"],
+        "valid": ["2015-04-01", "2015-06-12"],
+        "test": ["2015-06-18", "2015-07-17"],
+    }
+    dataset = {**data, "kwargs": {**data["kwargs"], "segments": segments, "mandate": MANDATE}}
+    mandate = {
+        "class": "MandateRecord",
+        "module_path": f"{OURS}.mandate_records",
+        "kwargs": {"risk_degree": 0.99},
+    }
+    records = [*TASK["record"][:2], mandate, TASK["record"][3]]
+    with contextlib.redirect_stdout(io.StringIO()):
+        recorder = task_train(
+            {**TASK, "dataset": dataset, "record": records}, experiment_name="mandate"
+        )
+    targets = recorder.load_object("portfolio_analysis/mandate_weights.pkl")
+    positions = recorder.load_object("portfolio_analysis/positions_normal_1day.pkl")
+    days = recorder.load_object("portfolio_analysis/mandate_days.pkl")
+    assert (days["status"] == "solved").mean() > 0.9
+    provider = Provider(real_provider)
+    pinned = days.index[days["pinned"] > 0]
+    assert len(pinned)
+    for date in dict.fromkeys([*days.index[[1, 2, -1]], *pinned[:3]]):
+        position = positions[date]
+        names = position.get_stock_list()
+        quoted = quotes(provider, names, int(provider.calendar.get_loc(date)))["price"]
+        worth = {n: position.get_stock_amount(n) * position.get_stock_price(n) for n in names}
+        lines = [f"{n},{float(worth[n] / quoted[n])!r}" for n in names]
+        held = tmp_path / "holdings.csv"
+        held.write_text("\n".join(["instrument,shares", *lines]) + "\n")
+        target = target_weights(
+            "mandate",
+            f"{date:%Y-%m-%d}",
+            holdings=held,
+            cash=float(position.get_cash()),
+            tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
+        )
+        got = target.table.set_index("instrument")["weight"]
+        expected = targets.xs(date, level="datetime")
+        assert set(got.index[got > 0]) == set(expected.index), date
+        assert np.abs(got[expected.index] - expected).max() < 1e-9, date
+        assert target.summary["status"] == days.loc[date, "status"]
