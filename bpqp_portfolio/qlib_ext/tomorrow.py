@@ -24,17 +24,17 @@ from .saved import ARTIFACTS, SavedRun, load_run
 from .single_day import SingleDay, single_day
 
 BINDING = 1e-12  # a smaller dual is rounding
-SHOWN = (
-    "instrument",
-    "weight",
-    "previous",
-    "expected_return",
-    "reason",
-    "price",
-    "shares",
-    "trade",
-)
-"""Columns that the terminal has room for."""
+SHOWN = {
+    "instrument": "{}",
+    "weight": "{:.3%}",
+    "previous": "{:.3%}",
+    "expected_return": "{:.3%}",
+    "price": "{:,.6g}",
+    "shares": "{:,.10g}",
+    "trade": "{:+,.10g}",
+    "reason": "{}",
+}
+"""Columns that the terminal has room for, and their formats."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,9 +234,14 @@ def print_target(target: Target) -> None:
     )
     rows = target.table[(target.table["weight"] > 0) | (target.table.get("shares", 0) > 0)]
     rows = rows[[column for column in SHOWN if column in rows]]
-    shown = Table(*(c.replace("_", " ") for c in rows.columns))
+    shown = Table(box=None, header_style="bold")
+    for column in rows:
+        number = column not in ("instrument", "reason")
+        title = "return" if column == "expected_return" else column
+        shown.add_column(title, justify="right" if number else "left", no_wrap=column != "reason")
     for row in rows.itertuples(index=False):
-        shown.add_row(*(f"{v:.6g}" if isinstance(v, float) else str(v) for v in row))
+        cells = zip(row, rows, strict=True)
+        shown.add_row(*("–" if value != value else SHOWN[c].format(value) for value, c in cells))
     console.print(shown)
     for words in _bound(summary):
         console.print(words, highlight=False)
