@@ -37,7 +37,7 @@ class SPOPlus(DecisionLoss):
         m = 2 * forecast - batch.returns
         with torch.no_grad():
             perfect = problem.hindsight(batch).w
-            best = problem.solve_forecast(m, batch).w
+            best = problem.solve_exactly(m, batch).w
             regret = problem.regret(problem.solve_forecast(forecast, batch).w, batch)
         loss = problem.objective(perfect, m, batch) - problem.objective(best, m, batch)
         return self.terms(loss / problem.scale, regret / problem.scale, scores, batch)

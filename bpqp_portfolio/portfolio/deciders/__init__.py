@@ -1,0 +1,31 @@
+"""How forecasts become weights, by name; a new way is a file of its own and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ...config import check_keys, from_mapping, lookup
+from ...errors import ConfigError
+from .base import Decider
+from .equal_weight import EqualWeight
+from .minimum_variance import MinimumVariance
+from .optimal import Optimal
+
+__all__ = ["DECIDERS", "Decider", "build_decider"]
+
+DECIDERS: dict[str, Callable[..., Decider]] = {
+    "bpqp": Optimal,
+    "minimum_variance": MinimumVariance,
+    "equal_weight": EqualWeight,
+}
+
+
+def build_decider(options: Mapping[str, Any]) -> Decider:
+    """The decider ``options['name']`` with the other options; ConfigError names the nearest."""
+    check_keys(options, options, "decision")
+    if "name" not in options:
+        raise ConfigError("decision: 'name' is missing.")
+    given = dict(options)
+    name = given.pop("name")
+    return from_mapping(lookup(DECIDERS, name, "decision"), given, f"decision {name!r}")  # type: ignore[arg-type]
