@@ -464,9 +464,7 @@ def _activity(setup: Setup, point: Point) -> tuple[tuple[str, ...], Tensor, Tens
     if d.tracking is not None:
         unit = d.tracking_unit
         error = setup.distance(w, setup.bench)
-        columns.append(
-            (d.tracking_words, error * unit, d.tracking * unit, point.tracking)
-        )
+        columns.append((d.tracking_words, error * unit, d.tracking * unit, point.tracking))
     words, *parts = zip(*columns, strict=True)
     value, limit, dual = (torch.stack([p.detach() for p in part], -1) for part in parts)
     return tuple(words), value, limit, dual

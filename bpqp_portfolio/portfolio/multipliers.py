@@ -1,13 +1,13 @@
-"""The multipliers of a mandate's cones and of its limit of trading, found by Newton's method.
+"""The multipliers of a mandate's cones and of its limit of trading, by nested root finding.
 
 A tracking-error limit has one multiplier θ, a limit of turnover or leverage one price λ; at given
-(θ, λ) the rest is a factor QP. They maximise the concave dual function, whose gradient is
-(½(‖Σ^½(w−w_b)‖² − t²), ‖w−r‖₁ − limit) at that QP's optimum w, and whose Hessian comes of the QP's
-sensitivities, one backward QP for each multiplier. The robust term κ‖Σ^½w‖ is a risk aversion
-ρ = κ/‖Σ^½w‖ more, a scalar equation around them.
+(θ, λ) the rest is a factor QP. With θ* the best for a given λ, and so on, each limit is a monotone
+equation in its own multiplier, since the dual function is concave; the robust term κ‖Σ^½w‖ is a risk
+aversion ρ more with ρ‖Σ^½w‖ = κ, monotone as well. Newton's method within a bracket solves them, the
+price innermost; slopes come of the QP's sensitivities, one backward QP for each multiplier.
 
-Where the equations F(x; w(x)) = 0 of the multipliers x hold, the implicit function theorem gives
-dx = −J⁻¹ dF: the gradient in every parameter is that of w(x) with one linear step of x added, a
+Where the equations h(x, w(x)) = 0 of the multipliers x hold, the implicit function theorem gives
+dx = −J⁻¹ dh: the gradient in every parameter is that of w(x) with one linear step of x added, a
 step that also takes the limits below rounding.
 """
 
@@ -18,52 +18,44 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from ..solvers.structured import INACCURATE, INFEASIBLE, SOLVED, FactorSolution
+from ..solvers.structured import INACCURATE, INFEASIBLE, FactorSolution
 from .draft_qp import Setup
 
-_ROUNDS = 60
+_ROUNDS = 100
 # Relative violation at which Newton's method ends, and what is kept after the linear step.
 _NEAR, _KEPT = 1e-9, 1e-9
 # Smallest unit in which a norm is judged.
 _LEAST_NORM = 1e-3
 # By how much a row may be missed that takes no part.
 _MISSED = 1e-11
-# A step is shortened if the dual function falls at its end by more than this part of its rise.
-_FALL = 0.5
 # How far, in units of the problem, a multiplier goes before its limit counts as out of reach.
-_WIDEST = 1e6
+_WIDEST = 1e5
 
 
 @dataclass
 class Trial:
-    """T days at multipliers x (T, D): the dual function's gradient ``g`` and scaled violations
-    ``h`` (T, D), the Jacobian ``J`` (T, D, D) of h, and sensitivities ``moves`` = dw/dx (T, K, n).
+    """T days at multipliers x (T, K): the relative violations ``h`` (T, K), their Jacobian ``J``
+    (T, K, K), and the sensitivities ``moves`` = dw/dx (T, K, n).
     """
 
     raw: FactorSolution
-    g: Tensor
     h: Tensor
     J: Tensor
     moves: Tensor
-
-    def days(self, index: Tensor) -> Trial:
-        """The trial of some days."""
-        values = (self.g[index], self.h[index], self.J[index], self.moves[index])
-        return Trial(self.raw.days(index), *values)
 
     def put(self, days: Tensor, other: Trial) -> None:
         """Replace some days."""
         for f in fields(self.raw):
             getattr(self.raw, f.name)[days] = getattr(other.raw, f.name)
-        for name in ("g", "h", "J", "moves"):
+        for name in ("h", "J", "moves"):
             getattr(self, name)[days] = getattr(other, name)
 
 
 @dataclass
 class Problem:
-    """A setup at risk aversion γ (T,) and tracking penalty (T,): what the multipliers act on.
+    """A setup at risk aversion γ (T,), tracking penalty (T,) and κ (T,), if any.
 
-    With κ (T,) the last sensitivity is that to the risk aversion.
+    Its multipliers x (T, K) are those of ρ, θ and λ that it has, in this order.
     """
 
     setup: Setup
@@ -72,9 +64,11 @@ class Problem:
     kappa: Tensor | None = None
 
     def __post_init__(self) -> None:
-        self.tracked = self.setup.draft.tracking is not None
-        self.normed = self.setup.norm_limit is not None
-        self.size = int(self.tracked) + int(self.normed)
+        robust, tracked = self.kappa is not None, self.setup.draft.tracking is not None
+        self.rho = 0 if robust else None
+        self.theta = int(robust) if tracked else None
+        self.price = int(robust) + int(tracked) if self.setup.norm_limit is not None else None
+        self.size = int(robust) + int(tracked) + int(self.price is not None)
 
     def days(self, index: Tensor) -> Problem:
         """Some of the days, without gradients."""
@@ -85,146 +79,135 @@ class Problem:
     def at(
         self, x: Tensor, warm: FactorSolution | None, *, sensitive: bool = False
     ) -> tuple[FactorSolution, Tensor]:
-        """The QP at multipliers ``x`` (T, D), and its linear term."""
-        theta = self.penalty + x[:, 0] if self.tracked else self.penalty
-        # Without a price the first solve takes a shorter way.
-        priced = self.normed and (warm is not None or bool(x[:, -1].any()))
-        price = x[:, -1] if priced else None
-        return self.setup.solve(self.gamma, theta, price, warm, sensitive=sensitive)
+        """The QP at multipliers ``x`` (T, K), and its linear term."""
+        gamma = self.gamma if self.rho is None else self.gamma + x[:, self.rho]
+        theta = self.penalty if self.theta is None else self.penalty + x[:, self.theta]
+        price = None if self.price is None else x[:, self.price]
+        if price is not None and warm is None and not bool(price.any()):
+            # Without a price the first solve takes a shorter way.
+            price = None
+        return self.setup.solve(gamma, theta, price, warm, sensitive=sensitive)
 
-    def excess(self, w: Tensor) -> Tensor:
-        """How far w (T, n) exceeds each limit (T, D), differentiable in all of them."""
-        setup, out = self.setup, w.new_zeros(len(w), 0)
+    def misses(self, w: Tensor, x: Tensor) -> Tensor:
+        """h (T, K) at weights ``w`` (T, n): above zero where the multiplier must rise."""
+        setup, out = self.setup, [w.new_zeros(len(w), 0)]
+        if self.kappa is not None and self.rho is not None:
+            out.append((self.kappa / (setup.distance(w) * x[:, self.rho]) - 1.0).unsqueeze(-1))
         if setup.draft.tracking is not None:
-            gap = setup.distance(w, setup.bench) - setup.draft.tracking
-            out = torch.cat([out, gap.unsqueeze(-1)], -1)
+            # 1/distance is nearly linear in θ, as in trust-region methods.
+            found = setup.distance(w, setup.bench)
+            out.append((1.0 - setup.draft.tracking / found).unsqueeze(-1))
         if setup.norm_limit is not None:
-            out = torch.cat([out, (setup.norm(w) - setup.norm_limit).unsqueeze(-1)], -1)
-        return out
+            unit = setup.norm_limit.detach().clamp_min(_LEAST_NORM)
+            out.append(((setup.norm(w) - setup.norm_limit) / unit).unsqueeze(-1))
+        return torch.cat(out, -1)
 
-    def pulls(self, w: Tensor) -> Tensor:
-        """What a unit of each multiplier adds to the gradient of the objective (T, K, n)."""
-        setup, out = self.setup, [w.new_zeros(len(w), 0, w.shape[1])]
-        if self.tracked:
-            out.append((setup.times(w - setup.bench) * setup.mask).unsqueeze(1))
-        if self.normed:
-            out.append(torch.where(setup.mask, w - setup.centre, 0.0).sign().unsqueeze(1))
-        if self.kappa is not None:
-            out.append((setup.times(w) * setup.mask).unsqueeze(1))
-        return torch.cat(out, 1)
+    def _pulls(self, w: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What a unit of each multiplier adds to the gradient of the objective, and the scale of
+        ∂h/∂w as a multiple of that: (T, K, n), (T, K)."""
+        setup, pulls, scales = self.setup, [w.new_zeros(len(w), 0, w.shape[1])], []
+        if self.kappa is not None and self.rho is not None:
+            pulls.append((setup.times(w) * setup.mask).unsqueeze(1))
+            scales.append(-self.kappa / (setup.distance(w) ** 3 * x[:, self.rho]))
+        if setup.draft.tracking is not None:
+            pulls.append((setup.times(w - setup.bench) * setup.mask).unsqueeze(1))
+            scales.append(setup.draft.tracking / setup.distance(w, setup.bench) ** 3)
+        if setup.norm_limit is not None:
+            pulls.append(torch.where(setup.mask, w - setup.centre, 0.0).sign().unsqueeze(1))
+            scales.append(1.0 / setup.norm_limit.clamp_min(_LEAST_NORM))
+        return torch.cat(pulls, 1), torch.stack(scales, -1) if scales else w.new_zeros(len(w), 0)
 
     def trial(self, x: Tensor, warm: FactorSolution | None) -> Trial:
         """Solve without gradients in the parameters, and differentiate in x."""
         with torch.enable_grad():
             raw, q = self.at(x, warm, sensitive=True)
             w = torch.where(self.setup.mask, raw.w[:, : q.shape[1]], 0.0)
-        pulls = self.pulls(w.detach())
+        at = w.detach()
+        pulls, scales = self._pulls(at, x)
         moves = [torch.autograd.grad(w, q, v, retain_graph=True)[0] for v in pulls.unbind(1)]
         moves = torch.stack(moves, 1) if moves else pulls
-        excess = self.excess(w.detach())
-        own = pulls[:, : self.size]
-        J, g, h = own @ moves[:, : self.size].mT, excess.clone(), excess.clone()
-        if self.setup.draft.tracking is not None:
-            limit = self.setup.draft.tracking
-            found = excess[:, 0] + limit
-            g[:, 0] = 0.5 * excess[:, 0] * (found + limit)
-            # 1/distance is nearly linear in θ, as in trust-region methods.
-            h[:, 0] = excess[:, 0] / found
-            J[:, 0] *= (limit / found**3).unsqueeze(-1)
-        if self.setup.norm_limit is not None:
-            unit = self.setup.norm_limit.clamp_min(_LEAST_NORM)
-            h[:, -1] /= unit
-            J[:, -1] /= unit.unsqueeze(-1)
-        return Trial(replace(raw, w=raw.w.detach()), g, h, J, moves)
+        J = scales.unsqueeze(-1) * (pulls @ moves.mT)
+        if self.kappa is not None and self.rho is not None:
+            J[:, 0, 0] -= self.kappa / (self.setup.distance(at) * x[:, self.rho] ** 2)
+        return Trial(replace(raw, w=raw.w.detach()), self.misses(at, x), J, moves)
 
 
-def _linear(J: Tensor, h: Tensor, open_: Tensor, step: Tensor) -> Tensor:
-    """``step`` (T, D) with the ``open_`` entries such that h + J step = 0 in their rows."""
+def _linear(J: Tensor, h: Tensor, open_: Tensor) -> Tensor:
+    """The step (T, K) of the ``open_`` multipliers with h + J step = 0 in their rows."""
     eye = torch.eye(h.shape[-1], dtype=h.dtype, device=h.device)
-    fixed = torch.where(open_, 0.0, step)
-    rhs = -h - (J @ fixed.unsqueeze(-1)).squeeze(-1)
     J = torch.where(open_.unsqueeze(-1) & open_.unsqueeze(-2), J, eye)
-    solved, _ = torch.linalg.solve_ex(J, torch.where(open_, rhs, 0.0).unsqueeze(-1))
-    return torch.where(open_, solved.squeeze(-1), fixed)
+    step, _ = torch.linalg.solve_ex(J, torch.where(open_, -h, 0.0).unsqueeze(-1))
+    return step.squeeze(-1)
 
 
-def _newton_step(x: Tensor, trial: Trial, held: Tensor, cap: Tensor, unit: Tensor) -> Tensor:
-    """A step of x (T, D) within [0, cap] along which the dual function rises."""
-    low, high = -x, torch.minimum(cap - x, 9 * x + unit)
-
-    def within(step: Tensor) -> Tensor:
-        return torch.minimum(torch.maximum(step, low), high)
-
-    own = trial.J.diagonal(dim1=-2, dim2=-1)
-    # Where w does not move with a multiplier, that has far to go.
-    flat = ~(own < 0) & ~held
-    far = torch.where(trial.g > 0, torch.minimum(high, 2 * x + 0.1 * unit), -0.5 * x)
-    alone = torch.where(held, 0.0, within(torch.where(flat, far, -trial.h / own)))
-    open_ = ~held & ~flat
-    step = _linear(trial.J, trial.h, open_, torch.where(flat, alone, 0.0))
-    cut = open_ & (within(step) != step)
-    step = _linear(trial.J, trial.h, open_ & ~cut, torch.where(cut, within(step), step))
-    step = within(step)
-    rises = step.isfinite().all(-1) & ((trial.g * step).sum(-1) > 0)
-    return torch.where(rises.unsqueeze(-1), step, alone)
+def _open(x: Tensor, cap: Tensor, J: Tensor) -> Tensor:
+    """Multipliers (T, K) within their bounds that w answers to."""
+    return (x > 0) & (x < cap) & (J.diagonal(dim1=-2, dim2=-1) < 0)
 
 
-def _newton(
+def _nested(
     problem: Problem,
+    level: int,
     cap: Tensor,
     unit: Tensor,
     x: Tensor,
     warm: FactorSolution | None,
 ) -> tuple[Tensor, Trial, Tensor]:
-    """Multipliers (T, D) in [0, cap] from ``x`` on, what is found there, and days (T,) settled.
-
-    Newton's method on the dual function, all days at once; a step that goes far beyond the
-    function's maximum along it is shortened by secants.
+    """Multipliers (T, K) in [0, cap] of which those from ``level`` on are found; the point there;
+    and which days (T,) are settled. ``unit`` (T, K) are the multipliers' sizes.
     """
+    if level == problem.size:
+        best = problem.trial(x, warm)
+        return x, best, (best.raw.status <= INACCURATE) & best.h.isfinite().all(-1)
+    x, best, good = _nested(problem, level + 1, cap, unit, x, warm)
     x = x.clone()
-    best = problem.trial(x, warm)
-    step, rise = torch.zeros_like(x), x.new_zeros(len(x))
-    length, fresh = x.new_ones(len(x)), torch.ones(len(x), dtype=torch.bool, device=x.device)
-    failed = (best.raw.status > INACCURATE) | ~best.h.isfinite().all(-1)
-    settled = failed
+    own, size, most = x[:, level], unit[:, level], cap[:, level]
+    low, high = torch.zeros_like(own), torch.full_like(own, torch.inf)
     part, last = problem, None
+    settled = torch.zeros_like(good)
     for _ in range(_ROUNDS):
-        held = ((x <= 0) & (best.g <= 0)) | ((x >= cap) & (best.g >= 0))
-        settled = settled | (fresh & ((best.h.abs() <= _NEAR) | held).all(-1))
-        new = _newton_step(x, best, held, cap, unit)
-        step = torch.where(fresh.unsqueeze(-1), new, step)
-        rise = torch.where(fresh, (best.g * step).sum(-1), rise)
-        days = torch.nonzero(~settled & (rise > 0)).squeeze(-1)
+        h = best.h[:, level]
+        settled = (h.abs() <= _NEAR) | ((own <= 0) & (h <= 0)) | ((own >= most) & (h >= 0))
+        low, high = torch.where(h > 0, own, low), torch.where(h < 0, own, high)
+        tight = high.isfinite() & ((high - low) <= 1e-14 * high)
+        days = torch.nonzero(good & ~settled & ~tight).squeeze(-1)
         if not len(days):
             break
+        # The inner multipliers answer to this one.
+        J, inner = best.J, slice(level + 1, None)
+        open_ = _open(x, cap, J)[:, inner]
+        answer = _linear(J[:, inner, inner], J[:, inner, level], open_)
+        slope = J[:, level, level] + (J[:, level, inner] * answer).sum(-1)
+        new = own - h / slope
+        wide = torch.minimum(torch.where(slope < 0, 9 * own + size, 2 * own + 0.1 * size), most)
+        middle = torch.where(low > 0, (low * high).sqrt(), 0.1 * high)
+        middle = torch.where(high.isinf(), wide, middle)
+        inside = new.isfinite() & (slope < 0) & (new > low) & (new < high) & (new <= wide)
+        new = torch.where(inside, new, middle)
+        at = x.clone()
+        at[:, inner] += answer * (new - own).unsqueeze(-1)
+        at[:, level] = new
+        at = torch.minimum(at.clamp_min(0.0), cap)
         if last is None or len(last) != len(days):
             part, last = problem.days(days), days
-        at = x[days] + length[days].unsqueeze(-1) * step[days]
-        trial = part.trial(at, best.raw.days(days))
-        slope = (trial.g * step[days]).sum(-1)
-        over = ~(slope >= -_FALL * rise[days])
-        shorter = (rise[days] / (rise[days] - slope)).nan_to_num(0.1).clamp(0.1, 0.8)
-        length[days] = torch.where(over, length[days] * shorter, 1.0)
-        fresh[days] = ~over
-        took = torch.nonzero(~over).squeeze(-1)
-        x[days[took]] = at[took]
-        best.put(days[took], trial.days(took))
-    return x, best, settled & ~failed
+        x[days], trial, good[days] = _nested(
+            part, level + 1, cap[days], unit[days], at[days], _days(best.raw, days)
+        )
+        best.put(days, trial)
+    return x, best, good & settled
 
 
-def find(
-    problem: Problem,
-    cap: Tensor,
-    unit: Tensor,
-    x: Tensor,
-    warm: FactorSolution | None,
-) -> tuple[Tensor, Trial, Tensor]:
-    """As :func:`_newton`, with rows of the setup that are missed joining those that take part."""
+def _days(raw: FactorSolution, days: Tensor) -> FactorSolution:
+    return raw if len(days) == len(raw.w) else raw.days(days)
+
+
+def find(problem: Problem, cap: Tensor, unit: Tensor, x: Tensor) -> tuple[Tensor, Trial, Tensor]:
+    """All multipliers, with rows of the setup that are missed joining those that take part."""
     setup, rows = problem.setup, problem.setup.rows
-    x, best, settled = _newton(problem, cap, unit, x, warm)
+    x, best, settled = _nested(problem, 0, cap, unit, x, None)
+    x = x.clone()
     while len(rows) < len(setup.words):
-        n = setup.q.shape[1]
-        missed = setup.missed(best.raw.w[:, :n]) > _MISSED
+        missed = setup.missed(best.raw.w[:, : setup.q.shape[1]]) > _MISSED
         missed[:, rows] = False
         days = torch.nonzero(missed.any(-1)).squeeze(-1)
         if not len(days):
@@ -233,9 +216,8 @@ def find(
         rows.extend(more)
         lam = best.raw.lam
         best.raw = replace(best.raw, lam=torch.cat([lam, lam.new_zeros(len(lam), len(more))], -1))
-        part = problem.days(days)
-        at = cap[days], unit[days], x[days], best.raw.days(days)
-        x[days], trial, settled[days] = _newton(part, *at)
+        part, start = problem.days(days), best.raw.days(days)
+        x[days], trial, settled[days] = _nested(part, 0, cap[days], unit[days], x[days], start)
         best.put(days, trial)
     return x, best, settled
 
@@ -273,33 +255,33 @@ def solve(setup: Setup, gamma: Tensor, kappa: Tensor | None = None) -> Point:
     problem = Problem(setup, gamma, penalty, kappa)
     with torch.no_grad():
         fixed = problem.days(torch.arange(len(gamma), device=gamma.device))
-        cap, unit, soft = _caps(fixed)
-        rho = None
-        if kappa is None:
-            x, best, settled = find(fixed, cap, unit, torch.zeros_like(cap), None)
-        else:
-            rho, x, best, settled = _robust(fixed, cap, unit)
-    n = setup.q.shape[1]
-    raw, w = best.raw, best.raw.w[:, :n]
-    held = (x <= 0) | ((x >= cap) & (best.g >= 0))
-    if rho is not None:
-        problem = replace(problem, gamma=gamma + rho)
+        cap, unit, x, soft = _sizes(fixed)
+        x, best, settled = find(fixed, cap, unit, x)
+    n, raw = setup.q.shape[1], best.raw
+    w = raw.w[:, :n]
     if torch.is_grad_enabled():
         w = problem.at(x, raw)[0].w[:, :n]
-    w, excess = _corrected(problem, x, rho, best, held, w)
+    there = torch.where(w.isfinite(), w, 0.0)
+    open_ = _open(x, cap, best.J) & w.detach().isfinite().all(-1, keepdim=True)
+    step = _linear(best.J, problem.misses(there, x), open_)
+    w = w + (best.moves * step.unsqueeze(-1)).sum(1)
+    low, high = d.lower.detach(), d.upper.detach()
+    w = w + (torch.minimum(torch.maximum(w.detach(), low), high) - w.detach())
+    h = fixed.misses(w.detach(), x)
     status = raw.status.clone()
-    out = (x >= cap) & (best.g > 0) & ~soft
     usable = status <= INACCURATE
-    far = usable & out.any(-1)
+    out_of_reach = (x >= cap) & (h > _KEPT)
+    far = usable & (out_of_reach & ~soft).any(-1)
+    kept = ((h <= _KEPT) | out_of_reach).all(-1) & settled
+    status[usable & ~kept] = INACCURATE
     status[far] = INFEASIBLE
-    kept = ((excess <= _KEPT) | (x >= cap)).all(-1) & settled
-    status[usable & ~far & ~kept] = INACCURATE
     none = torch.zeros_like(d.budget)
-    theta, price = none, none
-    if problem.tracked:
-        theta = x[:, 0] * setup.distance(w.detach(), setup.bench).detach() / d.tracking_unit
-    if problem.normed:
-        price = x[:, -1]
+    tracking = price = none
+    if problem.theta is not None:
+        error = setup.distance(w.detach(), setup.bench).detach()
+        tracking = x[:, problem.theta] * error / d.tracking_unit
+    if problem.price is not None:
+        price = x[:, problem.price]
     rows = raw.lam.new_zeros(len(w), len(setup.words))
     rows[:, setup.rows] = raw.lam
     slack = any(setup.is_soft(setup.words[row]) for row in setup.rows)
@@ -312,111 +294,42 @@ def solve(setup: Setup, gamma: Tensor, kappa: Tensor | None = None) -> Point:
         rows=rows,
         turnover=none if setup.by_leverage else 2 * price,
         leverage=price if setup.by_leverage else none,
-        tracking=theta,
+        tracking=tracking,
         lower=raw.lam_lb[:, :n],
         upper=raw.lam_ub[:, :n],
         budget=raw.nu_rows[:, 0] if slack else raw.nu,
     )
 
 
-def _caps(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
-    """Largest multipliers (T, D), their sizes, and which limits are soft (D,)."""
+def _sizes(problem: Problem) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Largest multipliers, their sizes, where they start (T, K), and which are soft (K,)."""
     setup, d = problem.setup, problem.setup.draft
     mask = setup.mask
     even = mask * (1.0 / mask.sum(-1, keepdim=True).clamp_min(1))
     risk = setup.times(even).abs().amax(-1)
     spread = torch.where(mask, setup.q, -torch.inf).amax(-1)
     spread = spread - torch.where(mask, setup.q, torch.inf).amin(-1)
-    size = spread + (problem.gamma + problem.penalty) * risk
+    gamma = problem.gamma + problem.penalty
+    size = spread + gamma * risk
     if d.buy is not None and d.sell is not None:
         size = size + (d.buy + d.sell).amax(-1)
     size = torch.where(size.isfinite() & (size > 0), size, 1.0)
-    units, caps, soft = [], [], []
+    found: list[tuple[Tensor, Tensor, Tensor, bool]] = []
+    if problem.kappa is not None:
+        start = problem.kappa / setup.distance(even * d.budget.unsqueeze(-1))
+        found.append((torch.full_like(size, torch.inf), start, start, False))
     if d.tracking is not None:
-        unit = problem.gamma + problem.penalty + size / risk.clamp_min(1e-300)
-        units.append(torch.where(unit.isfinite(), unit, 1.0))
-        soft.append(setup.is_soft(d.tracking_words))
+        unit = gamma + size / risk.clamp_min(1e-300)
+        unit = torch.where(unit.isfinite(), unit, 1.0)
+        soft = setup.is_soft(d.tracking_words)
         price = setup.penalty * d.tracking_unit / d.tracking
-        caps.append(price if soft[-1] else _WIDEST * units[-1])
+        found.append((price if soft else _WIDEST * unit, unit, 0 * unit, soft))
     if setup.norm_limit is not None:
-        units.append(size)
-        soft.append(setup.is_soft(setup.norm_words))
+        soft = setup.is_soft(setup.norm_words)
         price = torch.full_like(size, setup.penalty / (1 if setup.by_leverage else 2))
-        caps.append(price if soft[-1] else _WIDEST * size)
-    if not units:
+        found.append((price if soft else _WIDEST * size, size, 0 * size, soft))
+    if not found:
         none = size.new_zeros(len(size), 0)
-        return none, none, torch.zeros(0, dtype=torch.bool, device=size.device)
-    return torch.stack(caps, -1), torch.stack(units, -1), torch.tensor(soft, device=size.device)
-
-
-def _corrected(
-    problem: Problem, x: Tensor, rho: Tensor | None, best: Trial, held: Tensor, w: Tensor
-) -> tuple[Tensor, Tensor]:
-    """w (T, n) after one linear step of the multipliers that are not ``held``, and the excess."""
-    setup = problem.setup
-    with torch.no_grad():
-        fixed = problem.days(torch.arange(len(x), device=x.device))
-        at = torch.where(setup.mask, w.detach(), 0.0)
-        normals, moves = fixed.pulls(at), best.moves
-        if problem.tracked:
-            own = fixed.setup.distance(at, fixed.setup.bench)
-            normals[:, 0] /= own.unsqueeze(-1)
-        if problem.kappa is not None:
-            own = fixed.setup.distance(at)
-            normals[:, -1] *= (-fixed.kappa / own**3).unsqueeze(-1)
-        J = normals @ moves.mT
-        open_ = ~held
-        if problem.kappa is not None:
-            J[:, -1, -1] -= 1.0
-            open_ = torch.cat([open_, torch.ones_like(open_[:, :1])], -1)
-        own = J.diagonal(dim1=-2, dim2=-1)
-        open_ = open_ & (own < 0) & w.detach().isfinite().all(-1, keepdim=True)
-    # Days without a solution give no gradient.
-    there = torch.where(w.isfinite(), w, 0.0)
-    F = problem.excess(there)
-    if problem.kappa is not None and rho is not None:
-        F = torch.cat([F, (problem.kappa / setup.distance(there) - rho).unsqueeze(-1)], -1)
-    if F.shape[-1]:
-        step = _linear(J, torch.where(open_, F, 0.0), open_, torch.zeros_like(F))
-        w = w + (moves * step.unsqueeze(-1)).sum(1)
-        d = setup.draft
-        low, high = d.lower.detach(), d.upper.detach()
-        inside = torch.minimum(torch.maximum(w.detach(), low), high)
-        w = w + (inside - w.detach())
-    return w, problem.excess(w.detach()).detach()
-
-
-def _robust(
-    problem: Problem, cap: Tensor, unit: Tensor
-) -> tuple[Tensor, Tensor, Trial, Tensor]:
-    """ρ (T,) with ρ‖Σ^½w‖ = κ, which rises with ρ: Newton's method within a bracket."""
-    setup, kappa = problem.setup, problem.kappa
-    assert kappa is not None
-    n = setup.q.shape[1]
-    even = setup.mask * (setup.draft.budget / setup.mask.sum(-1).clamp_min(1)).unsqueeze(-1)
-    rho = kappa / setup.distance(even)
-    low, high = torch.zeros_like(rho), torch.full_like(rho, torch.inf)
-    x, warm = torch.zeros_like(cap), None
-    for _ in range(_ROUNDS):
-        part = replace(problem, gamma=problem.gamma + rho)
-        x, best, settled = find(part, cap, unit, x, warm)
-        warm = best.raw
-        w = torch.where(setup.mask, best.raw.w[:, :n], 0.0)
-        risk = setup.distance(w)
-        gap = kappa / risk - rho
-        # The other multipliers answer to ρ.
-        normals = part.pulls(w)
-        J = normals @ best.moves.mT
-        open_ = ~((x <= 0) | (x >= cap)) & (J.diagonal(dim1=-2, dim2=-1)[:, :-1] < 0)
-        answer = _linear(J[:, :-1, :-1], J[:, :-1, -1], open_, torch.zeros_like(x))
-        change = J[:, -1, -1] + (J[:, -1, :-1] * answer).sum(-1)
-        slope = -kappa / risk**3 * change - 1.0
-        done = ~(gap.abs() > _NEAR * rho) | ~settled
-        if bool(done.all()):
-            break
-        low, high = torch.where(gap > 0, rho, low), torch.where(gap > 0, high, rho)
-        new = rho - gap / slope
-        middle = torch.where(high.isinf(), 4 * rho, 0.5 * (low + high))
-        good = new.isfinite() & (slope < 0) & (new > low) & (new < high)
-        rho = torch.where(done, rho, torch.where(good, new, middle))
-    return rho, x, best, settled & done
+        return none, none, none, torch.zeros(0, dtype=torch.bool, device=size.device)
+    cap, unit, start = (torch.stack(parts, -1) for parts in list(zip(*found, strict=True))[:3])
+    return cap, unit, start, torch.tensor([soft for *_, soft in found], device=size.device)

@@ -1,0 +1,219 @@
+"""Mandates: behaviour, agreement with Clarabel, configuration and what binds."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mandate_cases import EXAMPLES, best, market
+
+from bpqp_portfolio.errors import ConfigError, ProblemError, SolverError
+from bpqp_portfolio.portfolio.constraints import CONSTRAINTS, COSTS
+from bpqp_portfolio.portfolio.mandate import Mandate, Market
+
+GAMMA = 5.0
+
+
+def solve(config, data=None, **more):
+    return Mandate.from_config({"risk_aversion": GAMMA, **config, **more}).solve(
+        Market(**(data or market()))
+    )
+
+
+def moved(solution, data):
+    return 0.5 * (solution.w - data["previous"]).abs().sum(-1)
+
+
+def error(w, data):
+    e = w - data["benchmark"]
+    x = (data["loadings"] * e.unsqueeze(-1)).sum(-2)
+    return ((x * x).sum(-1) + (data["specific"] * e * e).sum(-1)).sqrt() * 252**0.5
+
+
+def test_a_tighter_turnover_limit_trades_less():
+    data = market()
+    traded = [moved(solve({"max_turnover": limit}, data), data) for limit in (0.4, 0.2, 0.1, 0.0)]
+    for limit, own in zip((0.4, 0.2, 0.1, 0.0), traded, strict=True):
+        assert (own <= limit + 1e-9).all()
+    for loose, tight in itertools.pairwise(traded):
+        assert (tight < loose).all()
+
+
+def test_a_higher_cost_trades_less():
+    data = market()
+    costs = ({"buy": c, "sell": 2 * c} for c in (0.0, 0.0004, 0.001, 0.05))
+    traded = [moved(solve({"costs": cost}, data), data) for cost in costs]
+    for cheap, dear in itertools.pairwise(traded):
+        assert (dear <= cheap + 1e-9).all()
+    assert (traded[1] < traded[0]).all() and (traded[-1] < 1e-9).all()
+
+
+def test_a_wider_box_never_worsens_the_objective():
+    values = [solve({"max_weights": u}).objective for u in (0.1, 0.15, 0.3, 1.0)]
+    for narrow, wide in itertools.pairwise(values):
+        assert (wide <= narrow + 1e-12).all()
+    assert (values[-1] < values[0]).all()
+
+
+def test_group_bounds_hold_to_1e_9():
+    data = market()
+    s = solve({"groups": {"limit": 0.3, "lower": {"banks": 0.25}}}, data)
+    for code in range(4):
+        total = (s.w * (data["groups"] == code)).sum(-1)
+        assert (total <= 0.3 + 1e-9).all()
+    assert ((s.w * (data["groups"] == 0)).sum(-1) >= 0.25 - 1e-9).all()
+
+
+@pytest.mark.parametrize("limit", [0.06, 0.03, 0.01])
+def test_tracking_error_is_below_its_limit(limit):
+    data = market()
+    s = solve({"max_tracking_error": limit, "max_turnover": 0.4}, data)
+    assert (error(s.w, data) <= limit * (1 + 1e-9)).all()
+    assert torch.allclose(error(s.w, data), s.value[:, -1], rtol=1e-9)
+
+
+def test_removing_an_inactive_constraint_changes_nothing():
+    base = solve({"max_weights": 0.2}).w
+    for more in (
+        {"max_turnover": 1.0},
+        {"groups": 0.999},
+        {"max_tracking_error": 5.0},
+        {"max_leverage": 2.0},
+    ):
+        assert torch.allclose(solve({"max_weights": 0.2, **more}).w, base, atol=1e-9)
+
+
+def test_permuting_names_permutes_weights():
+    data = market()
+    config = {"max_weights": 0.2, "groups": 0.4, "max_turnover": 0.3, "max_tracking_error": 0.05}
+    order = torch.randperm(data["mu"].shape[1], generator=torch.Generator().manual_seed(3))
+    other = {k: v[:, order] if isinstance(v, torch.Tensor) else v for k, v in data.items()}
+    assert torch.allclose(solve(config, other).w, solve(config, data).w[:, order], atol=1e-8)
+
+
+def test_names_that_cannot_trade_stay():
+    data = market()
+    flags = torch.zeros_like(data["mask"])
+    for key, place in (("pinned", 0), ("no_buy", 1), ("no_sell", 2)):
+        data[key] = flags.clone()
+        data[key][:, 3 * place : 3 * place + 3] = True
+    held = data["previous"]
+    for config in ({"max_weights": 0.3}, {"max_weights": 0.3, "max_turnover": 0.3}):
+        w = solve(config, data).w
+        assert torch.allclose(w[:, :3], held[:, :3], atol=1e-15)
+        assert (w[:, 3:6] <= held[:, 3:6] + 1e-15).all()
+        assert (w[:, 6:9] >= held[:, 6:9] - 1e-15).all()
+
+
+def test_every_registered_term_has_an_example():
+    assert set(EXAMPLES) == {*CONSTRAINTS, *COSTS}
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_a_registered_term_prints_itself_solves_and_agrees_with_clarabel(name):
+    config, data = {"risk_aversion": GAMMA, **EXAMPLES[name]}, market()
+    mandate = Mandate.from_config(config)
+    assert name.split("_")[-1] in str(mandate)
+    s = mandate.solve(Market(**data))
+    assert (s.status == 0).all()
+    assert s.objective.tolist() == pytest.approx(best(config, data), abs=2e-8)
+    for day in range(len(s.w)):
+        assert mandate.explain(s, day)
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(
+    st.integers(0, 10**6),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "max_weights": st.sampled_from([0.15, 0.3]),
+            "groups": st.sampled_from([0.4, 0.6]),
+            "max_turnover": st.sampled_from([0.3, 0.5]),
+            "max_tracking_error": st.sampled_from([0.08, 0.15]),
+            "linear_cost": st.just({"buy": 0.0005, "sell": 0.0015}),
+            "quadratic_cost": st.just(0.01),
+            "budget": st.sampled_from([1.0, 0.97]),
+        },
+    ),
+)
+def test_random_mandates_agree_with_clarabel(seed, config):
+    data = market(T=1, seed=seed)
+    wanted = best({"risk_aversion": GAMMA, **config}, data)
+    s = solve(config, data, on_failure=["hold"])
+    if wanted[0] is None:
+        assert int(s.status[0]) == 2
+    else:
+        assert int(s.status[0]) == 0
+        assert s.objective.tolist() == pytest.approx(wanted, abs=2e-8)
+
+
+@pytest.mark.parametrize("objective", ["minimum_variance", "maximum_utility", "robust"])
+def test_objectives_agree_with_clarabel(objective):
+    config = {"objective": objective, "risk_aversion": GAMMA, "max_weights": 0.3}
+    if objective == "robust":
+        config["kappa"] = 0.1
+    s = Mandate.from_config(config).solve(Market(**market()))
+    assert (s.status == 0).all()
+    assert s.objective.tolist() == pytest.approx(best(config, market()), abs=2e-8)
+
+
+def test_the_dual_is_the_return_of_one_more_unit():
+    data, h = market(), 1e-5
+    for config, name in (
+        ({"max_turnover": 0.1}, "max_turnover"),
+        ({"max_tracking_error": 0.03}, "max_tracking_error"),
+    ):
+        s = solve(config, data)
+        up, down = (solve({name: config[name] + d}, data).objective for d in (h, -h))
+        assert torch.allclose(s.dual[:, -1], (down - up) / (2 * h), rtol=1e-3, atol=1e-9)
+
+
+def test_float32_in_float32_out():
+    data = market()
+    single = {
+        k: v.float() if isinstance(v, torch.Tensor) and v.dtype == torch.float64 else v
+        for k, v in data.items()
+    }
+    assert solve({"max_turnover": 0.2}, single).w.dtype == torch.float32
+
+
+def test_long_only_is_known():
+    assert Mandate.from_config({"max_weights": 0.1}).long_only
+    for config in ({"min_weights": -0.1}, {"budget": 1.2}, {"long_only": False}):
+        assert not Mandate.from_config(config).long_only
+
+
+@pytest.mark.parametrize(
+    "config, words",
+    [
+        ({"max_turnovr": 0.1}, "max_turnover"),
+        ({"constraints": {"max_weigths": 0.1}}, "max_weights"),
+        ({"objective": "mean_varance"}, "mean_variance"),
+        ({"on_failure": ["holdd"]}, "hold"),
+        ({"max_weights": "much"}, "expected a number"),
+        ({"on_failure": [{"relax": ["groups"]}]}, "groups"),
+        ({"max_tracking_error": {"limit": 0.1, "days": 252}}, "days_per_year"),
+    ],
+)
+def test_bad_settings_are_named(config, words):
+    with pytest.raises(ConfigError, match=words):
+        Mandate.from_config(config)
+
+
+def test_what_the_market_lacks_is_named():
+    data = market()
+    for field, config in (("benchmark", {"max_tracking_error": 0.1}), ("groups", {"groups": 0.3})):
+        lacking = {**data, field: None}
+        with pytest.raises(ProblemError, match=field):
+            solve(config, lacking)
+    with pytest.raises(ConfigError, match="banks"):
+        solve({"groups": {"bank": 0.3}}, data)
+
+
+def test_the_conflict_is_told_in_the_constraints_own_words():
+    with pytest.raises(SolverError, match=r"max_turnover 0.02 cannot meet .*groups: banks <= 0.1"):
+        solve({"max_turnover": 0.02, "groups": {"banks": 0.1}})

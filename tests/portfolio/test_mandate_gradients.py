@@ -1,0 +1,85 @@
+"""Gradients of mandates against finite differences, in the market and in each parameter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mandate_cases import market
+
+from bpqp_portfolio.portfolio.constraints import CONSTRAINTS, COSTS
+from bpqp_portfolio.portfolio.mandate import Mandate, Market
+
+ONE = torch.ones((), dtype=torch.float64)
+PARAMETERS = {
+    "min_weights": (0.013, {}),
+    "max_weights": (0.157, {}),
+    "active_weights": (0.053, {}),
+    "budget": (0.93, {}),
+    "groups": (0.31, {}),
+    "exposures": (0.11, {}),
+    "max_turnover": (0.11, {}),
+    "max_leverage": (1.37, {"min_weights": -0.3}),
+    "max_tracking_error": (0.031, {}),
+    "linear_cost": (0.0007, {}),
+    "quadratic_cost": (0.005, {}),
+    "tracking_penalty": (20.0, {}),
+}
+DISCRETE = {"long_only", "market_neutral"}
+FIELDS = ("mu", "loadings", "specific", "previous", "benchmark")
+
+
+def built(name, value, more):
+    terms = {key: CONSTRAINTS[key](one) for key, one in more.items()}
+    terms[name] = {**CONSTRAINTS, **COSTS}[name](value)
+    constraints = [t for t in terms.values() if t.name in CONSTRAINTS]
+    costs = [t for t in terms.values() if t.name in COSTS]
+    return Mandate(torch.tensor(5.0), constraints=constraints, costs=costs, tolerance=1e-12)
+
+
+def loss(w):
+    return (w * torch.linspace(-1, 1, w.shape[1], dtype=w.dtype)).sum() + (w**2).sum()
+
+
+def test_every_registered_term_is_checked():
+    assert set(PARAMETERS) | DISCRETE == {*CONSTRAINTS, *COSTS}
+
+
+@pytest.mark.parametrize("name", sorted(PARAMETERS))
+def test_gradient_in_the_parameter(name):
+    value, more = PARAMETERS[name]
+    data = Market(**market(seed=5))
+    x = (value * ONE).requires_grad_()
+    (found,) = torch.autograd.grad(loss(built(name, x, more)(data)), x)
+    h = 1e-5 * abs(value)
+    with torch.no_grad():
+        up, down = (loss(built(name, value * ONE + s, more)(data)) for s in (h, -h))
+    assert found.item() == pytest.approx(((up - down) / (2 * h)).item(), rel=2e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"max_turnover": 0.11},
+        {"max_tracking_error": 0.031, "max_turnover": 0.3},
+        {"objective": "robust", "kappa": 0.1, "max_weights": 0.3},
+        {"linear_cost": {"buy": 0.0005, "sell": 0.0015}, "groups": 0.31},
+    ],
+    ids=["turnover", "tracking", "robust", "cost"],
+)
+def test_gradient_in_the_market(config):
+    data = market(seed=5)
+    mandate = Mandate.from_config({"risk_aversion": 5.0, **config, "tolerance": 1e-12})
+    leaves = {k: data[k].clone().requires_grad_() for k in FIELDS}
+    total = loss(mandate(Market(**{**data, **leaves})))
+    grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    g = torch.Generator().manual_seed(2)
+    for key, grad in zip(FIELDS, grads, strict=True):
+        toward = torch.randn(data[key].shape, generator=g, dtype=torch.float64)
+        toward -= toward.mean(1, keepdim=True)
+        found = 0.0 if grad is None else float((grad * toward).sum())
+        h = 1e-6 * float(data[key].abs().mean())
+        with torch.no_grad():
+            up, down = (
+                loss(mandate(Market(**{**data, key: data[key] + s * toward}))) for s in (h, -h)
+            )
+        assert found == pytest.approx(float(up - down) / (2 * h), rel=1e-3, abs=1e-4), key
