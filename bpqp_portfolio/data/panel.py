@@ -39,6 +39,11 @@ class DayBatch:
         table = rows.new_zeros(self.mask.shape)
         return table.masked_scatter(self.mask, rows)
 
+    def day(self, i: int) -> DayBatch:
+        """Day ``i`` alone, padded as it is here, without features."""
+        own = {f.name: getattr(self, f.name)[i : i + 1] for f in fields(self)}
+        return replace(self, **{**own, "features": self.features[:0]})
+
     def to(self, device: torch.device | str) -> DayBatch:
         """The same batch on another device."""
         return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..config import check_number
 from ..data.panel import DayBatch
 from ..errors import ConfigError
 from ..portfolio.costs import TradingCosts
@@ -48,16 +49,20 @@ class BlockLoss(DecisionLoss):
     """A loss of consecutive days with trading costs inside.
 
     ``buy``, ``sell`` as fractions of the value traded. The batch is the block: set the trainer's
-    ``batch_days`` to its length.
+    ``batch_days`` to its length. With a ``turnover_cost`` in the problem its days are walked in
+    order, or in ``sweeps`` (see :meth:`~bpqp_portfolio.portfolio.problem.PortfolioProblem.walk`).
     """
 
     buy: float = TradingCosts.buy
     sell: float = TradingCosts.sell
+    sweeps: int | None = None
     least_days: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
         TradingCosts(self.buy, self.sell)
+        if self.sweeps is not None:
+            check_number(self.sweeps, "sweeps", low=1, integer=True)
 
     def cost(self, w: Tensor, batch: DayBatch) -> Tensor:
         """Cost of each day's trades, (T,), as a fraction of the account."""
@@ -70,7 +75,7 @@ class BlockLoss(DecisionLoss):
                 f"a loss over blocks of consecutive days got {len(batch.days)} of them: set "
                 "trainer.batch_days to the length of a block, such as 40."
             )
-        w = problem.solve(scores, batch).w
+        w = problem.walk(scores, batch, self.sweeps)
         regret = problem.regret(w.detach(), batch) / problem.scale
         return self.terms(self.loss(w, batch, problem), regret, scores, batch)
 

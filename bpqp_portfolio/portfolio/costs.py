@@ -8,6 +8,9 @@ import numpy as np
 
 from ..config import check_number
 
+# Beyond this a rate was meant in per cent.
+LARGEST_RATE = 0.1
+
 
 @dataclass(frozen=True)
 class TradingCosts:
@@ -22,7 +25,7 @@ class TradingCosts:
 
     def __post_init__(self) -> None:
         for name in ("buy", "sell"):
-            check_number(getattr(self, name), name, low=0, high=0.1)
+            check_number(getattr(self, name), name, low=0, high=LARGEST_RATE)
         check_number(self.minimum, "minimum", low=0)
 
     def of_orders(self, value: np.ndarray) -> np.ndarray:

@@ -113,7 +113,8 @@ class PortfolioLayer(nn.Module):
         mu : (T, n) expected daily returns, as fractions.
         loadings : (T, n, k); specific : (T, n), per day²: Σ = B Bᵀ + diag(d).
         mask : (T, n) bool, names in the day's problem; the others get exactly zero.
-        previous : (T, n) weights held before the trade, for ``turnover_cost``.
+        previous : (T, n) weights held before the trade, for ``turnover_cost``; a day that is NaN
+            throughout trades for free.
         covariance : Σ (T, n, n) per day² instead of loadings and specific; goes to the general
             layer.
         equalities, inequalities : (A, b) and (G, h), (T, p, n), (T, p) and (T, m, n), (T, m).
@@ -165,11 +166,16 @@ class PortfolioLayer(nn.Module):
                 f"{fewest} names ({int(short.sum())} such days): set it to at least "
                 f"{math.ceil(1e4 / fewest) / 1e4:g}."
             )
-        cost = self.turnover_cost or None
+        cost = None
+        if self.turnover_cost and previous is not None:
+            entry = previous.isnan().all(-1, keepdim=True)
+            previous = torch.where(entry, 0.0, previous)
+            cost = torch.where(entry, 0.0, previous.new_full((), self.turnover_cost))
+            cost = cost.expand(mu.shape)
         rows = equalities, inequalities
         if covariance is not None:
             quadratic = self.risk_aversion * covariance
-            solution = self._solve_general(-mu, quadratic, None, mask, previous, *rows)
+            solution = self._solve_general(-mu, quadratic, None, mask, cost, previous, *rows)
         else:
             assert loadings is not None and specific is not None
             loadings = loadings * math.sqrt(self.risk_aversion)
@@ -179,7 +185,7 @@ class PortfolioLayer(nn.Module):
                 quadratic = inside @ inside.mT + torch.diag_embed(
                     torch.where(mask, specific, 1.0).double()
                 )
-                solution = self._solve_general(-mu, quadratic, inside, mask, previous, *rows)
+                solution = self._solve_general(-mu, quadratic, inside, mask, cost, previous, *rows)
             else:
                 solution = factor_qp(
                     -mu,
@@ -211,6 +217,7 @@ class PortfolioLayer(nn.Module):
         quadratic: Tensor,
         loadings: Tensor | None,
         mask: Tensor,
+        cost: Tensor | None,
         previous: Tensor | None,
         equalities: tuple[Tensor, Tensor] | None,
         inequalities: tuple[Tensor, Tensor] | None,
@@ -236,7 +243,7 @@ class PortfolioLayer(nn.Module):
             G = inequalities[0].double().expand(T, -1, n) * inside.unsqueeze(-2)
             m = G.shape[-2]
             h = inequalities[1].double().expand(T, m)
-        if self.turnover_cost and previous is not None:
+        if cost is not None and previous is not None:
             held = torch.where(mask, previous, 0.0).double()
             one = torch.eye(n, dtype=P.dtype, device=P.device).expand(T, n, n)
             traded = torch.cat([torch.cat([one, -one], -1), torch.cat([-one, -one], -1)], -2)
@@ -245,7 +252,7 @@ class PortfolioLayer(nn.Module):
             limit = torch.cat([held, -held], -1)
             h = limit if h is None else torch.cat([h, limit], -1)
             P, A = pad(P, (0, n, 0, n)), pad(A, (0, n))
-            q = torch.cat([q, self.turnover_cost * inside], -1)
+            q = torch.cat([q, cost * inside], -1)
             # |w − w⁰| is never above this; masked names are held at zero.
             reach = (self.max_weight + held.abs()) * inside
             lower, upper = (
@@ -256,8 +263,8 @@ class PortfolioLayer(nn.Module):
         # A masked name is zero exactly, whatever the solver's tolerance left of it.
         w = torch.where(mask, found.z[:, :n], 0.0)
         free = mask & (w > 0) & (w < self.max_weight)
-        if self.turnover_cost and previous is not None:
-            free &= w != previous
+        if cost is not None and previous is not None:
+            free &= (w != previous) | (cost == 0)
         exposure = w.detach().new_zeros(T, 0)
         if loadings is not None:
             exposure = (w.detach().unsqueeze(-2) @ loadings).squeeze(-2).detach()

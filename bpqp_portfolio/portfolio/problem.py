@@ -13,6 +13,8 @@ from ..config import check_number, from_mapping, lookup
 from ..data.panel import DailyPanel, DayBatch
 from ..errors import ConfigError
 from ..solvers.structured import FactorSolution
+from .account import held, held_after
+from .costs import LARGEST_RATE
 from .deciders import build_decider
 from .layer import STRUCTURED, PortfolioLayer
 from .scores import NORMALISATIONS
@@ -26,7 +28,9 @@ class ProblemConfig:
     return that a score of 1 stands for (None: the mean cross-sectional standard deviation of the
     training labels); ``normalisation`` of the scores (of :data:`NORMALISATIONS`); ``kappa`` daily
     return that a normalised score of 1 stands for (None: ``score_scale``), only where there is a
-    normalisation; ``solver`` of :class:`PortfolioLayer`; ``tolerance`` scaled KKT residual;
+    normalisation; ``turnover_cost`` c as a fraction of the value traded, which a loss over
+    consecutive days lets the problem pay for every trade (see :meth:`PortfolioProblem.walk`);
+    ``solver`` of :class:`PortfolioLayer`; ``tolerance`` scaled KKT residual;
     ``decision`` the ``name`` of what turns forecasts into weights, of
     :data:`~.deciders.DECIDERS`, and its options: ``bpqp`` solves the problem, the others are what
     it is compared with.
@@ -37,6 +41,7 @@ class ProblemConfig:
     score_scale: float | None = None
     normalisation: str = "none"
     kappa: float | None = None
+    turnover_cost: float = 0.0
     solver: str = STRUCTURED
     tolerance: float = 1e-10
     decision: Mapping[str, Any] = field(default_factory=lambda: {"name": "bpqp"})
@@ -53,6 +58,12 @@ class ProblemConfig:
             if self.normalisation == "none":
                 raise ConfigError("kappa: needs a normalisation; without one set score_scale.")
         build_decider(self.decision)
+        check_number(self.turnover_cost, "turnover_cost", low=0, high=LARGEST_RATE)
+        if self.turnover_cost and self.decision["name"] != "bpqp":
+            raise ConfigError(
+                f"turnover_cost: the decision {self.decision['name']!r} does not know it; leave it "
+                "at 0, or decide by bpqp."
+            )
 
 
 class PortfolioProblem:
@@ -73,6 +84,7 @@ class PortfolioProblem:
         self.layer = PortfolioLayer(
             self.config.risk_aversion,
             self.config.max_weight,
+            turnover_cost=self.config.turnover_cost,
             solver=self.config.solver,
             tolerance=self.config.tolerance,
         )
@@ -108,8 +120,45 @@ class PortfolioProblem:
         self, mu: Tensor, batch: DayBatch, warm_start: FactorSolution | None = None
     ) -> FactorSolution:
         """The minimum of f_μ at expected daily returns ``mu`` (T, n), whatever decides."""
+        nothing = torch.full_like(batch.returns, torch.nan) if self.layer.turnover_cost else None
+        return self._solve_from(nothing, mu, batch, warm_start)
+
+    def _solve_from(
+        self,
+        held: Tensor | None,
+        mu: Tensor,
+        batch: DayBatch,
+        warm_start: FactorSolution | None = None,
+    ) -> FactorSolution:
         days = batch.loadings, batch.specific, batch.mask
-        return self.layer.solve(mu, *days, warm_start=warm_start)
+        return self.layer.solve(mu, *days, held, warm_start=warm_start)
+
+    def walk(self, scores: Tensor, batch: DayBatch, sweeps: int | None = None) -> Tensor:
+        """Weights (T, n) of consecutive days that pay c‖w − w⁰‖₁ for leaving what is held.
+
+        w⁰ are the weights of the day before, grown by their returns (see :func:`~.account.held`);
+        the first day, and one whose day before is not in the batch, pays nothing. By default the
+        days are solved one after the other, with exact gradients through time. ``sweeps`` is
+        the cheaper way: all days at once, from the weights that the sweep before gave the day
+        before, beginning with free trading. A day then knows of its last ``sweeps`` days, and
+        T − 1 sweeps are the exact walk; gradients go through the last sweep alone.
+        """
+        mu = self.forecast(scores, batch.mask)
+        if not self.config.turnover_cost:
+            return self.solve_forecast(mu, batch).w
+        if sweeps is None:
+            w: list[Tensor] = []
+            for day in range(len(mu)):
+                start = None if day == 0 else held_after(w[-1], batch, day - 1)
+                one = batch.day(day)
+                before = torch.full_like(one.returns, torch.nan) if start is None else start[None]
+                w.append(self._solve_from(before, mu[day : day + 1], one).w[0])
+            return torch.stack(w)
+        with torch.no_grad():
+            last = self.solve_exactly(mu.detach(), batch)
+            for _ in range(sweeps - 1):
+                last = self._solve_from(held(last.w, batch), mu.detach(), batch)
+        return self._solve_from(held(last.w, batch), mu, batch).w
 
     def hindsight(self, batch: DayBatch) -> FactorSolution:
         """Solution for the realised returns: what perfect foresight would have held."""

@@ -76,6 +76,11 @@ class PortfolioDataset(DatasetH):
         self.market, self.benchmark, self.exclusions = market, benchmark, exclusions or "none"
         self.risk = from_mapping(RiskConfig, risk, "risk")
         self.problem_config = from_mapping(ProblemConfig, problem, "problem")
+        if self.problem_config.turnover_cost and self.mandate is None:
+            raise ConfigError(
+                "problem.turnover_cost: the training would pay it and the backtest would not; give "
+                "the dataset a `mandate:` with costs and the workflow a MandateRecord."
+            )
         with self.clock("data"):
             provider = Provider(Path(C.dpm.get_data_uri("day"))).require()
             self.excluded = _read_exclusions(exclusions, provider, market, benchmark)
