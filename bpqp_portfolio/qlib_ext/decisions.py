@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
 
+from ..data.panel import DayBatch
 from ..errors import DataError
 from ..losses import information_coefficient
 from ..portfolio.layer import STATUS_NAMES
+from ..portfolio.problem import PortfolioProblem
 from .dataset import PortfolioDataset
 from .model import row_index
 
@@ -33,9 +38,57 @@ def decide(
     DataError
         A name of the day's problem has no finite score.
     """
-    panel = dataset.prepared_panel()
-    days = dataset.days(segment)
-    index = row_index(panel, days)
+    scores = problem_scores(dataset, scores, segment)
+    problem = dataset.problem
+    weights, rows = [], []
+    for batch, table in _batches(dataset, segment, chunk, scores):
+        solution = problem.solve(table, batch)
+        weights.append(solution.w[batch.mask])
+        rows.append(
+            {
+                **_figures(problem, batch, table, solution.w),
+                "kkt_norm": solution.kkt_norm,
+                "iterations": solution.iterations,
+                "status": solution.status,
+                "universe": batch.mask.sum(-1),
+            }
+        )
+    frame = _by_day(dataset, segment, rows)
+    frame["status"] = frame["status"].map(STATUS_NAMES)
+    series = pd.Series(torch.cat(weights).numpy(), index=scores.index, name="weight")
+    return series[series > 0], frame
+
+
+def appraise(
+    dataset: PortfolioDataset,
+    scores: pd.Series,
+    weights: pd.Series,
+    segment: str = "test",
+    chunk: int = 128,
+) -> pd.DataFrame:
+    """Daily figures of ``weights`` that another rule made of ``scores``, both by (day, name).
+
+    As :func:`decide` has them, without those of the solver. A day without weights held nothing; of
+    names outside of the day's problem nothing is counted.
+    """
+    scores = problem_scores(dataset, scores, segment)
+    held = weights.reindex(scores.index).fillna(0.0)
+    rows = [
+        {**_figures(dataset.problem, batch, table, w), "universe": batch.mask.sum(-1)}
+        for batch, table, w in _batches(dataset, segment, chunk, scores, held)
+    ]
+    return _by_day(dataset, segment, rows)
+
+
+def problem_scores(dataset: PortfolioDataset, scores: pd.Series, segment: str) -> pd.Series:
+    """``scores`` of the names and days of the segment's problems, in the panel's order.
+
+    Raises
+    ------
+    DataError
+        One of them has no finite score.
+    """
+    index = row_index(dataset.prepared_panel(), dataset.days(segment))
     # Qlib's models index by (datetime, instrument), in any order of rows.
     aligned = scores.reindex(index)
     missing = ~np.isfinite(aligned.to_numpy())
@@ -45,39 +98,47 @@ def decide(
             f"{missing.sum()} names of the {segment} problem have no finite score, the first "
             f"{name} on {date:%Y-%m-%d}: the model must score every row of the handler."
         )
-    values = torch.from_numpy(aligned.to_numpy(dtype=np.float64, copy=True))
-    problem = dataset.problem
+    return aligned
+
+
+def _batches(
+    dataset: PortfolioDataset, segment: str, chunk: int, *columns: pd.Series
+) -> Iterator[tuple[Any, ...]]:
+    """Batches of the segment's days, and the tables (T, n) of ``columns`` with its rows."""
+    panel = dataset.prepared_panel()
     dataset.fill_optimal([segment])
-    weights, rows, start = [], [], 0
-    for part in days.split(chunk):
+    values = [torch.tensor(c.to_numpy(), dtype=torch.float64) for c in columns]
+    start = 0
+    for part in dataset.days(segment).split(chunk):
         batch = panel.batch(part, features=False)
-        count = int(batch.mask.sum())
-        table = batch.pad(values[start : start + count])
-        start += count
-        solution = problem.solve(table, batch)
-        weights.append(solution.w[batch.mask])
-        rank = _ranks(table, batch.known), _ranks(batch.returns, batch.known)
-        # At the end of the calendar nobody knows yet what a decision was worth.
-        unknown = ~batch.known.any(-1)
-        rows.append(
-            {
-                "regret": problem.regret(solution.w, batch).masked_fill(unknown, torch.nan),
-                "decision_value": problem.value(solution.w, batch).masked_fill(unknown, torch.nan),
-                "ic": information_coefficient(table, batch.returns, batch.known),
-                "rank_ic": information_coefficient(*rank, batch.known),
-                "kkt_norm": solution.kkt_norm,
-                "iterations": solution.iterations,
-                "status": solution.status,
-                "universe": batch.mask.sum(-1),
-            }
-        )
-    frame = pd.DataFrame(
+        end = start + int(batch.mask.sum())
+        yield batch, *(batch.pad(v[start:end]) for v in values)
+        start = end
+
+
+def _figures(
+    problem: PortfolioProblem, batch: DayBatch, scores: torch.Tensor, w: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """What weights and scores (T, n) of the batch were worth, each (T,)."""
+    # At the end of the calendar nobody knows yet what a decision was worth.
+    unknown = ~batch.known.any(-1)
+    rank = _ranks(scores, batch.known), _ranks(batch.returns, batch.known)
+    return {
+        "regret": problem.regret(w, batch).masked_fill(unknown, torch.nan),
+        "decision_value": problem.value(w, batch).masked_fill(unknown, torch.nan),
+        "ic": information_coefficient(scores, batch.returns, batch.known),
+        "rank_ic": information_coefficient(*rank, batch.known),
+    }
+
+
+def _by_day(
+    dataset: PortfolioDataset, segment: str, rows: list[dict[str, torch.Tensor]]
+) -> pd.DataFrame:
+    dates = dataset.prepared_panel().dates[dataset.days(segment).numpy()]
+    return pd.DataFrame(
         {key: torch.cat([row[key] for row in rows]).numpy() for key in rows[0]},
-        index=pd.DatetimeIndex(panel.dates[days.numpy()], name="datetime"),
+        index=pd.DatetimeIndex(dates, name="datetime"),
     )
-    frame["status"] = frame["status"].map(STATUS_NAMES)
-    series = pd.Series(torch.cat(weights).numpy(), index=index, name="weight")
-    return series[series > 0], frame
 
 
 def _ranks(values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:

@@ -34,6 +34,8 @@ SURVIVORSHIP = (
     "survivorship bias; compare the universe coverage that `bpqp data check` prints."
 )
 
+BACKTESTS = ("BacktestRecord", "MandateRecord", "TopkDropoutRecord")
+
 
 class WeightRecord(ACRecordTemp):
     """Solve the portfolio problem on the test scores; weights, regret and solver health by day.
@@ -156,10 +158,8 @@ class BacktestRecord(PortAnaRecord):
 
     def _backtest(self, **kwargs: Any) -> dict[str, Any]:
         settings = self.settings
-        weights = self.load("weights.pkl")
         blocked: dict[pd.Timestamp, int] = {}
-        options = {"signal": weights, "risk_degree": settings.risk_degree, "blocked": blocked}
-        self.strategy_config = {"class": TargetWeightStrategy, "kwargs": options}
+        self.strategy_config = self._strategy(blocked)
         self.backtest_config["exchange_kwargs"] = {
             "exchange": BoardExchange(
                 freq="day",
@@ -178,9 +178,19 @@ class BacktestRecord(PortAnaRecord):
         artifacts = super()._generate(**kwargs)
         report = artifacts["report_normal_1day.pkl"]
         realised = realised_weights(artifacts["positions_normal_1day.pkl"])
-        daily = self._daily(report, realised, weights, blocked)
+        daily = self._daily(report, realised, self._targets(realised, report.index), blocked)
         self._log(daily)
         return {**artifacts, "bpqp_daily.pkl": daily, "realised_weights.pkl": realised}
+
+    def _strategy(self, blocked: dict[pd.Timestamp, int]) -> dict[str, Any]:
+        """Configuration of the strategy, which counts in ``blocked`` what it could not trade."""
+        weights, part = self.load("weights.pkl"), self.settings.risk_degree
+        options = {"signal": weights, "risk_degree": part, "blocked": blocked}
+        return {"class": TargetWeightStrategy, "kwargs": options}
+
+    def _targets(self, realised: pd.DataFrame, days: pd.DatetimeIndex) -> pd.Series:
+        """Target weights > 0 by (signal day, instrument)."""
+        return self.load("weights.pkl")
 
     def _log(self, daily: pd.DataFrame) -> None:
         self.recorder.log_metrics(
@@ -221,6 +231,11 @@ class BacktestRecord(PortAnaRecord):
         # Qlib asks this of a later record cast to this class, which has no attributes of ours.
         names = ("report_normal", "positions_normal", "port_analysis")
         return [f"{name}_1day.pkl" for name in names] + ["bpqp_daily.pkl", "realised_weights.pkl"]
+
+
+def _record_classes(task: Mapping[str, Any]) -> list[str]:
+    """Names of the classes of the task's records."""
+    return [str(record.get("class")) for record in task.get("record", [])]
 
 
 def _backtest_settings(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -281,7 +296,9 @@ class ReportRecord(ACRecordTemp):
             page = write_report(results, folder / "report.html")
             self.recorder.save_objects(local_path=str(folder), artifact_path="bpqp")
             backtest = _backtest_settings(results.settings["backtest"])
-            if save_run(folder / "model", self.model, self.dataset, backtest):
+            # New days are decided by the problem; a run that traded by another rule keeps no model.
+            decided = "WeightRecord" in _record_classes(results.config)
+            if decided and save_run(folder / "model", self.model, self.dataset, backtest):
                 self.recorder.save_objects(
                     local_path=str(folder / "model"), artifact_path=ARTIFACTS
                 )
@@ -345,7 +362,7 @@ class ReportRecord(ACRecordTemp):
                     (
                         record.get("kwargs", {})
                         for record in task.get("record", [])
-                        if record.get("class") in ("BacktestRecord", "MandateRecord")
+                        if record.get("class") in BACKTESTS
                     ),
                     {},
                 ),
