@@ -14,11 +14,12 @@ import torch
 from qlib.model.base import Model
 from qlib.workflow import R
 
-from ..config import check_number, from_mapping
+from ..config import check_keys, check_number, from_mapping
 from ..data.atomic import replacing_file
 from ..data.cache import cache_root
 from ..errors import ConfigError
 from ..losses import build_objective
+from ..losses.objectives import Objective
 from ..predictors import Predictor, build_predictor
 from ..training import (
     MetricLogger,
@@ -36,13 +37,15 @@ from .dataset import PortfolioDataset
 @dataclass(frozen=True)
 class ModelConfig:
     """``predictor`` and ``loss`` each have a ``name`` and options; ``trainer`` has the fields of
-    :class:`TrainerConfig`; ``threads`` is what torch uses in training (see
-    :func:`~bpqp_portfolio.training.torch_threads`); ``device`` where it trains: auto (a GPU where
-    there is one), cpu, cuda or cuda:<number>."""
+    :class:`TrainerConfig`; ``pretrain`` a ``loss`` and ``trainer`` settings (the others are the
+    trainer's) by which the network learns first, such as the forecast alone; ``threads`` is what
+    torch uses in training (see :func:`~bpqp_portfolio.training.torch_threads`); ``device`` where it
+    trains: auto (a GPU where there is one), cpu, cuda or cuda:<number>."""
 
     predictor: Mapping[str, Any] = field(default_factory=lambda: {"name": "mlp"})
     loss: Mapping[str, Any] = field(default_factory=lambda: {"name": "squared_regret"})
     trainer: Mapping[str, Any] = field(default_factory=dict)
+    pretrain: Mapping[str, Any] | None = None
     threads: int = 1
     device: str = AUTO
 
@@ -51,12 +54,21 @@ class ModelConfig:
         resolve_device(self.device)
 
 
+# Name of a stage of the training, its loss and its trainer.
+Stage = tuple[str, Mapping[str, Any], TrainerConfig]
+
+
+def _objective(loss: Mapping[str, Any]) -> Objective:
+    options = dict(loss)
+    return build_objective(options.pop("name"), options)
+
+
 class PortfolioModel(Model):
     """A predictor trained on a prediction loss, a decision loss, or both.
 
     Parameters
     ----------
-    predictor, loss, trainer : see :class:`ModelConfig`.
+    predictor, loss, trainer, pretrain : see :class:`ModelConfig`.
 
     Raises
     ------
@@ -70,15 +82,23 @@ class PortfolioModel(Model):
             if "name" not in getattr(self.settings, part):
                 raise ConfigError(f"model.{part}: 'name' is missing.")
         self.trainer_config = from_mapping(TrainerConfig, self.settings.trainer, "model.trainer")
-        self._objective = self._build_objective()
+        self._stages = [("training", self.settings.loss, self.trainer_config)]
+        if self.settings.pretrain is not None:
+            self._stages.insert(0, self._first_stage(self.settings.pretrain))
+        for _, loss, _ in self._stages:
+            _objective(loss)
         self._predictor(features=1)
         self.network: Predictor | None = None
         self.history = pd.DataFrame()
         self.best_epoch: int | None = None
 
-    def _build_objective(self) -> Any:
-        options = dict(self.settings.loss)
-        return build_objective(options.pop("name"), options)
+    def _first_stage(self, pretrain: Mapping[str, Any]) -> Stage:
+        check_keys(pretrain, ("loss", "trainer"), "model.pretrain")
+        if "name" not in (pretrain.get("loss") or {}):
+            raise ConfigError("model.pretrain.loss: 'name' is missing.")
+        given = {**self.settings.trainer, **(pretrain.get("trainer") or {})}
+        config = from_mapping(TrainerConfig, given, "model.pretrain.trainer")
+        return "pretraining", pretrain["loss"], config
 
     def _predictor(self, features: int) -> Predictor:
         options = dict(self.settings.predictor)
@@ -103,23 +123,27 @@ class PortfolioModel(Model):
         # A training may continue on another device.
         settings = {k: v for k, v in asdict(self.settings).items() if k != "device"}
         key = dataset.run_key(model=settings)
-        checkpoint = cache_root() / "checkpoints" / f"{key[:32]}.pt"
-        trainer = Trainer(
-            network,
-            self._build_objective(),
-            dataset.problem,
-            self.trainer_config,
-            callbacks=[Progress(), *_tracking()],
-            checkpoint=checkpoint,
-            checkpoint_key=key,
-            device=self.settings.device,
-        )
-        with dataset.clock("training"), torch_threads(self.settings.threads):
-            state = trainer.fit(panel, train, valid)
+        checkpoints = []
+        for name, loss, config in self._stages:
+            last = name == "training"
+            checkpoints.append(cache_root() / "checkpoints" / f"{key[:32]}-{name}.pt")
+            trainer = Trainer(
+                network,
+                _objective(loss),
+                dataset.problem,
+                config,
+                callbacks=[Progress(), *(_tracking() if last else [])],
+                checkpoint=checkpoints[-1],
+                checkpoint_key=f"{key} {name}",
+                device=self.settings.device,
+            )
+            with dataset.clock(name), torch_threads(self.settings.threads):
+                state = trainer.fit(panel, train, valid)
         # What is kept can be read where there is no GPU.
         self.network = network.cpu()
         self.history, self.best_epoch = pd.DataFrame(state.history), state.best_epoch
-        checkpoint.unlink(missing_ok=True)
+        for checkpoint in checkpoints:
+            checkpoint.unlink(missing_ok=True)
 
     def predict(self, dataset: PortfolioDataset, segment: str = "test") -> pd.Series:
         """Scores of ``segment``, indexed by (datetime, instrument).
