@@ -8,14 +8,20 @@ from typing import Any
 from ...config import check_keys, from_mapping, lookup
 from ...errors import ConfigError
 from .base import Decider
+from .dc3 import DC3
 from .equal_weight import EqualWeight
 from .minimum_variance import MinimumVariance
 from .optimal import Optimal
+from .softmax import Softmax
+from .unrolled import Unrolled
 
 __all__ = ["DECIDERS", "Decider", "build_decider"]
 
 DECIDERS: dict[str, Callable[..., Decider]] = {
     "bpqp": Optimal,
+    "softmax": Softmax,
+    "dc3": DC3,
+    "unrolled": Unrolled,
     "minimum_variance": MinimumVariance,
     "equal_weight": EqualWeight,
 }

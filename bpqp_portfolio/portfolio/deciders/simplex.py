@@ -21,7 +21,7 @@ def project(v: Tensor, mask: Tensor, cap: float) -> Tensor:
     ProblemError
         A day has too few names for ``cap``.
     """
-    count = mask.sum(-1)
+    count = mask.sum(-1).to(v)
     if bool((count * cap < 1 - 1e-12).any()):
         day = int(torch.nonzero(count * cap < 1 - 1e-12)[0])
         raise ProblemError(
@@ -37,14 +37,14 @@ def project(v: Tensor, mask: Tensor, cap: float) -> Tensor:
         gaps = points.diff(dim=-1).nan_to_num(0.0, 0.0, 0.0)
         sums = (count * cap).unsqueeze(-1) + torch.cumsum(slope[:, :-1] * gaps, -1)
         # The last point at which the sum is still 1 or more.
-        sums = torch.cat([(count * cap).unsqueeze(-1).to(v), sums], -1)
+        sums = torch.cat([(count * cap).unsqueeze(-1), sums], -1)
         at = ((sums >= 1) & points.isfinite()).sum(-1, keepdim=True).sub(1).clamp_min(0)
         low = points.gather(-1, at)
         tau = low + (sums.gather(-1, at) - 1) / (-slope.gather(-1, at)).clamp_min(1)
         shifted = v - tau
         full, free = mask & (shifted >= cap), mask & (shifted > 0) & (shifted < cap)
     # The same τ once more from the names that it leaves free, free of the sums' rounding.
-    left = 1 - cap * full.sum(-1, keepdim=True)
+    left = 1 - cap * full.to(v).sum(-1, keepdim=True)
     some = free.sum(-1, keepdim=True)
     tau = (torch.where(free, v, 0.0).sum(-1, keepdim=True) - left) / some.clamp_min(1)
     return torch.where(free, (v - tau).clamp(0.0, cap), cap * full.to(v))
