@@ -1,0 +1,117 @@
+"""Qlib's top-k dropout on the same scores, in the same exchange as the problem's weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from qlib.contrib.strategy.signal_strategy import TopkDropoutStrategy
+from qlib.workflow.record_temp import SignalRecord
+
+from ..config import check_number
+from ..errors import ConfigError
+from .decisions import appraise, problem_scores
+from .records import BacktestConfig, BacktestRecord
+
+
+@dataclass(frozen=True)
+class TopkDropoutConfig(BacktestConfig):
+    """Settings of the backtest (see :class:`BacktestConfig`): ``topk`` names are held, of which
+    ``n_drop`` at most are replaced a day."""
+
+    topk: int = 50
+    n_drop: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("topk", "n_drop"):
+            check_number(getattr(self, name), name, low=1, integer=True)
+        if self.n_drop > self.topk:
+            raise ConfigError(f"n_drop: {self.n_drop} of {self.topk} names cannot be replaced.")
+
+
+class CountingTopkDropout(TopkDropoutStrategy):
+    """Qlib's strategy, which also counts what is suspended or at a price limit.
+
+    ``blocked`` is filled with trading day → number of names that it wanted to trade and could not.
+    """
+
+    def __init__(self, *, blocked: dict[pd.Timestamp, int], **kwargs: Any) -> None:
+        self._refused: set[str] = set()
+        self._blocked = blocked
+        super().__init__(**kwargs)
+
+    @property
+    def trade_exchange(self) -> Any:
+        """The exchange, with an ear on what it refuses."""
+        return Listening(super().trade_exchange, self._refused)
+
+    def generate_trade_decision(self, execute_result: Any = None) -> Any:
+        """The orders of the step."""
+        self._refused.clear()
+        decision = super().generate_trade_decision(execute_result)
+        start, _ = self.trade_calendar.get_step_time(self.trade_calendar.get_trade_step())
+        self._blocked[start] = len(self._refused)
+        return decision
+
+
+class Listening:
+    """An exchange that notes the names it was asked about and would not trade."""
+
+    def __init__(self, exchange: Any, refused: set[str]) -> None:
+        self._exchange, self._refused = exchange, refused
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._exchange, name)
+
+    def is_stock_tradable(self, stock_id: str, *args: Any, **kwargs: Any) -> bool:
+        tradable = self._exchange.is_stock_tradable(stock_id, *args, **kwargs)
+        if not tradable:
+            self._refused.add(stock_id)
+        return tradable
+
+
+class TopkDropoutRecord(BacktestRecord):
+    """Qlib's backtest of its TopkDropoutStrategy, in place of the records of weights and backtest.
+
+    Keeps what both of them keep. No problem is solved: the targets of a signal day are the weights
+    that were held after its trades, over their sum, and regret and decision value are theirs.
+
+    Parameters
+    ----------
+    settings : fields of :class:`TopkDropoutConfig`.
+    """
+
+    depend_cls = SignalRecord
+    config_class = TopkDropoutConfig
+
+    def _backtest(self, **kwargs: Any) -> dict[str, Any]:
+        self._scores = problem_scores(self.dataset, self.load("pred.pkl").iloc[:, 0], "test")
+        artifacts = super()._backtest(**kwargs)
+        days = artifacts["bpqp_daily.pkl"].index
+        weights = self._targets(artifacts["realised_weights.pkl"], days)
+        signal = appraise(self.dataset, self._scores, weights)
+        tables = {"weights.pkl": weights, "signal.pkl": signal}
+        self.recorder.save_objects(artifact_path="bpqp", **tables)
+        return artifacts
+
+    def _strategy(self, blocked: dict[pd.Timestamp, int]) -> dict[str, Any]:
+        settings = self.settings
+        options = {
+            "signal": self._scores,
+            "topk": settings.topk,
+            "n_drop": settings.n_drop,
+            "risk_degree": settings.risk_degree,
+            "blocked": blocked,
+        }
+        return {"class": CountingTopkDropout, "kwargs": options}
+
+    def _targets(self, realised: pd.DataFrame, days: pd.DatetimeIndex) -> pd.Series:
+        held = realised.set_index(["datetime", "instrument"])["weight"]
+        held = held / held.groupby("datetime").transform("sum")
+        before = pd.Series(days[:-1], index=days[1:])
+        frame = held.reset_index()
+        # What is held at a close follows from the signal of the trading day before.
+        frame["datetime"] = frame["datetime"].map(before)
+        return frame.dropna().set_index(["datetime", "instrument"])["weight"]
