@@ -81,13 +81,10 @@ class PortfolioProblem:
         self.config = from_mapping(ProblemConfig, config, "problem")
         self.scale = self.config.score_scale or score_scale
         check_number(self.scale, "score_scale", low=0, open_low=True)
-        self.layer = PortfolioLayer(
-            self.config.risk_aversion,
-            self.config.max_weight,
-            turnover_cost=self.config.turnover_cost,
-            solver=self.config.solver,
-            tolerance=self.config.tolerance,
-        )
+        limits = self.config.risk_aversion, self.config.max_weight
+        how = {"solver": self.config.solver, "tolerance": self.config.tolerance}
+        self.layer = PortfolioLayer(*limits, **how)
+        self._trading = PortfolioLayer(*limits, turnover_cost=self.config.turnover_cost, **how)
         self.decider = build_decider(self.config.decision)
 
     @property
@@ -120,18 +117,13 @@ class PortfolioProblem:
         self, mu: Tensor, batch: DayBatch, warm_start: FactorSolution | None = None
     ) -> FactorSolution:
         """The minimum of f_μ at expected daily returns ``mu`` (T, n), whatever decides."""
-        nothing = torch.full_like(batch.returns, torch.nan) if self.layer.turnover_cost else None
-        return self._solve_from(nothing, mu, batch, warm_start)
-
-    def _solve_from(
-        self,
-        held: Tensor | None,
-        mu: Tensor,
-        batch: DayBatch,
-        warm_start: FactorSolution | None = None,
-    ) -> FactorSolution:
         days = batch.loadings, batch.specific, batch.mask
-        return self.layer.solve(mu, *days, held, warm_start=warm_start)
+        return self.layer.solve(mu, *days, warm_start=warm_start)
+
+    def _trade(self, before: Tensor, mu: Tensor, batch: DayBatch) -> Tensor:
+        """Weights (T, n) that pay for leaving those held ``before``."""
+        days = batch.loadings, batch.specific, batch.mask
+        return self._trading.solve(mu, *days, before).w
 
     def walk(self, scores: Tensor, batch: DayBatch, sweeps: int | None = None) -> Tensor:
         """Weights (T, n) of consecutive days that pay c‖w − w⁰‖₁ for leaving what is held.
@@ -149,16 +141,18 @@ class PortfolioProblem:
         if sweeps is None:
             w: list[Tensor] = []
             for day in range(len(mu)):
-                start = None if day == 0 else held_after(w[-1], batch, day - 1)
-                one = batch.day(day)
-                before = torch.full_like(one.returns, torch.nan) if start is None else start[None]
-                w.append(self._solve_from(before, mu[day : day + 1], one).w[0])
+                one, forecast = batch.day(day), mu[day : day + 1]
+                before = held_after(w[-1], batch, day - 1) if day else None
+                if before is None:
+                    w.append(self.solve_exactly(forecast, one).w[0])
+                else:
+                    w.append(self._trade(before.unsqueeze(0), forecast, one)[0])
             return torch.stack(w)
         with torch.no_grad():
-            last = self.solve_exactly(mu.detach(), batch)
+            last = self.solve_exactly(mu.detach(), batch).w
             for _ in range(sweeps - 1):
-                last = self._solve_from(held(last.w, batch), mu.detach(), batch)
-        return self._solve_from(held(last.w, batch), mu, batch).w
+                last = self._trade(held(last, batch), mu.detach(), batch)
+        return self._trade(held(last, batch), mu, batch)
 
     def hindsight(self, batch: DayBatch) -> FactorSolution:
         """Solution for the realised returns: what perfect foresight would have held."""

@@ -31,14 +31,14 @@ def market(workspace):
     ("edit", "variables", "message"),
     [
         (
-            (WORKFLOW, "beta: 0.1", "beat: 0.1"),
+            (WORKFLOW, "sweeps: 2", "sweep: 2"),
             {},
-            "ConfigError: loss 'squared_regret': unknown key 'beat'. Did you mean 'beta'?",
+            "ConfigError: loss 'net_utility': unknown key 'sweep'. Did you mean 'sweeps'?",
         ),
         (
             ("configs/portfolio.yaml", "risk_degree:", "risk_degre:"),
             {},
-            "ConfigError: BacktestRecord: unknown key 'risk_degre'. Did you mean 'risk_degree'?",
+            "ConfigError: MandateRecord: unknown key 'risk_degre'. Did you mean 'risk_degree'?",
         ),
         (None, {"BPQP_PROVIDER_URI": "nowhere"}, "ProviderError: no Qlib provider at "),
     ],

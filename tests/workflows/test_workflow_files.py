@@ -112,7 +112,7 @@ def test_what_a_workflow_names_exists_and_its_settings_are_valid(file):
         "SignalRecord",
         "SigAnaRecord",
         "WeightRecord",
-        "MandateRecord" if file.stem.startswith("mandate") else "BacktestRecord",
+        "BacktestRecord" if file.stem == "bpqp_demo" else "MandateRecord",
         "ReportRecord",
     ]
 
@@ -163,9 +163,30 @@ def test_the_csi300_workflows_differ_in_the_model_alone(name):
     assert ours == theirs
     assert models[0] != models[1]
     if name == "two_stage_csi300":
-        losses = [model["kwargs"].pop("loss") for model in models]
+        # What ours learns first is what two-stage learns, in the same way.
+        ours, theirs = (
+            {
+                k: model["kwargs"].pop(k)
+                for k in ("loss", "trainer", "pretrain")
+                if k in model["kwargs"]
+            }
+            for model in models
+        )
         assert models[0] == models[1]
-        assert [loss["name"] for loss in losses] == ["squared_regret", "mse"]
+        assert ours.pop("pretrain") == {
+            "loss": theirs["loss"],
+            "trainer": {k: v for k, v in theirs["trainer"].items() if k != "seed"},
+        }
+        assert ours["loss"]["name"] == "net_utility"
+
+
+def test_training_and_backtest_pay_the_same_costs():
+    dataset = load(ROOT / "workflows" / "bpqp_csi300.yaml")["task"]["dataset"]["kwargs"]
+    problem, mandate = dataset["problem"], dataset["mandate"]
+    assert problem["risk_aversion"] == mandate["risk_aversion"]
+    assert problem["max_weight"] == mandate["constraints"]["max_weights"]
+    rates = mandate["costs"]["buy"], mandate["costs"]["sell"]
+    assert problem["turnover_cost"] == pytest.approx(sum(rates) / 2)
 
 
 def test_the_csi300_files_differ_in_comments_name_and_model_alone():
