@@ -179,6 +179,12 @@ def check_records(task: Mapping[str, Any]) -> None:
         if needed is not None and not any(issubclass(earlier, needed) for earlier in done):
             raise ConfigError(f"task.record: {name} needs {needed.__name__} before it.")
         done.append(cls)
+    mandate = ((task.get("dataset") or {}).get("kwargs") or {}).get("mandate")
+    if done and mandate is not None and not any(cls.__name__ == "MandateRecord" for cls in done):
+        raise ConfigError(
+            "task.dataset has a mandate, but no MandateRecord trades by it: use that record, or "
+            "leave the mandate (and problem.turnover_cost) out."
+        )
 
 
 def _check_record(cls: type, kwargs: Any) -> None:

@@ -272,3 +272,10 @@ def test_bad_records(changes, message):
 def test_bad_tasks(task, message):
     with pytest.raises(ConfigError, match=message):
         check_records(task)
+
+
+def test_a_mandate_that_no_record_trades_by():
+    dataset = {"class": "D", "kwargs": {"mandate": {"constraints": {"max_weights": 0.1}}}}
+    with pytest.raises(ConfigError, match="no MandateRecord trades by it"):
+        check_records({**records(), "dataset": dataset})
+    check_records({"dataset": dataset})
