@@ -110,7 +110,8 @@ class Setup:
     ) -> tuple[FactorSolution, Tensor]:
         """Solve ½ wᵀ(γΣ)w + ½θ(w−w_b)ᵀΣ(w−w_b) + λ‖w−r‖₁ and the draft's other terms.
 
-        The solution has the exposures ``x`` = Bᵀw of the market's own loadings. Also the linear term that it took, by which its sensitivities can be asked for; with
+        The solution has the exposures ``x`` = Bᵀw of the market's own loadings. Also returns the
+        linear term that the QP took, by which its sensitivities can be asked for; with
         ``sensitive`` that asks for gradients though no parameter may.
         """
         d, T = self.draft, len(self.q)

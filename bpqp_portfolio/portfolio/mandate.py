@@ -16,9 +16,9 @@ from .constraints import CONSTRAINTS, COSTS, Draft
 from .constraints.budget import Budget
 from .constraints.linear_cost import LinearCost
 from .costs import TradingCosts
+from .draft_qp import Setup
 from .layer import STATUS_NAMES
 from .market import Market
-from .draft_qp import Setup
 from .multipliers import Point, solve
 
 __all__ = ["Mandate", "MandateSolution", "Market"]
@@ -27,6 +27,8 @@ OBJECTIVES = ("mean_variance", "minimum_variance", "maximum_utility", "robust")
 WAYS = ("raise", "relax", "hold", "equal_weights")
 # Duals below this share of the largest of a conflict have no part in it.
 _NOISE = 1e-4
+# A limit counts as kept within this, in units of one plus the limit.
+_KEPT = 1e-8
 
 
 @dataclass(frozen=True)
@@ -214,10 +216,14 @@ class Mandate(nn.Module):
         ways: list[str | None] = [None] * T
         reasons: list[str | None] = [None] * T
         table = _activity(setup, point)
+        missed = _missed(*table[:3])
+        # A point that is not exact will do where it keeps the limits.
+        failed |= (status == INACCURATE) & missed.any(-1)
         weights = torch.where(market.mask, point.w, 0.0)
         status = torch.where(failed & (status <= INACCURATE), torch.full_like(status, 4), status)
         for day in torch.nonzero(failed).flatten().tolist():
-            reasons[day] = self._reason(setup, point, status, day)
+            broken = [words for words, one in zip(table[0], missed[day], strict=True) if one]
+            reasons[day] = self._reason(setup, point, status, day, broken)
         left = failed
         for way, soft, penalty in self.ways:
             if not bool(left.any()):
@@ -349,7 +355,10 @@ class Mandate(nn.Module):
         budget = self._draft(market).budget.detach().unsqueeze(-1)
         return market.mask * budget / count.clamp_min(1), count.squeeze(-1) > 0
 
-    def _reason(self, setup: Setup, point: Point, status: Tensor, day: int) -> str:
+    def _reason(
+        self, setup: Setup, point: Point, status: Tensor, day: int, broken: Sequence[str]
+    ) -> str:
+        """Why ``day`` was not solved, in the constraints' words; ``broken`` are those it misses."""
         d, code = setup.draft, int(status[day])
         inside = setup.mask[day]
         if not bool(inside.any()):
@@ -366,7 +375,7 @@ class Mandate(nn.Module):
             bad += [] if bool((setup.specific[day] >= 0).all()) else ["specific (below zero)"]
             return "bad data in " + (", ".join(bad) or "bounds or previous weights")
         if code != INFEASIBLE:
-            return STATUS_NAMES[code]
+            return STATUS_NAMES[code] + (f", missing {' and '.join(broken)}" if broken else "")
         words = [
             (float(point.tracking[day]), d.tracking_words),
             (float(point.turnover[day]), d.turnover_words),
@@ -383,6 +392,10 @@ class Mandate(nn.Module):
         words.append((abs(float(point.budget[day])), d.budget_words))
         largest = max(value for value, _ in words)
         found = [text for value, text in words if value > _NOISE * largest]
+        if not found:
+            # No certificate: what the last point misses, or all that was asked.
+            asked = broken or [text for _, text in words if text]
+            return "no weights were found that meet " + " and ".join(asked)
         if len(found) < 2:
             return " and ".join(found) + " cannot be met"
         return f"{found[0]} cannot meet {' and '.join(found[1:])}"
@@ -438,6 +451,15 @@ def _term(name: str, cls: Any, value: Any) -> Any:
         raise ConfigError(f"mandate.{name}: {error}") from error
     except ConfigError as error:
         raise ConfigError(f"mandate.{error}") from error
+
+
+def _missed(words: Sequence[str], value: Tensor, limit: Tensor) -> Tensor:
+    """Which constraints of :func:`_activity` the day's point does not keep, (T, c) bool."""
+    over = value - limit
+    floor = torch.tensor([i == 1 or ">=" in one for i, one in enumerate(words)])
+    over = torch.where(floor, -over, over)
+    over[:, 0] = over[:, 0].abs()
+    return over > _KEPT * (1 + limit.abs())
 
 
 def _activity(setup: Setup, point: Point) -> tuple[tuple[str, ...], Tensor, Tensor, Tensor]:

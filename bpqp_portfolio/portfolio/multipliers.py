@@ -1,10 +1,10 @@
 """The multipliers of a mandate's cones and of its limit of trading, by nested root finding.
 
 A tracking-error limit has one multiplier θ, a limit of turnover or leverage one price λ; at given
-(θ, λ) the rest is a factor QP. With θ* the best for a given λ, and so on, each limit is a monotone
-equation in its own multiplier, since the dual function is concave; the robust term κ‖Σ^½w‖ is a risk
-aversion ρ more with ρ‖Σ^½w‖ = κ, monotone as well. Newton's method within a bracket solves them, the
-price innermost; slopes come of the QP's sensitivities, one backward QP for each multiplier.
+(θ, λ) the rest is a factor QP. With θ the best for a given λ, and so on, each limit is a monotone
+equation in its own multiplier, since the dual function is concave; the robust term κ‖Σ^½w‖ is a
+risk aversion ρ more with ρ‖Σ^½w‖ = κ, monotone as well. Newton's method within a bracket solves
+them, the price innermost; slopes come of the QP's sensitivities, a backward QP for each multiplier.
 
 Where the equations h(x, w(x)) = 0 of the multipliers x hold, the implicit function theorem gives
 dx = −J⁻¹ dh: the gradient in every parameter is that of w(x) with one linear step of x added, a
@@ -164,9 +164,11 @@ def _nested(
     own, size, most = x[:, level], unit[:, level], cap[:, level]
     low, high = torch.zeros_like(own), torch.full_like(own, torch.inf)
     part, last = problem, None
-    settled = torch.zeros_like(good)
+    # ρ of the robust term is never zero.
+    settled, tried = torch.zeros_like(good), torch.full_like(good, level == problem.rho)
     for _ in range(_ROUNDS):
         h = best.h[:, level]
+        tried |= own <= 0
         settled = (h.abs() <= _NEAR) | ((own <= 0) & (h <= 0)) | ((own >= most) & (h >= 0))
         low, high = torch.where(h > 0, own, low), torch.where(h < 0, own, high)
         tight = high.isfinite() & ((high - low) <= 1e-14 * high)
@@ -183,7 +185,9 @@ def _nested(
         middle = torch.where(low > 0, (low * high).sqrt(), 0.1 * high)
         middle = torch.where(high.isinf(), wide, middle)
         inside = new.isfinite() & (slope < 0) & (new > low) & (new < high) & (new <= wide)
-        new = torch.where(inside, new, middle)
+        # A limit that has become slack has the multiplier 0, which halving never reaches.
+        slack = (slope < 0) & (new <= 0) & (low <= 0) & ~tried
+        new = torch.where(slack, 0.0, torch.where(inside, new, middle))
         at = x.clone()
         at[:, inner] += answer * (new - own).unsqueeze(-1)
         at[:, level] = new
