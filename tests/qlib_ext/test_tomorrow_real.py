@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 from pathlib import Path
 
@@ -63,7 +64,8 @@ def test_the_weights_are_those_of_the_backtest(real_provider, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     connect(real_provider, region="cn", tracking=tmp_path / "mlflow.db")
     with contextlib.redirect_stdout(io.StringIO()):
-        recorder = task_train(TASK, experiment_name="real")
+        # Qlib fills the placeholders of a task in place.
+        recorder = task_train(copy.deepcopy(TASK), experiment_name="real")
     weights = recorder.load_object("bpqp/weights.pkl")
     folder = recorder.client.download_artifacts(recorder.id, "bpqp/model")
     saved, provider = load_run(Path(folder), recorder.id), Provider(real_provider)
@@ -102,7 +104,8 @@ def test_the_targets_of_a_mandate_are_those_of_the_backtest(real_provider, tmp_p
     """From what it held in July 2015, when half of the market was suspended or at a limit."""
     monkeypatch.chdir(tmp_path)
     connect(real_provider, region="cn", tracking=tmp_path / "mlflow.db")
-    data = TASK["dataset"]
+    task = copy.deepcopy(TASK)
+    data = task["dataset"]
     segments = {
         "train": ["2014-10-08", "2015-03-31"],
         "valid": ["2015-04-01", "2015-06-12"],
@@ -114,10 +117,10 @@ def test_the_targets_of_a_mandate_are_those_of_the_backtest(real_provider, tmp_p
         "module_path": f"{OURS}.mandate_records",
         "kwargs": {"risk_degree": 0.99},
     }
-    records = [*TASK["record"][:2], mandate, TASK["record"][3]]
+    records = [*task["record"][:2], mandate, task["record"][3]]
     with contextlib.redirect_stdout(io.StringIO()):
         recorder = task_train(
-            {**TASK, "dataset": dataset, "record": records}, experiment_name="mandate"
+            {**task, "dataset": dataset, "record": records}, experiment_name="mandate"
         )
     targets = recorder.load_object("portfolio_analysis/mandate_weights.pkl")
     positions = recorder.load_object("portfolio_analysis/positions_normal_1day.pkl")
