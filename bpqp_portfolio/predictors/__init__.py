@@ -2,9 +2,19 @@
 
 from .alstm import ALSTM
 from .base import Predictor
+from .ensemble import Ensemble
 from .gru import GRU
 from .mlp import MLP
 from .registry import PREDICTORS, build_predictor
 from .transformer import Transformer
 
-__all__ = ["ALSTM", "GRU", "MLP", "PREDICTORS", "Predictor", "Transformer", "build_predictor"]
+__all__ = [
+    "ALSTM",
+    "GRU",
+    "MLP",
+    "PREDICTORS",
+    "Ensemble",
+    "Predictor",
+    "Transformer",
+    "build_predictor",
+]

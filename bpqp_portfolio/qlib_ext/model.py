@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..data.cache import cache_root
 from ..errors import ConfigError
 from ..losses import build_objective
 from ..losses.objectives import Objective
-from ..predictors import Predictor, build_predictor
+from ..predictors import Ensemble, Predictor, build_predictor
 from ..training import (
     MetricLogger,
     Progress,
@@ -38,24 +38,30 @@ from .dataset import PortfolioDataset
 class ModelConfig:
     """``predictor`` and ``loss`` each have a ``name`` and options; ``trainer`` has the fields of
     :class:`TrainerConfig`; ``pretrain`` a ``loss`` and ``trainer`` settings (the others are the
-    trainer's) by which the network learns first, such as the forecast alone; ``threads`` is what
-    torch uses in training (see :func:`~bpqp_portfolio.training.torch_threads`); ``device`` where it
-    trains: auto (a GPU where there is one), cpu, cuda or cuda:<number>."""
+    trainer's) by which the network learns first, such as the forecast alone; ``members`` how many
+    networks are trained, each from a seed of its own, whose mean score is what is decided on
+    (:class:`~bpqp_portfolio.predictors.Ensemble`); ``threads`` what torch uses in training (see
+    :func:`~bpqp_portfolio.training.torch_threads`); ``device`` where it trains: auto (a GPU where
+    there is one), cpu, cuda or cuda:<number>."""
 
     predictor: Mapping[str, Any] = field(default_factory=lambda: {"name": "mlp"})
     loss: Mapping[str, Any] = field(default_factory=lambda: {"name": "squared_regret"})
     trainer: Mapping[str, Any] = field(default_factory=dict)
     pretrain: Mapping[str, Any] | None = None
+    members: int = 1
     threads: int = 1
     device: str = AUTO
 
     def __post_init__(self) -> None:
+        check_number(self.members, "members", low=1, integer=True)
         check_number(self.threads, "threads", low=1, integer=True)
         resolve_device(self.device)
 
 
 # Name of a stage of the training, its loss and its trainer.
 Stage = tuple[str, Mapping[str, Any], TrainerConfig]
+# Between the seeds of an ensemble's members, so that runs of neighbouring seeds share none.
+SEED_STEP = 10_000
 
 
 def _objective(loss: Mapping[str, Any]) -> Objective:
@@ -68,7 +74,13 @@ class PortfolioModel(Model):
 
     Parameters
     ----------
-    predictor, loss, trainer, pretrain : see :class:`ModelConfig`.
+    predictor, loss, trainer, pretrain, members : see :class:`ModelConfig`.
+
+    Attributes
+    ----------
+    network : what was learned, None before :meth:`fit`. ``history`` has a row for each epoch of the
+        last stage, with the ``member`` (from 1) where there are several; ``best_epoch`` is the
+        epoch that was kept, None where there are several networks.
 
     Raises
     ------
@@ -100,11 +112,11 @@ class PortfolioModel(Model):
         config = from_mapping(TrainerConfig, given, "model.pretrain.trainer")
         return "pretraining", pretrain["loss"], config
 
-    def _predictor(self, features: int) -> Predictor:
+    def _predictor(self, features: int, seed: int | None = None) -> Predictor:
         options = dict(self.settings.predictor)
         name = options.pop("name")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.trainer_config.seed)
+            torch.manual_seed(self.trainer_config.seed if seed is None else seed)
             return build_predictor(name, features, **options)
 
     def fit(self, dataset: PortfolioDataset, reweighter: Any = None) -> None:
@@ -114,36 +126,61 @@ class PortfolioModel(Model):
         """
         if reweighter is not None:
             raise ConfigError("model: a reweighter is not supported; weigh days in the loss.")
-        handler = dataset.handler
-        network = self._predictor(len(handler.feature_names))
-        panel = dataset.panel(network.window)
-        train, valid = dataset.days("train"), dataset.days("valid")
+        handler, count = dataset.handler, self.settings.members
+        panel = dataset.panel(self._predictor(len(handler.feature_names)).window)
         with dataset.clock("hindsight"), torch_threads(self.settings.threads):
             dataset.fill_optimal(["train", "valid"])
-        # A training may continue on another device.
-        settings = {k: v for k, v in asdict(self.settings).items() if k != "device"}
-        key = dataset.run_key(model=settings)
-        checkpoints = []
-        for name, loss, config in self._stages:
-            last = name == "training"
-            checkpoints.append(cache_root() / "checkpoints" / f"{key[:32]}-{name}.pt")
-            trainer = Trainer(
-                network,
-                _objective(loss),
-                dataset.problem,
-                config,
-                callbacks=[Progress(), *(_tracking() if last else [])],
-                checkpoint=checkpoints[-1],
-                checkpoint_key=f"{key} {name}",
-                device=self.settings.device,
-            )
-            with dataset.clock(name), torch_threads(self.settings.threads):
-                state = trainer.fit(panel, train, valid)
-        # What is kept can be read where there is no GPU.
-        self.network = network.cpu()
-        self.history, self.best_epoch = pd.DataFrame(state.history), state.best_epoch
+        # A training may continue on another device, and one member's is that of a run of its own.
+        own = {k: v for k, v in asdict(self.settings).items() if k not in ("device", "members")}
+        checkpoints, members, histories = [], [], []
+        for member in range(count):
+            if count > 1:
+                print(f"network {member + 1} of {count}", flush=True)
+            shift = SEED_STEP * member
+            stages = [
+                (name, loss, replace(config, seed=config.seed + shift))
+                for name, loss, config in self._stages
+            ]
+            key = dataset.run_key(model={**own, **({"seed_shift": shift} if shift else {})})
+            network = self._predictor(len(handler.feature_names), stages[-1][2].seed)
+            for name, loss, config in stages:
+                checkpoints.append(cache_root() / "checkpoints" / f"{key[:32]}-{name}.pt")
+                trainer = Trainer(
+                    network,
+                    _objective(loss),
+                    dataset.problem,
+                    config,
+                    callbacks=[Progress(), *(_tracking(member) if name == "training" else [])],
+                    checkpoint=checkpoints[-1],
+                    checkpoint_key=f"{key} {name}",
+                    device=self.settings.device,
+                )
+                with dataset.clock(name), torch_threads(self.settings.threads):
+                    state = trainer.fit(panel, dataset.days("train"), dataset.days("valid"))
+            # What is kept can be read where there is no GPU.
+            members.append(network.cpu())
+            history = pd.DataFrame(state.history)
+            histories.append(history if count == 1 else history.assign(member=member + 1))
+        self.history = pd.concat(histories, ignore_index=True)
+        if count == 1:
+            self.network, self.best_epoch = members[0], state.best_epoch
+        else:
+            self.network, self.best_epoch = Ensemble(members, self._spread(members, dataset)), None
         for checkpoint in checkpoints:
             checkpoint.unlink(missing_ok=True)
+
+    def _spread(self, members: Sequence[Predictor], dataset: PortfolioDataset) -> torch.Tensor:
+        """Mean cross-sectional standard deviation of each member's scores on train days, (K,)."""
+        panel, days = dataset.prepared_panel(), dataset.days("train")
+        mask = panel.batch(days, features=False).mask
+        count, out = mask.sum(-1, keepdim=True), []
+        with torch_threads(self.settings.threads):
+            for network in members:
+                rows = predict_scores(network, panel, days)
+                table = rows.new_zeros(mask.shape).masked_scatter(mask, rows)
+                centred = torch.where(mask, table - table.sum(-1, keepdim=True) / count, 0.0)
+                out.append((centred.square().sum(-1, keepdim=True) / count).sqrt().mean())
+        return torch.stack(out)
 
     def predict(self, dataset: PortfolioDataset, segment: str = "test") -> pd.Series:
         """Scores of ``segment``, indexed by (datetime, instrument).
@@ -183,14 +220,18 @@ def row_index(panel: Any, days: torch.Tensor) -> pd.MultiIndex:
     return pd.MultiIndex.from_arrays([dates, names], names=["datetime", "instrument"])
 
 
-def _tracking() -> list[MetricLogger]:
-    """A callback that tracks epochs, where a run is being recorded."""
+def _tracking(member: int) -> list[MetricLogger]:
+    """A callback that tracks epochs, where a run is being recorded.
+
+    The first network's have the plain names, another's are marked with its number.
+    """
     experiment = R.exp_manager.active_experiment
     if experiment is None or experiment.active_recorder is None:
         return []
     recorder = experiment.active_recorder
+    prefix = "bpqp." if member == 0 else f"bpqp.network_{member + 1}."
 
     def log(metrics: dict[str, float], step: int) -> None:
-        recorder.log_metrics(step=step, **{f"bpqp.{k}": v for k, v in metrics.items()})
+        recorder.log_metrics(step=step, **{f"{prefix}{k}": v for k, v in metrics.items()})
 
     return [MetricLogger(log)]

@@ -341,7 +341,7 @@ class ReportRecord(ACRecordTemp):
         history = getattr(self.model, "history", pd.DataFrame())
         columns = [
             c
-            for c in ("epoch", "train_loss", "train_prediction", "train_decision",
+            for c in ("epoch", "member", "train_loss", "train_prediction", "train_decision",
                       "valid_prediction", "valid_decision", "valid_ic", "seconds")
             if c in history
         ]  # fmt: skip

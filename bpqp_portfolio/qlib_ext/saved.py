@@ -18,7 +18,7 @@ from ..data.exclusions import Exclusions, read_exclusions, write_exclusions
 from ..errors import ConfigError, DataError
 from ..portfolio.costs import TradingCosts
 from ..portfolio.problem import PortfolioProblem
-from ..predictors import Predictor, build_predictor
+from ..predictors import Ensemble, Predictor, build_predictor
 from ..risk.config import RiskConfig
 from .mandate_settings import MandateSettings
 from .rebalance import BookRules
@@ -234,7 +234,10 @@ def _scorer(folder: Path, facts: Mapping[str, Any], where: str) -> Any:
         return booster
     options = dict(facts["model"]["predictor"])
     try:
-        network = build_predictor(options.pop("name"), len(facts["features"]), **options)
+        kind, features = options.pop("name"), len(facts["features"])
+        members = int(facts["model"].get("members", 1))
+        networks = [build_predictor(kind, features, **options) for _ in range(members)]
+        network = networks[0] if members == 1 else Ensemble(networks)
         network.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True, map_location="cpu"))
     except (OSError, RuntimeError, ValueError, UnpicklingError) as error:
         what = " ".join(str(error).split())[:400]

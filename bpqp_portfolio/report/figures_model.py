@@ -122,8 +122,12 @@ def signal(results: RunResults, width: int) -> Figure | None:
 
 
 def learning(results: RunResults, width: int) -> Figure | None:
-    """Both losses on train and valid by epoch, and the validation IC; the kept epoch marked."""
+    """Both losses on train and valid by epoch, and the validation IC; the kept epoch marked.
+
+    A line for each network where there are several.
+    """
     epochs = results.epochs
+    members = [own for _, own in epochs.groupby("member")] if "member" in epochs else [epochs]
     groups = [
         ("Prediction loss", ("train_prediction", "valid_prediction")),
         ("Decision loss", ("train_decision", "valid_decision")),
@@ -141,14 +145,16 @@ def learning(results: RunResults, width: int) -> Figure | None:
     for ax, (title, columns) in zip(axes, shown, strict=True):
         for column in columns:
             colour = NET if column.startswith("train") else INDEX
-            ax.plot(
-                epochs["epoch"],
-                epochs[column],
-                color=colour,
-                label=column.partition("_")[0],
-                marker="o",
-                markersize=3,
-            )
+            for i, own in enumerate(members):
+                ax.plot(
+                    own["epoch"],
+                    own[column],
+                    color=colour,
+                    label=column.partition("_")[0] if i == 0 else None,
+                    alpha=1.0 if len(members) == 1 else 0.6,
+                    marker="o",
+                    markersize=3,
+                )
         if results.best_epoch is not None:
             ax.axvline(results.best_epoch, color=MUTED, linewidth=1, linestyle=(0, (3, 2)))
             ax.annotate(
@@ -161,7 +167,7 @@ def learning(results: RunResults, width: int) -> Figure | None:
                 size=10,
             )
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
-        if len(epochs) == 1:
+        if epochs["epoch"].nunique() == 1:
             ax.set_xlim(epochs["epoch"].iloc[0] - 0.5, epochs["epoch"].iloc[0] + 0.5)
         ax.yaxis.set_major_locator(MaxNLocator(5))
         heading(ax, f"{title}, by epoch", legend=True, columns=across)

@@ -256,6 +256,8 @@ def _settings(results: RunResults) -> list[tuple[str, list[str]]]:
     ]
     if len(results.epochs):
         text = _count(len(results.epochs), "epoch")
+        if "member" in results.epochs:
+            text += f" of {results.epochs['member'].nunique()} networks, whose mean score decides"
         if results.best_epoch is not None:
             text += f", the network of epoch {results.best_epoch} kept"
         if "seconds" in results.epochs:

@@ -44,6 +44,7 @@ COLUMNS = {
     "realised": ("datetime", "instrument", "weight"),
     "epochs": (
         "epoch",
+        "member",
         "train_loss",
         "train_prediction",
         "train_decision",
@@ -108,7 +109,8 @@ class RunResults:
     weights : target weights > 0, one row for each signal day t and name.
     realised : weights held at the close of the trading day ``datetime``, one row for each name;
         the target of day t is traded at the close of the next trading day.
-    epochs : one row for each epoch, empty where there were none. ``best_epoch`` is the epoch
+    epochs : one row for each epoch, empty where there were none; ``member`` numbers the networks
+        where there are several, one after the other. ``best_epoch`` is the epoch
         whose network was kept.
     activity : of a mandate, one row for each signal day and constraint: whether it was
         ``binding`` (0 or 1) and its ``price``, the return a day for a unit of its limit.

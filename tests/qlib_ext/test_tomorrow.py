@@ -94,7 +94,12 @@ def forest(market, folder):
     return train(market, folder, "forest", LIGHTGBM)
 
 
-@pytest.fixture(params=["mlp", "gru", "forest"])
+@pytest.fixture(scope="module")
+def several(market, folder):
+    return train(market, folder, "several", ours({**MODEL, "members": 2}))
+
+
+@pytest.fixture(params=["mlp", "gru", "forest", "several"])
 def run(request):
     return request.getfixturevalue(request.param)
 

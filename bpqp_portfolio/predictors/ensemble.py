@@ -1,0 +1,55 @@
+"""Several networks of one kind that score as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from ..errors import ConfigError
+from .base import Predictor
+
+
+class Ensemble(Predictor):
+    """The mean of the members' scores, each with the same say: s̄ Σᵢ (sᵢ / σᵢ) / K.
+
+    σᵢ is the spread of member i's scores (``spread``, K), such as the mean of their cross-sectional
+    standard deviations over the training days, and s̄ = Σᵢ σᵢ / K keeps the unit of a score. Without
+    it a network that learned to exaggerate would outvote the others.
+
+    Parameters
+    ----------
+    members : predictors of the same features and window.
+    spread : σ > 0 of each; by default all are alike.
+
+    Raises
+    ------
+    ConfigError
+        No members, members that do not match, or a spread that is not positive.
+    """
+
+    window = 1
+
+    def __init__(self, members: Sequence[Predictor], spread: torch.Tensor | None = None) -> None:
+        if not members:
+            raise ConfigError("an ensemble needs members.")
+        first = members[0]
+        if any((m.features, m.window) != (first.features, first.window) for m in members):
+            raise ConfigError("the members of an ensemble must have the same features and window.")
+        super().__init__(first.features)
+        self.members = nn.ModuleList(members)
+        sigma = torch.ones(len(members)) if spread is None else spread
+        if sigma.shape != (len(members),) or not bool((sigma > 0).all() & sigma.isfinite().all()):
+            raise ConfigError(
+                f"an ensemble's spread must be {len(members)} positive numbers, got "
+                f"{sigma.tolist()}: a member whose scores do not vary has learned nothing."
+            )
+        self.spread: torch.Tensor
+        self.register_buffer("spread", sigma.to(torch.float64))
+        self.window = first.window  # type: ignore[misc]
+
+    def score(self, features: torch.Tensor) -> torch.Tensor:
+        say = self.spread.mean() / self.spread / len(self.members)
+        scores = [say[i].to(features) * member(features) for i, member in enumerate(self.members)]
+        return torch.stack(scores).sum(0)
