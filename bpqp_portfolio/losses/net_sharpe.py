@@ -21,9 +21,10 @@ LEAST_DEVIATION = 1e-6
 class NetSharpe(BlockLoss):
     """−√days_per_year · mean(r) / std(r) of the block, the same value for each of its days.
 
-    r = yᵀw − cost is the daily net return as a fraction; with ``benchmark: universe`` it is the
-    excess over equal weights in the day's universe, held without cost. No risk-free rate; std has
-    the divisor T − 1. The first day pays nothing (see :func:`~.blocks.trades`).
+    r = yᵀw − cost is the daily net return as a fraction, less what a decision pays for weights
+    outside of its limits; with ``benchmark: universe`` it is the excess over equal weights in the
+    day's universe, held without cost. No risk-free rate; std has the divisor T − 1. The first day
+    pays nothing (see :func:`~.blocks.trades`).
     """
 
     benchmark: str = "none"
@@ -36,7 +37,7 @@ class NetSharpe(BlockLoss):
 
     def loss(self, w: Tensor, batch: DayBatch, problem: PortfolioProblem) -> Tensor:
         """Minus the annualised net Sharpe ratio, (T,)."""
-        net = (batch.returns * w).sum(-1) - self.cost(w, batch)
+        net = (batch.returns * w).sum(-1) - self.cost(w, batch) - problem.penalty(w)
         if BENCHMARKS[self.benchmark]:
             net = net - batch.returns.sum(-1) / batch.mask.sum(-1)
         deviation = net.var().clamp_min(LEAST_DEVIATION**2).sqrt()

@@ -119,6 +119,22 @@ def test_net_sharpe_by_numpy(benchmark, batch, scores):
     np.testing.assert_allclose(total.numpy(), expected, rtol=1e-12)
 
 
+def test_weights_outside_of_their_limits_are_paid_for(batch, scores):
+    """A decision that need not be feasible would otherwise be paid for leaving the box."""
+
+    def total(penalty):
+        decision = {"name": "dc3", "corrections": 0, "penalty": penalty}
+        problem = PortfolioProblem(
+            {"risk_aversion": 20.0, "max_weight": 0.2, "decision": decision}, score_scale=0.02
+        )
+        loss = build_objective("net_sharpe")(scores, batch, problem).total
+        return loss[0], problem.penalty(problem.solve(scores, batch).w)
+
+    free, nothing = total(0.0)
+    paid, outside = total(5.0)
+    assert (nothing == 0).all() and (outside > 0).any() and paid > free
+
+
 def test_net_utility_is_the_decision_value_less_the_cost(batch, scores):
     total = build_objective("net_utility", {"buy": 0.002, "sell": 0.003})(
         scores, batch, PROBLEM
