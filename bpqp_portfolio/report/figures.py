@@ -90,7 +90,8 @@ PLOTS = (
         "learning",
         "Learning curves",
         "Prediction loss and decision loss by epoch on train and valid, each in its loss's own "
-        "unit, and the validation IC; the dashed line marks the epoch whose network was kept.",
+        "unit, and the validation IC. A dashed line marks the epoch whose network was kept; where "
+        "several networks decide together, each has a line of its own.",
         "This model was not trained in epochs, so it has no learning curves.",
         figures_model.learning,
     ),

@@ -18,7 +18,7 @@ from bpqp_portfolio.report.figures_holdings import (
     tracking,
     weight_map,
 )
-from bpqp_portfolio.report.figures_model import monthly_ic, status_counts
+from bpqp_portfolio.report.figures_model import learning, monthly_ic, status_counts
 from bpqp_portfolio.report.figures_returns import (
     drawdown,
     rolling_ratio,
@@ -167,6 +167,19 @@ def test_learning_marks_the_epoch_that_was_kept(run, changed):
     with_mark, _ = inline_svgs(BY_KEY["learning"], run)
     without, _ = inline_svgs(BY_KEY["learning"], changed(best_epoch=None))
     assert with_mark.count(">kept<") == 3 and without.count(">kept<") == 0
+
+
+def test_learning_has_a_line_for_each_network(run, changed):
+    """Joined into one, the epochs of several networks would run back and forth."""
+    several = pd.concat(
+        [run.epochs.assign(member=i, valid_ic=run.epochs["valid_ic"] + 0.01 * i) for i in (1, 2)]
+    )
+    figure = learning(changed(epochs=several, best_epoch=None), 640)
+    assert figure is not None
+    for ax in figure.axes:
+        assert all(np.all(np.diff(line.get_xdata()) > 0) for line in ax.lines)
+    assert [len(ax.lines) for ax in figure.axes] == [4, 4, 2]
+    assert len(figure.axes[-1].get_legend_handles_labels()[1]) == 1
 
 
 def test_figures_as_files(changed, tmp_path):
