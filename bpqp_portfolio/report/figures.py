@@ -133,6 +133,15 @@ PLOTS = (
         figures_mandate.binding,
     ),
     Plot(
+        "prices",
+        "mandate",
+        "What constraints cost",
+        "Dual of the constraints that bound most often, by signal day: the expected return a day, "
+        "in basis points, that one percentage point more of the limit would have brought.",
+        "No constraint bound on any day.",
+        figures_mandate.prices,
+    ),
+    Plot(
         "shortfall",
         "mandate",
         "What kept realised from target weights",

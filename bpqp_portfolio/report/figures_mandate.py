@@ -28,6 +28,9 @@ from .style import (
 SHOWN = 16
 """Constraints in the figure, the most often binding ones."""
 
+PRICED = 6
+"""Constraints in the figure of prices."""
+
 COLUMNS = 240
 SMOOTHING = 20
 COLOURS = dict(zip(CAUSES, (INDEX, EQUAL, BAD), strict=True))
@@ -74,6 +77,30 @@ def binding(results: RunResults, width: int) -> Figure | None:
         )
     detail = "" if length == 1 else f", shares of {length} days"
     heading(ax, f"Days on which a constraint bound{detail}")
+    return figure
+
+
+def prices(results: RunResults, width: int) -> Figure | None:
+    """Price of each of the most often binding constraints, day by day."""
+    table = constraint_table(results)
+    table = table[table["share"] > 0].head(PRICED)
+    if table.empty:
+        return None
+    days = pd.DatetimeIndex(np.sort(results.activity["datetime"].unique()))
+    wide = results.activity.pivot_table(
+        index="datetime", columns="constraint", values="price", aggfunc="sum", observed=True
+    )
+    # A point of the limit is 0.01, a basis point of return 0.0001.
+    wide = 100 * wide.reindex(index=days, columns=table.index).fillna(0.0)
+    figure, axes = panels(width, [44] * len(table), gap=2)
+    limit = 60 if is_wide(width) else 32
+    for ax, name in zip(axes, table.index, strict=True):
+        values = wide[name].to_numpy()
+        ax.vlines(days, 0, values, color=NET, linewidth=max(0.6, 0.7 * width / len(days) / 2))
+        ax.set_ylim(min(0.0, values.min()), max(values.max(), 1e-9))
+        ax.yaxis.set_major_locator(MaxNLocator(2))
+        date_axis(ax, days)
+        heading(ax, f"{_short(str(name), limit)}: bp a day for a point of the limit")
     return figure
 
 
