@@ -100,6 +100,7 @@ def prices(results: RunResults, width: int) -> Figure | None:
         ax.set_ylim(min(0.0, values.min()), max(values.max(), 1e-9))
         ax.yaxis.set_major_locator(MaxNLocator(2))
         date_axis(ax, days)
+        ax.xaxis.get_offset_text().set_visible(ax is axes[-1])
         heading(ax, f"{_short(str(name), limit)}: bp a day for a point of the limit")
     return figure
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from qlib.workflow import R
 from qlib.workflow.record_temp import SignalRecord
 from qlib_markets import FEW, MODEL, build
 
+from bpqp_portfolio.data.market import load_market
 from bpqp_portfolio.errors import ConfigError, DataError
 from bpqp_portfolio.qlib_ext.mandate_records import MandateRecord
 from bpqp_portfolio.qlib_ext.mandate_settings import MandateSettings
@@ -15,6 +17,7 @@ from bpqp_portfolio.qlib_ext.model import PortfolioModel
 from bpqp_portfolio.qlib_ext.preflight import check_records
 from bpqp_portfolio.qlib_ext.records import ReportRecord, WeightRecord
 from bpqp_portfolio.report.results import load_results
+from bpqp_portfolio.report.trades import trade_table
 
 MANDATE = {
     "risk_aversion": 5.0,
@@ -112,3 +115,14 @@ def test_a_record_needs_a_mandate_and_no_costs_of_its_own(dataset):
         MandateRecord.check_settings(given["kwargs"])
     with pytest.raises(ConfigError, match="WeightRecord before it"):
         check_records({"record": [{**given, "kwargs": {"risk_degree": 0.9}}]})
+
+
+def test_trades_worked_out_from_weights_are_those_of_the_backtest(finished, market):
+    """Their sum is the turnover that Qlib reports, day by day."""
+    _, results = finished
+    universe = load_market(market, "sim")
+    returns = pd.DataFrame(universe.returns, universe.dates, universe.names)
+    trades = trade_table(results, returns, 0.95)
+    days = results.daily.index
+    done = trades["traded"].abs().groupby(level=0).sum().reindex(days, fill_value=0.0)
+    np.testing.assert_allclose(done, results.daily["turnover"], atol=1e-9)
