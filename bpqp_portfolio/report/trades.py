@@ -93,7 +93,7 @@ def _wide(table: pd.DataFrame, day: str) -> pd.DataFrame:
     return table.pivot(index=day, columns="instrument", values="weight")
 
 
-def _looked_up(table: pd.DataFrame, index: pd.MultiIndex, missing: object) -> np.ndarray:
+def _looked_up(table: pd.DataFrame, index: pd.MultiIndex, missing: float) -> np.ndarray:
     """Values of a (T, N) ``table`` at (day, name), ``missing`` where it has none."""
     row = table.index.get_indexer(index.get_level_values(0))
     column = table.columns.get_indexer(index.get_level_values(1))
