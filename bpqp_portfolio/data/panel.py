@@ -21,6 +21,9 @@ class DayBatch:
     covariance, per day²; ``optimal`` (T,) decision value of the hindsight portfolio, NaN until
     computed; ``days`` (T,) positions in the panel; ``names`` (T, n) positions of the names among
     the panel's, -1 where padded.
+
+    ``log_specific`` (T, n) and ``log_factors`` (T, k), where a network says them, are what the
+    decision adds to the log of specific variances and of factor scales; see :meth:`believed`.
     """
 
     features: Tensor
@@ -33,6 +36,24 @@ class DayBatch:
     optimal: Tensor
     days: Tensor
     names: Tensor
+    log_specific: Tensor | None = None
+    log_factors: Tensor | None = None
+
+    def believed(self) -> DayBatch:
+        """The days as the decision sees them: Σ' = B diag(s)² Bᵀ + diag(d eᵃ) in place of Σ.
+
+        What a decision was worth is judged by Σ itself.
+        """
+        if self.log_specific is None and self.log_factors is None:
+            return self
+        loadings, specific = self.loadings, self.specific
+        if self.log_factors is not None:
+            loadings = loadings * self.log_factors.to(loadings).exp().unsqueeze(-2)
+        if self.log_specific is not None:
+            specific = specific * self.log_specific.to(specific).exp()
+        return replace(
+            self, loadings=loadings, specific=specific, log_specific=None, log_factors=None
+        )
 
     def pad(self, rows: Tensor) -> Tensor:
         """(R,) values of rows as a (T, n) table, zero where padded."""
@@ -41,12 +62,16 @@ class DayBatch:
 
     def day(self, i: int) -> DayBatch:
         """Day ``i`` alone, padded as it is here, without features."""
-        own = {f.name: getattr(self, f.name)[i : i + 1] for f in fields(self)}
+        own = {name: value[i : i + 1] for name, value in self._given().items()}
         return replace(self, **{**own, "features": self.features[:0]})
 
     def to(self, device: torch.device | str) -> DayBatch:
         """The same batch on another device."""
-        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return replace(self, **{name: value.to(device) for name, value in self._given().items()})
+
+    def _given(self) -> dict[str, Tensor]:
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..data.panel import DayBatch
 from ..portfolio.problem import PortfolioProblem
-from .terms import DecisionLoss, LossTerms
+from .terms import KAPPA, DecisionLoss, LossTerms
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ class SPOPlus(DecisionLoss):
     Elmachtoub and Grigas, Smart "Predict, then Optimize", Management Science 68 (2022), for linear
     objectives; the same steps hold with a risk term that does not depend on the forecast.
     """
+
+    # The bound is one of the problem with the batch's own covariance.
+    learns: ClassVar[frozenset[str]] = frozenset({KAPPA})
 
     def __call__(self, scores: Tensor, batch: DayBatch, problem: PortfolioProblem) -> LossTerms:
         forecast = problem.forecast(scores, batch.mask)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from ..config import check_number
 from ..data.panel import DayBatch
 from ..portfolio.problem import PortfolioProblem
-from .terms import LossTerms, decision_loss, score_error
+from .terms import KAPPA, RISK, LossTerms, decision_loss, score_error
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class SquaredRegret:
     """β · regret² + E‖y − ŷ‖², the loss of arXiv:2411.19285 (β = 0.1); regret in units of score."""
 
     beta: float = 0.1
+    learns: ClassVar[frozenset[str]] = frozenset({RISK, KAPPA})
 
     def __post_init__(self) -> None:
         check_number(self.beta, "beta", low=0)

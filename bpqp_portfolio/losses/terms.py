@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -26,10 +26,16 @@ class LossTerms(NamedTuple):
     decision: Tensor | None
 
 
+# What of a decision, besides its scores, a loss can have a gradient in.
+RISK, KAPPA = "risk", "kappa"
+
+
 class Objective(Protocol):
     """A training loss: scores (T, n) and the batch in, :class:`LossTerms` out.
 
-    One that looks at consecutive days together says in ``least_days`` how few will do.
+    One that looks at consecutive days together says in ``least_days`` how few will do, and one
+    that sees the decision in ``learns`` what else it teaches a network: :data:`RISK` where it is
+    differentiated through the weights, :data:`KAPPA` where it depends on the forecasts' scale.
     """
 
     def __call__(self, scores: Tensor, batch: DayBatch, problem: PortfolioProblem) -> LossTerms: ...
@@ -51,6 +57,7 @@ class DecisionLoss:
     """A decision loss plus ``prediction_weight`` times the mean squared error (none by default)."""
 
     prediction_weight: float = 0.0
+    learns: ClassVar[frozenset[str]] = frozenset({RISK, KAPPA})
 
     def __post_init__(self) -> None:
         check_number(self.prediction_weight, "prediction_weight", low=0)

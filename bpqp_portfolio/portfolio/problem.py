@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,26 +72,39 @@ class PortfolioProblem:
 
     The forecast μ is the score times ``scale``, or the normalised score times κ.
 
+    Where a network has learned the risk, the decision minimises f with that covariance (see
+    :meth:`DayBatch.believed`); its value and regret, and the portfolio of perfect foresight, keep
+    the batch's Σ. A network that could change its judge would lower its loss by declaring risk
+    small.
+
     Parameters
     ----------
     config : :class:`ProblemConfig` or a mapping of its fields.
     score_scale : used where the configuration leaves it open.
+
+    Attributes
+    ----------
+    unit : daily return that a score of 1 stands for, once normalised; κ, or ``scale``.
     """
 
     def __init__(self, config: ProblemConfig | dict, score_scale: float = 1.0) -> None:
         self.config = from_mapping(ProblemConfig, config, "problem")
         self.scale = self.config.score_scale or score_scale
         check_number(self.scale, "score_scale", low=0, open_low=True)
+        self.unit: float | Tensor = self.config.kappa or self.scale
         limits = self.config.risk_aversion, self.config.max_weight
         how = {"solver": self.config.solver, "tolerance": self.config.tolerance}
         self.layer = PortfolioLayer(*limits, **how)
         self._trading = PortfolioLayer(*limits, turnover_cost=self.config.turnover_cost, **how)
         self.decider = build_decider(self.config.decision)
 
-    @property
-    def unit(self) -> float:
-        """Daily return that a score of 1 stands for, once normalised."""
-        return self.config.kappa or self.scale
+    def bolder(self, log_kappa: Tensor | float | None) -> PortfolioProblem:
+        """This problem with κ times exp(``log_kappa``), a tensor () where that is being learned."""
+        if log_kappa is None:
+            return self
+        other = copy.copy(self)
+        other.unit = self.unit * torch.as_tensor(log_kappa, dtype=torch.float64).exp()
+        return other
 
     def forecast(self, scores: Tensor, mask: Tensor) -> Tensor:
         """Expected daily returns (T, n) float64, as fractions, of the ``scores`` in ``mask``."""
@@ -111,12 +125,12 @@ class PortfolioProblem:
         ``warm_start`` is an earlier solution of the same days in the same order, such as the last
         epoch's; it changes the time, not the answer.
         """
-        return self.decider(mu, batch, self, warm_start)
+        return self.decider(mu, batch.believed(), self, warm_start)
 
     def solve_exactly(
         self, mu: Tensor, batch: DayBatch, warm_start: FactorSolution | None = None
     ) -> FactorSolution:
-        """The minimum of f_μ at expected daily returns ``mu`` (T, n), whatever decides."""
+        """The minimum of f_μ with Σ at daily returns ``mu`` (T, n), whatever decides."""
         days = batch.loadings, batch.specific, batch.mask
         return self.layer.solve(mu, *days, warm_start=warm_start)
 
@@ -138,6 +152,7 @@ class PortfolioProblem:
         mu = self.forecast(scores, batch.mask)
         if not self.config.turnover_cost:
             return self.solve_forecast(mu, batch).w
+        batch = batch.believed()
         if sweeps is None:
             w: list[Tensor] = []
             for day in range(len(mu)):

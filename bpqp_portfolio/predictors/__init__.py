@@ -1,7 +1,8 @@
 """Networks that map the features of name-days to scores: plain nn.Modules, no training code."""
 
 from .alstm import ALSTM
-from .base import Predictor
+from .base import Outlook, Predictor
+from .decision import DecisionNetwork, RiskHeadConfig
 from .ensemble import Ensemble
 from .gru import GRU
 from .mlp import MLP
@@ -13,8 +14,11 @@ __all__ = [
     "GRU",
     "MLP",
     "PREDICTORS",
+    "DecisionNetwork",
     "Ensemble",
+    "Outlook",
     "Predictor",
+    "RiskHeadConfig",
     "Transformer",
     "build_predictor",
 ]

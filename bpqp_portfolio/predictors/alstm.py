@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import nn
 
@@ -36,7 +34,7 @@ class ALSTM(Predictor):
         A setting outside its range, at construction.
     """
 
-    window: ClassVar[int] = 20
+    window = 20
 
     def __init__(
         self, features: int, hidden: int = 64, layers: int = 2, dropout: float = 0.0
@@ -52,10 +50,11 @@ class ALSTM(Predictor):
         self.attention = nn.Sequential(
             nn.Linear(hidden, hidden // 2), nn.Tanh(), nn.Linear(hidden // 2, 1, bias=False)
         )
+        self.width = 2 * hidden
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * hidden, 1))
 
-    def score(self, features: torch.Tensor) -> torch.Tensor:
+    def represent(self, features: torch.Tensor) -> torch.Tensor:
         states, _ = self.rnn(self.embed(features))
         weights = torch.softmax(self.attention(states), dim=1)
         context = (weights * states).sum(dim=1)
-        return self.head(torch.cat([states[:, -1], context], dim=-1)).squeeze(-1)
+        return torch.cat([states[:, -1], context], dim=-1)

@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from ..config import check_number
 from ..errors import ConfigError, DataError
+
+
+class Outlook(NamedTuple):
+    """What a network says of T days with R rows in all.
+
+    ``scores`` (R,); ``log_specific`` (R,) and ``log_factors`` (T, k) are added to the log of
+    specific variances and of factor scales, ``log_kappa`` () to that of κ; None where that is not
+    learned.
+    """
+
+    scores: torch.Tensor
+    log_specific: torch.Tensor | None = None
+    log_factors: torch.Tensor | None = None
+    log_kappa: torch.Tensor | None = None
 
 
 class Predictor(torch.nn.Module):
     """Scores (R,) from features (R, L, F): R name-days, each with L days of F features.
 
     The last of the L days is the day of the score. Rows are independent of one another, except
-    through batch norm in training. Input and parameters share dtype and device.
+    through batch norm in training. Input and parameters share dtype and device. A score is read
+    from a representation of its row, which other heads may read too.
 
     Attributes
     ----------
     window : the history L that the class is meant for, 1 where only the day itself counts.
     features : F.
+    width : H of the representation (R, H).
     """
 
-    window: ClassVar[int]
+    window: int
+    width: int
+    head: nn.Module
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -37,16 +56,32 @@ class Predictor(torch.nn.Module):
         DataError
             The features have another shape.
         """
+        return self.score(self.checked(features))
+
+    def outlook(self, features: torch.Tensor, counts: torch.Tensor) -> Outlook:
+        """What the network says of days with ``counts`` (T,) of the rows ``features`` (R, L, F)."""
+        return Outlook(self(features))
+
+    def checked(self, features: torch.Tensor) -> torch.Tensor:
+        """``features`` where their shape is right; otherwise the DataError of :meth:`forward`."""
         if features.ndim != 3 or features.shape[1] < 1 or features.shape[2] != self.features:
             raise DataError(
                 f"{type(self).__name__}: features must be (R, L, {self.features}) with L >= 1, "
                 f"got {tuple(features.shape)}."
             )
-        return self.score(features)
+        return features
 
     def score(self, features: torch.Tensor) -> torch.Tensor:
-        """What a predictor implements: :meth:`forward` on features of the right shape."""
+        """:meth:`forward` on features of the right shape."""
+        return self.readout(self.represent(features))
+
+    def represent(self, features: torch.Tensor) -> torch.Tensor:
+        """What a predictor implements: its representation (R, H) of features of the right shape."""
         raise NotImplementedError
+
+    def readout(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Scores (R,) of the representation ``hidden`` (R, H)."""
+        return self.head(hidden).squeeze(-1)
 
 
 def check_probability(value: float, name: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import nn
 
@@ -27,7 +25,7 @@ class GRU(Predictor):
         A setting outside its range, at construction.
     """
 
-    window: ClassVar[int] = 20
+    window = 20
 
     def __init__(
         self, features: int, hidden: int = 64, layers: int = 2, dropout: float = 0.0
@@ -40,8 +38,9 @@ class GRU(Predictor):
         self.rnn = nn.GRU(
             self.features, int(hidden), int(layers), batch_first=True, dropout=between
         )
+        self.width = int(hidden)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(int(hidden), 1))
 
-    def score(self, features: torch.Tensor) -> torch.Tensor:
+    def represent(self, features: torch.Tensor) -> torch.Tensor:
         states, _ = self.rnn(features)
-        return self.head(states[:, -1]).squeeze(-1)
+        return states[:, -1]

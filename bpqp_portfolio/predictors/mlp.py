@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
 
 import torch
 from torch import nn
@@ -40,7 +39,7 @@ class MLP(Predictor):
         From ``forward`` in training, with batch norm and fewer than two rows.
     """
 
-    window: ClassVar[int] = 1
+    window = 1
 
     def __init__(
         self,
@@ -71,12 +70,16 @@ class MLP(Predictor):
             if dropout:
                 layers.append(nn.Dropout(dropout))
             fan_in = width
+        self.width = fan_in
         self.layers = nn.Sequential(*layers, nn.Linear(fan_in, 1))
 
-    def score(self, features: torch.Tensor) -> torch.Tensor:
+    def represent(self, features: torch.Tensor) -> torch.Tensor:
         if self.training and self.batch_norm and len(features) < 2:
             raise DataError(
                 f"MLP: batch norm cannot train on a batch of {len(features)} row(s); give it more "
                 "rows, set `batch_norm` to false, or call eval() to predict."
             )
-        return self.layers(features[:, -1]).squeeze(-1)
+        return self.layers[:-1](features[:, -1])
+
+    def readout(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self.layers[-1](hidden).squeeze(-1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import nn
@@ -35,7 +34,7 @@ class Transformer(Predictor):
         A setting outside its range, at construction.
     """
 
-    window: ClassVar[int] = 20
+    window = 20
 
     def __init__(
         self,
@@ -49,7 +48,7 @@ class Transformer(Predictor):
         for name, value in (("hidden", hidden), ("heads", heads), ("layers", layers)):
             check_number(value, name, low=1, integer=True)
         check_probability(dropout, "dropout")
-        self.hidden = int(hidden)
+        self.hidden = self.width = int(hidden)
         if self.hidden % 2 or self.hidden % heads:
             raise ConfigError(
                 f"hidden: must be even and a multiple of heads ({heads}), got {hidden}."
@@ -71,9 +70,9 @@ class Transformer(Predictor):
             copy.apply(_reset)
         self.head = nn.Linear(self.hidden, 1)
 
-    def score(self, features: torch.Tensor) -> torch.Tensor:
+    def represent(self, features: torch.Tensor) -> torch.Tensor:
         embedded = self.embed(features) + positions(features.shape[1], self.hidden, features)
-        return self.head(self.encoder(embedded)[:, -1]).squeeze(-1)
+        return self.encoder(embedded)[:, -1]
 
 
 def positions(length: int, width: int, like: torch.Tensor) -> torch.Tensor:

@@ -2,8 +2,9 @@
 
 from .callbacks import Callback, MetricLogger, Progress
 from .device import resolve_device
+from .outlook import predict, predict_scores
 from .threads import torch_threads
-from .trainer import FitState, Trainer, TrainerConfig, predict_scores
+from .trainer import FitState, Trainer, TrainerConfig
 
 __all__ = [
     "Callback",
@@ -12,6 +13,7 @@ __all__ = [
     "Progress",
     "Trainer",
     "TrainerConfig",
+    "predict",
     "predict_scores",
     "resolve_device",
     "torch_threads",

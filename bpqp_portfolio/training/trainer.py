@@ -23,6 +23,7 @@ from ..portfolio.problem import PortfolioProblem
 from .callbacks import Callback
 from .checkpoint import load_checkpoint, save_checkpoint
 from .device import placed, resolve_device
+from .outlook import decided_by, look
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +123,8 @@ class Trainer:
 
     Parameters
     ----------
-    network : module of the predictors' signature, (R, L, F) → (R,).
+    network : module of the predictors' signature, (R, L, F) → (R,); a
+        :class:`~bpqp_portfolio.predictors.DecisionNetwork` decides with its own risk and κ as well.
     objective : training loss (see :mod:`bpqp_portfolio.losses`).
     problem : turns scores into weights and regret.
     config : :class:`TrainerConfig`.
@@ -245,8 +247,8 @@ class Trainer:
         undecided: list[tuple[Tensor, Tensor]] = []
         for step, days in enumerate(blocks):
             batch = panel.batch(days).to(self.device)
-            scores = self._scores(panel, batch, f"epoch {state.epoch + 1}")
-            terms = self.objective(scores, batch, self.problem)
+            scores, batch, problem = self._look(panel, batch, f"epoch {state.epoch + 1}")
+            terms = self.objective(scores, batch, problem)
             loss = terms.total.mean()
             if not bool(torch.isfinite(loss)):
                 raise DataError(
@@ -269,6 +271,9 @@ class Trainer:
         record |= {f"train_{name}": value / len(train) for name, value in sums.items()}
         train_seconds = time.perf_counter() - started
         record |= self.validate(panel, valid)
+        log_kappa = getattr(self.network, "log_kappa", None)
+        if log_kappa is not None:
+            record["kappa"] = float(self.problem.bolder(log_kappa.detach()).unit)
         record |= {"train_seconds": train_seconds, "seconds": time.perf_counter() - started}
         state.epoch += 1
         state.history.append(record)
@@ -279,23 +284,28 @@ class Trainer:
             state.best_epoch, state.best_value = state.epoch, value
             state.best_weights = copy.deepcopy(self.network.state_dict())
 
-    def _scores(self, panel: DailyPanel, batch: DayBatch, stage: str) -> Tensor:
-        """Scores (T, n) of the batch; the portfolio problem would only see that they are NaN."""
-        rows = self.network(batch.features)
-        if not bool(torch.isfinite(rows).all()):
+    def _look(
+        self, panel: DailyPanel, batch: DayBatch, stage: str
+    ) -> tuple[Tensor, DayBatch, PortfolioProblem]:
+        """Scores (T, n), and what is decided on; the problem would only see that they are NaN."""
+        outlook = look(self.network, batch)
+        if not all(bool(torch.isfinite(said).all()) for said in outlook if said is not None):
             finite = bool(torch.isfinite(batch.features).all())
             raise DataError(
                 f"the network's scores are not finite in {stage}, on the days "
                 f"{_span(panel, batch.days)}; "
                 + (DIVERGED if finite else "its features are not: check the handler's processors.")
             )
-        return batch.pad(rows)
+        return decided_by(outlook, batch, self.problem)
 
     @torch.no_grad()
     def _decide(
         self, panel: DailyPanel, parts: list[tuple[Tensor, Tensor]], chunk: int = 32
     ) -> float:
-        """Sum of the regrets of days that a two-stage loss left undecided, in large batches."""
+        """Sum of the regrets of days that a two-stage loss left undecided, in large batches.
+
+        Such a loss leaves risk and κ of the network as they start, which changes no decision.
+        """
         total = 0.0
         for i in range(0, len(parts), chunk):
             days, scores = zip(*parts[i : i + chunk], strict=True)
@@ -310,30 +320,12 @@ class Trainer:
         values: dict[str, list[Tensor]] = {"loss": [], "prediction": [], "decision": [], "ic": []}
         for part in _joined(panel.chunks(days, rows), self._least_days):
             batch = panel.batch(part).to(self.device)
-            scores = self._scores(panel, batch, "validation")
-            total, prediction, decision = self.objective(scores, batch, self.problem)
+            scores, batch, problem = self._look(panel, batch, "validation")
+            total, prediction, decision = self.objective(scores, batch, problem)
             if decision is None:
-                decision = decision_loss(scores, batch, self.problem)
+                decision = decision_loss(scores, batch, problem)
             values["loss"].append(total)
             values["prediction"].append(prediction)
             values["decision"].append(decision)
             values["ic"].append(information_coefficient(scores, batch.returns, batch.known))
         return {f"valid_{name}": float(torch.cat(v).nanmean()) for name, v in values.items()}
-
-
-@torch.no_grad()
-def predict_scores(
-    network: nn.Module, panel: DailyPanel, days: Tensor, rows: int = 20_000
-) -> Tensor:
-    """Scores (R',) float64 of all rows of ``days`` in evaluation mode, in the panel's order.
-
-    In float64, so that a score does not depend on how many others are computed with it; on the
-    device of the network, and back on that of the panel.
-    """
-    exact = copy.deepcopy(network).double().eval()
-    device = next(exact.parameters()).device
-    parts = [
-        exact(panel.batch(part).features.to(device).double()).to(panel.device)
-        for part in panel.chunks(days, rows)
-    ]
-    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -169,6 +168,6 @@ def test_a_warm_start_reaches_the_solver(monkeypatch):
     seen = []
     problem = PortfolioProblem({"risk_aversion": 10.0})
     monkeypatch.setattr(problem.layer, "solve", lambda *_, **given: seen.append(given))
-    batch = SimpleNamespace(loadings=None, specific=None, mask=None)
+    batch = random_panel(days=1, names=2).batch(torch.arange(1))
     problem.solve_forecast(torch.zeros(1, 2), batch, "earlier")
     assert seen == [{"warm_start": "earlier"}]
