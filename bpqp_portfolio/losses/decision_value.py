@@ -6,21 +6,30 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..config import lookup
 from ..data.panel import DayBatch
 from ..portfolio.problem import PortfolioProblem
-from .terms import DecisionLoss, LossTerms
+from .terms import RISKS, DecisionLoss, LossTerms
 
 
 @dataclass(frozen=True)
 class DecisionValue(DecisionLoss):
-    """f_y(w*(ŷ)), the realised risk term less the realised return, in units of the score.
+    """f_y(w*(ŷ)), the risk term less the realised return, in units of the score.
 
     Its gradient is that of the regret, which differs by a constant of the day; its value may have
-    either sign and needs no portfolio of perfect foresight.
+    either sign and needs no portfolio of perfect foresight. With ``risk: realised`` it is
+    −r + (γ/2) r² at the day's return r, which is noisier and sees what the risk model got wrong:
+    what a learned risk is to be taught by.
     """
+
+    risk: str = "model"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        lookup(RISKS, self.risk, "risk")
 
     def __call__(self, scores: Tensor, batch: DayBatch, problem: PortfolioProblem) -> LossTerms:
         w = problem.solve(scores, batch).w
-        value = problem.value(w, batch) / problem.scale
+        value = RISKS[self.risk](problem, w, batch) / problem.scale
         regret = problem.regret(w.detach(), batch) / problem.scale
         return self.terms(value, regret, scores, batch)

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..config import lookup
 from ..data.panel import DayBatch
 from ..portfolio.problem import PortfolioProblem
 from .blocks import BlockLoss
+from .terms import RISKS
 
 
 @dataclass(frozen=True)
@@ -16,9 +18,17 @@ class NetUtility(BlockLoss):
     """−[yᵀw − (γ/2) wᵀΣw − cost] of each day, in units of the score.
 
     Return, risk (with the problem's γ and Σ) and cost are daily and not annualised; a block's
-    first day pays nothing (see :func:`~.blocks.trades`).
+    first day pays nothing (see :func:`~.blocks.trades`). With ``risk: realised`` the risk term is
+    (γ/2)(yᵀw)², which is noisier and sees what the risk model got wrong: what a learned risk is to
+    be taught by.
     """
+
+    risk: str = "model"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        lookup(RISKS, self.risk, "risk")
 
     def loss(self, w: Tensor, batch: DayBatch, problem: PortfolioProblem) -> Tensor:
         """Utility lost each day, (T,)."""
-        return (problem.value(w, batch) + self.cost(w, batch)) / problem.scale
+        return (RISKS[self.risk](problem, w, batch) + self.cost(w, batch)) / problem.scale

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -25,6 +26,12 @@ class LossTerms(NamedTuple):
     prediction: Tensor
     decision: Tensor | None
 
+
+# What the risk of a decision is judged by: the batch's covariance, or the squares of what came.
+RISKS: dict[str, Callable[[PortfolioProblem, Tensor, DayBatch], Tensor]] = {
+    "model": PortfolioProblem.value,
+    "realised": PortfolioProblem.realised_value,
+}
 
 # What of a decision, besides its scores, a loss can have a gradient in.
 RISK, KAPPA = "risk", "kappa"

@@ -186,6 +186,15 @@ class PortfolioProblem:
         """
         return self.objective(w, batch.returns, batch) + self.penalty(w)
 
+    def realised_value(self, w: Tensor, batch: DayBatch) -> Tensor:
+        """−r + (γ/2) r² at the realised return r = yᵀw, (T,), as a fraction per day.
+
+        Its mean is that of :meth:`value` with the returns' true covariance, but for (γ/2)(μᵀw)²,
+        which is small for daily returns: what a risk model got wrong shows in it.
+        """
+        r = (batch.returns * w).sum(-1)
+        return -r + 0.5 * self.config.risk_aversion * r * r + self.penalty(w)
+
     def penalty(self, w: Tensor) -> Tensor:
         """What the decision pays for weights (T, n) outside of [0, max_weight], (T,), a day."""
         if not self.decider.penalty:
