@@ -6,7 +6,7 @@ from .decision import DecisionNetwork, RiskHeadConfig
 from .ensemble import Ensemble
 from .gru import GRU
 from .mlp import MLP
-from .registry import PREDICTORS, build_predictor
+from .registry import PREDICTORS, build_network, build_predictor
 from .transformer import Transformer
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "Predictor",
     "RiskHeadConfig",
     "Transformer",
+    "build_network",
     "build_predictor",
 ]

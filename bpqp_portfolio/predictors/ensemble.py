@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..errors import ConfigError
-from .base import Predictor
+from .base import Outlook, Predictor
 
 
 class Ensemble(Predictor):
@@ -16,7 +16,8 @@ class Ensemble(Predictor):
 
     σᵢ is the spread of member i's scores (``spread``, K), such as the mean of their cross-sectional
     standard deviations over the training days, and s̄ = Σᵢ σᵢ / K keeps the unit of a score. Without
-    it a network that learned to exaggerate would outvote the others.
+    it a network that learned to exaggerate would outvote the others. What they say of risk and κ is
+    averaged in logs.
 
     Parameters
     ----------
@@ -47,9 +48,27 @@ class Ensemble(Predictor):
             )
         self.spread: torch.Tensor
         self.register_buffer("spread", sigma.to(torch.float64))
-        self.window = first.window  # type: ignore[misc]
+        self.window = first.window
 
     def score(self, features: torch.Tensor) -> torch.Tensor:
+        return self._mean([member(features) for member in self.members])
+
+    def outlook(self, features: torch.Tensor, counts: torch.Tensor) -> Outlook:
+        networks = [member for member in self.members if isinstance(member, Predictor)]
+        said = [member.outlook(features, counts) for member in networks]
+        first, *rest = zip(*said, strict=True)
+        return Outlook(self._mean(first), *(_mean_log(values) for values in rest))
+
+    @property
+    def log_kappa(self) -> torch.Tensor | None:
+        """Mean of what the members add to log κ, () float64; None where none is learned."""
+        return _mean_log([getattr(member, "log_kappa", None) for member in self.members])
+
+    def _mean(self, scores: Sequence[torch.Tensor]) -> torch.Tensor:
         say = self.spread.mean() / self.spread / len(self.members)
-        scores = [say[i].to(features) * member(features) for i, member in enumerate(self.members)]
-        return torch.stack(scores).sum(0)
+        return torch.stack([say[i].to(own) * own for i, own in enumerate(scores)]).sum(0)
+
+
+def _mean_log(values: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    given = [value for value in values if value is not None]
+    return torch.stack(given).mean(0) if given else None

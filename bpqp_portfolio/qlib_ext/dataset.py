@@ -27,7 +27,7 @@ from ..portfolio.problem import PortfolioProblem, ProblemConfig
 from ..risk.config import RiskConfig
 from ..risk.rolling import rolling_risk
 from .handlers import CachedAlpha158
-from .preflight import check_records, check_segments, check_universe
+from .preflight import check_learned, check_records, check_segments, check_universe
 from .stages import StageClock
 
 PANEL_VERSION = 1
@@ -72,10 +72,10 @@ class PortfolioDataset(DatasetH):
         check_keys(unknown, (*known, "mandate"), "dataset")
         self.mandate = _mandate_settings(mandate)
         self.clock = StageClock()
-        _check_task()
         self.market, self.benchmark, self.exclusions = market, benchmark, exclusions or "none"
         self.risk = from_mapping(RiskConfig, risk, "risk")
         self.problem_config = from_mapping(ProblemConfig, problem, "problem")
+        _check_task(self.problem_config)
         if self.problem_config.turnover_cost and self.mandate is None:
             raise ConfigError(
                 "problem.turnover_cost: the training would pay it and the backtest would not; give "
@@ -329,9 +329,13 @@ def _read_exclusions(
     return report.exclusions
 
 
-def _check_task() -> None:
-    """Check the records of the task that qrun is running, where there is one."""
+def _check_task(problem: ProblemConfig) -> None:
+    """Check model and records of the task that qrun is running, where there is one."""
     experiment = R.exp_manager.active_experiment
     recorder = experiment.active_recorder if experiment is not None else None
     if recorder is not None and "task" in recorder.list_artifacts():
-        check_records(recorder.load_object("task"))
+        task = recorder.load_object("task")
+        check_records(task)
+        model = (task.get("model") or {}).get("kwargs") or {}
+        risk_head = model.get("risk_head") is not None
+        check_learned(risk_head, bool(model.get("learn_kappa")), problem)

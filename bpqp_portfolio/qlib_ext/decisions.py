@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,18 +15,25 @@ from ..errors import DataError
 from ..losses import information_coefficient
 from ..portfolio.layer import STATUS_NAMES
 from ..portfolio.problem import PortfolioProblem
+from .beliefs import Beliefs
 from .dataset import PortfolioDataset
 from .model import row_index
 
 
 def decide(
-    dataset: PortfolioDataset, scores: pd.Series, segment: str = "test", chunk: int = 128
+    dataset: PortfolioDataset,
+    scores: pd.Series,
+    segment: str = "test",
+    chunk: int = 128,
+    beliefs: Beliefs | None = None,
 ) -> tuple[pd.Series, pd.DataFrame]:
     """Weights and daily figures of ``scores`` on a segment.
 
     Parameters
     ----------
     scores : indexed by (datetime, instrument); names without a risk model that day are ignored.
+    beliefs : what decides besides; by default the dataset's problem and its statistical risk, by
+        which a decision is judged in any case.
 
     Returns
     -------
@@ -39,9 +47,17 @@ def decide(
         A name of the day's problem has no finite score.
     """
     scores = problem_scores(dataset, scores, segment)
-    problem = dataset.problem
+    beliefs = beliefs or Beliefs(dataset.problem)
+    problem = beliefs.problem
     weights, rows = [], []
-    for batch, table in _batches(dataset, segment, chunk, scores):
+    learned = _days_of(beliefs.log_factors, dataset, segment)
+    start = 0
+    for batch, table, *said in _batches(dataset, segment, chunk, *_rows_of(scores, beliefs)):
+        if said:
+            batch = replace(batch, log_specific=said[0])
+        if learned is not None:
+            batch = replace(batch, log_factors=learned[start : start + len(table)])
+        start += len(table)
         solution = problem.solve(table, batch)
         weights.append(solution.w[batch.mask])
         rows.append(
@@ -78,6 +94,22 @@ def appraise(
         for batch, table, w in _batches(dataset, segment, chunk, scores, held)
     ]
     return _by_day(dataset, segment, rows)
+
+
+def _rows_of(scores: pd.Series, beliefs: Beliefs) -> list[pd.Series]:
+    """The scores, and what is said of the specific variance of their names, where it is."""
+    said = beliefs.log_specific
+    return [scores] if said is None else [scores, said.reindex(scores.index)]
+
+
+def _days_of(
+    table: pd.DataFrame | None, dataset: PortfolioDataset, segment: str
+) -> torch.Tensor | None:
+    """Rows (T, k) of the segment's days, None where there is no table."""
+    if table is None:
+        return None
+    dates = dataset.prepared_panel().dates[dataset.days(segment).numpy()]
+    return torch.tensor(table.reindex(pd.DatetimeIndex(dates)).to_numpy(), dtype=torch.float64)
 
 
 def problem_scores(dataset: PortfolioDataset, scores: pd.Series, segment: str) -> pd.Series:

@@ -20,6 +20,7 @@ from ..data.provider import Provider
 from ..data.sectors import Sectors, read_sectors
 from ..portfolio.problem import PortfolioProblem
 from ..risk.clusters import ClusterConfig, cluster_returns
+from .beliefs import Beliefs, believed
 from .mandate_settings import MandateSettings
 from .rebalance import DayInputs
 
@@ -32,14 +33,17 @@ class MandateDays:
     dataset : a :class:`~.dataset.PortfolioDataset` with a mandate.
     scores : forecasts by (datetime, instrument), in units of the problem's score scale.
     exchange : the backtest's; its prices are those that accounts are valued at.
+    beliefs : the model's κ and risk; by default the dataset's problem and its statistical risk.
     """
 
-    def __init__(self, dataset: Any, scores: pd.Series, exchange: Any) -> None:
+    def __init__(
+        self, dataset: Any, scores: pd.Series, exchange: Any, beliefs: Beliefs | None = None
+    ) -> None:
         self.settings: MandateSettings = dataset.mandate
         self.mandate = self.settings.build()
         self.names = dataset.market_data.names.to_numpy(str)
         self._market: Market = dataset.market_data
-        self._problem = dataset.problem
+        self._beliefs = beliefs or Beliefs(dataset.problem)
         self._risk = dataset.risk_arrays()
         self._first = int(self._risk["day"].min())
         days = np.arange(self._first, int(self._risk["day"].max()) + 2)
@@ -74,12 +78,13 @@ class MandateDays:
         specific = np.full(len(self.names), np.nan)
         loadings[name[modelled]] = self._risk["loadings"][rows][modelled]
         specific[name[modelled]] = self._risk["specific"][rows][modelled]
+        loadings, specific = believed(loadings, specific, *self._said(date))
         scores = self._scores.loc[date].to_numpy(dtype=np.float64)
         suspended = ~np.isfinite(self._close.loc[date].to_numpy())
         return DayInputs(
             date=date,
             names=self.names,
-            mu=expected_returns(self._problem, scores, specific),
+            mu=expected_returns(self._beliefs.problem, scores, specific),
             loadings=loadings,
             specific=specific,
             variance=own_variance(self._market.returns[: day + 1], self._window),
@@ -91,6 +96,14 @@ class MandateDays:
             member=self._market.member[day],
             benchmark=self.index.weights[day],
             sector=self.sectors.of_day(day),
+        )
+
+    def _said(self, date: pd.Timestamp) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """What the model adds to the logs of specific variances (N,) and factor scales (k,)."""
+        specific, factors = self._beliefs.log_specific, self._beliefs.log_factors
+        return (
+            None if specific is None else specific.loc[date].reindex(self._market.names).to_numpy(),
+            None if factors is None else factors.loc[date].to_numpy(),
         )
 
 

@@ -11,6 +11,7 @@ from qlib.workflow.record_temp import PortAnaRecord
 
 from ..errors import ConfigError
 from ..training import torch_threads
+from .beliefs import beliefs_of
 from .dataset import PortfolioDataset
 from .exchange import BoardExchange
 from .mandate_days import MandateDays
@@ -86,7 +87,8 @@ class MandateRecord(BacktestRecord):
             exclusions=dataset.excluded,
             board_limits=settings.board_limits,
         )
-        days = MandateDays(dataset, self.load("pred.pkl").iloc[:, 0], exchange)
+        beliefs = beliefs_of(self.model, dataset, recorder=self.recorder)
+        days = MandateDays(dataset, self.load("pred.pkl").iloc[:, 0], exchange, beliefs)
         plans: dict[pd.Timestamp, Rebalance] = {}
         options = {"mandate": mandate, "inputs": days.inputs, "rules": rules, "plans": plans}
         self.strategy_config = {"class": MandateStrategy, "kwargs": options}

@@ -18,6 +18,7 @@ from ..portfolio.mandate import Mandate
 from ..portfolio.problem import PortfolioProblem
 from ..report.metrics import TRADING_DAYS
 from ..risk.clusters import ClusterConfig, cluster_returns
+from .beliefs import believed
 from .exchange import at_limits
 from .holdings import quotes
 from .lots import account_after
@@ -83,6 +84,7 @@ def single_inputs(
     specific = np.full(len(market.names), np.nan)
     loadings[modelled] = day.risk.loadings[day.risk.modelled]
     specific[modelled] = day.risk.specific[day.risk.modelled]
+    loadings, specific = believed(loadings, specific, *_said(day, len(market.names)))
     scores = np.full(len(market.names), np.nan)
     scores[day.columns] = day.scores
     at = int(provider.calendar.get_loc(day.date))
@@ -107,6 +109,16 @@ def single_inputs(
         benchmark=spread(index.weights[-1], 0.0),
         sector=spread(_sectors(run, settings, market).of_day(0), ""),
     )
+
+
+def _said(day: SingleDay, names: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """What the model adds to the logs of specific variances (N,) and factor scales (k,)."""
+    specific, factors = day.batch.log_specific, day.batch.log_factors
+    own = None
+    if specific is not None:
+        own = np.full(names, np.nan)
+        own[day.columns] = specific[0].numpy()
+    return own, None if factors is None else factors[0].numpy()
 
 
 def _at_limits(

@@ -18,20 +18,25 @@ from ..config import check_keys, check_number, from_mapping
 from ..data.atomic import replacing_file
 from ..data.cache import cache_root
 from ..errors import ConfigError
-from ..losses import build_objective
+from ..losses import OBJECTIVES, build_objective
 from ..losses.objectives import Objective
-from ..predictors import Ensemble, Predictor, build_predictor
+from ..losses.terms import KAPPA, RISK
+from ..portfolio.problem import PortfolioProblem
+from ..predictors import Ensemble, Predictor, build_network
 from ..training import (
     MetricLogger,
     Progress,
     Trainer,
     TrainerConfig,
+    predict,
     predict_scores,
     resolve_device,
     torch_threads,
 )
 from ..training.device import AUTO
+from .beliefs import Beliefs
 from .dataset import PortfolioDataset
+from .preflight import check_learned
 
 
 @dataclass(frozen=True)
@@ -40,21 +45,27 @@ class ModelConfig:
     :class:`TrainerConfig`; ``pretrain`` a ``loss`` and ``trainer`` settings (the others are the
     trainer's) by which the network learns first, such as the forecast alone; ``members`` how many
     networks are trained, each from a seed of its own, whose mean score is what is decided on
-    (:class:`~bpqp_portfolio.predictors.Ensemble`); ``threads`` what torch uses in training (see
-    :func:`~bpqp_portfolio.training.torch_threads`); ``device`` where it trains: auto (a GPU where
-    there is one), cpu, cuda or cuda:<number>."""
+    (:class:`~bpqp_portfolio.predictors.Ensemble`); ``risk_head`` has the fields of
+    :class:`~bpqp_portfolio.predictors.RiskHeadConfig`, for a network that learns the covariance it
+    decides with, and ``learn_kappa`` makes the problem's κ a parameter; ``threads`` is what torch
+    uses in training (see :func:`~bpqp_portfolio.training.torch_threads`); ``device`` where it
+    trains: auto (a GPU where there is one), cpu, cuda or cuda:<number>."""
 
     predictor: Mapping[str, Any] = field(default_factory=lambda: {"name": "mlp"})
     loss: Mapping[str, Any] = field(default_factory=lambda: {"name": "squared_regret"})
     trainer: Mapping[str, Any] = field(default_factory=dict)
     pretrain: Mapping[str, Any] | None = None
     members: int = 1
+    risk_head: Mapping[str, Any] | None = None
+    learn_kappa: bool = False
     threads: int = 1
     device: str = AUTO
 
     def __post_init__(self) -> None:
         check_number(self.members, "members", low=1, integer=True)
         check_number(self.threads, "threads", low=1, integer=True)
+        if not isinstance(self.learn_kappa, bool):
+            raise ConfigError(f"learn_kappa: expected true or false, got {self.learn_kappa!r}.")
         resolve_device(self.device)
 
 
@@ -99,6 +110,7 @@ class PortfolioModel(Model):
             self._stages.insert(0, self._first_stage(self.settings.pretrain))
         for _, loss, _ in self._stages:
             _objective(loss)
+        self._check_taught()
         self._predictor(features=1)
         self.network: Predictor | None = None
         self.history = pd.DataFrame()
@@ -112,12 +124,31 @@ class PortfolioModel(Model):
         config = from_mapping(TrainerConfig, given, "model.pretrain.trainer")
         return "pretraining", pretrain["loss"], config
 
-    def _predictor(self, features: int, seed: int | None = None) -> Predictor:
-        options = dict(self.settings.predictor)
-        name = options.pop("name")
+    def _check_taught(self) -> None:
+        """Raise ConfigError where the loss has no gradient in what is to be learned."""
+        name, settings = self.settings.loss["name"], self.settings
+        taught = getattr(_objective(settings.loss), "learns", ())
+        wanted = {RISK: settings.risk_head is not None, KAPPA: settings.learn_kappa}
+        for part, key in ((RISK, "risk_head"), (KAPPA, "learn_kappa")):
+            if wanted[part] and part not in taught:
+                able = [k for k, v in OBJECTIVES.items() if part in getattr(v, "learns", ())]
+                raise ConfigError(
+                    f"model.{key}: the loss {name!r} has no gradient in it; train on "
+                    f"{', '.join(able)} (a two-stage loss may come before it, as `pretrain`), or "
+                    f"leave {key} out."
+                )
+
+    def _predictor(self, features: int, seed: int | None = None, factors: int = 1) -> Predictor:
+        settings = self.settings
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.trainer_config.seed if seed is None else seed)
-            return build_predictor(name, features, **options)
+            return build_network(
+                settings.predictor,
+                features,
+                risk_head=settings.risk_head,
+                learn_kappa=settings.learn_kappa,
+                factors=factors,
+            )
 
     def fit(self, dataset: PortfolioDataset, reweighter: Any = None) -> None:
         """Train on the dataset's train days, choose the epoch on its valid days.
@@ -127,7 +158,11 @@ class PortfolioModel(Model):
         if reweighter is not None:
             raise ConfigError("model: a reweighter is not supported; weigh days in the loss.")
         handler, count = dataset.handler, self.settings.members
-        panel = dataset.panel(self._predictor(len(handler.feature_names)).window)
+        risk, kappa = self.settings.risk_head is not None, self.settings.learn_kappa
+        check_learned(risk, kappa, dataset.problem_config)
+        features = len(handler.feature_names)
+        panel = dataset.panel(self._predictor(features).window)
+        factors = panel.loadings.shape[1]
         with dataset.clock("hindsight"), torch_threads(self.settings.threads):
             dataset.fill_optimal(["train", "valid"])
         # A training may continue on another device, and one member's is that of a run of its own.
@@ -142,7 +177,7 @@ class PortfolioModel(Model):
                 for name, loss, config in self._stages
             ]
             key = dataset.run_key(model={**own, **({"seed_shift": shift} if shift else {})})
-            network = self._predictor(len(handler.feature_names), stages[-1][2].seed)
+            network = self._predictor(features, stages[-1][2].seed, factors)
             for name, loss, config in stages:
                 checkpoints.append(cache_root() / "checkpoints" / f"{key[:32]}-{name}.pt")
                 trainer = Trainer(
@@ -196,6 +231,33 @@ class PortfolioModel(Model):
             scores = predict_scores(network, panel, days).numpy()
         return pd.Series(scores, index=row_index(panel, days), name="score")
 
+    def problem(self, dataset: PortfolioDataset) -> PortfolioProblem:
+        """The dataset's problem with the κ that was learned, where one was."""
+        log_kappa = getattr(self.network, "log_kappa", None)
+        if log_kappa is None:
+            return dataset.problem
+        kappa = float(dataset.problem.bolder(log_kappa.detach()).unit)
+        return PortfolioProblem(replace(dataset.problem_config, kappa=kappa), dataset.problem.scale)
+
+    def beliefs(self, dataset: PortfolioDataset, segment: str = "test") -> Beliefs:
+        """What the network decides with on ``segment`` besides its scores."""
+        if self.network is None:
+            raise ConfigError("model: fit it before asking for its risk.")
+        if self.settings.risk_head is None:
+            return Beliefs(self.problem(dataset))
+        panel = dataset.panel(self.network.window)
+        days = dataset.days(segment)
+        with torch_threads(self.settings.threads):
+            network = copy.deepcopy(self.network).to(resolve_device(self.settings.device))
+            said = predict(network, panel, days)
+        rows, dates = row_index(panel, days), pd.DatetimeIndex(panel.dates[days.numpy()])
+        specific, factors = said.log_specific, said.log_factors
+        return Beliefs(
+            self.problem(dataset),
+            None if specific is None else pd.Series(specific.numpy(), rows, name="log_specific"),
+            None if factors is None else pd.DataFrame(factors.numpy(), dates.rename("datetime")),
+        )
+
     def save(self, folder: Path, dataset: PortfolioDataset) -> None:
         """Write the network as tensors and its settings as JSON, for use without pickle."""
         if self.network is None:
@@ -206,6 +268,7 @@ class PortfolioModel(Model):
             "model": {**asdict(self.settings), "device": AUTO},
             "features": dataset.handler.feature_names,
             "score_scale": dataset.problem.scale,
+            "factors": dataset.prepared_panel().loadings.shape[1],
             "best_epoch": self.best_epoch,
         }
         with replacing_file(Path(folder) / "model.json") as scratch:

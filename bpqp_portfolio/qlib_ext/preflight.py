@@ -151,6 +151,28 @@ def check_universe(
         )
 
 
+def check_learned(risk_head: bool, learn_kappa: bool, problem: ProblemConfig) -> None:
+    """What a model is to learn of the decision is there to be learned.
+
+    Raises
+    ------
+    ConfigError
+        A learned risk or κ in a problem that is not solved by bpqp, or a κ without a normalisation.
+    """
+    decision = problem.decision["name"]
+    for key, asked in (("risk_head", risk_head), ("learn_kappa", learn_kappa)):
+        if asked and decision != "bpqp":
+            raise ConfigError(
+                f"model.{key}: is learned through the portfolio problem, which the decision "
+                f"{decision!r} does not solve; decide by bpqp, or leave {key} out."
+            )
+    if learn_kappa and problem.normalisation == "none":
+        raise ConfigError(
+            "model.learn_kappa: needs scores of a fixed spread; set problem.normalisation to "
+            "standardise, or leave it out: without one the network learns the scale itself."
+        )
+
+
 def check_records(task: Mapping[str, Any]) -> None:
     """Every record of ``task`` exists, its settings are known, and what it needs comes before it.
 

@@ -23,6 +23,7 @@ from ..report.metrics import flatten, print_summary, summarise
 from ..report.page import write_report
 from ..report.results import RunResults, save_results
 from ..training import torch_threads
+from .beliefs import beliefs_of, problem_of
 from .dataset import PortfolioDataset
 from .decisions import decide
 from .exchange import BoardExchange
@@ -41,7 +42,10 @@ class WeightRecord(ACRecordTemp):
     """Solve the portfolio problem on the test scores; weights, regret and solver health by day.
 
     Saves ``bpqp/weights.pkl`` (Series of target weights) and ``bpqp/signal.pkl`` (by day), and
-    tracks ``bpqp.regret``, ``bpqp.kkt_norm``, ``bpqp.solver.STATUS`` and more.
+    tracks ``bpqp.regret``, ``bpqp.kkt_norm``, ``bpqp.solver.STATUS`` and more. Of a model that
+    learned its risk also ``bpqp/log_specific.pkl`` and ``bpqp/log_factors.pkl`` (see
+    :class:`~.beliefs.Beliefs`), whose mean sizes are ``bpqp.learned.specific`` and
+    ``bpqp.learned.factors``; a learned κ is ``bpqp.learned.kappa``.
     """
 
     artifact_path = "bpqp"
@@ -55,7 +59,7 @@ class WeightRecord(ACRecordTemp):
         skip_existing: bool = False,
     ) -> None:
         super().__init__(recorder=recorder, skip_existing=skip_existing)
-        self.dataset = dataset
+        self.dataset, self.model = dataset, model
 
     @staticmethod
     def check_settings(settings: Mapping[str, Any]) -> None:
@@ -64,19 +68,24 @@ class WeightRecord(ACRecordTemp):
 
     def _generate(self, **kwargs: Any) -> dict[str, Any]:
         with self.dataset.clock("weights"), torch_threads(1):
-            weights, signal = decide(self.dataset, self.load("pred.pkl").iloc[:, 0])
+            beliefs = beliefs_of(self.model, self.dataset, recorder=self.recorder)
+            scores = self.load("pred.pkl").iloc[:, 0]
+            weights, signal = decide(self.dataset, scores, beliefs=beliefs)
         metrics = {
             "regret": signal["regret"].mean(),
             "decision_value": signal["decision_value"].mean(),
             "kkt_norm": signal["kkt_norm"].max(),
             "iterations": signal["iterations"].mean(),
             "excluded_name_days": float(self.dataset.excluded_name_days),
+            **beliefs.figures(self.dataset.problem),
         }
         counts = signal["status"].value_counts()
         for status in STATUS_NAMES.values():
             metrics[f"solver.{status.replace(' ', '_')}"] = float(counts.get(status, 0))
         self.recorder.log_metrics(**{f"bpqp.{k}": float(v) for k, v in metrics.items()})
-        return {"weights.pkl": weights, "signal.pkl": signal}
+        said = {"log_specific.pkl": beliefs.log_specific, "log_factors.pkl": beliefs.log_factors}
+        learned = {name: table for name, table in said.items() if table is not None}
+        return {"weights.pkl": weights, "signal.pkl": signal, **learned}
 
     def list(self) -> list[str]:
         """Artifacts of this record."""
@@ -134,7 +143,7 @@ class BacktestRecord(PortAnaRecord):
         **settings: Any,
     ) -> None:
         self.settings = from_mapping(self.config_class, settings, type(self).__name__)
-        self.dataset = dataset
+        self.dataset, self.model = dataset, model
         start, end = dataset.span_names["test"]
         backtest = {
             "start_time": start,
@@ -357,7 +366,7 @@ class ReportRecord(ACRecordTemp):
                 "segments": {k: " to ".join(v) for k, v in dataset.span_names.items()},
                 "score_scale": dataset.problem.scale,
                 "risk": asdict(dataset.risk),
-                "problem": asdict(dataset.problem_config),
+                "problem": asdict(problem_of(self.model, dataset).config),
                 "backtest": next(
                     (
                         record.get("kwargs", {})

@@ -18,8 +18,9 @@ from ..data.exclusions import Exclusions, read_exclusions, write_exclusions
 from ..errors import ConfigError, DataError
 from ..portfolio.costs import TradingCosts
 from ..portfolio.problem import PortfolioProblem
-from ..predictors import Ensemble, Predictor, build_predictor
+from ..predictors import Ensemble, Outlook, Predictor, build_network
 from ..risk.config import RiskConfig
+from .beliefs import problem_of
 from .mandate_settings import MandateSettings
 from .rebalance import BookRules
 
@@ -69,7 +70,7 @@ def save_run(
         "processors": handler.processors,
         "segments": dataset.span_names,
         "risk": asdict(dataset.risk),
-        "problem": asdict(dataset.problem_config),
+        "problem": asdict(problem_of(model, dataset).config),
         "backtest": dict(backtest),
         "exclusions": dataset.exclusions,
         "mandate": None if dataset.mandate is None else dataset.mandate.to_config(),
@@ -163,11 +164,16 @@ class SavedRun:
         return bool(self.facts["mandate"] and self.facts["mandate"]["pin_limits"])
 
     @torch.no_grad()
-    def scores(self, features: np.ndarray) -> np.ndarray:
-        """Scores (R,) float64 of ``features`` (R, L, F) float32."""
+    def outlook(self, features: np.ndarray) -> Outlook:
+        """What the model says in float64 of one day's names, with ``features`` (n, L, F) float32.
+
+        Its κ is in :attr:`problem` already.
+        """
         if isinstance(self.scorer, Predictor):
-            return self.scorer(torch.from_numpy(features).double()).numpy()
-        return np.asarray(self.scorer.predict(features[:, -1]), dtype=np.float64)
+            rows = torch.from_numpy(features).double()
+            return self.scorer.outlook(rows, torch.tensor([len(rows)]))
+        scores = np.asarray(self.scorer.predict(features[:, -1]), dtype=np.float64)
+        return Outlook(torch.from_numpy(scores))
 
 
 def load_run(folder: Path, run_id: str) -> SavedRun:
@@ -232,11 +238,14 @@ def _scorer(folder: Path, facts: Mapping[str, Any], where: str) -> Any:
                 f"{FACTS} lists {len(facts['features'])}: run its workflow again."
             )
         return booster
-    options = dict(facts["model"]["predictor"])
+    model, features = facts["model"], len(facts["features"])
+    heads = {key: model[key] for key in ("risk_head", "learn_kappa") if model.get(key) is not None}
     try:
-        kind, features = options.pop("name"), len(facts["features"])
-        members = int(facts["model"].get("members", 1))
-        networks = [build_predictor(kind, features, **options) for _ in range(members)]
+        members = int(model.get("members", 1))
+        networks = [
+            build_network(model["predictor"], features, factors=facts.get("factors", 1), **heads)
+            for _ in range(members)
+        ]
         network = networks[0] if members == 1 else Ensemble(networks)
         network.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True, map_location="cpu"))
     except (OSError, RuntimeError, ValueError, UnpicklingError) as error:

@@ -28,7 +28,8 @@ JUDGED = ("close", "high", "low", "change", "factor")
 class SingleDay:
     """What is decided on at the close of ``date``.
 
-    ``names`` (n,) in the problem; ``scores`` (n,); ``batch`` of one day with its covariance;
+    ``names`` (n,) in the problem; ``scores`` (n,); ``batch`` of one day with its covariance, and
+    what a model that learned its risk says of it;
     ``left_out`` member → why it is not in the problem; ``next_day`` when the trade is, where the
     calendar knows it; ``market`` up to the day, and the ``risk`` of all its members.
     """
@@ -53,7 +54,7 @@ class SingleDay:
 
     @property
     def covariance_root(self) -> tuple[np.ndarray, np.ndarray]:
-        """B (n, k) and d (n,) of Σ = B Bᵀ + diag(d), per day."""
+        """B (n, k) and d (n,) of the statistical Σ = B Bᵀ + diag(d), per day."""
         return self.batch.loadings[0].numpy(), self.batch.specific[0].numpy()
 
 
@@ -96,7 +97,8 @@ def single_day(run: SavedRun, provider: Provider, date: str | None = None) -> Si
     )
     rows = np.searchsorted(risk.names, chosen)
     features = _features(run, provider, market, _history_days(usable, chosen, run.window), chosen)
-    scores = run.scores(features)
+    outlook = run.outlook(features)
+    scores = outlook.scores.numpy()
     if not np.isfinite(scores).all():
         name = market.names[chosen[~np.isfinite(scores)][0]]
         raise DataError(
@@ -114,6 +116,8 @@ def single_day(run: SavedRun, provider: Provider, date: str | None = None) -> Si
         optimal=torch.full((1,), torch.nan, dtype=torch.float64),
         days=torch.zeros(1, dtype=torch.long),
         names=torch.from_numpy(chosen)[None],
+        log_specific=None if outlook.log_specific is None else outlook.log_specific[None],
+        log_factors=outlook.log_factors,
     )
     following = whole.dates[day + 1] if day + 1 < len(whole.dates) else None
     left_out = _left_out(run, provider, market, usable[-1], history[-1])

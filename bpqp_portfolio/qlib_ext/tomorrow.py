@@ -152,7 +152,7 @@ def decide_single(problem: PortfolioProblem, day: SingleDay) -> tuple[pd.Series,
     solution = problem.solve_forecast(torch.from_numpy(mu)[None], day.batch)
     w = solution.w[0].numpy()
     loadings, specific = day.covariance_root
-    risk = float(np.sqrt(np.square(w @ loadings).sum() + (specific * w * w).sum()))
+    risk = _risk(w, loadings, specific)
     at_most = solution.lam_ub[0].numpy()
     capped = np.flatnonzero(at_most > BINDING)
     facts = {
@@ -170,7 +170,15 @@ def decide_single(problem: PortfolioProblem, day: SingleDay) -> tuple[pd.Series,
         "status": STATUS_NAMES[int(solution.status[0])],
         "kkt_norm": float(solution.kkt_norm[0]),
     }
+    if (decided := day.batch.believed()) is not day.batch:
+        # The risk above is the statistical one, which a network cannot talk down.
+        facts["risk_learned"] = _risk(w, decided.loadings[0].numpy(), decided.specific[0].numpy())
     return pd.Series(w, index=day.names, name="weight"), facts
+
+
+def _risk(w: np.ndarray, loadings: np.ndarray, specific: np.ndarray) -> float:
+    """√(wᵀΣw), a day."""
+    return float(np.sqrt(np.square(w @ loadings).sum() + (specific * w * w).sum()))
 
 
 def _table(
