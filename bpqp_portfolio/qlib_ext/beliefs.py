@@ -38,7 +38,7 @@ class Beliefs:
 
 def problem_of(model: Any, dataset: PortfolioDataset) -> PortfolioProblem:
     """The dataset's problem with the κ of ``model``, where that learned one."""
-    return model.problem(dataset) if hasattr(model, "problem") else dataset.problem
+    return model.problem(dataset) if hasattr(model, "beliefs") else dataset.problem
 
 
 def beliefs_of(
