@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -26,21 +26,37 @@ class Method:
     """One row of the comparison.
 
     ``title`` as the table prints it; ``task`` changes to the workflow's task, merged as Qlib merges
-    a workflow with its base (``__DROP__`` removes a key); ``control`` the method that differs from
-    this one in nothing but what is under test, beside which it is always printed; ``seed`` the
-    dotted place of the seed in the task; ``seeds`` how many seeds (by default the comparison's; 1
-    where nothing is random).
+    a workflow with its base (``__DROP__`` removes a key); ``like`` another method whose changes come
+    before this one's own, so that the two differ in these alone; ``control`` a method, or several,
+    that this one has to beat, and beside which it is always printed; ``seed`` the dotted place of
+    the seed in the task; ``seeds`` how many seeds (by default the comparison's; 1 where nothing is
+    random). ``seed`` and ``seeds`` are those of ``like`` unless they are given.
     """
 
     title: str
     task: Mapping[str, Any] = field(default_factory=dict)
-    control: str | None = None
-    seed: str = SEED
+    like: str | None = None
+    control: str | Sequence[str] | None = None
+    seed: str | None = None
     seeds: int | None = None
 
     def __post_init__(self) -> None:
         if self.seeds is not None:
             check_number(self.seeds, "seeds", low=1, integer=True)
+        given = self.control
+        names = [] if given is None else [given] if isinstance(given, str) else given
+        if not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
+            raise ConfigError(
+                f"control: expected a method's name or a list of names, got {given!r}."
+            )
+        if len(set(names)) < len(names):
+            raise ConfigError(f"control: a method is named twice in {list(names)}.")
+        object.__setattr__(self, "control", tuple(names))
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """Names of the methods that this one has to beat."""
+        return self.control  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -68,23 +84,41 @@ class Comparison:
         if not isinstance(self.methods, Mapping) or not self.methods:
             raise ConfigError("methods: expected a mapping with at least one method.")
         methods = {n: from_mapping(Method, m, f"methods.{n}") for n, m in self.methods.items()}
+        titles: dict[str, str] = {}
         for name, method in methods.items():
-            if method.control is not None and (
-                method.control not in methods or method.control == name
-            ):
-                others = [other for other in methods if other != name]
+            named = [("control", control) for control in method.controls]
+            for key, other in [*named, *([("like", method.like)] if method.like else [])]:
+                if other not in methods or other == name:
+                    others = [known for known in methods if known != name]
+                    raise ConfigError(
+                        f"methods.{name}.{key}: no other method {other!r}.{nearest(other, others)}"
+                    )
+            if method.title in titles:
                 raise ConfigError(
-                    f"methods.{name}.control: no other method {method.control!r}."
-                    f"{nearest(method.control, others)}"
+                    f"methods.{name}.title: {method.title!r} is also that of "
+                    f"{titles[method.title]!r}; the table could not tell them apart."
                 )
+            titles[method.title] = name
         object.__setattr__(self, "methods", methods)
+        for name in methods:
+            self.lineage(name)
+
+    def lineage(self, name: str) -> list[Method]:
+        """The method and those that it is like, each after the one it is like."""
+        chain = [name]
+        while (like := self.methods[chain[-1]].like) is not None:
+            if like in chain:
+                raise ConfigError(f"methods.{name}.like: {' is like '.join([*chain, like])}.")
+            chain.append(like)
+        return [self.methods[one] for one in reversed(chain)]
 
 
 @dataclass(frozen=True)
 class Run:
     """One tracked run: a method with a seed.
 
-    ``key`` is a digest of all that determines its result, so that a finished run is known again.
+    ``key`` is a digest of all that its configuration says, so that a finished run is known again;
+    the code that makes it is told apart by :func:`~.code.code_digest`.
     """
 
     method: str
@@ -141,11 +175,12 @@ def plan(
     """
     runs = []
     for seed in range(seeds or comparison.seeds):
-        for name, method in comparison.methods.items():
-            if seed >= (method.seeds or seed + 1):
+        for name in comparison.methods:
+            lineage = comparison.lineage(name)
+            if seed >= next((m.seeds for m in reversed(lineage) if m.seeds), seed + 1):
                 continue
-            task = update_config(copy.deepcopy(workflow["task"]), dict(method.task))
-            _place(task, method.seed, seed, name)
+            task = update_config(workflow["task"], [deepcopy(dict(m.task)) for m in lineage])
+            _place(task, next((m.seed for m in reversed(lineage) if m.seed), SEED), seed, name)
             config = {
                 "qlib_init": workflow["qlib_init"],
                 "experiment_name": comparison.experiment_name,

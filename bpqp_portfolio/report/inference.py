@@ -67,6 +67,10 @@ def paired_difference(
     seeds has too small a spread by √((S−1)/S), and one of K blocks by √((K−1)/K): deviations are
     enlarged by these factors. Noise of single runs counts among days and among seeds, so the
     interval is rather too wide than too narrow.
+
+    The spread itself is known from S − 1 and K − 1 degrees of freedom only, which a bootstrap of
+    three seeds does not know: each deviation is divided by √(χ²_ν/ν), as in Student's t, with ν of
+    Welch (1947) and Satterthwaite (1946) for the sum of the variances of days and of seeds.
     """
     check_number(block, "block", low=1, integer=True)
     check_number(draws, "draws", low=100, integer=True)
@@ -89,7 +93,11 @@ def paired_difference(
         )
     random = np.random.default_rng(seed)
     starts = random.integers(days, size=(draws, blocks))
-    sample = _resampled(first, starts, block, random) - _resampled(second, starts, block, random)
+    days_one, seeds_one = _resampled(first, starts, block, random)
+    days_two, seeds_two = _resampled(second, starts, block, random)
+    sample = days_one - days_two + seeds_one - seeds_two
+    parts = [(np.var(days_one - days_two), blocks), (np.var(seeds_one), first.shape[1])]
+    sample /= _uncertain_spread([*parts, (np.var(seeds_two), second.shape[1])], draws, random)
     observed = first.to_numpy(float).mean() - second.to_numpy(float).mean()
     tail = (1 - level) / 2
     # The basic interval: the error of the estimate is distributed as that of a sample's.
@@ -107,8 +115,8 @@ def paired_difference(
 
 def _resampled(
     frame: pd.DataFrame, starts: np.ndarray, block: int, random: np.random.Generator
-) -> np.ndarray:
-    """Errors (draws,) of the mean return over all days and seeds in samples of both."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Errors (draws,) of the mean return in samples of days and of seeds."""
     values = frame.to_numpy(float)
     days, seeds = values.shape
     draws, blocks = starts.shape
@@ -120,7 +128,19 @@ def _resampled(
     by_day = (sums / days - means) * math.sqrt(blocks / (blocks - 1))
     by_seed = (means - means.mean()) * (math.sqrt(seeds / (seeds - 1)) if seeds > 1 else 0.0)
     drawn = random.integers(seeds, size=(draws, seeds))
-    return (np.take_along_axis(by_day, drawn, axis=1) + by_seed[drawn]).mean(axis=1)
+    return np.take_along_axis(by_day, drawn, axis=1).mean(axis=1), by_seed[drawn].mean(axis=1)
+
+
+def _uncertain_spread(
+    parts: list[tuple[float, int]], draws: int, random: np.random.Generator
+) -> np.ndarray:
+    """Draws of √(χ²_ν/ν), (draws,), for a sum of ``parts``: variance, and from how many values."""
+    known = [(variance, count - 1) for variance, count in parts if variance > 0 and count > 1]
+    if not known:
+        return np.ones(draws)
+    total = sum(variance for variance, _ in known)
+    freedom = 1 / sum((variance / total) ** 2 / count for variance, count in known)
+    return np.sqrt(random.chisquare(freedom, draws) / freedom)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
