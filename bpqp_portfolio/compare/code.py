@@ -1,4 +1,4 @@
-"""Which code made a run: a digest of the package's own sources, as far as they determine results."""
+"""Which code made a run: a digest of the package's sources, as far as they determine results."""
 
 from __future__ import annotations
 

@@ -26,11 +26,11 @@ class Method:
     """One row of the comparison.
 
     ``title`` as the table prints it; ``task`` changes to the workflow's task, merged as Qlib merges
-    a workflow with its base (``__DROP__`` removes a key); ``like`` another method whose changes come
-    before this one's own, so that the two differ in these alone; ``control`` a method, or several,
-    that this one has to beat, and beside which it is always printed; ``seed`` the dotted place of
-    the seed in the task; ``seeds`` how many seeds (by default the comparison's; 1 where nothing is
-    random). ``seed`` and ``seeds`` are those of ``like`` unless they are given.
+    a workflow with its base (``__DROP__`` removes a key); ``like`` another method whose changes
+    come before this one's own, so that the two differ in these alone; ``control`` a method, or
+    several, that this one has to beat, and beside which it is always printed; ``seed`` the dotted
+    place of the seed in the task; ``seeds`` how many seeds (by default the comparison's; 1 where
+    nothing is random). ``seed`` and ``seeds`` are those of ``like`` unless they are given.
     """
 
     title: str

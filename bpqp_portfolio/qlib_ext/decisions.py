@@ -38,8 +38,9 @@ def decide(
     Returns
     -------
     Positive weights indexed by (datetime, instrument), and a frame by day with ``regret`` and
-    ``decision_value`` (fractions per day), ``ic``, ``rank_ic`` (these four NaN on a day whose
-    returns are not known yet), ``kkt_norm``, ``iterations``, ``status``, ``universe``.
+    ``decision_value`` (fractions per day), ``ic``, ``rank_ic``, ``mse`` (these five NaN on a day
+    whose returns are not known yet), ``kkt_norm``, ``iterations``, ``status``, ``universe``.
+    ``mse`` is on one scale for all models, see :func:`scaled_error`.
 
     Raises
     ------
@@ -160,6 +161,7 @@ def _figures(
         "decision_value": problem.value(w, batch).masked_fill(unknown, torch.nan),
         "ic": information_coefficient(scores, batch.returns, batch.known),
         "rank_ic": information_coefficient(*rank, batch.known),
+        **_moments(scores, batch.returns, batch.known),
     }
 
 
@@ -167,10 +169,47 @@ def _by_day(
     dataset: PortfolioDataset, segment: str, rows: list[dict[str, torch.Tensor]]
 ) -> pd.DataFrame:
     dates = dataset.prepared_panel().dates[dataset.days(segment).numpy()]
-    return pd.DataFrame(
-        {key: torch.cat([row[key] for row in rows]).numpy() for key in rows[0]},
-        index=pd.DatetimeIndex(dates, name="datetime"),
-    )
+    columns = {key: torch.cat([row[key] for row in rows]).numpy() for key in rows[0]}
+    columns["mse"] = scaled_error(*(columns.pop(name) for name in MOMENTS))
+    return pd.DataFrame(columns, index=pd.DatetimeIndex(dates, name="datetime"))
+
+
+MOMENTS = ("_with_returns", "_of_scores")
+
+
+def _moments(
+    scores: torch.Tensor, returns: torch.Tensor, known: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """By day, (T,): the mean product of scores and standardised returns over the names whose return
+    is known, and the scores' variance; NaN on a day without such names."""
+    count = known.sum(-1, keepdim=True)
+
+    def centred(values: torch.Tensor) -> torch.Tensor:
+        kept = values.double().masked_fill(~known, 0.0)
+        return (kept - kept.sum(-1, keepdim=True) / count).masked_fill(~known, 0.0)
+
+    x, y = centred(scores), centred(returns)
+    spread = (y.square().sum(-1) / count[..., 0]).sqrt()
+    product = (x * y).sum(-1) / count[..., 0] / spread
+    return dict(zip(MOMENTS, (product, x.square().sum(-1) / count[..., 0]), strict=True))
+
+
+def scaled_error(with_returns: np.ndarray, of_scores: np.ndarray) -> np.ndarray:
+    """Mean squared error by day, (T,), on a scale that all models share.
+
+    Realised daily returns are standardised over the names of each day (mean 0, variance 1), scores
+    are centred by day and multiplied by one factor, the one b >= 0 that suits all of the days best:
+    mean over names of (y − b s)² = 1 − 2 b·``with_returns`` + b²·``of_scores``. So a model's unit,
+    its label's horizon and the spread of its scores do not enter; that its scores differ more on
+    days on which it knows more, does. 1 is the error of a model that knows nothing, and 1 less the
+    mean error is the share of variance explained, R². With one factor for some hundred thousand
+    returns, fitting it on the days themselves flatters nobody.
+    """
+    known = np.isfinite(with_returns) & np.isfinite(of_scores)
+    spread = of_scores[known].mean() if known.any() else 0.0
+    factor = max(0.0, with_returns[known].mean() / spread) if spread > 0 else 0.0
+    error = 1 - 2 * factor * with_returns + factor**2 * of_scores
+    return np.where(known, error, np.nan)
 
 
 def _ranks(values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:

@@ -101,8 +101,8 @@ class MandateRecord(BacktestRecord):
         targets = target_table(plans)
         prices = exchange.table("$close", dataset.market_data.names).ffill()
         gaps = shortfall(plans, positions, prices, settings.risk_degree)
-        blocked = dict(gaps["unfilled"]) if len(gaps) else {}
-        daily = self._daily(report, realised, targets, blocked)
+        blocked, orders = (dict(gaps[n]) if len(gaps) else {} for n in ("unfilled", "orders"))
+        daily = self._daily(report, realised, targets, blocked, orders)
         activity, events = activity_table(plans), event_table(plans)
         status = day_table(plans)
         self._log(daily)

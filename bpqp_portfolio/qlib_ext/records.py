@@ -168,7 +168,8 @@ class BacktestRecord(PortAnaRecord):
     def _backtest(self, **kwargs: Any) -> dict[str, Any]:
         settings = self.settings
         blocked: dict[pd.Timestamp, int] = {}
-        self.strategy_config = self._strategy(blocked)
+        orders: dict[pd.Timestamp, int] = {}
+        self.strategy_config = self._strategy(blocked, orders)
         self.backtest_config["exchange_kwargs"] = {
             "exchange": BoardExchange(
                 freq="day",
@@ -187,14 +188,19 @@ class BacktestRecord(PortAnaRecord):
         artifacts = super()._generate(**kwargs)
         report = artifacts["report_normal_1day.pkl"]
         realised = realised_weights(artifacts["positions_normal_1day.pkl"])
-        daily = self._daily(report, realised, self._targets(realised, report.index), blocked)
+        targets = self._targets(realised, report.index)
+        daily = self._daily(report, realised, targets, blocked, orders)
         self._log(daily)
         return {**artifacts, "bpqp_daily.pkl": daily, "realised_weights.pkl": realised}
 
-    def _strategy(self, blocked: dict[pd.Timestamp, int]) -> dict[str, Any]:
-        """Configuration of the strategy, which counts in ``blocked`` what it could not trade."""
+    def _strategy(
+        self, blocked: dict[pd.Timestamp, int], orders: dict[pd.Timestamp, int]
+    ) -> dict[str, Any]:
+        """Configuration of the strategy, which counts by day in ``orders`` what it wanted to trade,
+        and in ``blocked`` what of it it could not."""
         weights, part = self.load("weights.pkl"), self.settings.risk_degree
-        options = {"signal": weights, "risk_degree": part, "blocked": blocked}
+        counts = {"blocked": blocked, "orders": orders}
+        options = {"signal": weights, "risk_degree": part, **counts}
         return {"class": TargetWeightStrategy, "kwargs": options}
 
     def _targets(self, realised: pd.DataFrame, days: pd.DatetimeIndex) -> pd.Series:
@@ -216,6 +222,7 @@ class BacktestRecord(PortAnaRecord):
         realised: pd.DataFrame,
         weights: pd.Series,
         blocked: Mapping[pd.Timestamp, int],
+        orders: Mapping[pd.Timestamp, int],
     ) -> pd.DataFrame:
         days = report.index
         equal = self.dataset.market_data.equal_weight_returns().reindex(days)
@@ -232,6 +239,7 @@ class BacktestRecord(PortAnaRecord):
                 "names_held": realised.groupby("datetime").size().reindex(days, fill_value=0),
                 "effective_names": effective,
                 "blocked": pd.Series(blocked, dtype=float).reindex(days, fill_value=0.0),
+                "orders": pd.Series(orders, dtype=float).reindex(days, fill_value=0.0),
             }
         ).astype(float)
 

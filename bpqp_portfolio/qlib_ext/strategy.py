@@ -20,6 +20,7 @@ class TargetWeightStrategy(WeightStrategyBase):
     signal : Series of target weights, non-negative, indexed by (datetime, instrument).
     blocked : filled with trading day → number of names that are held or wanted but are suspended
         or at a price limit that day.
+    orders : filled with trading day → number of names that are held or wanted.
     risk_degree : fraction of the account that is invested, in (0, 1]. No default: Qlib's silent
         0.95 has surprised many.
 
@@ -35,6 +36,7 @@ class TargetWeightStrategy(WeightStrategyBase):
         signal: pd.Series,
         risk_degree: float,
         blocked: dict[pd.Timestamp, int] | None = None,
+        orders: dict[pd.Timestamp, int] | None = None,
         **kwargs: Any,
     ) -> None:
         check_number(risk_degree, "risk_degree", low=0, high=1, open_low=True)
@@ -46,6 +48,7 @@ class TargetWeightStrategy(WeightStrategyBase):
             )
         super().__init__(signal=signal, risk_degree=risk_degree, **kwargs)
         self.blocked = {} if blocked is None else blocked
+        self.orders = {} if orders is None else orders
 
     def generate_target_weight_position(
         self,
@@ -58,6 +61,7 @@ class TargetWeightStrategy(WeightStrategyBase):
         weights = score.iloc[:, 0] if isinstance(score, pd.DataFrame) else score
         target = {str(name): float(w) for name, w in weights.items() if w > 0}
         wanted = set(target) | set(current.get_stock_list())
+        self.orders[trade_start_time] = len(wanted)
         self.blocked[trade_start_time] = sum(
             not self.trade_exchange.is_stock_tradable(name, trade_start_time, trade_end_time)
             for name in wanted

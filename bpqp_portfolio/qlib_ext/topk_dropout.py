@@ -34,12 +34,19 @@ class TopkDropoutConfig(BacktestConfig):
 class CountingTopkDropout(TopkDropoutStrategy):
     """Qlib's strategy, which also counts what is suspended or at a price limit.
 
-    ``blocked`` is filled with trading day → number of names that it wanted to trade and could not.
+    ``orders`` is filled with trading day → number of names that it wanted to trade, ``blocked`` with
+    how many of them it could not.
     """
 
-    def __init__(self, *, blocked: dict[pd.Timestamp, int], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        blocked: dict[pd.Timestamp, int],
+        orders: dict[pd.Timestamp, int],
+        **kwargs: Any,
+    ) -> None:
         self._refused: set[str] = set()
-        self._blocked = blocked
+        self._blocked, self._orders = blocked, orders
         super().__init__(**kwargs)
 
     @property
@@ -53,6 +60,8 @@ class CountingTopkDropout(TopkDropoutStrategy):
         decision = super().generate_trade_decision(execute_result)
         start, _ = self.trade_calendar.get_step_time(self.trade_calendar.get_trade_step())
         self._blocked[start] = len(self._refused)
+        traded = {order.stock_id for order in decision.get_decision()}
+        self._orders[start] = len(self._refused | traded)
         return decision
 
 
@@ -96,7 +105,9 @@ class TopkDropoutRecord(BacktestRecord):
         self.recorder.save_objects(artifact_path="bpqp", **tables)
         return artifacts
 
-    def _strategy(self, blocked: dict[pd.Timestamp, int]) -> dict[str, Any]:
+    def _strategy(
+        self, blocked: dict[pd.Timestamp, int], orders: dict[pd.Timestamp, int]
+    ) -> dict[str, Any]:
         settings = self.settings
         options = {
             "signal": self._scores,
@@ -104,6 +115,7 @@ class TopkDropoutRecord(BacktestRecord):
             "n_drop": settings.n_drop,
             "risk_degree": settings.risk_degree,
             "blocked": blocked,
+            "orders": orders,
         }
         return {"class": CountingTopkDropout, "kwargs": options}
 

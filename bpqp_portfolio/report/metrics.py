@@ -22,6 +22,7 @@ METRICS = {
     "icir": ("ICIR, daily", "{:.3f}"),
     "rank_ic": ("Rank IC", "{:.4f}"),
     "rank_icir": ("Rank ICIR, daily", "{:.3f}"),
+    "mse": ("MSE, returns standardised by day", "{:.5f}"),
     "regret": ("Regret a day", "{:.3%}"),
     "decision_value": ("Decision value a day", "{:.3%}"),
     "annual_return": ("Annual return", "{:.2%}"),
@@ -33,6 +34,7 @@ METRICS = {
     "names_held": ("Names held", "{:.1f}"),
     "effective_names": ("Effective names", "{:.1f}"),
     "blocked": ("Blocked orders a day", "{:.2f}"),
+    "blocked_share": ("Share of orders blocked", "{:.2%}"),
 }
 """Metric → its label and format."""
 
@@ -105,7 +107,7 @@ def summarise(results: RunResults) -> pd.DataFrame:
         std = daily.std(ddof=1)
         one("signal", name, daily.mean())
         one("signal", f"{name}ir", daily.mean() / std if std > 0 else math.nan)
-    for name in ("regret", "decision_value"):
+    for name in ("mse", "regret", "decision_value"):
         one("signal", name, results.series("signal", name).mean())
     both("portfolio", series["gross"], series["net"])
     both("excess_index", series["gross_index"], series["net_index"])
@@ -116,6 +118,9 @@ def summarise(results: RunResults) -> pd.DataFrame:
     one("trading", "annual_cost", results.series("daily", "cost").mean() * TRADING_DAYS)
     for name in ("names_held", "effective_names", "blocked"):
         one("trading", name, results.series("daily", name).mean())
+    orders = results.series("daily", "orders").sum()
+    blocked = results.series("daily", "blocked").sum()
+    one("trading", "blocked_share", blocked / orders if orders > 0 else math.nan)
 
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["without_cost", "with_cost"])
     table.index = pd.MultiIndex.from_tuples(table.index, names=["section", "metric"])

@@ -29,10 +29,12 @@ COLUMNS = {
         "names_held",
         "effective_names",
         "blocked",
+        "orders",
     ),
     "signal": (
         "ic",
         "rank_ic",
+        "mse",
         "regret",
         "decision_value",
         "kkt_norm",
@@ -100,9 +102,10 @@ class RunResults:
         fraction of the account), ``turnover`` (value traded over account value, buys and sells
         both counted, as Qlib reports it), ``bench`` and ``bench_equal`` (daily return of the
         index and of the equally weighted universe), ``names_held``, ``effective_names``
-        (1/Σw² of the targets), ``blocked`` (orders that could not be traded). Only ``return``
-        is mandatory.
-    signal : indexed by the day t of the signal, of ``ic``, ``rank_ic``, ``regret`` (daily
+        (1/Σw² of the targets), ``orders`` (trades that were wanted) and ``blocked`` (those of them
+        that could not be made). Only ``return`` is mandatory.
+    signal : indexed by the day t of the signal, of ``ic``, ``rank_ic``, ``mse`` (of returns
+        standardised by day: 1 is a model that knows nothing), ``regret`` (daily
         fraction, against the hindsight portfolio), ``decision_value`` (daily fraction),
         ``kkt_norm``, ``iterations``, ``status`` (text, "solved" when it was), ``universe``
         (names in the problem). May be empty.

@@ -105,6 +105,10 @@ def test_top_k_dropout_holds_the_best_and_replaces_few(dropout, random):
     assert 0 < found.daily["turnover"].iloc[2:].mean() < 0.8 * whole
     assert (found.daily["cost"].iloc[2:] > 0).mean() > 0.8
     assert (found.daily["blocked"] >= 0).all()
+    # At most two names go and two come, but for the first purchase and what was blocked before.
+    orders = found.daily["orders"]
+    assert (orders >= found.daily["blocked"]).all() and orders.sum() > 0
+    assert orders.iloc[2:].median() == 4
 
 
 def test_what_an_exchange_refuses_is_noted():

@@ -262,6 +262,26 @@ def test_the_decision_value_is_that_of_the_weights(finished, again):
         assert signal.loc[date, "decision_value"] == pytest.approx(expected, rel=1e-9)
 
 
+def test_the_error_on_one_scale_is_that_of_a_regression(finished, again):
+    """1 − R² of standardised returns on centred scores, every day of the same weight, in pandas."""
+    pred, signal = finished.load("pred.pkl")["score"], finished.load("bpqp/signal.pkl")
+    panel, rows = again.panel(), again.panel().rows(again.days("test"))
+    y = pd.Series(panel.returns[rows].numpy(), index=pred.index, dtype=float).dropna()
+    y = y.groupby("datetime").transform(lambda r: (r - r.mean()) / r.std(ddof=0))
+    x = pred.reindex(y.index).astype(float)
+    x = x - x.groupby("datetime").transform("mean")
+    share = 1 / y.groupby("datetime").transform("size")
+    slope = max(0.0, (share * x * y).sum() / (share * x * x).sum())
+    expected = ((y - slope * x) ** 2).groupby("datetime").mean()
+    np.testing.assert_allclose(signal["mse"].dropna(), expected, rtol=1e-5)
+    # A unit, or a constant of the day, is no knowledge; less error is more.
+    other = decide(again, -3.0 * pred - 7.0)[1]["mse"]
+    np.testing.assert_allclose(decide(again, 50 * pred + 1)[1]["mse"], signal["mse"], rtol=1e-5)
+    assert (signal["mse"].mean() < 1) == (slope > 0) and (other.mean() < 1) == (slope < 0)
+    known = pd.Series(panel.returns[rows].numpy(), index=pred.index).fillna(0.0)
+    assert decide(again, known)[1]["mse"].mean() < 0.3
+
+
 def test_realised_weights_follow_the_targets_by_one_day(finished):
     targets, daily = finished.load("bpqp/weights.pkl"), finished.load_daily()
     realised = finished.load("portfolio_analysis/realised_weights.pkl")
@@ -384,7 +404,7 @@ def test_regret_of_a_day_whose_returns_are_still_unknown_is_unknown(market, tmp_
     weights, signal = decide(data, pd.Series(np.linspace(-1, 1, len(index)), index=index))
     assert (weights.groupby("datetime").size() > 0).all()
     assert weights.index[-1][0] == signal.index[-1]
-    for name in ("regret", "decision_value", "ic", "rank_ic"):
+    for name in ("regret", "decision_value", "ic", "rank_ic", "mse"):
         assert signal[name].isna().tolist() == [False] * (len(signal) - 1) + [True]
 
 

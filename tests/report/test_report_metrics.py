@@ -100,6 +100,17 @@ def test_turnover_is_one_way_and_cost_annual(changed):
     assert summary.loc[("trading", "names_held"), "without_cost"] == pytest.approx(3.5)
 
 
+def test_the_blocked_share_is_that_of_all_orders_of_the_test(changed):
+    days = pd.bdate_range("2020-01-01", periods=3)
+    daily = pd.DataFrame(
+        {"return": 0.0, "orders": [10.0, 0.0, 30.0], "blocked": [1.0, 0.0, 1.0]}, index=days
+    )
+    share = summarise(changed(daily=daily)).loc[("trading", "blocked_share"), "without_cost"]
+    assert share == pytest.approx(2 / 40)
+    none = summarise(changed(daily=daily.assign(orders=0.0, blocked=0.0)))
+    assert math.isnan(none.loc[("trading", "blocked_share"), "without_cost"])
+
+
 def test_absent_columns_are_nan_and_not_zero(run, changed):
     bare = changed(daily=run.daily[["return"]], signal=pd.DataFrame())
     summary = summarise(bare)
