@@ -84,24 +84,42 @@ def compare(
         Path | None,
         typer.Option(help="Folder of tables, page and logs; by default the file's name."),
     ] = None,
+    accept_other_code: Annotated[
+        bool,
+        typer.Option(
+            "--accept-other-code",
+            help="Keep finished runs that an earlier or later state of this package's code made; "
+            "by default they are repeated. The table names them.",
+        ),
+    ] = False,
 ) -> None:
     """Run methods × seeds as tracked runs and write one table; a finished run is never repeated.
 
-    Interrupted, the same command goes on where it stopped.
+    Interrupted, the same command goes on where it stopped. Where runs fail, the table is that of
+    the others and says so, and the exit code is 1.
     """
     from .compare.page import write_comparison
     from .compare.plan import plan, read_comparison
-    from .compare.runs import collect, run_missing
+    from .compare.runs import collect, run_missing, said_of_failed
     from .compare.table import build_table, markdown
 
     comparison, workflow = read_comparison(file)
     runs = plan(comparison, workflow, seeds)
     folder = out or Path(file.stem)
-    found = run_missing(runs, folder, jobs)
-    table = build_table(comparison, collect(runs, found))
+    outcome = run_missing(runs, folder, jobs, accept_other_code=accept_other_code)
+    results, seconds = collect(runs, outcome.found)
+    table = build_table(
+        comparison,
+        results,
+        seconds=seconds,
+        missing=outcome.failed,
+        other_code=outcome.other_code,
+    )
     paths = write_comparison(table, folder)
-    typer.echo(markdown(table.text()))
+    typer.echo(markdown(table.groups()["Methods"]))
     typer.echo("\n".join(map(str, paths)))
+    if outcome.failed:
+        raise BPQPError(said_of_failed(outcome.failed, len(runs), folder))
 
 
 @data_app.command()

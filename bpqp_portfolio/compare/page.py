@@ -4,68 +4,91 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from ..data.atomic import replacing_file
-from ..report.style import (
-    INK,
-    MUTED,
-    WIDE,
-    baseline,
-    css_colours,
-    date_axis,
-    drawing,
-    heading,
-    panels,
-    to_svg,
-)
+from ..report.style import css_colours, drawing, to_svg
 from ..report.template import CSS
-from .table import ComparisonTable, markdown, methods_in_order, protocol
+from .figures import CAPTIONS, frontier, gains, growth
+from .table import ComparisonTable, absent, markdown, protocol
 
-# Told apart without colour vision too, in this order.
-METHOD_COLOURS = ("#1f5fd6", "#d9722b", "#0f8f78", "#c2334d", "#8a5fbf", "#9a7b1d", "#5c6875")
+FIGURES = {
+    "Net gains over the controls": gains,
+    "Return against turnover": frontier,
+    "Over the index, net, summed, %": growth,
+}
+STYLE = """
+main { max-width: 1120px; }
+main h2 { margin-top: 2.5rem; }
+.partial { border-left: 4px solid var(--bad); background: var(--card); padding: 0.6rem 1rem; }
+.partial p { max-width: none; overflow-wrap: anywhere; }
+.scroll th:first-child { position: sticky; left: 0; background: var(--paper); min-width: 11rem;
+  max-width: 22rem; text-align: left; }
+.scroll td.no { color: var(--bad); } .scroll td.yes { color: var(--net); font-weight: 640; }
+.scroll td.words { white-space: normal; min-width: 15rem; text-align: left; }
+.scroll thead th { white-space: normal; vertical-align: bottom; }
+table { font-size: 0.88rem; }
+figure { overflow-x: auto; } figure svg { min-width: 860px; }
+figure svg [style*="#ffffff"] { fill: var(--paper) !important; }
+"""
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><style>{{ css }}</style></head>
-<body><main><header><p class="eyebrow">Comparison</p><h1>{{ title }}</h1>
-{% for line in protocol %}<p>{{ line }}</p>{% endfor %}</header>
-<h2>Methods</h2><div class="scroll">{{ methods }}</div>
-{% if paired %}<h2>Against the matched control</h2><div class="scroll">{{ paired }}</div>{% endif %}
-{% for name, svg in figures %}<h2>{{ name }}</h2><figure>{{ svg }}</figure>{% endfor %}
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,"><style>{{ css }}</style></head>
+<body><main><header><p class="eyebrow">Comparison</p><h1>{{ title }}</h1></header>
+{% if absent %}<div class="partial">{% for line in absent %}<p>{{ line }}</p>{% endfor %}</div>
+{% endif -%}
+{% for name, rows in tables[:1] %}<h2>{{ name }}</h2>{{ table(rows) }}{% endfor %}
+{% if paired %}<h2>Each method against its controls, paired by day</h2>
+{{ table(paired) }}{% endif %}
+{% for name, caption, svg in figures %}<h2>{{ name }}</h2>
+<figure>{{ svg }}<figcaption>{{ caption }}</figcaption></figure>{% endfor %}
+{% for name, rows in tables[1:] %}<h2>{{ name }}</h2>{{ table(rows) }}{% endfor %}
+<h2>How it was measured</h2><ul class="notes">
+{% for line in protocol %}<li>{{ line }}</li>{% endfor %}</ul>
 </main></body></html>
 """
+TABLE = """{% macro table(rows) %}<div class="scroll"><table><thead><tr>
+{%- for cell in rows[0] %}<th scope="col">{{ cell }}</th>{% endfor %}</tr></thead><tbody>
+{% for row in rows[1:] %}<tr><th scope="row">{{ row[0] }}</th>
+{%- for cell in row[1:] %}<td{% if cell.startswith("yes") %} class="words yes"
+{%- elif cell.startswith(("not ", "vanishes", "no runs")) %} class="words no"{% endif %}>
+{{- cell }}</td>{% endfor %}</tr>
+{% endfor %}</tbody></table></div>{% endmacro %}"""
 
 
 def write_comparison(table: ComparisonTable, out: Path) -> list[Path]:
     """Write comparison.md, .csv (a row for each run), .html and figures to ``out``; their paths."""
-    title = table.comparison.experiment_name
-    text, paired = table.text(), table.paired_text()
-    parts = [f"# {title}", *protocol(table), markdown(text)]
-    if len(paired):
-        parts.append(markdown(paired))
-    figures = {
-        "Net return against turnover": frontier,
-        "Over the index, net, summed, %": growth,
-    }
+    title, paired = table.comparison.experiment_name, table.paired_text()
+    parts = [f"# {title}", *absent(table)]
+    for number, (name, frame) in enumerate(table.groups().items()):
+        parts += [f"## {name}", markdown(frame)]
+        if not number and len(paired):
+            parts += ["## Each method against its controls, paired by day", markdown(paired)]
+    parts += ["## How it was measured", "\n".join(f"- {line}" for line in protocol(table))]
     files = {"comparison.md": "\n\n".join(parts) + "\n", "comparison.csv": table.runs.to_csv()}
     svgs = []
-    for name, draw in figures.items():
+    for name, draw in FIGURES.items():
         with drawing():
             figure = draw(table)
-            svgs.append((name, Markup(to_svg(figure, draw.__name__, name))))
-            files[f"{draw.__name__}.svg"] = to_svg(figure, draw.__name__, name, themed=False)
+            if figure is None:
+                continue
+            key = draw.__name__
+            svgs.append((name, CAPTIONS[key], Markup(to_svg(figure, key, name))))
+            files[f"{key}.svg"] = to_svg(figure, key, name, themed=False)
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     stylesheet = CSS.replace("__LIGHT__", css_colours(0)).replace("__DARK__", css_colours(1))
-    files["comparison.html"] = environment.from_string(PAGE).render(
+    files["comparison.html"] = environment.from_string(TABLE + PAGE).render(
         title=title,
-        css=Markup(stylesheet),
+        css=Markup(stylesheet + STYLE),
+        absent=absent(table),
         protocol=protocol(table),
-        methods=Markup(text.T.rename_axis(columns=None).to_html(border=0)),
-        paired=Markup(paired.to_html(border=0, index=False)) if len(paired) else "",
+        tables=[(name, _rows(frame)) for name, frame in table.groups().items()],
+        paired=_rows(paired.set_index("Method")) if len(paired) else None,
         figures=svgs,
     )
     out.mkdir(parents=True, exist_ok=True)
@@ -75,59 +98,7 @@ def write_comparison(table: ComparisonTable, out: Path) -> list[Path]:
     return [out / name for name in files]
 
 
-def _colours(table: ComparisonTable) -> dict[str, str]:
-    names = methods_in_order(table.comparison, list(table.net))
-    return {name: METHOD_COLOURS[i % len(METHOD_COLOURS)] for i, name in enumerate(names)}
-
-
-def frontier(table: ComparisonTable) -> Figure:
-    """Net and gross excess return over the index against turnover: a dot for each run."""
-    figure, axes = panels(WIDE, [300, 300], columns=2, left=52)
-    for ax, column, name in zip(axes, ("gross_index", "net_index"), ("Gross", "Net"), strict=True):
-        for method, colour in _colours(table).items():
-            own = 100 * table.runs.loc[method]
-            ax.scatter(own["turnover"], own[column], s=26, color=colour, alpha=0.55, linewidths=0)
-            ax.scatter(
-                own["turnover"].mean(), own[column].mean(), s=80, color=colour, edgecolors=INK
-            )
-            ax.annotate(
-                table.comparison.methods[method].title,
-                (own["turnover"].mean(), own[column].mean()),
-                xytext=(7, 5),
-                textcoords="offset points",
-                color=INK,
-                fontsize=11,
-            )
-        baseline(ax, 0)
-        ax.margins(x=0.22, y=0.12)
-        heading(ax, f"{name} over the index, % a year, by one-way turnover, % a day", columns=2)
-    _share_limits(axes)
-    return figure
-
-
-def growth(table: ComparisonTable) -> Figure:
-    """Summed net excess over the index: the mean over seeds, and their range as a band."""
-    figure, (ax,) = panels(WIDE, [320], legend=len(table.net))
-    for method, colour in _colours(table).items():
-        paths = 100 * table.net[method].sub(table.index, axis=0).cumsum()
-        values = paths.to_numpy()
-        if values.shape[1] > 1:
-            low, high = values.min(axis=1), values.max(axis=1)
-            ax.fill_between(paths.index, low, high, color=colour, alpha=0.14, linewidth=0)
-        ax.plot(
-            paths.index,
-            values.mean(axis=1),
-            color=colour,
-            label=table.comparison.methods[method].title,
-        )
-    baseline(ax, 0)
-    date_axis(ax, table.index.index)
-    heading(ax, "Mean of the seeds, and the range they span", legend=True)
-    return figure
-
-
-def _share_limits(axes: list[Axes]) -> None:
-    limits = np.array([ax.get_ylim() for ax in axes])
-    for ax in axes:
-        ax.set_ylim(limits[:, 0].min(), limits[:, 1].max())
-        ax.tick_params(axis="x", colors=MUTED)
+def _rows(frame: pd.DataFrame) -> list[list[str]]:
+    """The header and the rows of a frame of text, its index first."""
+    whole = frame.reset_index()
+    return [list(map(str, whole.columns)), *(list(map(str, row)) for row in whole.to_numpy())]

@@ -148,18 +148,13 @@ def said_of_failed(failed: Mapping[str, str], total: int, out: Path) -> str:
 
 def collect(
     runs: Sequence[Run], found: Mapping[str, Tracked]
-) -> dict[tuple[str, int], tuple[RunResults, float]]:
-    """The tracked results of finished runs and their seconds, by (method, seed)."""
+) -> tuple[dict[tuple[str, int], RunResults], dict[tuple[str, int], float]]:
+    """The tracked results of finished runs, and the seconds that each took, by (method, seed)."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     uri = tracking_uri(runs[0])
-    return {
-        (run.method, run.seed): (
-            download_results(found[run.key].run_id, uri),
-            found[run.key].seconds,
-        )
-        for run in runs
-        if run.key in found
-    }
+    there = {(run.method, run.seed): found[run.key] for run in runs if run.key in found}
+    results = {name: download_results(tracked.run_id, uri) for name, tracked in there.items()}
+    return results, {name: tracked.seconds for name, tracked in there.items()}
 
 
 def _said_of(older: int, accepted: bool) -> str:

@@ -34,8 +34,8 @@ class TopkDropoutConfig(BacktestConfig):
 class CountingTopkDropout(TopkDropoutStrategy):
     """Qlib's strategy, which also counts what is suspended or at a price limit.
 
-    ``orders`` is filled with trading day → number of names that it wanted to trade, ``blocked`` with
-    how many of them it could not.
+    ``orders`` is filled with trading day → number of names that it wanted to trade, ``blocked``
+    with how many of them it could not.
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,38 @@ def test_a_method_is_a_task(method):
     if "mandate" in dataset:
         assert problem.decision["name"] == "bpqp"
         MandateSettings.from_config(dataset["mandate"])
+
+
+def without_loss(task):
+    task = copy.deepcopy(task)
+    task["model"]["kwargs"].pop("loss", None)
+    return task
+
+
+@pytest.mark.parametrize("method", [n for n, m in COMPARISON.methods.items() if m.controls])
+def test_what_is_tested_has_its_matched_controls(method):
+    """The same in all but the loss, a slower label, random scores, each through the same problem."""
+    task = RUNS[method].config["task"]
+    controls = {name: RUNS[name].config["task"] for name in COMPARISON.methods[method].controls}
+    problems = ("problem", "mandate", "risk", "segments", "market")
+
+    def shared(other):
+        kwargs = [t["dataset"]["kwargs"] for t in (task, other)]
+        return all(kwargs[0].get(part) == kwargs[1].get(part) for part in problems)
+
+    decides = task["dataset"]["kwargs"]["problem"].get("decision")
+    alike = [name for name, other in controls.items() if without_loss(other) == without_loss(task)]
+    if decides is None:
+        assert alike and controls[alike[0]]["model"]["kwargs"]["loss"] == {"name": "mse"}
+        same = {name for name, other in controls.items() if shared(other)}
+        assert {name for name in controls if not name.endswith("topk")} == same
+    else:  # a rival of the optimiser, beside the optimiser on the same loss
+        ours = copy.deepcopy(task)
+        del ours["dataset"]["kwargs"]["problem"]["decision"]
+        assert ours in controls.values()
+    handlers = [other["dataset"]["kwargs"]["handler"]["kwargs"] for other in controls.values()]
+    assert any(kwargs.get("horizon") == 10 for kwargs in handlers)
+    assert any(other["model"]["class"] == "RandomScores" for other in controls.values())
 
 
 def test_the_default_is_the_workflow(tmp_path):
