@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from ..report.style import BAD, GRID, INDEX, INK, MUTED, NET, baseline, date_axis, heading, panels
 from .table import MINUS, ComparisonTable, Paired, p_text
@@ -15,8 +16,14 @@ from .table import MINUS, ComparisonTable, Paired, p_text
 WIDTH = 1080
 """Pixels that a figure is drawn at; narrower pages scroll it."""
 ROW, SMALL = 20, 11
-BESIDE = ((9, 0), (-9, 0), (0, 10), (0, -10), (11, 10), (-11, 10), (11, -10), (-11, -10))
-"""Where a label may stand about its dot, in pixels, the first that is free."""
+APART = np.array([15.0, 11.0])  # pixels between two numbers, or a number and a dot
+BESIDE = [
+    (round(radius * dx * APART[0]), round(radius * dy * APART[1]))
+    for radius in (1.0, 1.5, 2.0)
+    for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
+]
+"""Where a number may stand about its dot, in pixels; the first that is free."""
+WIDE_RANGE = 4  # of turnover, from which on its axis is logarithmic
 
 
 def gains(table: ComparisonTable) -> Figure | None:
@@ -75,6 +82,12 @@ def frontier(table: ComparisonTable) -> Figure:
         points.append((x, mean["net_index"]))
     baseline(ax, 0)
     ax.margins(x=0.06, y=0.08)
+    turnover = means["turnover"]
+    if turnover.min() > 0 and turnover.max() > WIDE_RANGE * turnover.min():
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_minor_locator(NullLocator())
     places = ax.transData.transform(np.array(points))
     for number, shift in enumerate(_beside(places)):
         colour = _role(table, methods[number])
@@ -154,13 +167,10 @@ def _beside(places: np.ndarray) -> list[tuple[int, int]]:
     taken = [tuple(place) for place in places]
     out = []
     for x, y in places:
-        room = []
-        for dx, dy in BESIDE:
-            where = x + dx, y + dy
-            room.append(min(abs(where[0] - a) / 9 + abs(where[1] - b) / 8 for a, b in taken))
+        gaps = np.abs(np.array(BESIDE)[:, None] + (x, y) - np.array(taken)) / APART
+        room = gaps.max(axis=-1).min(axis=-1)
         # The first that is free, or the one with the most room.
-        free = [i for i, distance in enumerate(room) if distance >= 1]
-        best = BESIDE[free[0] if free else int(np.argmax(room))]
+        best = BESIDE[int(np.argmax(np.minimum(room, 0.9)))]
         out.append(best)
         taken.append((x + best[0], y + best[1]))
     return out

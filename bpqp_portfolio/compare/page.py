@@ -20,6 +20,7 @@ FIGURES = {
     "Over the index, net, summed, %": growth,
 }
 STYLE = """
+body { display: block; }
 main { max-width: 1120px; }
 main h2 { margin-top: 2.5rem; }
 .partial { border-left: 4px solid var(--bad); background: var(--card); padding: 0.6rem 1rem; }
@@ -27,9 +28,11 @@ main h2 { margin-top: 2.5rem; }
 .scroll th:first-child { position: sticky; left: 0; background: var(--paper); min-width: 11rem;
   max-width: 22rem; text-align: left; }
 .scroll td.no { color: var(--bad); } .scroll td.yes { color: var(--net); font-weight: 640; }
-.scroll td.words { white-space: normal; min-width: 15rem; text-align: left; }
+.scroll td.words { white-space: normal; min-width: 6rem; text-align: left; }
 .scroll thead th { white-space: normal; vertical-align: bottom; }
-table { font-size: 0.88rem; }
+.paired td { white-space: normal; min-width: 4.2rem; }
+.paired td:first-of-type { text-align: left; min-width: 9rem; }
+table { font-size: 0.85rem; }
 figure { overflow-x: auto; } figure svg { min-width: 860px; }
 figure svg [style*="#ffffff"] { fill: var(--paper) !important; }
 """
@@ -44,7 +47,7 @@ PAGE = """<!doctype html>
 {% endif -%}
 {% for name, rows in tables[:1] %}<h2>{{ name }}</h2>{{ table(rows) }}{% endfor %}
 {% if paired %}<h2>Each method against its controls, paired by day</h2>
-{{ table(paired) }}{% endif %}
+<div class="paired">{{ table(paired) }}</div>{% endif %}
 {% for name, caption, svg in figures %}<h2>{{ name }}</h2>
 <figure>{{ svg }}<figcaption>{{ caption }}</figcaption></figure>{% endfor %}
 {% for name, rows in tables[1:] %}<h2>{{ name }}</h2>{{ table(rows) }}{% endfor %}
@@ -56,7 +59,7 @@ TABLE = """{% macro table(rows) %}<div class="scroll"><table><thead><tr>
 {%- for cell in rows[0] %}<th scope="col">{{ cell }}</th>{% endfor %}</tr></thead><tbody>
 {% for row in rows[1:] %}<tr><th scope="row">{{ row[0] }}</th>
 {%- for cell in row[1:] %}<td{% if cell.startswith("yes") %} class="words yes"
-{%- elif cell.startswith(("not ", "vanishes", "no runs")) %} class="words no"{% endif %}>
+{%- elif cell.startswith(("no", "vanishes")) %} class="words no"{% endif %}>
 {{- cell }}</td>{% endfor %}</tr>
 {% endfor %}</tbody></table></div>{% endmacro %}"""
 
@@ -88,7 +91,7 @@ def write_comparison(table: ComparisonTable, out: Path) -> list[Path]:
         absent=absent(table),
         protocol=protocol(table),
         tables=[(name, _rows(frame)) for name, frame in table.groups().items()],
-        paired=_rows(paired.set_index("Method")) if len(paired) else None,
+        paired=_rows(paired.set_index("Method"), once=True) if len(paired) else None,
         figures=svgs,
     )
     out.mkdir(parents=True, exist_ok=True)
@@ -98,7 +101,10 @@ def write_comparison(table: ComparisonTable, out: Path) -> list[Path]:
     return [out / name for name in files]
 
 
-def _rows(frame: pd.DataFrame) -> list[list[str]]:
-    """The header and the rows of a frame of text, its index first."""
+def _rows(frame: pd.DataFrame, *, once: bool = False) -> list[list[str]]:
+    """The header and the rows of a frame of text, its index first; ``once``: where it changes."""
     whole = frame.reset_index()
+    if once:
+        first = whole.columns[0]
+        whole[first] = whole[first].where(whole[first] != whole[first].shift(), "")
     return [list(map(str, whole.columns)), *(list(map(str, row)) for row in whole.to_numpy())]

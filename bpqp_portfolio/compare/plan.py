@@ -46,9 +46,7 @@ class Method:
         given = self.control
         names = [] if given is None else [given] if isinstance(given, str) else given
         if not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
-            raise ConfigError(
-                f"control: expected a method's name or a list of names, got {given!r}."
-            )
+            raise ConfigError(f"control: expected a name or a list of names, got {given!r}.")
         if len(set(names)) < len(names):
             raise ConfigError(f"control: a method is named twice in {list(names)}.")
         object.__setattr__(self, "control", tuple(names))

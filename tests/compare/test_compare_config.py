@@ -42,7 +42,7 @@ def without_loss(task):
 
 @pytest.mark.parametrize("method", [n for n, m in COMPARISON.methods.items() if m.controls])
 def test_what_is_tested_has_its_matched_controls(method):
-    """The same in all but the loss, a slower label, random scores, each through the same problem."""
+    """The same in all but the loss, a slower label, random scores, through the same problem."""
     task = RUNS[method].config["task"]
     controls = {name: RUNS[name].config["task"] for name in COMPARISON.methods[method].controls}
     problems = ("problem", "mandate", "risk", "segments", "market")

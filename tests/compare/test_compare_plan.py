@@ -79,6 +79,37 @@ def test_keys_tell_apart_what_gives_another_result_and_nothing_else(study, monke
     assert not set(keys().values()) & set(before.values())
 
 
+def test_several_controls_are_kept_in_their_order(study):
+    comparison, _ = read_comparison(edit(study, "control: mse", "control: [fixed, mse]"))
+    assert comparison.methods["plain"].controls == ("fixed", "mse")
+    assert comparison.methods["mse"].controls == ()
+
+
+def test_a_method_like_another_has_its_changes_its_seeds_and_then_its_own(study):
+    text = (study / "compare.yaml").read_text() + (
+        "  slow: {title: Slow, like: mse, task: {model: {kwargs: {trainer: {epochs: 9}}}}}\n"
+        "  slower: {title: Slower, like: slow, seeds: 1, task: {dataset: {class: Other}}}\n"
+        "  still: {title: Still, like: fixed}\n"
+    )
+    (study / "compare.yaml").write_text(text)
+    runs = {run.name: run.config["task"] for run in plan(*read_comparison(study / "compare.yaml"))}
+    assert runs["slow-seed1"]["model"]["kwargs"] == {
+        "loss": {"name": "mse"},
+        "trainer": {"epochs": 9, "seed": 1},
+    }
+    assert runs["mse-seed1"]["model"]["kwargs"]["trainer"] == {"epochs": 3, "seed": 1}
+    assert runs["slower-seed0"]["dataset"] == {"class": "Other"} and "slower-seed1" not in runs
+    assert runs["slow-seed0"]["dataset"] == {"class": "PortfolioDataset"}
+    assert runs["still-seed0"]["model"]["kwargs"]["seed"] == 0 and "still-seed1" not in runs
+
+
+def test_methods_like_each_other_are_refused(study):
+    edit(study, "control: mse", "like: mse")
+    edit(study, "title: Two-stage", "like: plain, title: Two-stage")
+    with pytest.raises(ConfigError, match=r"methods\.plain\.like: plain is like mse is like plain"):
+        read_comparison(study / "compare.yaml")
+
+
 def test_fewer_seeds_by_the_call(study):
     runs = plan(*read_comparison(study / "compare.yaml"), seeds=1)
     assert [run.seed for run in runs] == [0, 0, 0]
@@ -91,6 +122,12 @@ def test_fewer_seeds_by_the_call(study):
         ("seeds: 2", "seeds: 0", r"seeds: must be >= 1"),
         ("control: mse", "control: msee", r"methods.plain.control: no other.*'mse'"),
         ("control: mse", "control: plain", r"methods.plain.control: no other"),
+        ("control: mse", "control: [fixed, msee]", r"methods.plain.control: no other.*'mse'"),
+        ("control: mse", "control: [mse, mse]", r"methods.plain.control: .* twice"),
+        ("control: mse", "control: {mse: 1}", r"methods.plain.control: expected a name"),
+        ("control: mse", "like: msee", r"methods.plain.like: no other method 'msee'.*'mse'"),
+        ("control: mse", "like: plain", r"methods.plain.like: no other"),
+        ("title: Two-stage", "title: As it is", r"methods.mse.title: 'As it is' is also that of"),
         ("title: As it is", "titel: As it is", r"methods.plain: unknown key 'titel'.*'title'"),
         ("workflow.yaml", "nowhere.yaml", r"no file .*nowhere.yaml"),
         ("model.kwargs.seed", "modell.kwargs.seed", r"methods.fixed.seed.*'modell.kwargs.seed'"),
