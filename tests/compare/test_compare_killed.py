@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -62,7 +63,7 @@ methods:
   paper:
     title: End to end
     control: mse
-    task: {model: {kwargs: {trainer: {epochs: 40, patience: 40}}}}
+    task: {model: {kwargs: {trainer: {epochs: 15, patience: 15}}}}
 """
 
 
@@ -145,6 +146,9 @@ def test_killed_in_the_middle_and_started_again_it_gives_the_same_table(tmp_path
     assert not (tmp_path / "first" / "comparison.md").exists()
     finished = [run for run in tracked(tmp_path, "first") if KEY in run.data.tags]
     assert [run.info.run_name for run in finished] == ["mse-seed0"]
+    shutil.copy(tmp_path / "first.db", tmp_path / "other.db")
+    ignore = shutil.ignore_patterns("checkpoints")
+    shutil.copytree(tmp_path / "cache", tmp_path / "other_cache", ignore=ignore)
 
     again = command(tmp_path, "first", "cache")
     said = again.communicate(timeout=300)[0]
@@ -161,6 +165,7 @@ def test_killed_in_the_middle_and_started_again_it_gives_the_same_table(tmp_path
     done = [run for run in runs.values() if run.info.status == "FINISHED"]
     assert all(run.data.tags[CODE] == code_digest() for run in done)
 
+    # The same run without an interruption, beside the one that was finished.
     other = command(tmp_path, "other", "other_cache")
     said = other.communicate(timeout=300)[0]
     assert other.returncode == 0, said

@@ -91,7 +91,9 @@ def test_killed_in_the_middle_and_started_again_it_gives_the_same_table(demo):
     )  # fmt: skip
     assert other.returncode == 0, other.stdout
     tables = [
-        pd.read_csv(demo.folder / folder / "comparison.csv").drop(columns="epoch_seconds")
+        pd.read_csv(demo.folder / folder / "comparison.csv").drop(
+            columns=["epoch_seconds", "run_seconds"]
+        )
         for folder in ("first", "other")
     ]
     pd.testing.assert_frame_equal(*tables)
@@ -107,3 +109,7 @@ def test_a_failing_method_is_named_with_its_reason_and_the_others_finish(demo):
     assert "Did you mean 'regret'" in " ".join(done.stdout.split())
     (finished,) = (run for run in demo.runs("compare_broken") if KEY in run.data.tags)
     assert finished.info.run_name == "mse-seed0"
+    # The table is that of the other, and says what is missing.
+    text = (demo.folder / "broken" / "comparison.md").read_text()
+    assert "Partial: 1 of 2 runs are missing." in text and "Did you mean 'regret'" in text
+    assert "| Two-stage | 1 |" in text and "| End to end |" not in text
