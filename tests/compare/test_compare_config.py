@@ -42,7 +42,7 @@ def without_loss(task):
 
 @pytest.mark.parametrize("method", [n for n, m in COMPARISON.methods.items() if m.controls])
 def test_what_is_tested_has_its_matched_controls(method):
-    """The same in all but the loss, a slower label, random scores, through the same problem."""
+    """The same in all but the loss, another label, random scores, through the same problem."""
     task = RUNS[method].config["task"]
     controls = {name: RUNS[name].config["task"] for name in COMPARISON.methods[method].controls}
     problems = ("problem", "mandate", "risk", "segments", "market")
@@ -62,7 +62,7 @@ def test_what_is_tested_has_its_matched_controls(method):
         del ours["dataset"]["kwargs"]["problem"]["decision"]
         assert ours in controls.values()
     handlers = [other["dataset"]["kwargs"]["handler"]["kwargs"] for other in controls.values()]
-    assert any(kwargs.get("horizon") == 10 for kwargs in handlers)
+    assert {kwargs["horizon"] for kwargs in handlers} == {1, 10}
     assert any(other["model"]["class"] == "RandomScores" for other in controls.values())
 
 

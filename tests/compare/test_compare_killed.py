@@ -42,6 +42,7 @@ task:
       handler:
         kwargs:
           fields: [close]
+          horizon: 1
           exclude: {[name for name in feature_config(["close"], [])[1] if name not in KEPT]}
       risk: {{factors: 2, window: 60, min_history: 30}}
       problem: {{max_weight: 0.25}}
@@ -49,6 +50,7 @@ task:
   model:
     kwargs:
       predictor: {{hidden: [8]}}
+      members: 1
       trainer: {{epochs: 2, batch_days: 20, learning_rate: 1.0e-2}}
 """
 COMPARISON = """
@@ -59,11 +61,14 @@ block: 10
 methods:
   mse:
     title: Two-stage
-    task: {model: {kwargs: {loss: {name: mse, beta: __DROP__}}}}
   paper:
     title: End to end
     control: mse
-    task: {model: {kwargs: {trainer: {epochs: 15, patience: 15}}}}
+    task:
+      model:
+        kwargs:
+          loss: {name: squared_regret, beta: 0.1}
+          trainer: {epochs: 15, patience: 15}
 """
 
 
