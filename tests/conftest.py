@@ -1,8 +1,9 @@
-"""Shared fixtures: the real CSI 300 data where it is at hand."""
+"""Shared fixtures: the real CSI 300 data and a browser, where they are at hand."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -30,3 +31,12 @@ def real_provider(real_archive: Path, tmp_path_factory: pytest.TempPathFactory) 
     with tarfile.open(real_archive) as archive:
         archive.extractall(folder, filter="data")
     return folder / "cn_csi300"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of a headless-capable Chromium, or a skip."""
+    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
+        if path := shutil.which(name):
+            return path
+    pytest.skip("no Chromium on the path; install the Debian package chromium to run this test")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import subprocess
 from itertools import groupby
 
 import numpy as np
@@ -207,6 +209,31 @@ def test_files(table, tmp_path):
         assert len({row.count("|") for row in rows}) == 1
     forest = paths["gains.svg"].read_text()
     assert forest.count("less Two-stage") == 2 and forest.count("less Slow label") == 1
+
+
+@pytest.mark.browser
+def test_the_page_fills_its_width_and_does_not_scroll_sideways(chromium, table, tmp_path):
+    page = tmp_path / "out" / "comparison.html"
+    write_comparison(table, page.parent)
+    frame = tmp_path / "frame.html"
+    frame.write_text(f"""<!DOCTYPE html>
+<iframe src="{page.as_uri()}" style="width: 1200px; height: 800px; border: 0"></iframe>
+<script>
+document.querySelector("iframe").onload = event => {{
+  const inner = event.target.contentDocument, main = inner.querySelector("main");
+  document.title = ["measured", inner.documentElement.scrollWidth,
+    Math.round(main.getBoundingClientRect().width), inner.querySelectorAll("svg").length].join(" ");
+}};
+</script>""")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
+    flags += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom"]
+    command = [chromium, *flags, "--window-size=1400,900", frame.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    measured = re.search(r"<title>measured (\d+) (\d+) (\d+)</title>", done.stdout)
+    assert measured, done.stderr
+    scroll, main, figures = map(int, measured.groups())
+    assert scroll <= 1200 and main > 1000 and figures == 3
+    assert not [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
 
 
 def test_nothing_to_compare_has_no_forest(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Callable
 
 import numpy as np
@@ -184,12 +183,3 @@ def run() -> RunResults:
 def changed(run: RunResults) -> Callable[..., RunResults]:
     """The full run with other fields."""
     return lambda **fields: dataclasses.replace(run, **fields)
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    """Path of a headless-capable Chromium, or a skip."""
-    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
-        if path := shutil.which(name):
-            return path
-    pytest.skip("no Chromium on the path; install the Debian package chromium to run this test")
