@@ -24,12 +24,13 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from .structured_approach import approach
 from .structured_batch import Batch, Rows, times
 from .structured_interior import interior
 from .structured_lift import lifted
 from .structured_light import LIGHT_STEPS, light
 from .structured_newton import Points, newton
-from .structured_pool import pooled
+from .structured_rows import newton_rows
 from .structured_start import LEAST_D, cold, warm
 
 SOLVED = 0
@@ -146,43 +147,38 @@ def solve_factor_qp(
     bad = torch.zeros_like(points.infeasible) if skip is None else skip
     days = torch.nonzero(~points.infeasible & ~bad).squeeze(-1)
     started = warm_start is not None
-    flat = bool(((batch.d <= LEAST_D) & (batch.box.upper > batch.box.lower)).any())
+    enough = max_iterations > _NEWTON_STEPS
+    flat = bool(((batch.d <= LEAST_D) & (batch.box.upper > batch.box.lower))[:, :n].any())
     plain = ones and k + 1 == K and cost is None and not flat and len(days) == T
     light_first = plain and max_iterations >= LIGHT_STEPS
+    # Newton's method seldom ends soon with inequalities, unless it starts near the end.
+    newton_first = started or not m or not enough
     if isinstance(warm_start, FactorSolution):
         warm(points, batch, warm_start, middle, ones, n)
-    elif started or not light_first:
+    elif started or (newton_first and not light_first):
         cold(points, batch, mask, days, ones, warm_start)
     if light_first:
         days = light(batch, points, tolerance, started=started)
-
-    def general(b: Batch, at: Points, left: Tensor) -> None:
-        """Newton first, the interior point for what that leaves, then Newton from there."""
-        flat = bool(((b.d <= LEAST_D) & (b.box.upper > b.box.lower)).any())
-        # It seldom ends soon with inequalities, unless it starts near the end.
-        if started or not m or max_iterations <= _NEWTON_STEPS:
-            left = newton(
-                b,
-                at,
-                left,
-                rho=_pull(b) if flat else None,
-                tolerance=tolerance,
-                max_iterations=min(_NEWTON_STEPS, max_iterations),
-            )
-        left = left[~at.infeasible[left]]
-        if max_iterations > _NEWTON_STEPS and len(left):
-            left = interior(b, at, left, tolerance=tolerance, max_iterations=_INTERIOR_STEPS)
-            if len(left):
-                pull = torch.full_like(b.q, _PULL)
-                newton(b, at, left, rho=pull, tolerance=tolerance, max_iterations=_LAST_STEPS)
-
-    curved = not bool(((batch.d <= LEAST_D) & (batch.box.upper > batch.box.lower))[:, :n].any())
-    few = m and not started and curved and not bool(batch.box.lower.any())
-    if few and len(days) and max_iterations > _NEWTON_STEPS:
-        left = pooled(batch, points, days, n, tolerance, general)
-        days = left[torch.isin(left, days)]
-    if len(days):
-        general(batch, points, days)
+    if newton_first and len(days):
+        days = newton(
+            batch,
+            points,
+            days,
+            rho=_pull(batch) if flat or m else None,
+            tolerance=tolerance,
+            max_iterations=min(_NEWTON_STEPS, max_iterations),
+        )
+    days = days[~points.infeasible[days]]
+    if m and enough and not flat and len(days):
+        some = batch if len(days) == T else batch.take(days)
+        points.theta[days], steps = approach(some, ones)
+        points.iterations[days] += steps
+        days = newton_rows(batch, points, days, tolerance)
+    if enough and len(days):
+        days = interior(batch, points, days, tolerance=tolerance, max_iterations=_INTERIOR_STEPS)
+    if enough and len(days):
+        pull = torch.full_like(batch.q, _PULL)
+        newton(batch, points, days, rho=pull, tolerance=tolerance, max_iterations=_LAST_STEPS)
     points.w = batch.box.snapped(points.w, _SNAP)
     return _unscaled(batch, points, bad, middle, ones, n, m, tolerance), batch, points.w
 

@@ -55,16 +55,56 @@ def solve(factor: Tensor, rhs: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Binding:
+    """The rows of a batch whose duals are free: places ``rows`` (T, R), and which ``count``.
+
+    A slack row has dual zero, whatever else. Columns before ``at`` are always in.
+    """
+
+    rows: Tensor
+    count: Tensor
+    at: int
+
+    @classmethod
+    def of(cls, on: Tensor, at: int) -> Binding:
+        """From a mask (T, m) of the last m columns."""
+        width = int(on.sum(-1).amax()) if on.numel() else 0
+        count, rows = on.to(torch.float64).topk(width)
+        return cls(rows, count, at)
+
+    def columns(self, columns: Tensor) -> Tensor:
+        """(T, F, at + R) of (T, F, K), zero where a place does not count."""
+        if not columns.shape[-1] - self.at:
+            return columns
+        some = self.rows.unsqueeze(1).expand(-1, columns.shape[1], -1)
+        some = columns[..., self.at :].gather(-1, some) * self.count.unsqueeze(1)
+        return torch.cat([columns[..., : self.at], some], -1)
+
+    def pick(self, theta: Tensor) -> Tensor:
+        """(T, at + R) of (T, K)."""
+        some = theta[:, self.at :].gather(-1, self.rows) * self.count
+        return torch.cat([theta[:, : self.at], some], -1)
+
+    def spread(self, theta: Tensor, like: Tensor) -> Tensor:
+        """(T, K) of (T, at + R), zero for other rows."""
+        out = torch.zeros_like(like)
+        out[:, : self.at] = theta[:, : self.at]
+        out[:, self.at :].scatter_(-1, self.rows, theta[:, self.at :] * self.count)
+        return out
+
+
+@dataclass(frozen=True)
 class ActiveSystem:
     """[diag(d) C; Cᵀ −diag(I, 0)] over each day's free names, C their ``columns``, factorised.
 
-    Free names without curvature and dependent rows make it singular: it is solved with
-    ``LEAST_CURVATURE`` and ``LEAST_ROW`` added, then refined, which tends to the solution of
-    least norm where there are several.
+    Rows with a free slack are left out, and so are slacks. Free names without curvature and
+    dependent rows make it singular: it is solved with ``LEAST_CURVATURE`` and ``LEAST_ROW`` added,
+    then refined, which tends to the solution of least norm where there are several.
     """
 
     place: Tensor
     counts: Tensor
+    binding: Binding
     columns: Tensor
     d: Tensor
     inverse: Tensor
@@ -73,16 +113,19 @@ class ActiveSystem:
 
     @classmethod
     def of(cls, batch: Batch, free: Tensor) -> ActiveSystem:
-        place, counts = gathered(free)
-        columns, d = pick(batch.columns, place), pick(batch.d, place)
+        n = free.shape[-1] - batch.slacks
+        place, counts = gathered(free[:, :n])
+        binding = Binding.of(~free[:, n:], batch.columns.shape[-1] - batch.slacks)
+        columns, d = binding.columns(pick(batch.columns, place)), pick(batch.d, place)
         columns = columns * counts.unsqueeze(-1)
         inverse = counts / d.clamp_min(LEAST_CURVATURE)
         normal = columns.mT @ (columns * inverse.unsqueeze(-1))
         factor = cholesky(normal, batch.factors)
-        return cls(place, counts, columns, d, inverse, factor, batch.factors)
+        return cls(place, counts, binding, columns, d, inverse, factor, batch.factors)
 
     def solve(self, rw: Tensor, rt: Tensor) -> tuple[Tensor, Tensor]:
         """(Δw (T, F), Δθ (T, K)) with  d Δw + C Δθ = −rw,  CᵀΔw − (Δx, 0) = −rt."""
+        full, rt = rt, self.binding.pick(rt)
         dw, dt = torch.zeros_like(rw), torch.zeros_like(rt)
         rw = rw * self.counts
         left_w, left_t = rw, rt
@@ -95,7 +138,7 @@ class ActiveSystem:
             next_t = rt + transposed(self.columns, new_w)
             next_t[:, : self.factors] -= new_t[:, : self.factors]
             if best is None:
-                return new_w, new_t
+                return new_w, self.binding.spread(new_t, full)
             size = next_t.abs().amax(-1)
             if next_w.shape[-1]:
                 size = torch.maximum(size, next_w.abs().amax(-1))
@@ -107,19 +150,24 @@ class ActiveSystem:
             best = torch.minimum(best, size)
             if bool((slow | (best <= 1e-15)).all()):
                 break
-        return dw, dt
+        return dw, self.binding.spread(dt, full)
 
 
 def polished(batch: Batch, w: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The optimum for the active set of ``w``, exact if that is the right one: w, θ, KKT norm."""
-    k = batch.factors
+    k, m = batch.factors, batch.slacks
+    n, at = w.shape[-1] - m, theta.shape[-1] - m
     free = batch.box.free(w)
     system = ActiveSystem.of(batch, free)
+    theta = theta.clone()
+    theta[:, at:] *= ~free[:, n:]
     gradient = batch.d * w + batch.q + times(batch.columns, theta) + 0.5 * sum(batch.box.slopes(w))
     dw, dt = system.solve(pick(gradient, system.place), batch.residual(w, theta))
-    change = torch.zeros_like(w)
-    change.scatter_add_(-1, system.place, dw * system.counts)
-    w = torch.minimum(torch.maximum(w + change, batch.box.lower), batch.box.upper)
+    w = w.scatter_add(-1, system.place, dw * system.counts)
+    if m:
+        slack = batch.target[:, -m:] - transposed(batch.columns[:, :n, at:], w[:, :n])
+        w[:, n:] = torch.where(free[:, n:], slack, w[:, n:])
+    w = torch.minimum(torch.maximum(w, batch.box.lower), batch.box.upper)
     theta = theta + dt
     theta[:, :k] = transposed(batch.columns[..., :k], w)
     return w, theta, kkt_norm(batch, w, theta[:, k:])
@@ -128,12 +176,13 @@ def polished(batch: Batch, w: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Te
 def backward(batch: Batch, free: Tensor, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Solve the backward QP of a batch, at the cost of about one Newton step.
 
-    min ½ z̃ᵀ(B Bᵀ + diag(d)) z̃ + rᵀz̃  s.t.  E z̃ = 0 and z̃ = 0 outside ``free``.
+    min ½ z̃ᵀ(B Bᵀ + diag(d)) z̃ + rᵀz̃  s.t.  E z̃ = 0 and z̃ = 0 outside ``free``; ``r`` is zero
+    for slacks.
 
     Returns
     -------
-    z̃ (T, N); ỹ (T, r) of the rows; and P z̃ + r + Eᵀỹ (T, N), zero at free names: at the others
-    the gradient in the bound, or the reference, that holds them.
+    z̃ (T, N), zero for slacks; ỹ (T, r) of the rows; and P z̃ + r + Eᵀỹ (T, N), zero at free names:
+    at the others the gradient in the bound, or the reference, that holds them.
     """
     system = ActiveSystem.of(batch, free)
     zero = batch.columns.new_zeros(len(r), batch.columns.shape[-1])

@@ -71,7 +71,8 @@ class Box:
 class Batch:
     """min ½ wᵀ(B Bᵀ + diag(d))w + qᵀw + Σ cᵢ|wᵢ − w⁰ᵢ|  s.t.  E w = e,  l ≤ w ≤ u, for T days.
 
-    N names, the slacks of inequalities among them (no objective, l = 0, u = ∞). ``columns``
+    N names, the last ``slacks`` of them those of as many inequalities, the last rows (no objective,
+    l = 0, u = ∞). ``columns``
     (T, N, K) holds B and Eᵀ side by side, K = k + r: with the duals θ = (x, y) of x = Bᵀw and of
     E w = e, the gradient is d w + q + columns θ. A name outside the problem has l = u = 0 and zero
     columns.
@@ -90,6 +91,7 @@ class Batch:
     gradient_unit: Tensor
     row_unit: Tensor
     factors: int
+    slacks: int = 0
 
     def take(self, days: Tensor) -> Batch:
         """Some of the days; the columns are copied, so use it sparingly."""
@@ -103,6 +105,7 @@ class Batch:
             self.gradient_unit[days],
             self.row_unit[days],
             self.factors,
+            self.slacks,
         )
 
     def residual(self, w: Tensor, theta: Tensor) -> Tensor:

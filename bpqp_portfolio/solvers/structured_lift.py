@@ -95,6 +95,7 @@ def lifted(
         gradient_unit=gradient_unit,
         row_unit=row_unit,
         factors=k,
+        slacks=m,
     )
     return batch, middle
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bpqp_portfolio.layers.factor import factor_qp
-from bpqp_portfolio.solvers import structured_light, structured_pool
+from bpqp_portfolio.solvers import structured_approach, structured_light
 from bpqp_portfolio.solvers.structured import SOLVED
 
 
@@ -29,7 +29,7 @@ def market(T=12, n=260, k=6, size=1e-3, cap=1.0, low=0.0, seed=0) -> dict:
 
 def without_pool(monkeypatch) -> None:
     monkeypatch.setattr(structured_light, "_POOL", 10**6)
-    monkeypatch.setattr(structured_pool, "_POOL", 10**6)
+    monkeypatch.setattr(structured_approach, "_NAMES", 10**6)
 
 
 def assert_same(data: dict, monkeypatch, **options) -> None:
