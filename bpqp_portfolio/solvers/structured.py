@@ -217,8 +217,10 @@ def _unscaled(
     gradient = torch.where(infeasible.unsqueeze(-1), 0.0, objective) + rows
     low = high = gradient
     if batch.box.cost is not None and batch.box.reference is not None:
-        low = gradient + torch.where(w < batch.box.reference, -batch.box.cost, batch.box.cost)
-        high = gradient + torch.where(w > batch.box.reference, batch.box.cost, -batch.box.cost)
+        # A certificate of infeasibility has no objective, and so no cost.
+        cost = torch.where(infeasible.unsqueeze(-1), 0.0, batch.box.cost)
+        low = gradient + torch.where(w < batch.box.reference, -cost, cost)
+        high = gradient + torch.where(w > batch.box.reference, cost, -cost)
     at_lower = (w <= batch.box.lower) | infeasible.unsqueeze(-1)
     at_upper = (w >= batch.box.upper) | infeasible.unsqueeze(-1)
     unit = torch.where(infeasible, torch.ones_like(middle), batch.gradient_unit).unsqueeze(-1)

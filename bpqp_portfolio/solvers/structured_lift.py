@@ -45,10 +45,9 @@ def lifted(
         else q.new_zeros(T, 0)
     )
     row_unit = torch.ones_like(target)
-    for at, r in zip((ones, ones + p), (equalities, inequalities), strict=True):
-        if r is not None and r.value.shape[-1]:
-            size = torch.where(mask.unsqueeze(-2), r.matrix, 0.0).abs().amax(-1)
-            row_unit[:, at : at + r.value.shape[-1]] = power_of_two(size)
+    matrices = [r.matrix if whole else torch.where(mask.unsqueeze(-2), r.matrix, 0.0) for r in rows]
+    if p + m:
+        row_unit[:, ones:] = power_of_two(torch.cat([v.abs().amax(-1) for v in matrices], -1))
     target = target / row_unit
     fixed = target[:, : ones + p].abs().amax(-1) if ones + p else q.new_zeros(T)
     bounds = torch.maximum(lower.abs(), upper.abs())
@@ -69,11 +68,11 @@ def lifted(
     columns[:, :n, :k] *= (weight_unit / gradient_unit).sqrt()[:, None, None]
     if ones:
         columns[:, :n, k] = mask.to(q)
-    for at, r in zip((ones, ones + p), (equalities, inequalities), strict=True):
-        if r is not None:
-            to = slice(k + at, k + at + r.value.shape[-1])
-            scaled = (r.matrix / row_unit[:, at : at + r.value.shape[-1], None]).mT
-            columns[:, :n, to] = torch.where(mask.unsqueeze(-1), scaled, 0.0)
+    if p + m:
+        # Powers of two: to multiply by the inverse is exact.
+        inverse = 1.0 / row_unit[:, None, ones:]
+        both = matrices[0] if len(matrices) == 1 else torch.cat(matrices, -2)
+        torch.mul(both.mT, inverse, out=columns[:, :n, k + ones :])
     if m:
         columns[:, n:, -m:] = torch.eye(m, dtype=q.dtype, device=q.device)
 

@@ -1,8 +1,8 @@
 """Newton on the dual with inequalities: rows in the system that bind, the others at dual zero.
 
 As in :mod:`.structured_newton`, but slacks are no names: a row's dual λ ≥ 0 is free where it is
-positive or the row is violated, and zero elsewhere; a step that would make it negative ends at zero.
-Ends at the exact point in a few steps from a start near it; the days it leaves need another method.
+positive or the row is violated, and zero elsewhere; a step that would make it negative ends at
+zero. From a start near the end it takes a few steps; the days it leaves need another method.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def _search(
 
 
 def _ahead(part: _Dual, theta: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """θ at the end of a step, no λ below zero, w and residual there, and the slope along it (L,)."""
+    """θ after a step, no λ below zero, w and residual there, and the slope along the step (L,)."""
     new = theta + step
     new[:, part.at :].clamp_(min=0)
     w, residual = part.weights(new)
