@@ -96,10 +96,16 @@ class _Names:
         if width < n and bool(box.lower.any()):
             held = box.lower.scatter(-1, place, 0.0)
             target = target - transposed(self.columns[..., :columns], held)
-        parts = (self.q, self.d, box.lower, box.upper, box.cost, box.reference)
-        q, d, *bounds = (None if value is None else value.gather(-1, place) for value in parts)
+
+        def part(value: Tensor) -> Tensor:
+            return value.gather(-1, place)
+
+        bounds = Box(part(box.lower), part(box.upper))
+        if box.cost is not None and box.reference is not None:
+            bounds = replace(bounds, cost=part(box.cost), reference=part(box.reference))
         some = pick(self.columns[..., :columns], place)
-        return _Pool(some, q, d, Box(*bounds), target, place[:, :0], self.kinks, self.factors)
+        q, d, no_rows = part(self.q), part(self.d), place[:, :0]
+        return _Pool(some, q, d, bounds, target, no_rows, self.kinks, self.factors)
 
 
 @dataclass(frozen=True)
