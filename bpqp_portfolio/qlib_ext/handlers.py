@@ -25,6 +25,7 @@ from ..data.expressions import evaluate, fields_of, reach, read_tables
 from ..data.market import Market
 from ..data.provider import Provider
 from ..errors import ConfigError, DataError
+from .blocks import by_column, process_features
 from .processors import fitted_state
 
 FIELDS = ("open", "high", "low", "close", "volume")
@@ -103,6 +104,13 @@ class MarketLoader(DLWParser):
         gp_name: str | None = None,
     ) -> pd.DataFrame:
         """Values by (datetime, instrument), float32."""
+        index, values = self.arrays(exprs, start_time, end_time)
+        return pd.DataFrame(values, index=index, columns=names)
+
+    def arrays(
+        self, exprs: list[str], start_time: Any = None, end_time: Any = None
+    ) -> tuple[pd.MultiIndex, np.ndarray]:
+        """Index (datetime, instrument) of R rows and the values (R, E) of the expressions."""
         market, (back, ahead) = self._market, reach(exprs)
         days = market.dates.slice_indexer(start_time, end_time)
         read = slice(max(days.start - back, 0), min(days.stop + ahead, len(market.dates)))
@@ -115,7 +123,7 @@ class MarketLoader(DLWParser):
         index = pd.MultiIndex.from_arrays(
             [market.dates[day + read.start], market.names[name]], names=["datetime", "instrument"]
         )
-        return pd.DataFrame(evaluate(exprs, tables, keep), index=index, columns=names)
+        return index, evaluate(exprs, tables, keep)
 
 
 class CachedAlpha158(Alpha158):
@@ -215,10 +223,13 @@ class CachedAlpha158(Alpha158):
                     {"feature": self.get_feature_config(), "label": self.get_label_config()},
                     self._market,
                 )
-            super(CachedAlpha158, self).setup_data(*args, **kwargs)
-            arrays = {**self._arrays(), "fitted": _packed(fitted_state(self._fitted()))}
-            del self._data, self._infer, self._learn
-            return arrays
+            if self._by_market and not self.shared_processors and self._is_by_column():
+                arrays = self._arrays_by_column()
+            else:
+                super(CachedAlpha158, self).setup_data(*args, **kwargs)
+                arrays = self._arrays()
+                del self._data, self._infer, self._learn
+            return {**arrays, "fitted": _packed(fitted_state(self._fitted()))}
 
         arrays = cached("features", self._cache_key, build)
         self._index = pd.MultiIndex.from_arrays(
@@ -235,6 +246,36 @@ class CachedAlpha158(Alpha158):
 
     def _fitted(self) -> list[Processor]:
         return [*(self.shared_processors or []), *self.infer_processors]
+
+    def _is_by_column(self) -> bool:
+        appended = self.process_type == DataHandlerLP.PTYPE_A
+        return appended and by_column(self.infer_processors, self.learn_processors)
+
+    def _arrays_by_column(self) -> dict[str, np.ndarray]:
+        """What :meth:`_arrays` gives, with the features in memory once, in place."""
+
+        loader, span = self.data_loader, (self.start_time, self.end_time)
+        assert isinstance(loader, MarketLoader)
+        index, values = loader.arrays(self.get_feature_config()[0], *span)
+        expressions, names = self.get_label_config()
+        columns = pd.MultiIndex.from_product([["label"], names])
+        label = pd.DataFrame(loader.arrays(expressions, *span)[1], index=index, columns=columns)
+        label = self._believed(label)
+        if not index.is_monotonic_increasing or len(label) != len(index):
+            label = label.sort_index()
+            values = values[index.get_indexer(label.index)]
+            index = label.index
+        self._check_train_label(label)
+        self._check_empty(values, index)
+        process_features(values, index, self.feature_names, self.infer_processors)
+        learn = label
+        for item in self.learn_processors:
+            item.fit(learn)
+            learn = item(learn.copy())
+        return {
+            **self._label_arrays(label["label"], learn["label"]),
+            "features": values,
+        }
 
     def fit_process_data(self) -> None:
         """Drop what cannot be invested in and labels that are not believed, then process."""
@@ -259,20 +300,30 @@ class CachedAlpha158(Alpha158):
         return data
 
     def _check_raw(self, data: pd.DataFrame) -> None:
-        dates = data.index.get_level_values("datetime")
-        train = data[(dates >= self._fit_span[0]) & (dates <= self._fit_span[1])]
+        self._check_train_label(data)
+        self._check_empty(data["feature"].to_numpy(), data.index)
+
+    def _train_rows(self, index: pd.Index) -> np.ndarray:
+        dates = index.get_level_values("datetime")
+        return np.asarray((dates >= self._fit_span[0]) & (dates <= self._fit_span[1]))
+
+    def _check_train_label(self, data: pd.DataFrame) -> None:
+        train = data["label"].iloc[self._train_rows(data.index), 0]
         if train.empty:
             raise DataError(
                 f"no row of the universe between {self._fit_span[0]:%Y-%m-%d} and "
                 f"{self._fit_span[1]:%Y-%m-%d}: check the universe and the train segment."
             )
-        if train["label"].iloc[:, 0].nunique() <= 1:
+        if train.nunique() <= 1:
             raise DataError(
                 "the label is constant on the training rows: prices do not move, or the label's "
                 "expression is wrong. Run `bpqp data check` on the provider."
             )
-        empty = train["feature"].columns[train["feature"].isna().all()]
-        if len(empty):
+
+    def _check_empty(self, features: np.ndarray, index: pd.Index) -> None:
+        train, names = self._train_rows(index), self.feature_names
+        empty = [name for i, name in enumerate(names) if np.isnan(features[train, i]).all()]
+        if empty:
             raise DataError(
                 f"features {', '.join(empty[:8])} ({len(empty)} in all) are NaN on every training "
                 "row: remove their price field from the handler's `fields`, or name them in "
@@ -282,19 +333,25 @@ class CachedAlpha158(Alpha158):
     def _arrays(self) -> dict[str, np.ndarray]:
         assert self._learn is not None
         infer = self._infer.sort_index()
-        learn = self._learn["label"].iloc[:, -1].reindex(infer.index)
         return {
-            "date": infer.index.get_level_values("datetime").to_numpy("datetime64[D]"),
-            "instrument": infer.index.get_level_values("instrument").to_numpy(str).astype("S"),
+            **self._label_arrays(infer["label"], self._learn["label"]),
             "features": infer["feature"].to_numpy(np.float32),
-            "label": infer["label"].iloc[:, 0].to_numpy(np.float64),
-            "learn_label": learn.to_numpy(np.float64),
+        }
+
+    @staticmethod
+    def _label_arrays(label: pd.DataFrame, learn: pd.DataFrame) -> dict[str, np.ndarray]:
+        """Rows in order, their raw label and their training label, NaN where it was dropped."""
+        return {
+            "date": label.index.get_level_values("datetime").to_numpy("datetime64[D]"),
+            "instrument": label.index.get_level_values("instrument").to_numpy(str).astype("S"),
+            "label": label.iloc[:, 0].to_numpy(np.float64),
+            "learn_label": learn.iloc[:, -1].reindex(label.index).to_numpy(np.float64),
         }
 
     def _frame(self, features: np.ndarray, label: np.ndarray) -> pd.DataFrame:
         names = self.get_feature_config()[1]
-        table = pd.DataFrame(features, index=self._index, columns=names, copy=False)
-        table = pd.concat({"feature": table}, axis=1)
+        columns = pd.MultiIndex.from_product([["feature"], names])
+        table = pd.DataFrame(features, index=self._index, columns=columns, copy=False)
         table[("label", self.get_label_config()[1][0])] = label
         return table
 
