@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from qlib.contrib.data.handler import Alpha158
 from qlib.data import D
-from qlib.data.dataset.processor import CSZFillna
+from qlib.data.dataset.processor import CSZFillna, CSZScoreNorm, DropCol, DropnaLabel
 from qlib_markets import FEW, KEPT, SEGMENTS, build, connect, rewrite
 
 from bpqp_portfolio.errors import ConfigError, DataError
-from bpqp_portfolio.qlib_ext import handlers
+from bpqp_portfolio.qlib_ext import blocks, handlers
 from bpqp_portfolio.qlib_ext.handlers import EXCLUDED_FEATURES, feature_config
 from bpqp_portfolio.qlib_ext.processors import CrossSectionalFill
 
@@ -206,6 +206,28 @@ def test_every_setting_has_an_entry_of_its_own(market, own_cache):
     # A training that is continued must be of the same data, too.
     for kind in zip(*keys, strict=True):
         assert len(set(kind)) == len(variants)
+
+
+def test_features_in_blocks_of_columns_are_those_of_the_whole_table(market, tmp_path, monkeypatch):
+    """Default processors: bit for bit, labels and what was fitted too."""
+    found = []
+    for how in ("blocks", "whole"):
+        monkeypatch.setenv("BPQP_CACHE", str(tmp_path / how))
+        monkeypatch.setattr(blocks, "COLUMNS", 3)
+        if how == "whole":
+            monkeypatch.setattr(handlers, "by_column", lambda *_: False)
+        found.append(build(market.root, handler=FEW))
+    one, other = found
+    assert same(one, other) and one.handler.processors == other.handler.processors
+
+
+def test_processors_of_the_whole_table_are_told_from_those_by_column():
+    by_column = blocks.by_column
+    feature, label = {"fields_group": "feature"}, {"fields_group": "label"}
+    assert by_column([CSZFillna(**feature)], [DropnaLabel(), CSZScoreNorm(**label)])
+    assert not by_column([CSZFillna()], [])
+    assert not by_column([DropCol(["KMID"])], [])
+    assert not by_column([], [CSZScoreNorm(**feature)])
 
 
 # Bad settings and bad data ---------------------------------------------------------------------
