@@ -7,10 +7,12 @@ inequalities,
     s.t.  1ᵀw = budget,  A w = b,  G w ≤ h,  l ≤ w ≤ u.
 
 Without inequalities and with d > 0, semismooth Newton on the dual of dimension k + 1 + p
-(:mod:`.structured_newton`) takes some five steps that touch free names only. Other days, and days
-that are not solved soon, go to an interior point (:mod:`.structured_interior`) whose iterates
-propose active sets. Both end by solving directly on the active set (:mod:`.structured_active`), so
-a name at a bound is exactly there, and a name that does not trade is exactly at its reference.
+(:mod:`.structured_newton`) takes some five steps that touch free names only. With inequalities a
+short interior point on the names and rows that matter (:mod:`.structured_approach`) comes near, and
+Newton with the binding rows in its system (:mod:`.structured_rows`) ends. Other days, and days that
+are not solved soon, go to an interior point (:mod:`.structured_interior`) whose iterates propose
+active sets. All end by solving directly on the active set (:mod:`.structured_active`), so a name at
+a bound is exactly there, and a name that does not trade is exactly at its reference.
 
 Where d = 0 leaves several optimal weights, the answer is the proximal limit: the optimum to which
 ρ/2 ‖w − centre‖² leads as the centre follows w, from the analytic centre of the optimal set that
