@@ -3,63 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..config import check_keys, check_number, lookup
+from ..config import check_number, lookup
 from ..errors import ConfigError, SolverError
-from ..solvers.structured import BAD_DATA, INACCURATE, INFEASIBLE
+from ..solvers.structured import INACCURATE
+from .activity import MandateSolution, activity, missed
+from .conflicts import reason
 from .constraints import CONSTRAINTS, COSTS, Draft
 from .constraints.budget import Budget
 from .constraints.linear_cost import LinearCost
 from .costs import TradingCosts
 from .draft_qp import Setup
-from .layer import STATUS_NAMES
+from .mandate_config import arguments, way_out
 from .market import Market
 from .multipliers import Point, solve
 
 __all__ = ["Mandate", "MandateSolution", "Market"]
 
 OBJECTIVES = ("mean_variance", "minimum_variance", "maximum_utility", "robust")
-WAYS = ("raise", "relax", "hold", "equal_weights")
-# Duals below this share of the largest of a conflict have no part in it.
-_NOISE = 1e-4
-# A limit counts as kept within this, in units of one plus the limit.
-_KEPT = 1e-8
-
-
-@dataclass(frozen=True)
-class MandateSolution:
-    """Weights of a batch, and what bound on each day.
-
-    ``w`` (T, n); ``status`` (T,) codes of :data:`~.layer.STATUS_NAMES`, of the solve that was
-    wanted, whatever stands in for it; ``kkt_norm``, ``iterations``, ``objective`` (T,), the last in
-    units of return and minimised; ``labels`` the c constraints in words; ``value``, ``limit`` and
-    ``dual`` (T, c): the dual is what a unit of the limit is worth, in units of return, and above
-    zero where the constraint binds. ``fallback`` and ``reason`` say for each day which way out was
-    taken and why, None on a day that was solved.
-    """
-
-    w: Tensor
-    status: Tensor
-    kkt_norm: Tensor
-    iterations: Tensor
-    objective: Tensor
-    labels: tuple[str, ...]
-    value: Tensor
-    limit: Tensor
-    dual: Tensor
-    fallback: tuple[str | None, ...]
-    reason: tuple[str | None, ...]
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How often each way out was taken."""
-        used = [one for one in self.fallback if one]
-        return {name: used.count(name) for name in sorted(set(used))}
 
 
 class Mandate(nn.Module):
@@ -114,7 +79,7 @@ class Mandate(nn.Module):
             if names.count(name) > 1:
                 raise ConfigError(f"{name}: given {names.count(name)} times; give it once.")
         self.terms = sorted(given, key=lambda term: order.index(term.name))
-        self.ways = [_way(one, names) for one in on_failure]
+        self.ways = [way_out(one, names) for one in on_failure]
 
     @property
     def costs(self) -> TradingCosts:
@@ -145,29 +110,9 @@ class Mandate(nn.Module):
         ConfigError
             An unknown name (the nearest is named) or a bad value.
         """
-        settings = ("risk_aversion", "objective", "on_failure", "tolerance", "kappa")
-        known = {**CONSTRAINTS, **COSTS}
-        check_keys(config, [*settings, "constraints", "costs", *known], "mandate")
-        options = {k: config[k] for k in settings if k in config}
-        if isinstance(options.get("on_failure"), str | Mapping):
-            options["on_failure"] = [options["on_failure"]]
-        parts = {k: v for k, v in config.items() if k in known}
-        money: dict[str, Any] = {}
-        for block, registry in (("constraints", CONSTRAINTS), ("costs", COSTS)):
-            own = _named(config.get(block), block)
-            if block == "costs" and own and set(own) <= {"buy", "sell", "minimum"}:
-                money = own
-                continue
-            check_keys(own, registry, f"mandate.{block}")
-            parts |= own
-        terms = [_term(name, known[name], value) for name, value in parts.items()]
-        costs = [TradingCosts(**money)] if money else []
+        settings = arguments(config)
         try:
-            return cls(
-                constraints=[t for t in terms if t.name in CONSTRAINTS],
-                costs=[*costs, *(t for t in terms if t.name in COSTS)],
-                **options,
-            )
+            return cls(**settings)
         except ConfigError as error:
             raise ConfigError(f"mandate: {error}") from error
 
@@ -215,15 +160,15 @@ class Mandate(nn.Module):
         T = len(status)
         ways: list[str | None] = [None] * T
         reasons: list[str | None] = [None] * T
-        table = _activity(setup, point)
-        missed = _missed(*table[:3])
+        table = activity(setup, point)
+        broken = missed(*table[:3])
         # A point that is not exact will do where it keeps the limits.
-        failed |= (status == INACCURATE) & missed.any(-1)
+        failed |= (status == INACCURATE) & broken.any(-1)
         weights = torch.where(market.mask, point.w, 0.0)
         status = torch.where(failed & (status <= INACCURATE), torch.full_like(status, 4), status)
         for day in torch.nonzero(failed).flatten().tolist():
-            broken = [words for words, one in zip(table[0], missed[day], strict=True) if one]
-            reasons[day] = self._reason(setup, point, status, day, broken)
+            names = [words for words, one in zip(table[0], broken[day], strict=True) if one]
+            reasons[day] = reason(setup, point, status, day, names)
         left = failed
         for way, soft, penalty in self.ways:
             if not bool(left.any()):
@@ -354,139 +299,3 @@ class Mandate(nn.Module):
         count = market.mask.sum(-1, keepdim=True)
         budget = self._draft(market).budget.detach().unsqueeze(-1)
         return market.mask * budget / count.clamp_min(1), count.squeeze(-1) > 0
-
-    def _reason(
-        self, setup: Setup, point: Point, status: Tensor, day: int, broken: Sequence[str]
-    ) -> str:
-        """Why ``day`` was not solved, in the constraints' words; ``broken`` are those it misses."""
-        d, code = setup.draft, int(status[day])
-        inside = setup.mask[day]
-        if not bool(inside.any()):
-            return "no name in the problem"
-        crossed = (d.lower[day] > d.upper[day]) & inside
-        if bool(crossed.any()):
-            names = setup.draft.market.names
-            first = int(torch.nonzero(crossed)[0])
-            who = first if names is None else names[first]
-            return f"{d.lower_words} cannot meet {d.upper_words} for name {who}"
-        if code == BAD_DATA:
-            fields = {"mu": setup.q, "loadings": setup.loadings, "specific": setup.specific}
-            bad = [k for k, v in fields.items() if not bool(v[day].isfinite().all())]
-            bad += [] if bool((setup.specific[day] >= 0).all()) else ["specific (below zero)"]
-            return "bad data in " + (", ".join(bad) or "bounds or previous weights")
-        if code != INFEASIBLE:
-            return STATUS_NAMES[code] + (f", missing {' and '.join(broken)}" if broken else "")
-        words = [
-            (float(point.tracking[day]), d.tracking_words),
-            (float(point.turnover[day]), d.turnover_words),
-            (float(point.leverage[day]), d.leverage_words),
-            *((float(v), w) for v, w in zip(point.rows[day], setup.words, strict=True)),
-        ]
-        fixed = torch.zeros_like(inside)
-        if d.market.pinned is not None:
-            fixed = d.market.pinned[day] & inside
-        for dual, text in ((point.lower[day], d.lower_words), (point.upper[day], d.upper_words)):
-            words.append((float(torch.where(fixed | ~inside, 0.0, dual).abs().max()), text))
-        both = point.lower[day] + point.upper[day]
-        words.append((float(torch.where(fixed, both, 0.0).abs().max()), "names that cannot trade"))
-        words.append((abs(float(point.budget[day])), d.budget_words))
-        largest = max(value for value, _ in words)
-        found = [text for value, text in words if value > _NOISE * largest]
-        if not found:
-            # No certificate: what the last point misses, or all that was asked.
-            asked = broken or [text for _, text in words if text]
-            return "no weights were found that meet " + " and ".join(asked)
-        if len(found) < 2:
-            return " and ".join(found) + " cannot be met"
-        return f"{found[0]} cannot meet {' and '.join(found[1:])}"
-
-
-def _way(one: Any, names: Sequence[str]) -> tuple[str, tuple[str, ...], float]:
-    """A way out, its soft constraints and their penalty."""
-    soft: Any = ()
-    penalty = 1.0
-    if isinstance(one, Mapping):
-        check_keys(one, ("relax", "penalty"), "on_failure")
-        soft, penalty = one.get("relax", ()), one.get("penalty", 1.0)
-        soft = (soft,) if isinstance(soft, str) else tuple(soft)
-        for name in soft:
-            lookup(dict.fromkeys(names), name, "soft constraint")
-        one = "relax"
-    check_number(penalty, "on_failure.penalty", low=0, open_low=True)
-    lookup(dict.fromkeys(WAYS), one, "way out")
-    able = ("groups", "exposures", "max_turnover", "max_leverage", "max_tracking_error")
-    if one == "relax":
-        soft = soft or tuple(name for name in names if name in able)
-        for name in soft:
-            lookup(dict.fromkeys(able), name, "constraint that can be relaxed")
-    return one, tuple(soft), float(penalty)
-
-
-def _named(block: Any, where: str) -> dict[str, Any]:
-    """name → value from a mapping or a list of names and mappings."""
-    if block is None:
-        return {}
-    if isinstance(block, Mapping):
-        return dict(block)
-    if not isinstance(block, list | tuple):
-        raise ConfigError(f"mandate.{where}: expected a mapping or a list, got {block!r}.")
-    out: dict[str, Any] = {}
-    for one in block:
-        out |= {one: {}} if isinstance(one, str) else dict(one)
-    return out
-
-
-def _term(name: str, cls: Any, value: Any) -> Any:
-    """The constraint or cost ``name`` from its limit or the mapping of its fields."""
-    fields = list(cls.__dataclass_fields__)
-    fields.remove("name")
-    try:
-        if (isinstance(value, Mapping) and set(value) & set(fields)) or value == {}:
-            check_keys(value, fields, name)
-            return cls(**value)
-        if "limit" not in fields:
-            check_keys(value, fields, name)
-        return cls(dict(value) if isinstance(value, Mapping) else value)
-    except TypeError as error:
-        raise ConfigError(f"mandate.{name}: {error}") from error
-    except ConfigError as error:
-        raise ConfigError(f"mandate.{error}") from error
-
-
-def _missed(words: Sequence[str], value: Tensor, limit: Tensor) -> Tensor:
-    """Which constraints of :func:`_activity` the day's point does not keep, (T, c) bool."""
-    over = value - limit
-    floor = torch.tensor([i == 1 or ">=" in one for i, one in enumerate(words)])
-    over = torch.where(floor, -over, over)
-    over[:, 0] = over[:, 0].abs()
-    return over > _KEPT * (1 + limit.abs())
-
-
-def _activity(setup: Setup, point: Point) -> tuple[tuple[str, ...], Tensor, Tensor, Tensor]:
-    """Words, and value, limit and dual (T, c) of every constraint."""
-    d, w = setup.draft, point.w.detach()
-    total = w.sum(-1)
-    columns: list[tuple[str, Tensor, Tensor, Tensor]] = [
-        (d.budget_words, total, d.budget, point.budget)
-    ]
-    far = torch.where(setup.mask, w, torch.inf).amin(-1), torch.where(setup.mask, w, -1e9).amax(-1)
-    low = torch.where(setup.mask, d.lower, torch.inf).amin(-1)
-    high = torch.where(setup.mask, d.upper, -torch.inf).amax(-1)
-    columns.append((d.lower_words, far[0], low, point.lower.sum(-1)))
-    columns.append((d.upper_words, far[1], high, point.upper.sum(-1)))
-    used = (setup.G * w.unsqueeze(1)).sum(-1)
-    for i, words in enumerate(setup.words):
-        sign = -1.0 if ">=" in words else 1.0
-        columns.append((words, sign * used[:, i], sign * setup.h[:, i], point.rows[:, i]))
-    if d.turnover is not None:
-        moved = 0.5 * (w - setup.previous).abs().sum(-1)
-        columns.append((d.turnover_words, moved, d.turnover, point.turnover))
-    if d.leverage is not None and setup.by_leverage:
-        columns.append((d.leverage_words, w.abs().sum(-1), d.leverage, point.leverage))
-    if d.tracking is not None:
-        unit = d.tracking_unit
-        error = setup.distance(w, setup.bench)
-        columns.append((d.tracking_words, error * unit, d.tracking * unit, point.tracking))
-    words, *parts = zip(*columns, strict=True)
-    value, limit, dual = (torch.stack([p.detach() for p in part], -1) for part in parts)
-    return tuple(words), value, limit, dual
