@@ -67,19 +67,17 @@ def activity(setup: Setup, point: Point) -> tuple[tuple[str, ...], Tensor, Tenso
     high = torch.where(setup.mask, d.upper, -torch.inf).amax(-1)
     columns.append((d.lower_words, far[0], low, point.lower.sum(-1)))
     columns.append((d.upper_words, far[1], high, point.upper.sum(-1)))
-    used = (setup.G * w.unsqueeze(1)).sum(-1)
+    used = setup.used(w)
     for i, words in enumerate(setup.words):
         sign = -1.0 if ">=" in words else 1.0
         columns.append((words, sign * used[:, i], sign * setup.h[:, i], point.rows[:, i]))
     if d.turnover is not None:
         moved = 0.5 * (w - setup.previous).abs().sum(-1)
         columns.append((d.turnover_words, moved, d.turnover, point.turnover))
-    if d.leverage is not None and setup.by_leverage:
-        columns.append((d.leverage_words, w.abs().sum(-1), d.leverage, point.leverage))
     if d.tracking is not None:
         unit = d.tracking_unit
         error = setup.distance(w, setup.bench)
         columns.append((d.tracking_words, error * unit, d.tracking * unit, point.tracking))
-    words, *parts = zip(*columns, strict=True)
+    parts = list(zip(*columns, strict=True))[1:]
     value, limit, dual = (torch.stack([p.detach() for p in part], -1) for part in parts)
-    return tuple(words), value, limit, dual
+    return tuple(words for words, *_ in columns), value, limit, dual

@@ -38,7 +38,6 @@ def reason(setup: Setup, point: Point, status: Tensor, day: int, broken: Sequenc
     words = [
         (float(point.tracking[day]), d.tracking_words),
         (float(point.turnover[day]), d.turnover_words),
-        (float(point.leverage[day]), d.leverage_words),
         *((float(v), w) for v, w in zip(point.rows[day], setup.words, strict=True)),
     ]
     fixed = torch.zeros_like(inside)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import ProblemError
 from ..layers.factor import factor_qp
 from ..solvers.structured import FactorSolution
 from .constraints import Draft
@@ -21,9 +21,13 @@ _SLACK_CURVATURE = 1e-6
 class Setup:
     """One draft, ready to be solved at any risk aversion γ and multipliers θ and λ, all (T,).
 
-    θ is that of the tracking-error limit, λ that of the limit of turnover or leverage, which acts
-    as a cost λ‖w − r‖₁ with r = w⁰ or 0. Rows in ``soft`` get a slack at the price ``penalty``.
-    ``rows`` are those of the draft that take part, by number.
+    θ is that of the tracking-error limit, λ that of the turnover limit, which acts as a cost
+    λ‖w − w⁰‖₁. Rows in ``soft`` get a slack at the price ``penalty``. ``rows`` are those of the
+    draft that take part, by number.
+
+    A leverage limit on short positions is a row of ``legs``: w = p − s with long and short legs
+    p, s ≥ 0, 2n names of which no two are held at once, since the variance d(p² + s²) grows with
+    what they share; the limit is 1ᵀp + 1ᵀs ≤ L, and a kink of w at w⁰ is one of each leg.
     """
 
     draft: Draft
@@ -31,7 +35,7 @@ class Setup:
     tolerance: float
     soft: Collection[str] = ()
     penalty: float = 1.0
-    rows: list[int] | None = None
+    rows: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         d, market = self.draft, self.draft.market
@@ -39,35 +43,24 @@ class Setup:
         self.loadings = torch.where(self.mask.unsqueeze(-1), market.loadings.double(), 0.0)
         self.specific = torch.where(self.mask, market.specific.double(), 0.0)
         zero = torch.zeros_like(self.specific)
-        has = market.previous is not None
-        self.previous = torch.where(self.mask, market.previous.double(), 0.0) if has else zero
+        held = market.previous
+        self.previous = zero if held is None else torch.where(self.mask, held.double(), 0.0)
         benched = market.benchmark is not None
         self.bench = market.needed("benchmark", "mandate") if benched else zero
-        long_only = bool((d.lower >= 0).all())
-        self.by_leverage = d.leverage is not None and not long_only
-        if self.by_leverage and (d.turnover is not None or d.buy is not None):
-            other = "max_turnover" if d.turnover is not None else "linear_cost"
-            raise ProblemError(
-                f"max_leverage with {other}: short positions under both are not supported "
-                "together; use a quadratic_cost in its place."
-            )
-        self.norm_limit, self.norm_words, self.centre = None, "", self.previous
-        if self.by_leverage:
-            self.norm_limit, self.norm_words, self.centre = d.leverage, d.leverage_words, zero
-        elif d.turnover is not None:
-            self.norm_limit, self.norm_words = 2 * d.turnover, d.turnover_words
-        names = [words for words, *_ in d.rows]
+        self.turnover = None if d.turnover is None else 2 * d.turnover
+        self.legs = d.leverage is not None and not bool((d.lower >= 0).all())
+        self.words = [words for words, *_ in d.rows]
         matrices, limits = [m for _, m, _ in d.rows], [h for *_, h in d.rows]
-        if d.leverage is not None and long_only:
+        if d.leverage is not None:
             matrices.append(torch.ones_like(zero))
             limits.append(d.leverage)
-            names.append(d.leverage_words)
-        self.words = names
+            self.words.append(d.leverage_words)
         T, n = zero.shape
         self.G = torch.stack(matrices, 1) if matrices else zero.new_zeros(T, 0, n)
         self.h = torch.stack(limits, 1) if limits else zero.new_zeros(T, 0)
-        if self.rows is None:
-            self.rows = [i for i, one in enumerate(names) if self.is_soft(one)]
+        self.rows.extend(
+            i for i, one in enumerate(self.words) if self.is_soft(one) and i not in self.rows
+        )
 
     def is_soft(self, words: str) -> bool:
         """Whether the constraint is one that may be relaxed."""
@@ -85,9 +78,37 @@ class Setup:
         x = (self.loadings * w.unsqueeze(-1)).sum(-2, keepdim=True)
         return (self.loadings * x).sum(-1) + self.specific * w
 
-    def norm(self, w: Tensor) -> Tensor:
-        """‖w − r‖₁ (T,)."""
-        return torch.where(self.mask, w - self.centre, 0.0).abs().sum(-1)
+    def traded(self, w: Tensor) -> Tensor:
+        """‖w − w⁰‖₁ (T,)."""
+        return torch.where(self.mask, w - self.previous, 0.0).abs().sum(-1)
+
+    def used(self, w: Tensor) -> Tensor:
+        """Each row's left-hand side (T, m) at w (T, n)."""
+        used = (self.G.detach() * w.unsqueeze(1)).sum(-1)
+        if self.legs:
+            used[:, -1] = w.abs().sum(-1)
+        return used
+
+    def weights(self, raw: FactorSolution) -> Tensor:
+        """w (T, n) of what :meth:`solve` found."""
+        n = self.q.shape[1]
+        return raw.w[:, :n] - raw.w[:, n : 2 * n] if self.legs else raw.w[:, :n]
+
+    def bound_duals(self, raw: FactorSolution) -> tuple[Tensor, Tensor]:
+        """Duals (T, n) of the lower and upper bounds."""
+        n, d = self.q.shape[1], self.draft
+        if not self.legs:
+            return raw.lam_lb[:, :n], raw.lam_ub[:, :n]
+        part = slice(n, 2 * n)
+        return (
+            torch.where(d.lower >= 0, raw.lam_lb[:, :n], raw.lam_ub[:, part]),
+            torch.where(d.upper > 0, raw.lam_ub[:, :n], raw.lam_lb[:, part]),
+        )
+
+    def budget_dual(self, raw: FactorSolution) -> Tensor:
+        """Dual (T,) of the budget."""
+        by_row = self.legs or any(self.is_soft(self.words[row]) for row in self.rows)
+        return raw.nu_rows[:, 0] if by_row else raw.nu
 
     def days(self, index: Tensor) -> Setup:
         """The setup of some days, without gradients."""
@@ -97,7 +118,7 @@ class Setup:
 
     def missed(self, w: Tensor) -> Tensor:
         """By how much w (T, n) misses each row (T, m)."""
-        return (self.G.detach() * w.unsqueeze(1)).sum(-1) - self.h.detach()
+        return self.used(w) - self.h.detach()
 
     def solve(
         self,
@@ -133,34 +154,44 @@ class Setup:
             q = q + 0.5 * (d.buy - d.sell)
         if sensitive and not q.requires_grad:
             q = q.requires_grad_()
-        tilt, reference = q, self.centre
+        pad = torch.nn.functional.pad
+        tilt, reference, one = q, self.previous, torch.ones_like(q)
         lower, upper, mask = d.lower, d.upper, self.mask
         G, h = self.G[:, self.rows], self.h[:, self.rows]
+        if self.legs:
+            tilt, one, loadings = _both(q, -1), _both(one, -1), _both(loadings, -1, 1)
+            specific, mask = _both(specific), _both(mask)
+            reference = torch.cat([reference.clamp_min(0), (-reference).clamp_min(0)], -1)
+            lower, upper = (
+                torch.cat([lower.clamp_min(0), (-upper).clamp_min(0)], -1),
+                torch.cat([upper.clamp_min(0), (-lower).clamp_min(0)], -1),
+            )
+            cost = None if cost is None else _both(cost)
+            last = [len(self.words) - 1 == row for row in self.rows]
+            G = torch.cat([G, torch.where(_flags(last, G).unsqueeze(-1), G, -G)], -1)
         soft = [i for i, row in enumerate(self.rows) if self.is_soft(self.words[row])]
-        equalities, m = None, len(soft)
+        m = len(soft)
         if m:
-            pad = torch.nn.functional.pad
             slack = G.new_zeros(T, G.shape[1], m)
             slack[:, soft, range(m)] = -1.0
             G = torch.cat([G, slack], -1)
-            equalities = pad(torch.ones_like(q), (0, m)).unsqueeze(1), d.budget.unsqueeze(-1)
-            tilt = pad(q, (0, m), value=self.penalty)
-            specific = torch.cat(
-                [specific, specific.new_full((T, m), _SLACK_CURVATURE * self.penalty)], -1
-            )
+            one, tilt = pad(one, (0, m)), pad(tilt, (0, m), value=self.penalty)
+            curve = specific.new_full((T, m), _SLACK_CURVATURE * self.penalty)
+            specific = torch.cat([specific, curve], -1)
             loadings = pad(loadings, (0, 0, 0, m))
             lower, upper = pad(lower, (0, m)), pad(upper, (0, m), value=10.0)
             mask = pad(mask, (0, m), value=True)
             if cost is not None:
                 cost, reference = pad(cost, (0, m)), pad(reference, (0, m))
+        by_row = m or self.legs
         raw = factor_qp(
             tilt,
             loadings,
             specific,
             lower=lower,
             upper=upper,
-            budget=None if m else d.budget,
-            equalities=equalities,
+            budget=None if by_row else d.budget,
+            equalities=(one.unsqueeze(1), d.budget.unsqueeze(-1)) if by_row else None,
             inequalities=(G, h) if G.shape[1] else None,
             cost=cost,
             reference=None if cost is None else reference,
@@ -172,6 +203,15 @@ class Setup:
         return replace(raw, x=raw.x / root.detach().clamp_min(1e-150)), q
 
 
+def _both(value: Tensor, sign: int = 1, dim: int = -1) -> Tensor:
+    """A value of the names for their long and, times ``sign``, their short legs."""
+    return torch.cat([value, -value if sign < 0 else value], dim)
+
+
+def _flags(flags: list[bool], like: Tensor) -> Tensor:
+    return torch.tensor(flags, dtype=torch.bool, device=like.device)
+
+
 def _days_of(draft: Draft, days: Tensor) -> Draft:
     """A draft of some days, detached."""
 
@@ -179,16 +219,9 @@ def _days_of(draft: Draft, days: Tensor) -> Draft:
         return value.detach()[days] if isinstance(value, Tensor) else value
 
     m = draft.market
-    market = replace(
-        m,
-        groups=None,
-        exposures=None,
-        **{
-            f.name: of(getattr(m, f.name))
-            for f in fields(m)
-            if f.name not in ("groups", "exposures")
-        },
-    )
+    names = [f.name for f in fields(m) if f.name not in ("groups", "exposures")]
+    own: dict[str, Any] = {name: of(getattr(m, name)) for name in names}
+    market = replace(m, groups=None, exposures=None, **own)
     rows = [(words, a.detach()[days], h.detach()[days]) for words, a, h in draft.rows]
-    values = {f.name: of(getattr(draft, f.name)) for f in fields(draft)}
-    return Draft(**{**values, "market": market, "rows": rows})  # type: ignore[arg-type]
+    values: dict[str, Any] = {f.name: of(getattr(draft, f.name)) for f in fields(draft)}
+    return Draft(**{**values, "market": market, "rows": rows})

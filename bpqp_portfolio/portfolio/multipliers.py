@@ -1,6 +1,6 @@
-"""The multipliers of a mandate's cones and of its limit of trading, by nested root finding.
+"""The multipliers of a mandate's cones and of its turnover limit, by nested root finding.
 
-A tracking-error limit has one multiplier θ, a limit of turnover or leverage one price λ; at given
+A tracking-error limit has one multiplier θ, a turnover limit one price λ; at given
 (θ, λ) the rest is a factor QP. With θ the best for a given λ, and so on, each limit is a monotone
 equation in its own multiplier, since the dual function is concave; the robust term κ‖Σ^½w‖ is a
 risk aversion ρ more with ρ‖Σ^½w‖ = κ, monotone as well. Newton's method within a bracket solves
@@ -67,7 +67,7 @@ class Problem:
         robust, tracked = self.kappa is not None, self.setup.draft.tracking is not None
         self.rho = 0 if robust else None
         self.theta = int(robust) if tracked else None
-        self.price = int(robust) + int(tracked) if self.setup.norm_limit is not None else None
+        self.price = int(robust) + int(tracked) if self.setup.turnover is not None else None
         self.size = int(robust) + int(tracked) + int(self.price is not None)
 
     def days(self, index: Tensor) -> Problem:
@@ -97,9 +97,9 @@ class Problem:
             # 1/distance is nearly linear in θ, as in trust-region methods.
             found = setup.distance(w, setup.bench)
             out.append((1.0 - setup.draft.tracking / found).unsqueeze(-1))
-        if setup.norm_limit is not None:
-            unit = setup.norm_limit.detach().clamp_min(_LEAST_NORM)
-            out.append(((setup.norm(w) - setup.norm_limit) / unit).unsqueeze(-1))
+        if setup.turnover is not None:
+            unit = setup.turnover.detach().clamp_min(_LEAST_NORM)
+            out.append(((setup.traded(w) - setup.turnover) / unit).unsqueeze(-1))
         return torch.cat(out, -1)
 
     def _pulls(self, w: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,20 +112,20 @@ class Problem:
         if setup.draft.tracking is not None:
             pulls.append((setup.times(w - setup.bench) * setup.mask).unsqueeze(1))
             scales.append(setup.draft.tracking / setup.distance(w, setup.bench) ** 3)
-        if setup.norm_limit is not None:
-            pulls.append(torch.where(setup.mask, w - setup.centre, 0.0).sign().unsqueeze(1))
-            scales.append(1.0 / setup.norm_limit.clamp_min(_LEAST_NORM))
+        if setup.turnover is not None:
+            pulls.append(torch.where(setup.mask, w - setup.previous, 0.0).sign().unsqueeze(1))
+            scales.append(1.0 / setup.turnover.clamp_min(_LEAST_NORM))
         return torch.cat(pulls, 1), torch.stack(scales, -1) if scales else w.new_zeros(len(w), 0)
 
     def trial(self, x: Tensor, warm: FactorSolution | None) -> Trial:
         """Solve without gradients in the parameters, and differentiate in x."""
         with torch.enable_grad():
             raw, q = self.at(x, warm, sensitive=True)
-            w = torch.where(self.setup.mask, raw.w[:, : q.shape[1]], 0.0)
+            w = torch.where(self.setup.mask, self.setup.weights(raw), 0.0)
         at = w.detach()
         pulls, scales = self._pulls(at, x)
-        moves = [torch.autograd.grad(w, q, v, retain_graph=True)[0] for v in pulls.unbind(1)]
-        moves = torch.stack(moves, 1) if moves else pulls
+        each = [torch.autograd.grad(w, q, v, retain_graph=True)[0] for v in pulls.unbind(1)]
+        moves = torch.stack(each, 1) if each else pulls
         J = scales.unsqueeze(-1) * (pulls @ moves.mT)
         if self.kappa is not None and self.rho is not None:
             J[:, 0, 0] -= self.kappa / (self.setup.distance(at) * x[:, self.rho] ** 2)
@@ -211,7 +211,7 @@ def find(problem: Problem, cap: Tensor, unit: Tensor, x: Tensor) -> tuple[Tensor
     x, best, settled = _nested(problem, 0, cap, unit, x, None)
     x = x.clone()
     while len(rows) < len(setup.words):
-        missed = setup.missed(best.raw.w[:, : setup.q.shape[1]]) > _MISSED
+        missed = setup.missed(setup.weights(best.raw)) > _MISSED
         missed[:, rows] = False
         days = torch.nonzero(missed.any(-1)).squeeze(-1)
         if not len(days):
@@ -241,7 +241,6 @@ class Point:
     iterations: Tensor
     rows: Tensor
     turnover: Tensor
-    leverage: Tensor
     tracking: Tensor
     lower: Tensor
     upper: Tensor
@@ -261,10 +260,8 @@ def solve(setup: Setup, gamma: Tensor, kappa: Tensor | None = None) -> Point:
         fixed = problem.days(torch.arange(len(gamma), device=gamma.device))
         cap, unit, x, soft = _sizes(fixed)
         x, best, settled = find(fixed, cap, unit, x)
-    n, raw = setup.q.shape[1], best.raw
-    w = raw.w[:, :n]
-    if torch.is_grad_enabled():
-        w = problem.at(x, raw)[0].w[:, :n]
+    raw = best.raw
+    w = setup.weights(problem.at(x, raw)[0] if torch.is_grad_enabled() else raw)
     there = torch.where(w.isfinite(), w, 0.0)
     open_ = _open(x, cap, best.J) & w.detach().isfinite().all(-1, keepdim=True)
     step = _linear(best.J, problem.misses(there, x), open_)
@@ -288,7 +285,7 @@ def solve(setup: Setup, gamma: Tensor, kappa: Tensor | None = None) -> Point:
         price = x[:, problem.price]
     rows = raw.lam.new_zeros(len(w), len(setup.words))
     rows[:, setup.rows] = raw.lam
-    slack = any(setup.is_soft(setup.words[row]) for row in setup.rows)
+    lower, upper = setup.bound_duals(raw)
     return Point(
         w=w,
         status=status,
@@ -296,12 +293,11 @@ def solve(setup: Setup, gamma: Tensor, kappa: Tensor | None = None) -> Point:
         kkt_norm=raw.kkt_norm,
         iterations=raw.iterations,
         rows=rows,
-        turnover=none if setup.by_leverage else 2 * price,
-        leverage=price if setup.by_leverage else none,
+        turnover=2 * price,
         tracking=tracking,
-        lower=raw.lam_lb[:, :n],
-        upper=raw.lam_ub[:, :n],
-        budget=raw.nu_rows[:, 0] if slack else raw.nu,
+        lower=lower,
+        upper=upper,
+        budget=setup.budget_dual(raw),
     )
 
 
@@ -328,9 +324,9 @@ def _sizes(problem: Problem) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         soft = setup.is_soft(d.tracking_words)
         price = setup.penalty * d.tracking_unit / d.tracking
         found.append((price if soft else _WIDEST * unit, unit, 0 * unit, soft))
-    if setup.norm_limit is not None:
-        soft = setup.is_soft(setup.norm_words)
-        price = torch.full_like(size, setup.penalty / (1 if setup.by_leverage else 2))
+    if setup.turnover is not None:
+        soft = setup.is_soft(setup.draft.turnover_words)
+        price = torch.full_like(size, setup.penalty / 2)
         found.append((price if soft else _WIDEST * size, size, 0 * size, soft))
     if not found:
         none = size.new_zeros(len(size), 0)
