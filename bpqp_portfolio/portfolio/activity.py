@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..solvers.structured import INACCURATE
 from .draft_qp import Setup
 from .multipliers import Point
 
@@ -23,8 +24,9 @@ class MandateSolution:
     wanted, whatever stands in for it; ``kkt_norm``, ``iterations``, ``objective`` (T,), the last in
     units of return and minimised; ``labels`` the c constraints in words; ``value``, ``limit`` and
     ``dual`` (T, c): the dual is what a unit of the limit is worth, in units of return, and above
-    zero where the constraint binds. ``fallback`` and ``reason`` say for each day which way out was
-    taken and why, None on a day that was solved.
+    zero where the constraint binds. ``solver`` is ``structured``, or ``cones`` on a day whose
+    multipliers were not found and that went to cone programs. ``fallback`` and ``reason`` say for
+    each day which way out was taken and why, None on a day that was solved.
     """
 
     w: Tensor
@@ -36,6 +38,7 @@ class MandateSolution:
     value: Tensor
     limit: Tensor
     dual: Tensor
+    solver: tuple[str, ...]
     fallback: tuple[str | None, ...]
     reason: tuple[str | None, ...]
 
@@ -53,6 +56,18 @@ def missed(words: Sequence[str], value: Tensor, limit: Tensor) -> Tensor:
     over = torch.where(floor, -over, over)
     over[:, 0] = over[:, 0].abs()
     return over > KEPT * (1 + limit.abs())
+
+
+def unusable(setup: Setup, point: Point) -> Tensor:
+    """Days (T,) without weights, or whose weights miss a limit that is not soft.
+
+    A point that is not exact will do where it keeps the limits.
+    """
+    words, value, limit, _ = activity(setup, point)
+    hard = torch.tensor([not setup.is_soft(one) for one in words], device=value.device)
+    broken = (missed(words, value, limit) & hard).any(-1)
+    failed = (point.status > INACCURATE) | ~torch.isfinite(point.w.detach()).all(-1)
+    return failed | ((point.status == INACCURATE) & broken)
 
 
 def activity(setup: Setup, point: Point) -> tuple[tuple[str, ...], Tensor, Tensor, Tensor]:

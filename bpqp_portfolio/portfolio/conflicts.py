@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
 
-from ..solvers.structured import BAD_DATA, INFEASIBLE
+from ..solvers.structured import BAD_DATA
+from .draft_cones import BUDGET, LOWER, STUCK, UPPER, ConeDraft
 from .draft_qp import Setup
 from .layer import STATUS_NAMES
-from .multipliers import Point
 
-# Duals below this share of the largest of a conflict have no part in it.
-_NOISE = 1e-4
+# Duals below this share of the largest have no part in a conflict.
+_NOISE = 1e-6
+# Less than this, of a limit and in its last figure, is rounding.
+_ZERO = 1e-6
 
 
-def reason(setup: Setup, point: Point, status: Tensor, day: int, broken: Sequence[str]) -> str:
-    """Why ``day`` was not solved, in the constraints' words; ``broken`` are those it misses."""
+def reason(setup: Setup, status: Tensor, day: int, broken: Sequence[str], told: str) -> str:
+    """Why ``day`` was not solved, in the constraints' words.
+
+    ``told`` is its :func:`conflict`, or empty; ``broken`` are the constraints its point misses.
+    """
     d, code = setup.draft, int(status[day])
     inside = setup.mask[day]
     if not bool(inside.any()):
@@ -33,27 +39,58 @@ def reason(setup: Setup, point: Point, status: Tensor, day: int, broken: Sequenc
         bad = [k for k, v in fields.items() if not bool(v[day].isfinite().all())]
         bad += [] if bool((setup.specific[day] >= 0).all()) else ["specific (below zero)"]
         return "bad data in " + (", ".join(bad) or "bounds or previous weights")
-    if code != INFEASIBLE:
-        return STATUS_NAMES[code] + (f", missing {' and '.join(broken)}" if broken else "")
-    words = [
-        (float(point.tracking[day]), d.tracking_words),
-        (float(point.turnover[day]), d.turnover_words),
-        *((float(v), w) for v, w in zip(point.rows[day], setup.words, strict=True)),
-    ]
-    fixed = torch.zeros_like(inside)
-    if d.market.pinned is not None:
-        fixed = d.market.pinned[day] & inside
-    for dual, text in ((point.lower[day], d.lower_words), (point.upper[day], d.upper_words)):
-        words.append((float(torch.where(fixed | ~inside, 0.0, dual).abs().max()), text))
-    both = point.lower[day] + point.upper[day]
-    words.append((float(torch.where(fixed, both, 0.0).abs().max()), "names that cannot trade"))
-    words.append((abs(float(point.budget[day])), d.budget_words))
-    largest = max(value for value, _ in words)
-    found = [text for value, text in words if value > _NOISE * largest]
-    if not found:
-        # No certificate: what the last point misses, or all that was asked.
-        asked = broken or [text for _, text in words if text]
-        return "no weights were found that meet " + " and ".join(asked)
-    if len(found) < 2:
-        return " and ".join(found) + " cannot be met"
-    return f"{found[0]} cannot meet {' and '.join(found[1:])}"
+    return told or STATUS_NAMES[code] + (f", missing {' and '.join(broken)}" if broken else "")
+
+
+def conflict(draft: ConeDraft, told: float) -> str:
+    """Which limits contradict each other where the single day of ``draft`` has no weights that
+    keep every limit to within ``told`` (in units of one plus the limit); empty where it has.
+
+    Those that are named cannot be met together, and each is needed for that (a deletion filter:
+    J. W. Chinneck, Feasibility and Infeasibility in Optimization, 2008, section 6.1).
+    """
+    words = draft.words()
+
+    def met(parts: Collection[str | int]) -> bool:
+        found = draft.violation(parts)
+        return found is None or found.value <= told
+
+    every = draft.violation(words)
+    if every is None or every.value <= told:
+        return ""
+    largest = max(every.duals.values())
+    parts = [p for p in words if every.duals.get(p, 0.0) > _NOISE * largest]
+    if met(parts):
+        parts = list(words)
+    # What is told last is the first to be left out.
+    for part in reversed(parts[:]):
+        rest = [p for p in parts if p != part]
+        if not met(rest):
+            parts = rest
+    first, *others = (words[part] for part in parts)
+    text = f"{first} cannot meet {' and '.join(others)}" if others else f"{first} cannot be met"
+    return text + _remedy(draft, parts)
+
+
+def _remedy(draft: ConeDraft, parts: Sequence[str | int]) -> str:
+    """The value of the first limit that would do, in words."""
+    goal = parts[0]
+    if goal in (LOWER, UPPER, STUCK, BUDGET):
+        return ""
+    floor = isinstance(goal, int) and ">=" in draft.setup.words[goal]
+    rest = [part for part in draft.words() if part != goal]
+    for others, which in ((rest, "meets all else"), (parts[1:], "does")):
+        value = draft.least(goal, others)
+        if value is not None:
+            word = "most" if floor else "least"
+            return f" (the {word} that {which} is {_rounded(value, up=not floor):g})"
+    return ""
+
+
+def _rounded(value: float, *, up: bool) -> float:
+    """``value`` with four figures, on the side that is enough."""
+    if abs(value) < _ZERO:
+        return 0.0
+    unit = 10.0 ** (math.floor(math.log10(abs(value))) - 3)
+    steps = value / unit
+    return (math.ceil(steps - _ZERO) if up else math.floor(steps + _ZERO)) * unit

@@ -110,10 +110,10 @@ class Setup:
         by_row = self.legs or any(self.is_soft(self.words[row]) for row in self.rows)
         return raw.nu_rows[:, 0] if by_row else raw.nu
 
-    def days(self, index: Tensor) -> Setup:
-        """The setup of some days, without gradients."""
-        draft = _days_of(self.draft, index)
-        q = self.q.detach()[index]
+    def days(self, index: Tensor, *, keep: bool = False) -> Setup:
+        """The setup of some days, without gradients unless they are to be kept."""
+        draft = _days_of(self.draft, index, keep)
+        q = (self.q if keep else self.q.detach())[index]
         return Setup(draft, q, self.tolerance, self.soft, self.penalty, self.rows)
 
     def missed(self, w: Tensor) -> Tensor:
@@ -212,16 +212,20 @@ def _flags(flags: list[bool], like: Tensor) -> Tensor:
     return torch.tensor(flags, dtype=torch.bool, device=like.device)
 
 
-def _days_of(draft: Draft, days: Tensor) -> Draft:
-    """A draft of some days, detached."""
+def _days_of(draft: Draft, days: Tensor, keep: bool) -> Draft:
+    """A draft of some days, detached unless gradients are to be kept."""
 
-    def of(value: object) -> object:
-        return value.detach()[days] if isinstance(value, Tensor) else value
+    def of(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(of(one) for one in value)
+        if not isinstance(value, Tensor):
+            return value
+        return (value if keep else value.detach())[days]
 
     m = draft.market
     names = [f.name for f in fields(m) if f.name not in ("groups", "exposures")]
     own: dict[str, Any] = {name: of(getattr(m, name)) for name in names}
     market = replace(m, groups=None, exposures=None, **own)
-    rows = [(words, a.detach()[days], h.detach()[days]) for words, a, h in draft.rows]
+    rows = [(words, of(a), of(h)) for words, a, h in draft.rows]
     values: dict[str, Any] = {f.name: of(getattr(draft, f.name)) for f in fields(draft)}
     return Draft(**{**values, "market": market, "rows": rows})

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from ..config import check_number, lookup
 from ..errors import ConfigError, SolverError
-from ..solvers.structured import INACCURATE
-from .activity import MandateSolution, activity, missed
+from .activity import MandateSolution, activity, missed, unusable
 from .conflicts import reason
 from .constraints import CONSTRAINTS, COSTS, Draft
 from .constraints.budget import Budget
@@ -20,7 +19,8 @@ from .costs import TradingCosts
 from .draft_qp import Setup
 from .mandate_config import arguments, way_out
 from .market import Market
-from .multipliers import Point, solve
+from .multipliers import solve
+from .second_way import second_way
 
 __all__ = ["Mandate", "MandateSolution", "Market"]
 
@@ -154,21 +154,25 @@ class Mandate(nn.Module):
             contradict each other.
         """
         setup = self._setup(market)
-        point = self._solved(setup)
-        status = point.status
-        failed = (status > INACCURATE) | ~torch.isfinite(point.w.detach()).all(-1)
-        T = len(status)
+        point = solve(setup, *self._weighing(setup))
+        failed = unusable(setup, point)
+        T = len(failed)
+        solver = ["structured"] * T
+        told: dict[int, str] = {}
+        if bool(failed.any()):
+            point, again, told = second_way(setup, point, failed, *self._weighing(setup))
+            failed = failed & ~again
+            for day in torch.nonzero(again).flatten().tolist():
+                solver[day] = "cones"
         ways: list[str | None] = [None] * T
         reasons: list[str | None] = [None] * T
         table = activity(setup, point)
         broken = missed(*table[:3])
-        # A point that is not exact will do where it keeps the limits.
-        failed |= (status == INACCURATE) & broken.any(-1)
         weights = torch.where(market.mask, point.w, 0.0)
-        status = torch.where(failed & (status <= INACCURATE), torch.full_like(status, 4), status)
+        status = point.status
         for day in torch.nonzero(failed).flatten().tolist():
             names = [words for words, one in zip(table[0], broken[day], strict=True) if one]
-            reasons[day] = reason(setup, point, status, day, names)
+            reasons[day] = reason(setup, status, day, names, told.get(day, ""))
         left = failed
         for way, soft, penalty in self.ways:
             if not bool(left.any()):
@@ -183,9 +187,9 @@ class Mandate(nn.Module):
             left = left & ~take
         if bool(left.any()):
             days = torch.nonzero(left).flatten().tolist()
-            told = "; ".join(f"day {day}: {reasons[day]}" for day in days[:5])
+            shown = "; ".join(f"day {day}: {reasons[day]}" for day in days[:5])
             raise SolverError(
-                f"{len(days)} of {T} days were not solved ({told}). Loosen a constraint, or set "
+                f"{len(days)} of {T} days were not solved ({shown}). Loosen a constraint, or set "
                 "on_failure to relax, hold or equal_weights."
             )
         labels, value, limit, dual = table
@@ -200,6 +204,7 @@ class Mandate(nn.Module):
             value=value.masked_fill(blank, torch.nan),
             limit=limit,
             dual=dual.masked_fill(blank, torch.nan),
+            solver=tuple(solver),
             fallback=tuple(ways),
             reason=tuple(reasons),
         )
@@ -222,6 +227,7 @@ class Mandate(nn.Module):
         for term in self.terms:
             term.apply(draft)
         if market.previous is not None:
+            draft.own = draft.lower, draft.upper
             held = torch.where(market.mask, market.previous.double(), 0.0)
             # What the market forbids comes before what the mandate wants.
             for flag, side in ((market.no_buy, "upper"), (market.no_sell, "lower")):
@@ -248,7 +254,8 @@ class Mandate(nn.Module):
         q = torch.zeros_like(mu) if self.objective == "minimum_variance" else -mu
         return Setup(draft, q, self.tolerance, soft, penalty)
 
-    def _solved(self, setup: Setup) -> Point:
+    def _weighing(self, setup: Setup) -> tuple[Tensor, Tensor | None]:
+        """Risk aversion γ (T,), and κ (T,) of the robust objective."""
         like = setup.draft.budget
         gamma = torch.as_tensor(self.risk_aversion, dtype=like.dtype, device=like.device)
         gamma = gamma.expand(like.shape)
@@ -260,7 +267,7 @@ class Mandate(nn.Module):
         if self.objective == "robust":
             kappa = torch.as_tensor(self.kappa, dtype=like.dtype, device=like.device)
             kappa = kappa.expand(like.shape)
-        return solve(setup, gamma, kappa)
+        return gamma, kappa
 
     def _value(self, setup: Setup, w: Tensor) -> Tensor:
         gamma = torch.as_tensor(self.risk_aversion, dtype=w.dtype, device=w.device).detach()
@@ -285,8 +292,9 @@ class Mandate(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Weights (T, n) that a way out offers, and on which days (T,) it can."""
         if way == "relax":
-            point = self._solved(self._setup(market, soft, penalty))
-            good = (point.status <= INACCURATE) & torch.isfinite(point.w.detach()).all(-1)
+            setup = self._setup(market, soft, penalty)
+            point = solve(setup, *self._weighing(setup))
+            good = ~unusable(setup, point)
             return torch.where(good.unsqueeze(-1), point.w, 0.0), good
         if way == "hold":
             zero = torch.zeros_like(market.mu, dtype=torch.float64)

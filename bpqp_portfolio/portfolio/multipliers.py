@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from ..solvers.structured import INACCURATE, INFEASIBLE, FactorSolution
+from ..solvers.structured import INACCURATE, FactorSolution
 from .draft_qp import Setup
 
 _ROUNDS = 100
@@ -26,9 +26,11 @@ _ROUNDS = 100
 _NEAR, _KEPT = 1e-9, 1e-9
 # Smallest unit in which a norm is judged.
 _LEAST_NORM = 1e-3
+# The part of the account that tells the size of a portfolio's risk, at least.
+_LEAST_BUDGET = 0.1
 # By how much a row may be missed that takes no part.
 _MISSED = 1e-11
-# How far, in units of the problem, a multiplier goes before its limit counts as out of reach.
+# How far, in units of the problem, a multiplier goes before the search gives its limit up.
 _WIDEST = 1e5
 
 
@@ -230,13 +232,12 @@ def find(problem: Problem, cap: Tensor, unit: Tensor, x: Tensor) -> tuple[Tensor
 class Point:
     """Weights (T, n) of a batch with status (T,), and duals by kind in units of return.
 
-    ``far`` (T,) marks days whose limits of tracking error and of trading are out of reach: their
-    duals are those of the attempt, and name what stands against the limits.
+    A day whose limits of tracking error or turnover are out of the multipliers' reach is
+    ``INACCURATE``, and misses them.
     """
 
     w: Tensor
     status: Tensor
-    far: Tensor
     kkt_norm: Tensor
     iterations: Tensor
     rows: Tensor
@@ -270,12 +271,9 @@ def solve(setup: Setup, gamma: Tensor, kappa: Tensor | None = None) -> Point:
     w = w + (torch.minimum(torch.maximum(w.detach(), low), high) - w.detach())
     h = fixed.misses(w.detach(), x)
     status = raw.status.clone()
-    usable = status <= INACCURATE
-    out_of_reach = (x >= cap) & (h > _KEPT)
-    far = usable & (out_of_reach & ~soft).any(-1)
-    kept = ((h <= _KEPT) | out_of_reach).all(-1) & settled
-    status[usable & ~kept] = INACCURATE
-    status[far] = INFEASIBLE
+    # A soft limit is missed at its price.
+    kept = ((h <= _KEPT) | ((x >= cap) & soft)).all(-1) & settled
+    status[(status <= INACCURATE) & ~kept] = INACCURATE
     none = torch.zeros_like(d.budget)
     tracking = price = none
     if problem.theta is not None:
@@ -289,7 +287,6 @@ def solve(setup: Setup, gamma: Tensor, kappa: Tensor | None = None) -> Point:
     return Point(
         w=w,
         status=status,
-        far=far,
         kkt_norm=raw.kkt_norm,
         iterations=raw.iterations,
         rows=rows,
@@ -316,8 +313,9 @@ def _sizes(problem: Problem) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     size = torch.where(size.isfinite() & (size > 0), size, 1.0)
     found: list[tuple[Tensor, Tensor, Tensor, bool]] = []
     if problem.kappa is not None:
-        start = problem.kappa / setup.distance(even * d.budget.unsqueeze(-1))
-        found.append((torch.full_like(size, torch.inf), start, start, False))
+        invested = d.budget.abs().clamp_min(_LEAST_BUDGET).unsqueeze(-1)
+        start = problem.kappa / setup.distance(even * invested)
+        found.append((_WIDEST * start, start, start, False))
     if d.tracking is not None:
         unit = gamma + size / risk.clamp_min(1e-300)
         unit = torch.where(unit.isfinite(), unit, 1.0)

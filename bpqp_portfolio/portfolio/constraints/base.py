@@ -21,6 +21,7 @@ class Draft:
     ``lower``, ``upper`` (T, n); ``budget`` (T,); rows ``matrix`` (T, m, n) ≤ ``limit`` (T, m) in
     words; ``turnover`` limit (T,) of ½‖w−w⁰‖₁, ``leverage`` limit (T,) of ‖w‖₁,
     ``tracking`` limit (T,) of ‖Σ^½(w−w_b)‖ per day, ``penalty`` (T,) θ of ½θ(w−w_b)ᵀΣ(w−w_b).
+    ``own`` are the mandate's bounds where the market's, of names that cannot trade, replace them.
     """
 
     market: Market
@@ -42,6 +43,7 @@ class Draft:
     buy: Tensor | None = None
     sell: Tensor | None = None
     impact: Tensor | None = None
+    own: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def of(cls, market: Market) -> Draft:

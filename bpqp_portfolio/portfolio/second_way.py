@@ -1,0 +1,63 @@
+"""Days that the search for multipliers left: weights by cone programs, or why there are none."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import torch
+from torch import Tensor
+
+from ..problems.solution import SolveStatus
+from ..solvers.structured import BAD_DATA, INFEASIBLE
+from .activity import KEPT, unusable
+from .conflicts import conflict
+from .draft_cones import ConeDraft
+from .draft_qp import Setup
+from .layer import STATUSES
+from .multipliers import Point
+
+_FAILED = STATUSES.index(SolveStatus.ITERATION_LIMIT)
+
+
+def second_way(
+    setup: Setup, point: Point, failed: Tensor, gamma: Tensor, kappa: Tensor | None
+) -> tuple[Point, Tensor, dict[int, str]]:
+    """``point`` with the ``failed`` days (T,) by cone programs, one by one.
+
+    A day is infeasible where no weights keep every limit L to within 1e-8 (1 + |L|), by the least
+    violation that there is, and not because a method found none. Where the limits meet at a point,
+    they are loosened by that much.
+
+    Returns
+    -------
+    The point; the days (T,) that have weights now; and of those that are infeasible, by number,
+    which limits contradict each other.
+    """
+    status = torch.where(failed & (point.status <= INFEASIBLE), _FAILED, point.status)
+    known = setup.previous.isfinite() & setup.bench.isfinite()
+    status[failed & ~known.all(-1)] = BAD_DATA
+    found: list[tuple[int, Point]] = []
+    told: dict[int, str] = {}
+    for day in torch.nonzero(failed & (status != BAD_DATA)).flatten().tolist():
+        index = torch.tensor([day], device=status.device)
+        fixed, own = ConeDraft(setup.days(index)), setup.days(index, keep=True)
+        words = conflict(fixed, KEPT)
+        for loose in () if words else (0.0, KEPT):
+            weight = None if kappa is None else kappa[index]
+            one = ConeDraft(own).optimum(gamma[index], weight, loose)
+            if not bool(unusable(own, one)):
+                found.append((day, one))
+                break
+        else:
+            words = words or conflict(fixed, KEPT / 100)
+            if words:
+                status[day], told[day] = INFEASIBLE, words
+    values = {f.name: getattr(point, f.name) for f in fields(Point)} | {"status": status}
+    again = torch.zeros_like(failed)
+    if found:
+        days = torch.tensor([day for day, _ in found], device=status.device)
+        again[days] = True
+        for name, value in values.items():
+            own_days = torch.cat([getattr(one, name) for _, one in found]).to(value.dtype)
+            values[name] = value.index_copy(0, days, own_days)
+    return Point(**values), again, told
