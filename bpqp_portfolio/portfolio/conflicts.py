@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..solvers.structured import BAD_DATA
+from .activity import KEPT
 from .draft_cones import BUDGET, LOWER, STUCK, UPPER, ConeDraft
 from .draft_qp import Setup
 from .layer import STATUS_NAMES
@@ -52,10 +53,10 @@ def conflict(draft: ConeDraft, told: float) -> str:
     words = draft.words()
 
     def met(parts: Collection[str | int]) -> bool:
-        found = draft.violation(parts)
+        found = draft.violation(parts, exact=told < KEPT)
         return found is None or found.value <= told
 
-    every = draft.violation(words)
+    every = draft.violation(words, exact=True)
     if every is None or every.value <= told:
         return ""
     largest = max(every.duals.values())

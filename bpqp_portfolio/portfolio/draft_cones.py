@@ -11,11 +11,17 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
+from ..errors import ProblemError
 from ..layers.socp import SOCPLayer
-from ..problems.solution import SolveStatus
+from ..problems.qp import QP
+from ..problems.socp import SOCP, linear
+from ..solvers.protocol import SolverOptions
+from ..solvers.registry import get_cone_solver
 from .draft_qp import Setup
 from .layer import STATUSES
 from .multipliers import Point
@@ -24,6 +30,8 @@ from .multipliers import Point
 LOWER, UPPER, STUCK, BUDGET = "lower", "upper", "stuck", "budget"
 TURNOVER, TRACKING = "turnover", "tracking"
 _EPS = 1e-10
+# Violations below this are worth a second look.
+_SMALL = 1e-6
 
 
 @dataclass(frozen=True)
@@ -122,22 +130,27 @@ class ConeDraft:
             budget=found.nu[:, 0].detach(),
         )
 
-    def violation(self, parts: Collection[str | int]) -> Least | None:
+    def violation(self, parts: Collection[str | int], *, exact: bool) -> Least | None:
         """The least t ≥ 0 of a single day with which limits L and the budget, of ``parts``, are
         kept to within t (1 + |L|), inside the bounds of ``parts``, and their shares in it; None
-        where no answer was found."""
-        return self._least(None, parts)
+        where no answer was found. A small t is as good as its solver's 1e-9, or to rounding where
+        ``exact``."""
+        found = self._least(None, parts, polish=False)
+        small = found is None or found.value <= _SMALL
+        return self._least(None, parts, polish=True) if small and exact else found
 
     def least(self, goal: str | int, parts: Collection[str | int]) -> float | None:
         """The least value of ``goal`` on a single day that meets ``parts``, in the limit's own
         units; None where they cannot be met. Of a floor it is the largest value."""
-        found = self._least(goal, parts)
+        found = self._least(goal, parts, polish=False)
         if found is None:
             return None
         floor = isinstance(goal, int) and ">=" in self.setup.words[goal]
         return -found.value if floor else found.value
 
-    def _least(self, goal: str | int | None, parts: Collection[str | int]) -> Least | None:
+    def _least(
+        self, goal: str | int | None, parts: Collection[str | int], *, polish: bool
+    ) -> Least | None:
         s, d, N, n = self.setup, self.setup.draft, self.width, self.n
         soft = [p for p in parts if p == TURNOVER or isinstance(p, int)]
         if goal is not None and goal != TRACKING:
@@ -163,25 +176,32 @@ class ConeDraft:
             elif goal == TRACKING:
                 head[-1], e = 1.0, torch.zeros_like(e)
             cones.append((F, g, head, e))
-        q = s.q.new_zeros(1, N)
-        q[:, -1] = 1.0
-        found = self.layer.solve(q, cones, A, b, G, h, lb, ub)
-        if found.status[0] not in (SolveStatus.SOLVED, SolveStatus.INACCURATE):
+        q = np.zeros(N)
+        q[-1] = 1.0
+        try:
+            qp = QP(linear(N), q, _csr(A), _of(b), _of(G), _of(h), _of(lb), _of(ub))
+        except ProblemError:
             return None
-        value = float(found.z[0, -1])
+        problem = SOCP(qp, [tuple(_of(one) for one in cone) for cone in cones])
+        options = SolverOptions(eps=_EPS, polish=polish)
+        found = get_cone_solver("clarabel").solve(problem, options=options)
+        if not found.status.usable:
+            return None
+        value = float(found.z[-1])
         if goal is not None:
             return Least(value * (d.tracking_unit if goal == TRACKING else 1.0), {})
-        weighed = (found.lam[0] * (1 + h[0].abs())).tolist() if len(G[0]) else []
+        weighed = (found.lam * (1 + np.abs(qp.h))).tolist()
         duals: dict[str | int, float] = dict(zip(soft, weighed, strict=False))
         if BUDGET in parts:
             duals[BUDGET] = sum(weighed[-2:])
         if cones:
-            duals[TRACKING] = float(found.cone_duals[0][0, 0] * (1 / d.tracking_unit + e))
-        lower, upper = found.lam_lb[0, :n], found.lam_ub[0, :n]
-        stuck = self._stuck()[0]
-        for part, own in ((LOWER, lower), (UPPER, upper)):
-            duals[part] = float(torch.where(stuck, 0.0, own).amax())
-        duals[STUCK] = float(torch.where(stuck, lower + upper, 0.0).amax())
+            duals[TRACKING] = float(found.cone_duals[0][0] * (1 / d.tracking_unit + e))
+        lower, upper = found.lam_lb[:n], found.lam_ub[:n]
+        stuck = self._stuck()[0].numpy(force=True)
+        duals |= {
+            part: own[~stuck].max(initial=0) for part, own in ((LOWER, lower), (UPPER, upper))
+        }
+        duals[STUCK] = (lower + upper)[stuck].max(initial=0)
         return Least(value, duals)
 
     def _stuck(self) -> Tensor:
@@ -273,3 +293,17 @@ class ConeDraft:
         g = -(F[..., : self.n] @ s.bench.unsqueeze(-1)).squeeze(-1)
         assert s.draft.tracking is not None
         return F, g, None, s.draft.tracking
+
+
+def _of(value: Tensor | float | None) -> Any:
+    """What belongs to a batch's only day, as an array."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.numpy(force=True)[0] if value.ndim and value.shape[0] == 1 else value.numpy()
+
+
+def _csr(matrix: Tensor | None) -> Any:
+    if matrix is None:
+        return None
+    where = matrix.indices().numpy(force=True)
+    return sparse.csr_array((matrix.values().numpy(force=True), where), shape=matrix.shape)
