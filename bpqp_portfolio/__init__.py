@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .layers.qp import QPLayer
     from .layers.socp import SOCPLayer
     from .portfolio.layer import PortfolioLayer
+    from .portfolio.mandate import Mandate
+    from .portfolio.market import Market
     from .problems.socp import SecondOrderCone
     from .problems.solution import Solution, SolveStatus
     from .solvers.handle import Handle
@@ -33,6 +35,8 @@ __all__ = [
     "DataError",
     "DownloadError",
     "Handle",
+    "Mandate",
+    "Market",
     "PortfolioLayer",
     "ProblemError",
     "ProviderError",
@@ -50,6 +54,8 @@ __all__ = [
 _HOMES = {
     "ConvexLayer": "layers.convex",
     "Handle": "solvers.handle",
+    "Mandate": "portfolio.mandate",
+    "Market": "portfolio.market",
     "PortfolioLayer": "portfolio.layer",
     "QPLayer": "layers.qp",
     "SOCPLayer": "layers.socp",

@@ -1,6 +1,47 @@
-"""From finance to optimisation problem: mean-variance and the portfolio layer."""
+"""From finance to optimisation problem: mean-variance, mandates and the portfolio layer."""
 
+from .constraints import (
+    ActiveWeights,
+    Budget,
+    Exposures,
+    Groups,
+    LinearCost,
+    LongOnly,
+    MarketNeutral,
+    MaxLeverage,
+    MaxTrackingError,
+    MaxTurnover,
+    MaxWeights,
+    MinWeights,
+    QuadraticCost,
+    TrackingPenalty,
+)
+from .costs import TradingCosts
 from .layer import PortfolioLayer
+from .mandate import Mandate, MandateSolution
+from .market import Market
 from .problem import PortfolioProblem, ProblemConfig
 
-__all__ = ["PortfolioLayer", "PortfolioProblem", "ProblemConfig"]
+__all__ = [
+    "ActiveWeights",
+    "Budget",
+    "Exposures",
+    "Groups",
+    "LinearCost",
+    "LongOnly",
+    "Mandate",
+    "MandateSolution",
+    "Market",
+    "MarketNeutral",
+    "MaxLeverage",
+    "MaxTrackingError",
+    "MaxTurnover",
+    "MaxWeights",
+    "MinWeights",
+    "PortfolioLayer",
+    "PortfolioProblem",
+    "ProblemConfig",
+    "QuadraticCost",
+    "TrackingPenalty",
+    "TradingCosts",
+]

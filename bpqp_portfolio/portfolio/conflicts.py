@@ -36,10 +36,16 @@ def reason(setup: Setup, status: Tensor, day: int, broken: Sequence[str], told: 
         who = first if names is None else names[first]
         return f"{d.lower_words} cannot meet {d.upper_words} for name {who}"
     if code == BAD_DATA:
-        fields = {"mu": setup.q, "loadings": setup.loadings, "specific": setup.specific}
+        fields = {
+            "mu": setup.q,
+            "loadings": setup.loadings,
+            "specific": setup.specific,
+            "previous": setup.previous,
+            "benchmark": setup.bench,
+        }
         bad = [k for k, v in fields.items() if not bool(v[day].isfinite().all())]
         bad += [] if bool((setup.specific[day] >= 0).all()) else ["specific (below zero)"]
-        return "bad data in " + (", ".join(bad) or "bounds or previous weights")
+        return "bad data in " + (", ".join(bad) or "bounds")
     return told or STATUS_NAMES[code] + (f", missing {' and '.join(broken)}" if broken else "")
 
 

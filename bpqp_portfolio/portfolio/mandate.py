@@ -47,6 +47,40 @@ class Mandate(nn.Module):
     ------
     ConfigError
         An unknown objective, constraint or way out, or a parameter outside its range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import bpqp_portfolio as bp
+    >>> from bpqp_portfolio.portfolio import Groups, MaxTurnover, TradingCosts
+    >>> mandate = bp.Mandate(
+    ...     risk_aversion=5.0,
+    ...     constraints=[Groups({"banks": 0.5}), MaxTurnover(0.05)],
+    ...     costs=TradingCosts(buy=0.0005, sell=0.0015),
+    ... )
+    >>> print(mandate)
+    maximise return - 5/2 x variance
+    long only: weights >= 0
+    budget: weights sum to 1
+    groups: banks <= 0.5
+    max_turnover 0.05
+    linear_cost: buy 0.0005, sell 0.0015
+    if a day fails: raise
+    >>> market = bp.Market(
+    ...     mu=torch.tensor([[0.004, 0.003, 0.001]]),
+    ...     loadings=torch.full((1, 3, 1), 0.01),
+    ...     specific=torch.full((1, 3), 1e-4),
+    ...     mask=torch.ones(1, 3, dtype=torch.bool),
+    ...     previous=torch.tensor([[0.2, 0.2, 0.6]]),
+    ...     groups={"banks": torch.tensor([[1, 1, 0]])},
+    ... )
+    >>> solution = mandate.solve(market)
+    >>> [[round(x, 4) for x in day] for day in solution.w.tolist()]
+    [[0.25, 0.2, 0.55]]
+    >>> for words, value, limit, slack, price in mandate.explain(solution, 0):
+    ...     print(f"{words}, now {value:.4g}: a unit more is worth {price:.4g} a day")
+    budget = 1, now 1: a unit more is worth 0.0023 a day
+    max_turnover 0.05, now 0.05: a unit more is worth 0.00115 a day
     """
 
     def __init__(
@@ -135,7 +169,11 @@ class Mandate(nn.Module):
         if not defaults & {"budget", "market_neutral"}:
             lines.append("budget: weights sum to 1")
         lines += [str(term) for term in self.terms]
-        lines.append("if a day fails: " + ", then ".join(way for way, *_ in self.ways))
+        ways = [
+            f"relax {', '.join(soft)} (a unit costs {penalty:g} of return)" if soft else way
+            for way, soft, penalty in self.ways
+        ]
+        lines.append("if a day fails: " + ", then ".join(ways))
         return "\n".join(lines)
 
     def forward(self, market: Market) -> Tensor:

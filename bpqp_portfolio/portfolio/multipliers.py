@@ -18,9 +18,12 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from ..problems.solution import SolveStatus
 from ..solvers.structured import INACCURATE, FactorSolution
 from .draft_qp import Setup
+from .layer import STATUSES
 
+FAILED = STATUSES.index(SolveStatus.ITERATION_LIMIT)
 _ROUNDS = 100
 # Relative violation at which Newton's method ends, and what is kept after the linear step.
 _NEAR, _KEPT = 1e-9, 1e-9
@@ -273,7 +276,12 @@ def solve(setup: Setup, gamma: Tensor, kappa: Tensor | None = None) -> Point:
     status = raw.status.clone()
     # A soft limit is missed at its price.
     kept = ((h <= _KEPT) | ((x >= cap) & soft)).all(-1) & settled
-    status[(status <= INACCURATE) & ~kept] = INACCURATE
+    usable = status <= INACCURATE
+    status[usable & ~kept] = INACCURATE
+    if problem.rho is not None:
+        # Without limit, as where the optimum holds nothing: it is at the apex of the robust term.
+        lost = (x >= cap)[:, problem.rho] & (h[:, problem.rho] > _KEPT)
+        status[usable & lost] = FAILED
     none = torch.zeros_like(d.budget)
     tracking = price = none
     if problem.theta is not None:

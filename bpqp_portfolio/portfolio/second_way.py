@@ -7,16 +7,12 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
-from ..problems.solution import SolveStatus
 from ..solvers.structured import BAD_DATA, INFEASIBLE
 from .activity import KEPT, unusable
 from .conflicts import conflict
 from .draft_cones import ConeDraft
 from .draft_qp import Setup
-from .layer import STATUSES
-from .multipliers import Point
-
-_FAILED = STATUSES.index(SolveStatus.ITERATION_LIMIT)
+from .multipliers import FAILED, Point
 
 
 def second_way(
@@ -33,7 +29,7 @@ def second_way(
     The point; the days (T,) that have weights now; and of those that are infeasible, by number,
     which limits contradict each other.
     """
-    status = torch.where(failed & (point.status <= INFEASIBLE), _FAILED, point.status)
+    status = torch.where(failed & (point.status <= INFEASIBLE), FAILED, point.status)
     known = setup.previous.isfinite() & setup.bench.isfinite()
     status[failed & ~known.all(-1)] = BAD_DATA
     found: list[tuple[int, Point]] = []

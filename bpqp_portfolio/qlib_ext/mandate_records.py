@@ -138,6 +138,7 @@ def day_table(plans: Mapping[pd.Timestamp, Rebalance]) -> pd.DataFrame:
             "status": plan.status,
             "kkt_norm": float(plan.solution.kkt_norm[0]),
             "iterations": float(plan.solution.iterations[0]),
+            "solver": plan.solution.solver[0],
             "way": plan.solution.fallback[0] or "",
             "expected_return": plan.expected_return,
             "risk": plan.risk,
@@ -170,6 +171,8 @@ def _metrics(status: pd.DataFrame, events: pd.DataFrame, gaps: pd.DataFrame) -> 
     for action, count in events["action"].value_counts().items():
         word = "".join(c if c.isalnum() else "_" for c in str(action))
         out[f"bpqp.mandate.fallback.{word}"] = float(count)
+    if len(status):
+        out["bpqp.mandate.by_cones"] = float((status["solver"] == "cones").sum())
     for name, count in status["status"].value_counts().items() if len(status) else ():
         out[f"bpqp.mandate.status.{str(name).replace(' ', '_')}"] = float(count)
     if len(gaps):

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 
+from ...errors import ConfigError
 from .base import Draft
 
 
@@ -19,9 +20,14 @@ class MarketNeutral:
     name: ClassVar[str] = "market_neutral"
     allows_short: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        if self.limit is not True:
+            raise ConfigError(
+                f"market_neutral: expected true, got {self.limit!r}; leave it out for a budget."
+            )
+
     def __str__(self) -> str:
         return "market_neutral: weights sum to 0"
 
     def apply(self, draft: Draft) -> None:
-        if self.limit:
-            draft.budget, draft.budget_words = torch.zeros_like(draft.budget), str(self)
+        draft.budget, draft.budget_words = torch.zeros_like(draft.budget), str(self)

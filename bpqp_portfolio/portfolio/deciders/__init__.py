@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ...config import check_keys, from_mapping, lookup
@@ -17,7 +17,7 @@ from .unrolled import Unrolled
 
 __all__ = ["DECIDERS", "Decider", "build_decider"]
 
-DECIDERS: dict[str, Callable[..., Decider]] = {
+DECIDERS: dict[str, Any] = {
     "bpqp": Optimal,
     "softmax": Softmax,
     "dc3": DC3,
