@@ -299,7 +299,8 @@ def _of(value: Tensor | float | None) -> Any:
     """What belongs to a batch's only day, as an array."""
     if not isinstance(value, Tensor):
         return value
-    return value.numpy(force=True)[0] if value.ndim and value.shape[0] == 1 else value.numpy()
+    array = value.numpy(force=True)
+    return array[0] if array.ndim and len(array) == 1 else array
 
 
 def _csr(matrix: Tensor | None) -> Any:

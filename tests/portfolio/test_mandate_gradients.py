@@ -63,8 +63,16 @@ def test_gradient_in_the_parameter(name):
         {"max_tracking_error": 0.031, "max_turnover": 0.3},
         {"objective": "robust", "kappa": 0.1, "max_weights": 0.3},
         {"linear_cost": {"buy": 0.0005, "sell": 0.0015}, "groups": 0.31},
+        {"objective": "robust", "kappa": 0.1, "max_tracking_error": 0.05, "max_turnover": 0.35},
+        {
+            "market_neutral": True,
+            "min_weights": -0.21,
+            "max_leverage": 1.23,
+            "max_turnover": 0.56,
+            "linear_cost": {"buy": 0.0005, "sell": 0.0015},
+        },
     ],
-    ids=["turnover", "tracking", "robust", "cost"],
+    ids=["turnover", "tracking", "robust", "cost", "robust and tracking", "short"],
 )
 def test_gradient_in_the_market(config):
     data = market(seed=5)
