@@ -244,6 +244,7 @@ def test_long_only_is_known():
         ({"objective": "mean_varance"}, "mean_variance"),
         ({"on_failure": ["holdd"]}, "hold"),
         ({"max_weights": "much"}, "expected a number"),
+        ({"market_neutral": False}, "leave it out"),
         ({"on_failure": [{"relax": ["groups"]}]}, "groups"),
         ({"max_tracking_error": {"limit": 0.1, "days": 252}}, "days_per_year"),
     ],
