@@ -93,7 +93,7 @@ class PortfolioProblem:
         check_number(self.scale, "score_scale", low=0, open_low=True)
         self.unit: float | Tensor = self.config.kappa or self.scale
         limits = self.config.risk_aversion, self.config.max_weight
-        how = {"solver": self.config.solver, "tolerance": self.config.tolerance}
+        how: dict[str, Any] = {"solver": self.config.solver, "tolerance": self.config.tolerance}
         self.layer = PortfolioLayer(*limits, **how)
         self._trading = PortfolioLayer(*limits, turnover_cost=self.config.turnover_cost, **how)
         self.decider = build_decider(self.config.decision)
