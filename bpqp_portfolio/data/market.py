@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from ..errors import ProviderError
+from ..errors import ConfigError, ProviderError
 from ..risk.returns import daily_returns
 from .exclusions import Exclusions
 from .provider import Provider
@@ -71,3 +71,19 @@ def load_market(provider: Provider, market: str, exclusions: Exclusions | None =
     close = provider.frame("close", names).to_numpy(dtype=np.float64)
     excluded = (exclusions or Exclusions()).mask(dates, names)
     return Market(dates, names, close, provider.membership(market, dates, names), excluded)
+
+
+def value_traded(market: Market, provider: Provider, who: str, remedy: str) -> np.ndarray:
+    """(T, N) value traded on each day, in currency; NaN on a day without trade.
+
+    Raises
+    ------
+    ConfigError
+        A name has no volume: ``who`` needs it, and what to do instead is ``remedy``.
+    """
+    lacking = [name for name in market.names if "volume" not in provider.fields(name)]
+    if lacking:
+        raise ConfigError(f"{who} needs the volume, which {lacking[0]} does not have; {remedy}")
+    # An adjusted price times an adjusted volume is the value traded.
+    volume = provider.frame("volume", market.names).reindex(market.dates)
+    return market.close * volume.to_numpy(dtype=np.float64)

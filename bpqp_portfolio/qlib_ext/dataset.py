@@ -93,7 +93,7 @@ class PortfolioDataset(DatasetH):
             self._market = load_market(provider, market, self.excluded)
             check_universe(self._market, spans, self.risk, self.problem_config)
             if self.mandate is not None:
-                self.mandate.check_tables(self._market, provider)
+                self.mandate.check_tables(self._market, provider, self.risk.window, spans["test"])
             self.manifest = provider.manifest
             self.data_key = {
                 "provider": provider.fingerprint(),

@@ -14,6 +14,7 @@ import torch
 from qlib.config import C
 
 from ..data.cache import cached
+from ..data.exposures import MarketExposures
 from ..data.index_weights import IndexWeights, index_weights
 from ..data.market import Market
 from ..data.provider import Provider
@@ -67,6 +68,11 @@ class MandateDays:
         """The index's weights, or a proxy."""
         return index_weights(self.settings.index_weights, self._market, _provider())
 
+    @cached_property
+    def exposures(self) -> MarketExposures | None:
+        """Exposures of the names, where the mandate bounds any."""
+        return self.settings.exposures(self._market, _provider(), self._window)
+
     def inputs(self, date: pd.Timestamp) -> DayInputs | None:
         """What is known at the close of ``date``; None where there is no forecast."""
         if date not in self._scores.index:
@@ -96,6 +102,8 @@ class MandateDays:
             member=self._market.member[day],
             benchmark=self.index.weights[day],
             sector=self.sectors.of_day(day),
+            exposures=None if self.exposures is None else self.exposures.of_day(day),
+            exposure_names=() if self.exposures is None else self.exposures.names,
         )
 
     def _said(self, date: pd.Timestamp) -> tuple[np.ndarray | None, np.ndarray | None]:

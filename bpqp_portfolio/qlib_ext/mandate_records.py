@@ -189,6 +189,7 @@ def mandate_facts(mandate: Any, days: MandateDays) -> dict[str, Any]:
         "constraints": str(mandate).splitlines(),
         "sectors": days.sectors.source,
         "index_weights": days.index.source,
+        **({} if days.exposures is None else {"exposures": days.exposures.source}),
         "trades": "decided at the close of a day from what is held and known then, traded at the "
         "next close",
     }

@@ -8,14 +8,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import from_mapping
+import pandas as pd
+
+from ..config import check_keys, check_number, from_mapping
+from ..data.dated import read_dated
+from ..data.exposures import MarketExposures, wanted_exposures
 from ..data.index_weights import PROXIES, index_weights
 from ..data.market import Market
 from ..data.provider import Provider
 from ..data.sectors import read_sectors
 from ..errors import ConfigError
+from ..portfolio.constraints import CONSTRAINTS, COSTS
+from ..portfolio.constraints.exposures import Exposures
 from ..portfolio.mandate import Mandate
+from ..portfolio.mandate_config import SETTINGS
 from ..risk.clusters import ClusterConfig
+
+OWN = ("sectors", "index_weights", "pin_limits", "exposure_table", "exposure_fill")
+"""Keys of the block that are not the mandate's own."""
 
 NO_LONG_ONLY = (
     "mandate: it allows negative weights or a sum above 1, which Qlib's backtest would drop "
@@ -32,14 +42,18 @@ class MandateSettings:
     ``sectors`` a CSV file (see :func:`~bpqp_portfolio.data.sectors.read_sectors`), or a mapping of
     :class:`ClusterConfig` for groups found in past returns; ``index_weights`` as for
     :func:`~bpqp_portfolio.data.index_weights.index_weights`; ``pin_limits`` keeps names that closed
-    at a price limit from trading against it the next day. ``rules`` is everything else in the
-    block, for :meth:`Mandate.from_config`.
+    at a price limit from trading against it the next day. ``exposure_table`` is a CSV file of what
+    ``exposures`` bounds, but for what is built in, and ``exposure_fill`` what a name counts as that
+    it leaves out (see :class:`~bpqp_portfolio.data.exposures.MarketExposures`); without it, such a
+    name is an error. ``rules`` is everything else in the block, for :meth:`Mandate.from_config`.
     """
 
     rules: Mapping[str, Any]
     sectors: str | ClusterConfig
     index_weights: str = "equal"
     pin_limits: bool = True
+    exposure_table: str | None = None
+    exposure_fill: float | None = None
 
     @classmethod
     def from_config(cls, block: Mapping[str, Any]) -> MandateSettings:
@@ -59,7 +73,9 @@ class MandateSettings:
                 f"mandate: {error}; write numbers, words, lists and mappings alone, since the run "
                 "keeps them as JSON for the days after it."
             ) from error
-        own = {k: block[k] for k in ("sectors", "index_weights", "pin_limits") if k in block}
+        known = (*OWN, *SETTINGS, "constraints", "costs", *CONSTRAINTS, *COSTS)
+        check_keys(block, known, "mandate")
+        own = {k: block[k] for k in OWN if k in block}
         sectors = own.pop("sectors", None)
         if not isinstance(sectors, str):
             sectors = from_mapping(ClusterConfig, sectors, "mandate.sectors")
@@ -72,12 +88,20 @@ class MandateSettings:
             raise ConfigError(
                 f"mandate.pin_limits: expected true or false, got {own['pin_limits']!r}."
             )
-        rules = {
-            k: v for k, v in block.items() if k not in ("sectors", "index_weights", "pin_limits")
-        }
+        table, fill = own.get("exposure_table"), own.get("exposure_fill")
+        if table is not None and not isinstance(table, str):
+            raise ConfigError(f"mandate.exposure_table: expected a CSV file, got {table!r}.")
+        if fill is not None:
+            check_number(fill, "mandate.exposure_fill")
+            if table is None:
+                raise ConfigError("mandate.exposure_fill: there is no exposure_table to complete.")
+        rules = {k: v for k, v in block.items() if k not in OWN}
         settings = cls(rules=rules, sectors=sectors, **own)
         if not settings.build().long_only:
             raise ConfigError(NO_LONG_ONLY)
+        bound = settings._bound
+        if bound is not None and table is None:
+            wanted_exposures(bound.named, bound.every, (), None)
         return settings
 
     def to_config(self) -> dict[str, Any]:
@@ -88,14 +112,51 @@ class MandateSettings:
         else:
             tables = {"sectors": _absolute(sectors)}
         tables["index_weights"] = index if index in PROXIES else _absolute(index)
+        if self.exposure_table is not None:
+            tables["exposure_table"] = _absolute(self.exposure_table)
+            tables["exposure_fill"] = self.exposure_fill
         return {**self.rules, **tables, "pin_limits": self.pin_limits}
 
     def build(self) -> Mandate:
         """The mandate itself."""
         return Mandate.from_config(self.rules)
 
-    def check_tables(self, market: Market, provider: Provider) -> None:
-        """Read the tables once, so that what is wrong with them is said before any long work."""
+    @property
+    def _bound(self) -> Exposures | None:
+        return next((term for term in self.build().terms if isinstance(term, Exposures)), None)
+
+    def exposures(self, market: Market, provider: Provider, window: int) -> MarketExposures | None:
+        """What ``exposures`` bounds, over ``window`` days of returns; None without it."""
+        bound = self._bound
+        if bound is None:
+            return None
+        return MarketExposures(
+            bound.named,
+            market,
+            provider,
+            window=window,
+            every=bound.every,
+            table=self.exposure_table,
+            fill=self.exposure_fill,
+        )
+
+    def check_tables(
+        self,
+        market: Market,
+        provider: Provider,
+        window: int,
+        test: tuple[pd.Timestamp, pd.Timestamp],
+    ) -> None:
+        """Read the tables once, so that what is wrong with them is said before any long work.
+
+        ``window`` days of returns, for exposures that are found in them; ``test`` first and last
+        day that the mandate decides on.
+        """
+        exposures = self.exposures(market, provider, window)
+        if exposures is not None:
+            exposures.check(*test)
+        elif self.exposure_table is not None:
+            read_dated(self.exposure_table, "exposures", market.names)
         index_weights(self.index_weights, market, provider)
         if isinstance(self.sectors, str):
             read_sectors(self.sectors, market.dates, market.names)

@@ -93,6 +93,11 @@ def single_inputs(
     upper, lower = _at_limits(run, provider, names, day, at)
     recent = _recent(market)
     index = index_weights(settings.index_weights, recent, provider)
+    exposures = settings.exposures(market, provider, run.risk.window)
+    exposed = None
+    if exposures is not None:
+        exposed = np.tile(exposures.unknown, (len(names), 1))
+        exposed[own] = exposures.of_day(len(market.dates) - 1)
     return DayInputs(
         date=day.date,
         names=names,
@@ -108,6 +113,8 @@ def single_inputs(
         member=spread(market.member[-1], False),
         benchmark=spread(index.weights[-1], 0.0),
         sector=spread(_sectors(run, settings, market).of_day(0), ""),
+        exposures=exposed,
+        exposure_names=() if exposures is None else exposures.names,
     )
 
 

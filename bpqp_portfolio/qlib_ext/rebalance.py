@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from ..config import check_number
+from ..data.exposures import no_exposure
 from ..errors import DataError
 from ..portfolio.costs import TradingCosts
 from ..portfolio.layer import STATUS_NAMES
@@ -43,7 +44,8 @@ class DayInputs:
     ``variance`` (N,) of the name's own past returns, per day²; ``price`` (N,) last close, NaN where
     there never was one; ``factor`` (N,) shares of the exchange in one unit of a holding (1 where
     holdings are shares and prices quoted ones); ``suspended``, ``at_upper``, ``at_lower``,
-    ``member`` (N,) bool; ``benchmark`` (N,) weights of the index; ``sector`` (N,) titles.
+    ``member`` (N,) bool; ``benchmark`` (N,) weights of the index; ``sector`` (N,) titles;
+    ``exposures`` (N, f) to ``exposure_names``, NaN where unknown, None where none is asked for.
     """
 
     date: pd.Timestamp
@@ -60,6 +62,8 @@ class DayInputs:
     member: np.ndarray
     benchmark: np.ndarray
     sector: np.ndarray
+    exposures: np.ndarray | None = None
+    exposure_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,8 @@ def rebalance(
     Raises
     ------
     DataError
-        A holding has an unknown name, no price, or is negative.
+        A holding has an unknown name, no price, or is negative; a name of the problem lacks an
+        exposure.
     SolverError
         The day was not solved and the mandate's ``on_failure`` says to raise.
     """
@@ -247,6 +252,10 @@ def _market(
     index = np.where(inputs.member, inputs.benchmark, 0.0)[chosen]
     total = index.sum()
     titles = sorted({str(title) for title in inputs.sector})
+    exposures = None if inputs.exposures is None else one(inputs.exposures)
+    if exposures is not None and bool(exposures.isnan().any()):
+        _, i, j = exposures.isnan().nonzero()[0].tolist()
+        raise no_exposure(inputs.exposure_names[j], str(inputs.names[chosen[i]]), inputs.date)
     return Market(
         mu=one(np.nan_to_num(inputs.mu)),
         loadings=one(np.where(has, inputs.loadings, 0.0)),
@@ -258,6 +267,8 @@ def _market(
         no_buy=None if first else one(no_buy),
         no_sell=None if first else one(no_sell),
         groups={title: one((inputs.sector == title).astype(float)) for title in titles if title},
+        exposures=exposures,
+        exposure_names=inputs.exposure_names,
         names=[str(name) for name in inputs.names[chosen]],
     )
 

@@ -64,6 +64,7 @@ def test_a_table_holds_until_the_next(provider, tmp_path):
         ("date,name,weight\n", "expected the columns date,instrument,weight"),
         ("date,instrument,weight\n2020,AAA,1\n", "cannot read the index weights"),
         ("date,instrument,weight\n2020-01-07,AAA,-1\n", "negative or not finite"),
+        ("date,instrument,weight\n2020-01-07,AAA,\n", "line 2: weight '' is negative or not"),
         (
             "date,instrument,weight\n2020-01-07,AAA,1\n2020-01-07,aaa,1\n",
             "AAA occurs twice on 2020-01-07",

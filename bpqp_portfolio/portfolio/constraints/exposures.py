@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ...config import lookup
-from .base import Draft, shown
+from .base import Draft, number, shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +21,25 @@ class Exposures:
     lower: Any = None
     relative: bool = False
     name: ClassVar[str] = "exposures"
+
+    def __post_init__(self) -> None:
+        for key in ("limit", "lower"):
+            value = getattr(self, key)
+            for exposure, one in value.items() if isinstance(value, dict) else [("all", value)]:
+                if one is not None:
+                    number(one, f"exposures.{key}.{exposure}")
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Exposures that are bounded by name."""
+        maps = [value for value in (self.limit, self.lower) if isinstance(value, dict)]
+        return tuple(dict.fromkeys(str(key) for value in maps for key in value))
+
+    @property
+    def every(self) -> bool:
+        """Whether a number bounds all exposures of the market."""
+        bounds = (self.limit, self.lower)
+        return any(value is not None and not isinstance(value, dict) for value in bounds)
 
     def __str__(self) -> str:
         parts = [
@@ -41,6 +60,8 @@ class Exposures:
                 continue
             pairs = value if isinstance(value, dict) else dict.fromkeys(known, value)
             for key, one in pairs.items():
+                if one is None:
+                    continue
                 column = X[..., lookup(known, key, "exposure")]
                 base: Any = 0.0
                 if self.relative:
