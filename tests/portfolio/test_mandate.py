@@ -68,6 +68,19 @@ def test_group_bounds_hold_to_1e_9():
     assert ((s.w * (data["groups"] == 0)).sum(-1) >= 0.25 - 1e-9).all()
 
 
+def test_exposure_bounds_hold_to_1e_9_and_an_empty_one_is_none():
+    data = market()
+    free = solve({}, data).w
+    exposure = (data["exposures"][..., 0] * (free - data["benchmark"])).sum(-1)
+    bounds = {"limit": {"size": 0.05}, "lower": {"size": None}, "relative": True}
+    w = solve({"exposures": bounds}, data).w
+    kept = (data["exposures"][..., 0] * (w - data["benchmark"])).sum(-1)
+    assert (kept <= 0.05 + 1e-9).all() and (exposure > 0.05).any()
+    inside = exposure < 0.05 - 1e-6
+    assert inside.any()
+    torch.testing.assert_close(w[inside], free[inside], atol=1e-8, rtol=0)
+
+
 @pytest.mark.parametrize("limit", [0.06, 0.03, 0.01])
 def test_tracking_error_is_below_its_limit(limit):
     data = market()
@@ -244,6 +257,7 @@ def test_long_only_is_known():
         ({"objective": "mean_varance"}, "mean_variance"),
         ({"on_failure": ["holdd"]}, "hold"),
         ({"max_weights": "much"}, "expected a number"),
+        ({"exposures": {"lower": {"size": "low"}}}, r"exposures\.lower\.size: expected a number"),
         ({"market_neutral": False}, "leave it out"),
         ({"on_failure": [{"relax": ["groups"]}]}, "groups"),
         ({"max_tracking_error": {"limit": 0.1, "days": 252}}, "days_per_year"),

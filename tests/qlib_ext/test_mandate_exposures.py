@@ -124,6 +124,23 @@ def test_a_later_day_that_the_table_leaves_names_out_of_is_an_error(desk, tmp_pa
     assert at[names[0]] == 0.5 and at[names[1]] == table.iloc[-1, 1]
 
 
+def test_a_bound_is_absolute_or_relative_to_the_index(desk):
+    """Of the same day, with beta from prices alone; equal weights have a beta of about 1."""
+    found, *_ = desk
+    run = tracked_model(found.id, found.uri)
+    day = single_day(run, found.market, "2016-01-13")
+    for relative, limit in ((False, 0.9), (True, -0.1)):
+        bounds = {"limit": {"beta": limit}, "relative": relative}
+        settings = MandateSettings.from_config(changed(bounds, exposure_table=None))
+        inputs = single_inputs(run, settings, found.market, day, {})
+        plan = rebalance(settings.build(), inputs, {}, 1e6, BookRules(0.95))
+        beta = inputs.exposures[[list(inputs.names).index(n) for n in plan.market.names], 0]
+        index = float(beta @ plan.market.benchmark[0].numpy())
+        assert abs(index - 1) < 0.1
+        own = float(beta @ plan.solution.w[0].numpy())
+        assert own - relative * index == pytest.approx(limit, abs=1e-9)
+
+
 # Refused before any work --------------------------------------------------------------------------
 
 
