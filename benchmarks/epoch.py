@@ -67,7 +67,11 @@ class Study:
     def __init__(self, panel: DailyPanel, train: torch.Tensor, valid: torch.Tensor, scale: float):
         settings = yaml.safe_load((ROOT / "configs" / "portfolio.yaml").read_text())["task"]
         self.panel, self.train, self.valid = panel, train, valid
-        self.problem = TimedProblem(settings["dataset"]["kwargs"]["problem"], scale)
+        problem = settings["dataset"]["kwargs"]["problem"]
+        # A small market cannot be held within the workflow's cap.
+        least = 2.0 / int(panel.counts.min())
+        problem["max_weight"] = min(1.0, max(problem["max_weight"], least))
+        self.problem = TimedProblem(problem, scale)
         self.trainer = settings["model"]["kwargs"]["trainer"]
 
     def network(self) -> torch.nn.Module:

@@ -86,12 +86,24 @@ def test_features_are_the_history_of_each_row(panel):
             i += 1
 
 
+def tensors(batch):
+    """What the batch holds, by name; all but what a network has to say itself."""
+    found = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
+    assert {name for name, value in found.items() if value is None} == {
+        "log_specific",
+        "log_factors",
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def test_features_may_be_left_out(panel):
     full, bare = panel.batch(DAYS), panel.batch(DAYS, features=False)
     assert bare.features.shape == (0, 3, 4)
-    for field in dataclasses.fields(full):
-        if field.name != "features":
-            assert torch.equal(getattr(full, field.name), getattr(bare, field.name))
+    given, kept = tensors(full), tensors(bare)
+    assert given.keys() == kept.keys()
+    for name, value in given.items():
+        if name != "features":
+            assert torch.equal(value, kept[name])
 
 
 def test_rows_and_pad_are_inverse(panel):
@@ -111,15 +123,18 @@ def test_no_day_is_an_empty_batch(panel):
 
 
 def test_a_batch_moves_to_a_device_as_a_whole(panel):
-    moved = panel.batch(DAYS).to("meta")
+    batch = panel.batch(DAYS)
+    learned = {"log_specific": batch.specific.log(), "log_factors": batch.loadings[:, 0]}
+    moved = dataclasses.replace(batch, **learned).to("meta")
     assert {getattr(moved, f.name).device.type for f in dataclasses.fields(moved)} == {"meta"}
+    assert tensors(batch.to("meta")).keys() == tensors(batch).keys()
 
 
 def test_a_batch_is_a_copy(panel):
     batch = panel.batch(DAYS)
-    for field in dataclasses.fields(batch):
-        if field.name != "days":
-            getattr(batch, field.name).zero_()
+    for name, value in tensors(batch).items():
+        if name != "days":
+            value.zero_()
     for name in (*TABLES, "features", "loadings", "optimal"):
         assert getattr(panel, name).any()
 
