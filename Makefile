@@ -23,8 +23,9 @@ demo: install
 	@echo "The report of the demonstration:"
 	@echo "$(CURDIR)/data/demo_report.html"
 
+# One worker a core, each with one thread: more threads than cores wait for each other.
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .
