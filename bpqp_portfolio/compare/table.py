@@ -24,6 +24,10 @@ NAMES_ALIKE = 0.1
 """Two methods hold the same number of names where they differ by no more than this part."""
 
 
+LEARNED_ON = "Learned on"
+"""A fact that may differ: a longer label ends train and valid earlier."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """A column of the table: its ``group`` and ``header``, and the ``place`` (section, metric,
@@ -314,8 +318,9 @@ def _facts(results: Mapping[tuple[str, int], RunResults]) -> list[str]:
             said.setdefault(fact, {}).setdefault(value, []).append(run)
     lines = []
     for fact, values in said.items():
-        if len(values) == 1:
-            lines.append(f"{fact}: {next(iter(values))}.")
+        if len(values) == 1 or fact == LEARNED_ON:
+            found = "; or ".join(sorted(values, key=lambda value: -len(values[value])))
+            lines.append(f"{fact}: {found}.")
         else:
             rarest = min(values, key=lambda value: len(values[value]))
             odd = ", ".join(f"{method}-seed{seed}" for method, seed in values[rarest][:3])
@@ -326,9 +331,12 @@ def _facts(results: Mapping[tuple[str, int], RunResults]) -> list[str]:
 def _settings(result: RunResults) -> dict[str, str]:
     known, out = result.settings, {}
     if known.get("market"):
-        parts = [f"{known['market']} against {result.benchmark}"]
-        parts += [f"{name} {days}" for name, days in known.get("segments", {}).items()]
-        out["Universe and days"] = ", ".join(parts)
+        segments = dict(known.get("segments", {}))
+        test = [f"test {segments.pop('test')}"] if "test" in segments else []
+        universe = f"{known['market']} against {result.benchmark}"
+        out["Universe and days"] = ", ".join([universe, *test])
+        if segments:
+            out[LEARNED_ON] = ", ".join(f"{name} {days}" for name, days in segments.items())
     if result.manifest:
         about = [result.manifest.get(key) for key in ("source", "start", "end", "instruments")]
         about.append(str(result.manifest.get("sha256", ""))[:12] or None)

@@ -174,6 +174,23 @@ def test_runs_of_other_data_or_code_are_named():
     assert "accepted: 1 of 3 runs (plain-seed1)" in said
 
 
+def test_a_longer_label_may_end_the_training_earlier_but_test_days_must_agree():
+    def learned(until, test="2019 to 2020"):
+        return {"segments": {"train": f"2011 to {until}", "valid": "2017", "test": test}}
+
+    results = {("plain", seed): run(0, 0, seed, **learned("2016-12-28")) for seed in range(2)}
+    results["best", 0] = run(0, 0, 0, **learned("2016-12-15"))
+    said = " ".join(protocol(build_table(COMPARISON, results)))
+    assert "do not compare" not in said
+    assert (
+        "Learned on: train 2011 to 2016-12-28, valid 2017; or train 2011 to 2016-12-15, valid 2017."
+        in said
+    )
+    results["best", 0] = run(0, 0, 0, **learned("2016-12-15", test="2019 to 2021"))
+    said = " ".join(protocol(build_table(COMPARISON, results)))
+    assert "Universe and days differs between the runs (best-seed0" in said
+
+
 def test_a_partial_table_says_what_is_missing(tmp_path):
     results = {("cheap", seed): run(2e-4, 1e-4, seed) for seed in range(3)}
     results["plain", 1] = run(1e-4, 4e-4, 1)
