@@ -55,6 +55,11 @@ def demo(workspace):
     return workspace
 
 
+def heed_interrupts():
+    """What a shell starts in the background, and all that this starts, ignores them otherwise."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_killed_in_the_middle_and_started_again_it_gives_the_same_table(demo):
     script = Path(sys.executable).with_name("bpqp")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("BPQP_", "MLFLOW_"))}
@@ -62,7 +67,7 @@ def test_killed_in_the_middle_and_started_again_it_gives_the_same_table(demo):
     command = [str(script), "compare", "configs/compare.yaml", "--out", "first"]
     with subprocess.Popen(
         command, cwd=demo.folder, env=environment, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.STDOUT, preexec_fn=heed_interrupts,
     ) as first:  # fmt: skip
         deadline = time.monotonic() + 300
         # The second run has begun, so the first is done. The tracker is not asked before: who asks
