@@ -31,6 +31,17 @@ def standardised(scores: Tensor, mask: Tensor) -> Tensor:
     return torch.where(varies, centred / torch.where(varies, variance, 1.0).sqrt(), 0.0)
 
 
+def mean_spread(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over days of the cross-sectional standard deviation of values (T, n), ().
+
+    Over the names of ``mask`` (T, n), with the divisor n.
+    """
+    count = mask.sum(-1, keepdim=True).clamp_min(1)
+    mean = torch.where(mask, values, 0.0).sum(-1, keepdim=True) / count
+    centred = torch.where(mask, values - mean, 0.0)
+    return (centred.square().sum(-1, keepdim=True) / count).sqrt().mean()
+
+
 NORMALISATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "none": as_they_are,
     "standardise": standardised,

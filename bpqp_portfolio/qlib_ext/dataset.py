@@ -24,6 +24,7 @@ from ..data.panel import DailyPanel, previous_rows
 from ..data.provider import Provider
 from ..errors import ConfigError, DataError
 from ..portfolio.problem import PortfolioProblem, ProblemConfig
+from ..portfolio.scores import mean_spread
 from ..risk.config import RiskConfig
 from ..risk.rolling import rolling_risk
 from .handlers import CachedAlpha158
@@ -167,10 +168,7 @@ class PortfolioDataset(DatasetH):
         if self._problem is None:
             panel = self.prepared_panel()
             batch = panel.batch(self.days("train"), features=False)
-            count = batch.known.sum(-1).clamp_min(1)
-            mean = (batch.returns * batch.known).sum(-1) / count
-            deviation = torch.where(batch.known, batch.returns - mean.unsqueeze(-1), 0.0)
-            scale = float((deviation.square().sum(-1) / count).sqrt().mean())
+            scale = float(mean_spread(batch.returns, batch.known))
             if not scale > 0:
                 raise DataError("realised returns do not vary across names in the train segment.")
             self._problem = PortfolioProblem(self.problem_config, scale)

@@ -22,6 +22,7 @@ from ..losses import OBJECTIVES, build_objective
 from ..losses.objectives import Objective
 from ..losses.terms import KAPPA, RISK
 from ..portfolio.problem import PortfolioProblem
+from ..portfolio.scores import mean_spread
 from ..predictors import Ensemble, Predictor, build_network
 from ..training import (
     MetricLogger,
@@ -208,13 +209,12 @@ class PortfolioModel(Model):
         """Mean cross-sectional standard deviation of each member's scores on train days, (K,)."""
         panel, days = dataset.prepared_panel(), dataset.days("train")
         mask = panel.batch(days, features=False).mask
-        count, out = mask.sum(-1, keepdim=True), []
+        out = []
         with torch_threads(self.settings.threads):
             for network in members:
                 rows = predict_scores(network, panel, days)
                 table = rows.new_zeros(mask.shape).masked_scatter(mask, rows)
-                centred = torch.where(mask, table - table.sum(-1, keepdim=True) / count, 0.0)
-                out.append((centred.square().sum(-1, keepdim=True) / count).sqrt().mean())
+                out.append(mean_spread(table, mask))
         return torch.stack(out)
 
     def predict(self, dataset: PortfolioDataset, segment: str = "test") -> pd.Series:
