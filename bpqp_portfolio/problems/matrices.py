@@ -102,6 +102,15 @@ def row_sizes(rows: Matrix) -> Array:
     return sizes if sizes.all() else np.where(sizes > 0, sizes, 1.0)
 
 
+def row_norms(rows: Matrix) -> Array:
+    """Euclidean length of each row (p, n) → (p,), and 1 for a row of zeros."""
+    if is_sparse(rows):
+        squares = np.asarray(rows.multiply(rows).sum(axis=1)).reshape(-1)
+    else:
+        squares = np.einsum("ij,ij->i", rows, rows)
+    return np.sqrt(np.where(squares > 0, squares, 1.0))
+
+
 def stack_rows(A: Matrix, G: Matrix, chosen: Array) -> Matrix:
     """A above the ``chosen`` rows (a mask) of G; sparse if one is."""
     if is_sparse(A) or is_sparse(G):

@@ -73,10 +73,11 @@ class DAQPSolver:
         n, p = problem.n, problem.p
         bounds, nu, lam = np.split(np.asarray(info["lam"]), [n, n + p])
         # On an active bound it is there up to rounding.
-        z = np.where(bounds > 0.0, problem.ub, np.where(bounds < 0.0, problem.lb, x))
+        v = scaled.vectors(problem)
+        x = np.where(bounds > 0.0, v.ub, np.where(bounds < 0.0, v.lb, x))
         solution = scaled.finish(
             problem,
-            z,
+            x,
             nu,
             lam,
             np.maximum(-bounds, 0.0),

@@ -363,7 +363,7 @@ def _advance(runs: Sequence[_Run], tolerance: float, limit: int) -> None:
     ends = np.where(side > 0, high, np.where(active, low, 0.0))
 
     z, nu, rows = factors.solve(active, slope, stack.b, ends)
-    proximal, size = z, np.abs(z).max()
+    proximal, size = z, np.abs(z).max(-1)
     for _ in range(_REFINEMENTS):
         gap = -(_times(stack.P, z) + stack.q + _back(stack.A, nu) + _back(stack.G, rows[:, :m]))
         gap[:, bounded] -= rows[:, m:]
@@ -371,8 +371,8 @@ def _advance(runs: Sequence[_Run], tolerance: float, limit: int) -> None:
         step = factors.solve(active, gap, stack.b - _times(stack.A, z), missing)
         z, nu, rows = z + step[0], nu + step[1], rows + step[2]
         # Steps shrink by a constant factor: what the next one would be decides.
-        last, size = size, np.abs(step[0]).max()
-        if size * size <= _EXACT * last * max(1.0, np.abs(z).max()):
+        last, size = size, np.abs(step[0]).max(-1)
+        if (size * size <= _EXACT * last * np.abs(z).max(-1)).all():
             break
 
     lam = np.maximum(rows[:, :m], 0.0)
