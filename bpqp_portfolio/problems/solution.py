@@ -12,7 +12,6 @@ from .matrices import Array, times, times_transposed
 from .qp import QP, Scaling
 from .stack import QPStack
 
-
 # Below this share of its data's units a point is 0 up to rounding.
 _ZERO = 1e-6
 # Pz is rounded relative to |P||z|; what cancels by more than this cannot be asked for.

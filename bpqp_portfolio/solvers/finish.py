@@ -45,10 +45,13 @@ def finish(
 ) -> Solution:
     """Solution at the point where a solver stopped without a certificate of infeasibility.
 
-    z is moved inside its bounds, duals of inequalities are made non-negative, and the point is
-    polished (:func:`polished`) unless ``options`` say otherwise. The status follows the KKT norm
-    alone: solved up to 10 eps, inaccurate up to 1e-4, else the iteration limit.
+    A P that is not positive semidefinite is BAD_DATA, whatever the solver says. z is moved inside
+    its bounds, duals of inequalities are made non-negative, and the point is polished
+    (:func:`polished`) unless ``options`` say otherwise. The status follows the KKT norm alone:
+    solved up to 10 eps, inaccurate up to 1e-4, else the iteration limit.
     """
+    if not problem.convex:  # where it curves downwards a KKT point proves nothing
+        return failed(problem, SolveStatus.BAD_DATA, iterations=iterations, solver=solver)
     raw = (z, nu, lam, lam_lb, lam_ub)
     if not all(np.isfinite(part).all() for part in raw):
         return failed(problem, SolveStatus.ITERATION_LIMIT, iterations=iterations, solver=solver)
@@ -167,7 +170,9 @@ def _with_fitted_duals(problem: QP, point: Solution) -> Solution:
     gradient = problem.P @ z + problem.q
     p = problem.p
     step, _ = solve_equality_qp(
-        block(problem.P, free, free), (gradient + C.T @ _both(point, rows))[free], C[:, free],
+        block(problem.P, free, free),
+        (gradient + C.T @ _both(point, rows))[free],
+        C[:, free],
         missing,
     )
     z[free] += step
