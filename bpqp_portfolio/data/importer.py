@@ -319,7 +319,10 @@ def _write(source: _Source, root: Path, market: str | None, progress: bool) -> d
         "without_prices": left_out,
         "universes": {name: _size(spells, last, spans) for name, spells in universes.items()},
         "fields": dict(fields),
-        "source_units": {"change": units.change, "volume": units.volume},
+        "source_units": {
+            what: str(np.atleast_1d(unit)[-1])
+            for what, unit in (("change", units.change), ("volume", units.volume))
+        },
         "cleaned": dict(counts),
         "ignored_columns": list(source.ignored),
     }

@@ -156,6 +156,12 @@ class Provider:
         """Names of the feature folders, as they are on disk."""
         return sorted(p.name for p in (self.root / "features").iterdir() if p.is_dir())
 
+    @property
+    def names(self) -> list[str]:
+        """Codes of the feature folders that Qlib sees, those in lower case."""
+        lower = (folder for folder in self.folders if folder == folder.lower())
+        return [folder.removeprefix("_qlib_").upper() for folder in lower]
+
     def fields(self, instrument: str) -> list[str]:
         """Fields that ``instrument`` has."""
         folder = self.root / "features" / folder_name(instrument)
