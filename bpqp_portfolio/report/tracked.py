@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError
+from .database import database_file
 from .results import RunResults, load_results
 
 if TYPE_CHECKING:
@@ -128,10 +129,9 @@ def _client(tracking_uri: str) -> MlflowClient:
 
 def _require_database(tracking_uri: str) -> None:
     """Refuse an absent SQLite file, which MLflow would silently create, empty."""
-    if tracking_uri.startswith("sqlite:///"):
-        path = Path(tracking_uri.removeprefix("sqlite:///").partition("?")[0])
-        if not path.is_file():
-            raise DataError(
-                f"no tracking database at {path.absolute()}: run this where the workflow ran, or "
-                "name the address by --tracking-uri or MLFLOW_TRACKING_URI."
-            )
+    path = database_file(tracking_uri)
+    if path is not None and not path.is_file():
+        raise DataError(
+            f"no tracking database at {path}: run this where the workflow ran, or name the address "
+            "by --tracking-uri or MLFLOW_TRACKING_URI."
+        )
