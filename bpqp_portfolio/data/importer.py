@@ -21,6 +21,7 @@ from . import cleaning, tables
 from .archive import is_archive, unpack
 from .atomic import replacing_folder
 from .cleaning import Fields, UnitEvidence
+from .digests import sha256_of
 from .progress import progress_bar
 from .provider import (
     Provider,
@@ -349,12 +350,6 @@ def _check_market(market: str, universes: dict) -> None:
         raise ConfigError(f"{market!r} is no list name: use lower-case letters, digits, - and _.")
     if market in universes:
         raise ConfigError(f"the source has a list {market!r} already; choose another name.")
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sha256_of_files(files: list[Path], place: Path) -> str:

@@ -1,4 +1,4 @@
-"""Qlib's experiment manager over MLflow, safe to begin twice at once; the first of our code to run."""
+"""Qlib's experiment manager over MLflow: safe to begin twice at once, and first to check."""
 
 from __future__ import annotations
 

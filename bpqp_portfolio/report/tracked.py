@@ -76,7 +76,14 @@ def download_artifacts(
     if not client.list_artifacts(run_id, where):
         raise DataError(f"run {run_id!r} at {tracking_uri} {missing.format(where=where)}")
     with tempfile.TemporaryDirectory() as scratch:
-        yield Path(client.download_artifacts(run_id, where, scratch))
+        try:
+            copy = Path(client.download_artifacts(run_id, where, scratch))
+        except (MlflowException, OSError) as error:
+            raise DataError(
+                f"run {run_id!r} at {tracking_uri}: its {where}/ cannot be read ({error}); restore "
+                "it from a copy, or run its workflow again."
+            ) from error
+        yield copy
 
 
 def find_run(run: str, tracking_uri: str | None = None) -> str:
@@ -122,9 +129,20 @@ def find_run(run: str, tracking_uri: str | None = None) -> str:
 def _client(tracking_uri: str) -> MlflowClient:
     _require_database(tracking_uri)
     # MLflow takes seconds to import, and a report of a folder does not need it.
+    from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
+    from sqlalchemy.exc import SQLAlchemyError
 
-    return MlflowClient(tracking_uri)
+    client = MlflowClient(tracking_uri)
+    try:
+        client.search_experiments(max_results=1)
+    except (MlflowException, SQLAlchemyError) as error:
+        what = str(error).splitlines()[0]
+        raise DataError(
+            f"the runs at {tracking_uri} cannot be read ({what}): the file is damaged, or of "
+            f"another version of MLflow. {REMEDY}"
+        ) from error
+    return client
 
 
 def _require_database(tracking_uri: str) -> None:
