@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import pandas as pd
 from ..errors import ConfigError, DataError
 from . import cleaning, tables
 from .archive import is_archive, unpack
-from .atomic import replacing_folder
+from .atomic import replacing_folder, scratch_folder
 from .cleaning import Fields, UnitEvidence
 from .digests import sha256_of
 from .progress import progress_bar
@@ -187,6 +186,8 @@ def import_provider(
         raise ConfigError(f"{to} lies inside the source; name a folder outside {source}.")
     try:
         return install(source, to, market=market, progress=progress)
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(f"cannot write the provider to {to}: {error}.") from error
 
@@ -215,9 +216,7 @@ def install(
                 )
             manifest |= {"sha256": sha256_of(source), "archive_bytes": source.stat().st_size}
             # Beside the target: the same disk, and not the small /tmp of many machines.
-            place = Path(
-                stack.enter_context(tempfile.TemporaryDirectory(".unpacked", ".", to.parent))
-            )
+            place = stack.enter_context(scratch_folder(to))
             unpack(source, place / "content", progress=progress)
             place = place / "content"
         found = _locate(place, progress)

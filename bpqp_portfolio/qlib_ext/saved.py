@@ -57,7 +57,7 @@ def save_run(
         facts = json.loads((folder / FACTS).read_text())
     elif hasattr(getattr(model, "model", None), "save_model"):
         with replacing_file(folder / BOOSTER) as scratch:
-            model.model.save_model(str(scratch))
+            scratch.write_text(model.model.model_to_string())
         facts = {"features": dataset.handler.feature_names, "score_scale": dataset.problem.scale}
     else:
         return False

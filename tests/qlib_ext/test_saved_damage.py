@@ -126,9 +126,7 @@ def test_a_tensor_that_is_not_finite_is_refused(tmp_path, value):
     state[name].view(-1)[1] = value
     torch.save(state, folder / "state_dict.pt")
     seal(folder)
-    with pytest.raises(
-        DataError, match=rf"{name} in state_dict\.pt has a value that is not finite"
-    ):
+    with pytest.raises(DataError, match=rf"{name} in state_dict\.pt has a value that is not"):
         load_run(folder, "r")
 
 
