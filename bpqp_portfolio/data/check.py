@@ -152,9 +152,6 @@ def _read_fields(provider: Provider, name: str, notes: Notes) -> dict[str, np.nd
         except ProviderError as error:
             notes.add("unreadable", str(error))
             continue
-        size = (provider.root / "features" / folder_name(name) / f"{item}.day.bin").stat().st_size
-        if size % 4 or not size:
-            notes.add("unreadable", f"{name} {item} is cut short ({size} bytes)")
         extra = max(0, start + len(values) - days)
         if extra:
             notes.add("past-calendar", f"{name} {item} by {extra} days")
