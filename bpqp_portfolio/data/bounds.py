@@ -59,7 +59,7 @@ def check_csv(path: Path, where: str) -> None:
         raise DataError(f"{where} {error}") from error
 
 
-def _scan(file: IO[bytes], where: str, most: int | None) -> None:
+def _scan(file: IO[bytes] | gzip.GzipFile, where: str, most: int | None) -> None:
     total = carried = commas = 0
     line, first = 1, True
     while chunk := file.read(MAX_LINE):

@@ -78,8 +78,8 @@ def test_columns_are_counted_and_few_are_shown(reader, tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(",".join(f"c{i}" for i in range(20_000)) + "\n")
     refused(lambda: READERS[reader](path), r"more than 10,000 columns")
-    path.write_text(",".join(f"c{i}{'y' * 90}" for i in range(9_000)) + "\n1\n")
-    message = refused(lambda: READERS[reader](path), "and 8,992 more")
+    path.write_text(",".join(f"c{i}{'y' * 90}" for i in range(2_000)) + "\n1\n")
+    message = refused(lambda: READERS[reader](path), "and 1,992 more")
     assert "c7" in message and "c8" not in message
 
 
