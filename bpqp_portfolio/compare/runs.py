@@ -21,7 +21,7 @@ from mlflow.tracking import MlflowClient
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..data.atomic import replacing_file
+from ..data.atomic import make_folder, replacing_file
 from ..errors import BPQPError, ConfigError
 from ..report.database import initialise_database
 from ..report.results import RunResults
@@ -110,7 +110,7 @@ def run_missing(
         raise ConfigError(f"jobs: must be >= 1, got {jobs}.")
     console = console or Console()
     for part in ("logs", "specs"):
-        (out / part).mkdir(parents=True, exist_ok=True)
+        make_folder(out / part)
     with _alone(out):
         done = finished(runs)
         current = {k: t for k, t in done.items() if accept_other_code or t.is_current}

@@ -44,7 +44,7 @@ def replacing_folder(target: Path, *, elsewhere: str = ELSEWHERE) -> Iterator[Pa
         The disk is full or not writable; ``elsewhere`` says what else the user may do.
     """
     with writing(target, elsewhere):
-        target = _resolved(target)
+        target = _resolved(target, elsewhere)
         with scratch_folder(target) as scratch:
             old = scratch / "old"
             fresh = scratch / "new"
@@ -71,7 +71,7 @@ def replacing_file(target: Path, *, elsewhere: str = ELSEWHERE) -> Iterator[Path
         As :func:`replacing_folder`.
     """
     with writing(target, elsewhere):
-        target = _resolved(target)
+        target = _resolved(target, elsewhere)
         with _scratch(target, folder=False) as scratch:
             yield scratch
             os.replace(scratch, target)
@@ -105,7 +105,7 @@ def writing(target: Path, elsewhere: str = ELSEWHERE) -> Iterator[None]:
 def _reason(error: OSError) -> str | None:
     """What a disk has against being written, None where the error is about something else."""
     if error.errno in _UNWRITABLE:
-        return os.strerror(error.errno)
+        return error.strerror or os.strerror(error.errno)
     return "the disk is full" if error.errno is None and _SHORT.search(str(error)) else None
 
 
@@ -126,15 +126,21 @@ def _free(path: Path) -> str:
         return "unknown space"
 
 
-def _resolved(target: Path) -> Path:
+def make_folder(folder: Path, elsewhere: str = ELSEWHERE) -> None:
+    """Make ``folder`` and those above it; :class:`StorageError` where that cannot be done."""
+    with writing(folder, elsewhere):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            # A parent that is a file, or cannot be made: as little writable as a full disk.
+            code = error.errno if error.errno in _UNWRITABLE else errno.EACCES
+            raise OSError(code, error.strerror) from error
+
+
+def _resolved(target: Path, elsewhere: str) -> Path:
     """``target`` with links followed, so that what a link points to is replaced, not the link."""
     target = Path(target).expanduser().resolve()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        # A parent that is a file, or cannot be made: as little writable as a full disk.
-        code = error.errno if error.errno in _UNWRITABLE else errno.EACCES
-        raise OSError(code, error.strerror, str(target.parent)) from error
+    make_folder(target.parent, elsewhere)
     return target
 
 
