@@ -260,7 +260,9 @@ def test_files_that_do_not_fit(tmp_path, market):
     (features / "sh688001").rename(tmp_path / "gone")
     report = check_provider(root)
     assert report["past-calendar"].places == ("SH600000 close by 2 days",)
-    assert any("SH600004 open is cut short" in place for place in report["unreadable"].places)
+    assert any(
+        "sh600004/open.day.bin is cut short" in place for place in report["unreadable"].places
+    )
     assert any("low.day.bin does not begin" in place for place in report["unreadable"].places)
     assert report["close-missing"].places == ("SZ300750",)
     assert report["folder-case"].places == ("AAPL",)
