@@ -42,8 +42,12 @@ def close(found: Tensor, *expected: float) -> None:
 
 def test_weights_grow_by_their_returns_and_are_matched_by_name():
     """Of 1.25 in all, .75 are in name 4, .2 in name 0 and .3 in name 2."""
-    batch = batch_of([[4, 0, 2, -1], [2, 4, 1, 0]], [[0.5, -0.2, 0.2, 0.0], [0.0] * 4], [7, 8])
-    before = held_after(vector(0.5, 0.25, 0.25, 0.0), batch, 0)
+    batch = batch_of(
+        [[3, 5, -1, -1], [4, 0, 2, -1], [2, 4, 1, 0], [5, 3, 4, -1]],
+        [[9.0] * 4, [0.5, -0.2, 0.2, 0.0], [9.0] * 4, [9.0] * 4],
+        [6, 7, 8, 9],
+    )
+    before = held_after(vector(0.5, 0.25, 0.25, 0.0), batch, 1)
     close(before, 0.3 / 1.25, 0.75 / 1.25, 0.0, 0.2 / 1.25)
 
 

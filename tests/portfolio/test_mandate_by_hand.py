@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from bpqp_portfolio.portfolio.constraints import Exposures
 from bpqp_portfolio.portfolio.mandate import Mandate, Market
 
 # γ times the variance is 1: w minimises ½‖w‖² − μᵀw, which is w = μ + ν inside of all limits.
@@ -163,3 +164,19 @@ def test_usual_costs_are_5_and_15_basis_points(config):
     assert float(s.objective[0]) == pytest.approx(
         0.5 * (0.2505**2 + 2 * 0.25**2 + 0.2495**2) - 0.0015 * 0.001 + 0.002 * 0.0005, abs=1e-10
     )
+
+
+@pytest.mark.parametrize(
+    ("limit", "lower", "named", "every"),
+    [
+        ({"size": 0.1}, {"beta": -0.1, "size": 0.0}, ("size", "beta"), False),
+        ({"size": 0.1}, None, ("size",), False),
+        (None, {"size": 0.1}, ("size",), False),
+        (0.1, None, (), True),
+        (None, -0.1, (), True),
+        ({"size": 0.1}, -0.1, ("size",), True),
+    ],
+)
+def test_which_exposures_are_asked_for(limit, lower, named, every):
+    exposures = Exposures(limit, lower)
+    assert exposures.named == named and exposures.every is every
