@@ -9,7 +9,7 @@ import pytest
 
 from bpqp_portfolio import SolveStatus
 from bpqp_portfolio.problems import QP
-from bpqp_portfolio.problems.socp import SOCP, SOCPSolution
+from bpqp_portfolio.problems.socp import SOCP, SOCPSolution, linear
 
 # min ½‖z‖² + qᵀz with z₁ + z₂ = 3, z₃ ≤ 1, z₄ ≥ 0, z₅ ≤ 1 and ‖(z₆ + 1, z₇ − 1)‖ ≤ z₈ + 1, at
 # z = (2, 1, 1, 0, 1, 2, 5, 4), where the cone is (5, 3, 4). With ν = −4, λ = 3, bounds that cost 2
@@ -139,3 +139,30 @@ def test_two_cones_with_one_norm_share_the_dual():
     equal = program([CONE, CONE])
     halves = (0.5 * POINT.cone_duals[0],) * 2
     assert broken(equal, cone_duals=halves) == ""
+
+
+def test_a_program_of_nothing_is_solved_anywhere():
+    nothing = SOCP(QP(linear(1), [0.0]), [(None, None, None, 1.0)])
+    none = np.zeros(1)
+    at_zero = replace(
+        POINT,
+        z=none,
+        nu=none[:0],
+        lam=none[:0],
+        lam_lb=none,
+        lam_ub=none,
+        cone_duals=(none.repeat(2),),
+    )
+    assert at_zero.residuals(nothing).norm == 0.0
+
+
+@pytest.mark.parametrize("size", [1.0, 0.01, 0.0])
+def test_cones_of_one_norm_share_out_a_dual_by_their_heads(size):
+    """Of the heads 1 and 3 the first gets a quarter of w; without any, both get nothing."""
+    pair = program([CONE, CONE])
+    ((tau, w),) = pair.gather((size * np.array([1.0, 4, -8]), size * np.array([3.0, 0, 4])))
+    np.testing.assert_allclose(tau, [size, 3 * size])
+    np.testing.assert_allclose(w, [4 * size, -4 * size])
+    first, second = pair.spread([(tau, w)])
+    np.testing.assert_allclose(first, size * np.array([1.0, 1, -1]))
+    np.testing.assert_allclose(second, size * np.array([3.0, 3, -3]))
