@@ -35,6 +35,10 @@ def market(mu=MU, previous=EVEN, benchmark=EVEN, **more):
     )
 
 
+def flags(*places):
+    return torch.tensor([[name in places for name in "ABCD"]])
+
+
 def solve(config, **given):
     return Mandate.from_config({"risk_aversion": 20.0, **config}).solve(market(**given))
 
@@ -180,3 +184,122 @@ def test_usual_costs_are_5_and_15_basis_points(config):
 def test_which_exposures_are_asked_for(limit, lower, named, every):
     exposures = Exposures(limit, lower)
     assert exposures.named == named and exposures.every is every
+
+
+# (μ/2 + ¼), as in the closed forms above: ‖w‖² = .2625 and μᵀw = .025.
+HALF = (0.325, 0.275, 0.225, 0.175)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected", "value"),
+    [
+        ({}, (0.4, 0.3, 0.2, 0.1), -0.05 + 0.15),
+        ({"objective": "maximum_utility"}, HALF, -0.025 + 0.2625),
+        ({"objective": "minimum_variance"}, EVEN, 0.5 * 0.05 * 0.25),
+        # A risk of √(.05 · .2625); κ times its slope is w itself, so that 2w = μ + ν.
+        ({"objective": "robust", "kappa": 5.25**0.5}, HALF, -0.025 + 0.13125 + 0.2625),
+        ({"quadratic_cost": 0.5}, HALF, -0.025 + 0.13125 + 0.5 * 0.0125),
+        ({"tracking_penalty": 20.0}, HALF, -0.025 + 0.13125 + 0.5 * 0.0125),
+        ({"risk_aversion": 40.0}, HALF, -0.025 + 0.2625),
+    ],
+)
+def test_what_is_minimised(config, expected, value):
+    s = solve(config)
+    close(s.w, expected)
+    assert float(s.objective[0]) == pytest.approx(value, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("config", "limit", "dual"),
+    [
+        # ν is .2 in "high" and .3 in "low".
+        ({"groups": {"high": 0.6}}, 0.6, 0.1),
+        ({"exposures": {"limit": {"first": 0.6}}}, 0.6, 0.1),
+        # A unit of turnover buys one and sells one, and each trade would gain .05.
+        ({"max_turnover": 0.1}, 0.1, 0.1),
+        # Of the part s of μ the value is .05 (s²/2 − s), and the limit .8 s, at s = ½.
+        ({"max_tracking_error": {"limit": 0.4, "days_per_year": 256}}, 0.4, 0.025 / 0.8),
+    ],
+)
+def test_what_one_more_unit_of_a_limit_is_worth(config, limit, dual):
+    mandate = Mandate.from_config({"risk_aversion": 20.0, **config})
+    rows = mandate.explain(mandate.solve(market()), 0)
+    ((_, value, at, slack, price),) = [r for r in rows if not r[0].startswith("budget")]
+    assert (value, at, slack) == pytest.approx((limit, limit, 0.0), abs=1e-7)
+    assert price == pytest.approx(dual, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("config", "given", "expected"),
+    [
+        # What cannot be sold stays above the cap: 3ν = .6 + .15 for the rest.
+        (
+            {"max_weights": 0.35},
+            {"no_sell": flags("A"), "previous": (0.4, 0.2, 0.2, 0.2)},
+            (0.4, 0.3, 0.2, 0.1),
+        ),
+        (
+            {"max_weights": 0.3},
+            {"no_sell": flags("A"), "previous": (0.45, 0.2, 0.2, 0.15)},
+            (0.45, 0.85 / 3, 0.55 / 3, 0.25 / 3),
+        ),
+        # What cannot be bought stays below the floor: 3ν = .95 − .15.
+        (
+            {"min_weights": 0.15},
+            {"no_buy": flags("D"), "previous": (0.35, 0.3, 0.3, 0.05)},
+            (1.25 / 3, 0.95 / 3, 0.65 / 3, 0.05),
+        ),
+        # What can still be sold is, and what can still be bought.
+        ({}, {"no_buy": flags("D")}, (0.4, 0.3, 0.2, 0.1)),
+        ({}, {"no_sell": flags("A")}, (0.4, 0.3, 0.2, 0.1)),
+        # Pinned: 3ν = 1 − .25 − .15 for A to C, and + .15 for B to D.
+        ({}, {"pinned": flags("D")}, (0.35, 0.25, 0.15, 0.25)),
+        # With A, .65 of .9 are left: B at its cap of .3, and 2ν = .35 + .2 for C and D.
+        (
+            {"max_weights": 0.3, "budget": 0.9},
+            {"pinned": flags("A")},
+            (0.25, 0.3, 0.225, 0.125),
+        ),
+    ],
+)
+def test_what_the_market_forbids_comes_first(config, given, expected):
+    close(solve(config, **given).w, expected)
+
+
+def test_names_outside_of_the_market_hold_nothing():
+    mask = ~flags("D")
+    given = {**vars(market()), "mask": mask, "mu": row((*MU[:3], float("nan")))}
+    s = Mandate.from_config({"risk_aversion": 20.0}).solve(Market(**given))
+    # 3ν = 1 − .15.
+    close(s.w, (1.3 / 3, 1.0 / 3, 0.7 / 3, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("way", "expected"),
+    [
+        ("hold", (0.3, 0.2, 0.2, 0.3)),
+        ("equal_weights", EVEN),
+        # As little turnover as "high" at .3 needs: .2 of it is sold, and "low" gets .7.
+        ({"relax": ["max_turnover"], "penalty": 2.0}, (0.2, 0.1, 0.4, 0.3)),
+    ],
+)
+def test_ways_out_of_a_conflict(way, expected):
+    config = {"max_turnover": 0.01, "groups": {"high": 0.3}, "on_failure": [way]}
+    s = solve(config, previous=(0.3, 0.2, 0.2, 0.3))
+    close(s.w, expected, atol=1e-6)
+    assert "max_turnover 0.01 cannot meet" in s.reason[0]
+
+
+@pytest.mark.parametrize(
+    ("config", "costs"),
+    [
+        ({"costs": {"buy": 0.001, "sell": 0.002, "minimum": 3.0}}, (0.001, 0.002, 3.0)),
+        ({"costs": {"sell": 0.002}}, (0.0005, 0.002, 5.0)),
+        ({"linear_cost": {"buy": 0.001, "sell": 0.002}}, (0.001, 0.002, 0.0)),
+        ({"quadratic_cost": 0.1}, (0.0, 0.0, 0.0)),
+        ({}, (0.0, 0.0, 0.0)),
+    ],
+)
+def test_what_orders_of_a_mandate_cost(config, costs):
+    found = Mandate.from_config(config).costs
+    assert (found.buy, found.sell, found.minimum) == costs
