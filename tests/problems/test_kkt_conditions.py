@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bpqp_portfolio.problems import QP, kkt_residuals
+from bpqp_portfolio.problems.qp import ARGUMENTS
 
 # min ½‖z‖² + qᵀz with z₁ + z₂ = 3, z₁ − z₃ ≤ 1, 0 ≤ z₄ and z₅ ≤ 1, at z = (2, 1, 1, 0, 1) with
 # ν = −4, λ = 3, and bounds that cost 2 and 5: q = −z − Aᵀν − Gᵀλ + λ_lb − λ_ub.
@@ -88,3 +89,20 @@ def test_a_problem_without_bounds_has_no_duals_of_them(q, changes, broken):
     """min ½z² + qz at z = 2."""
     point = {"z": [2.0], "nu": [], "lam": [], "lam_lb": [0.0], "lam_ub": [0.0], **changes}
     assert residuals(QP(np.eye(1), q), **point) == broken
+
+
+@pytest.mark.parametrize("unit", [1e3, 1e6])
+@pytest.mark.parametrize(
+    "changes", [{"nu": [-3.0]}, {"z": [2.0, 2, 1, 0, 1]}, {"z": [2.0, 1, 1, 0, 2]}, {"lam": [-1.0]}]
+)
+def test_a_smaller_unit_of_z_changes_nothing(unit, changes):
+    """The same point of the same problem with numbers of z that are ``unit`` times as large."""
+    scale = {"P": unit**-2, "q": 1 / unit, "A": 1 / unit, "G": 1 / unit, "lb": unit, "ub": unit}
+    data = {name: scale.get(name, 1.0) * getattr(PROBLEM, name) for name in ARGUMENTS}
+    point = {k: np.asarray(v, dtype=float) for k, v in {**POINT, **changes}.items()}
+    other = {**point, "z": unit * point["z"]}
+    for side in ("lam_lb", "lam_ub"):
+        other[side] = point[side] / unit
+    plain, moved = kkt_residuals(PROBLEM, **point), kkt_residuals(QP(**data), **other)
+    for name in ("stationarity", "primal", "dual", "complementarity"):
+        assert getattr(moved, name) == pytest.approx(getattr(plain, name), rel=1e-9, abs=1e-15)
