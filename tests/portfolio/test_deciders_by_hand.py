@@ -66,6 +66,16 @@ def test_how_far_a_decision_is_from_the_optimum(shared, expected):
     assert float(solution.kkt_norm[0]) == pytest.approx(expected, abs=1e-9)
 
 
+def test_the_distance_knows_limits_signs_and_the_largest_variance():
+    # A step to (−.2, .4, .4, .4), of which the limits leave (0, ⅓, ⅓, ⅓).
+    solution = decide("equal_weight", scores((-0.45, 0.15, 0.15, 0.15)), day())
+    assert float(solution.kkt_norm[0]) == pytest.approx(0.25, abs=1e-9)
+    # L = 2, from slopes of .25 and .5: (.125, .125, .125, 0), and .15625 more for all.
+    solution = decide("equal_weight", (0.0,) * 4, day(specific=(0.05, 0.05, 0.05, 0.1)))
+    assert float(solution.kkt_norm[0]) == pytest.approx(0.09375, abs=1e-9)
+    assert solution.iterations.tolist() == [0]
+
+
 @pytest.mark.parametrize(
     ("steps", "part"),
     [
