@@ -316,7 +316,7 @@ class Mandate(nn.Module):
         trade = w - setup.previous
         total = (setup.q * w).sum(-1) + 0.5 * gamma * risk**2
         if self.objective == "robust":
-            total = total + torch.as_tensor(self.kappa) * risk
+            total = total + torch.as_tensor(self.kappa, dtype=w.dtype, device=w.device) * risk
         if d.buy is not None and d.sell is not None:
             total = total + (d.buy * trade.clamp_min(0) - d.sell * trade.clamp_max(0)).sum(-1)
         if d.impact is not None:

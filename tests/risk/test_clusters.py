@@ -45,6 +45,22 @@ def test_a_new_name_has_a_group_from_the_next_period_on(labels):
     assert (labels[since:, 29] == labels[since, 2]).all()
 
 
+@pytest.mark.parametrize(
+    ("back", "inside"),
+    [(0, False), (1, True), (60, True), (61, False)],
+)
+def test_a_window_is_of_the_last_days_before_the_period(returns, back, inside):
+    """Of 60 returns, all needed: one that is missing 1 to 60 days before leaves a name without a
+    group; one before them, or on the first day itself, does not."""
+    first = DATES.get_loc(pd.Timestamp("2016-07-01"))
+    table = returns.copy()
+    table[first - back, 0] = np.nan
+    settings = ClusterConfig(count=3, window=60, min_history=60, months=6)
+    found = cluster_returns(table, DATES, settings)[first]
+    assert (found[0] == -1) == inside
+    assert (found[1:29] >= 0).all()
+
+
 def test_the_future_changes_nothing(returns, labels):
     changed = returns.copy()
     cut = DATES.get_loc(pd.Timestamp("2016-07-01"))
