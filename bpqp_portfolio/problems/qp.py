@@ -12,7 +12,16 @@ import torch
 from scipy import sparse
 
 from ..errors import ProblemError
-from .matrices import Array, FactorMatrix, Matrix, is_sparse, largest, row_sizes
+from .matrices import (
+    Array,
+    FactorMatrix,
+    Matrix,
+    is_positive_semidefinite,
+    is_sparse,
+    largest,
+    row_norms,
+    row_sizes,
+)
 
 _SYMMETRY = 1e-6
 
@@ -75,9 +84,10 @@ def _to_array(name: str, value: Any) -> Matrix:
     if isinstance(value, torch.Tensor):
         value = value.detach().to("cpu", torch.float64).numpy()
     try:
-        return np.asarray(value, dtype=np.float64)
+        array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise ProblemError(f"{name}: expected real numbers, got {type(value).__name__}.") from None
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
 
 def _refuse_infinite(name: str, value: Matrix) -> None:
@@ -158,7 +168,8 @@ class QP:
     Afterwards every field is a float64 array, a ``csr_array`` or that FactorMatrix: an absent
     constraint has zero rows, an absent bound is infinite. P is symmetrised when it is symmetric up
     to rounding (1e-6 of its largest entry).
-    Positive semidefiniteness is not checked here; solvers report what they notice.
+    Positive semidefiniteness is not checked here: ``convex`` is what a solver asks before it says
+    that it solved.
 
     Raises
     ------
@@ -233,6 +244,11 @@ class QP:
         """The problem's units."""
         return Scaling.of(self)
 
+    @cached_property
+    def convex(self) -> bool:
+        """Whether P is positive semidefinite, up to rounding."""
+        return is_positive_semidefinite(self.P)
+
     def objective(self, z: Array) -> float:
         """½ zᵀPz + qᵀz."""
         return float(0.5 * z @ (self.P @ z) + self.q @ z)
@@ -260,17 +276,68 @@ def _symmetric(P: Matrix) -> Matrix:
 class Scaling:
     """Positive units that make a problem's measures free of scale.
 
-    ``objective`` is the larger of max |P| and max |q|; ``rows_A`` (p,) and ``rows_G`` (m,) are the
-    largest entry of each row; all are 1 where that would be 0. With the objective and the rows
-    divided by them z is the same, and duals come back by ``nu * objective / rows_A``.
+    Whatever units z, the objective and each row are given in, the problem with x = z / ``length``,
+    the objective divided by ``gradient`` · ``length`` and the rows by ``rows_A`` (p,) and
+    ``rows_G`` (m,), their largest entries, is the same up to rounding. Duals come back by
+    ``nu * gradient / rows_A``.
+
+    ``curvature`` is max |P| and ``slope`` max |q|. ``length`` is the size of z that the data speak
+    of (:func:`_data_length`); ``gradient`` the larger of curvature · length and slope. All units
+    are 1 where they would be 0.
     """
 
-    objective: Any
+    curvature: Any
+    slope: Any
+    length: Any
+    gradient: Any
     rows_A: Array
     rows_G: Array
+
+    @property
+    def objective(self) -> float:
+        """max |P|, |q|."""
+        return max(self.curvature, self.slope) or 1.0
 
     @classmethod
     def of(cls, problem: QP) -> Scaling:
         """The units of ``problem``."""
-        objective = max(largest(problem.P), largest(problem.q))
-        return cls(objective or 1.0, row_sizes(problem.A), row_sizes(problem.G))
+        curvature, slope = largest(problem.P), largest(problem.q)
+        length = _data_length(problem, curvature, slope)
+        return cls(
+            curvature,
+            slope,
+            length,
+            max(curvature * length, slope) or 1.0,
+            row_sizes(problem.A),
+            row_sizes(problem.G),
+        )
+
+
+def _data_length(problem: QP, curvature: float, slope: float) -> float:
+    """The size of z that the data speak of; multiplied by c where z, b, h and bounds are.
+
+    No feasible z is shorter than ``least``. Where 0 is feasible z goes as far as q pushes it
+    against P, or as far as rows and bounds let it; the median of these, since a few of them may be
+    stand-ins for infinity.
+    """
+    lb, ub = problem.lb, problem.ub
+    least, reach = 0.0, np.inf
+    for rows, side in ((problem.A, problem.b), (problem.G, problem.h)):
+        if len(side):
+            distance = np.abs(side) / row_norms(rows)
+            beyond = distance if rows is problem.A else distance[side < 0.0]
+            least = max(least, float(beyond.max(initial=0.0)))
+            reach = min(reach, _median(distance))
+    if problem.bounded:
+        least = max(least, float(lb.max(initial=0.0)), float(-ub.min(initial=0.0)))
+        bounds = np.abs(np.concatenate([lb, ub]))
+        reach = min(reach, _median(bounds[np.isfinite(bounds)]))
+    pull = slope / curvature if slope and curvature else np.inf
+    found = max(least, min(pull, reach))
+    return found if 0.0 < found < np.inf else least or 1.0
+
+
+def _median(sizes: Array) -> float:
+    """The median of the positive ``sizes``, infinite without any."""
+    positive = sizes[sizes > 0.0]
+    return float(np.median(positive)) if len(positive) else np.inf

@@ -9,8 +9,13 @@ from typing import Any
 import numpy as np
 
 from .matrices import Array, times, times_transposed
-from .qp import QP
+from .qp import QP, Scaling
 from .stack import QPStack
+
+# Below this share of its data's units a point is 0 up to rounding.
+_ZERO = 1e-6
+# Pz is rounded relative to |P||z|; what cancels by more than this cannot be asked for.
+CANCELLED = 1e-7
 
 
 class SolveStatus(enum.Enum):
@@ -109,10 +114,8 @@ def _lowest(*values: Array) -> Array:
 class Measured:
     """What residuals and active set of a point are read from, each computed once.
 
-    ``gradient`` and ``length`` are the units of the gradient and of z: the largest entry of Pz, q,
-    Aᵀν, Gᵀλ, λ_lb, λ_ub and P, the last being the gradient's change over a unit step (accuracy is
-    relative to the size of the data); and max(1, ‖z‖∞): as in the solvers' own tolerances, 1 is
-    taken to be not small. ``stationarity`` (n,) is the gradient of the Lagrangian, ``equality``
+    ``gradient`` and ``length`` are the units of the gradient and of z (:func:`point_units`).
+    ``stationarity`` (n,) is the gradient of the Lagrangian, ``equality``
     (p,) is Az − b, ``slack`` (m,), ``to_lb`` and ``to_ub`` (n,) are the distances to the
     inequalities.
     """
@@ -126,6 +129,18 @@ class Measured:
     to_ub: Array
 
 
+def point_units(units: Scaling, length: Any, gradient: Any) -> tuple[Any, Any]:
+    """The units of z and of the gradient at a point: (length, gradient), free of scale.
+
+    ``length`` is ‖z‖∞ and ``gradient`` the largest entry of the terms of the Lagrangian's gradient.
+    They are the units, so that an answer is right relative to its own size, unless they are nothing
+    but rounding beside the problem's own (:class:`~bpqp_portfolio.problems.qp.Scaling`).
+    """
+    length = np.maximum(length, _ZERO * units.length)
+    gradient = np.maximum(gradient, CANCELLED * units.curvature * length)
+    return length, np.maximum(gradient, _ZERO * units.gradient)
+
+
 def measure(
     problem: QP | QPStack, z: Array, nu: Array, lam: Array, lam_lb: Array, lam_ub: Array
 ) -> Measured:
@@ -136,13 +151,14 @@ def measure(
         times_transposed(problem.G, lam),
     )
     stationarity = slope + problem.q + from_A + from_G
-    gradient = np.maximum(_largest(slope, from_A, from_G), problem.scaling.objective)
+    gradient = np.maximum(_largest(slope, from_A, from_G), problem.scaling.slope)
     if problem.bounded or lam_lb.any() or lam_ub.any():
         stationarity = stationarity + (lam_ub - lam_lb)
         gradient = np.maximum(gradient, _largest(lam_lb, lam_ub))
+    length, gradient = point_units(problem.scaling, _largest(z), gradient)
     return Measured(
         gradient=gradient,
-        length=np.maximum(_largest(z), 1.0),
+        length=length,
         stationarity=stationarity,
         equality=times(problem.A, z) - problem.b,
         slack=problem.h - times(problem.G, z),
@@ -170,8 +186,8 @@ def kkt_residuals(
     - dual: the most negative of λ, λ_lb, λ_ub, or a dual of an infinite bound / g
     - complementarity: the largest product of a dual and its slack / (g s)
 
-    So a multiple of the objective or of a constraint changes none of them. For a stack of problems
-    the arrays and the residuals have its leading axis.
+    So another unit of the objective, of a constraint or of z changes none of them. For a stack of
+    problems the arrays and the residuals have its leading axis.
     """
     at = measured or measure(problem, z, nu, lam, lam_lb, lam_ub)
     units = problem.scaling

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class QPStack:
         first = problems[0]
         if len(problems) == 1:
             units = first.scaling
-            scaling = Scaling(units.objective, units.rows_A[None], units.rows_G[None])
+            scaling = replace(units, rows_A=units.rows_A[None], rows_G=units.rows_G[None])
             arrays = {name: to_dense(getattr(first, name))[None] for name in ARGUMENTS}
             return cls(**arrays, scaling=scaling, bounded=first.bounded)
         arrays = {}
@@ -54,11 +54,8 @@ class QPStack:
                 values = [to_dense(value) for value in (values[:1] if shared else values)]
             arrays[name] = together(values)
         all_units = [p.scaling for p in problems]
-        scaling = Scaling(
-            np.array([u.objective for u in all_units]),
-            np.stack([u.rows_A for u in all_units]),
-            np.stack([u.rows_G for u in all_units]),
-        )
+        names = [f.name for f in fields(Scaling)]
+        scaling = Scaling(*(np.stack([getattr(u, name) for u in all_units]) for name in names))
         return cls(**arrays, scaling=scaling, bounded=any(p.bounded for p in problems))
 
     def __len__(self) -> int:

@@ -29,6 +29,11 @@ class ActiveSet:
         """Coordinates on neither bound (n,)."""
         return ~(self.lower | self.upper)
 
+    @property
+    def key(self) -> bytes:
+        """The set as a value that can be compared and hashed."""
+        return np.concatenate([self.rows, self.lower, self.upper]).tobytes()
+
 
 def active_set(
     problem: QP | QPStack, solution: Solution, measured: Measured | None = None

@@ -11,7 +11,7 @@ from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
 
 # A certificate's error, in the scaled problem, against what it proves: a primal one excludes every
-# point with ‖z‖₁ below the inverse of this, a ray is one at least so far out.
+# point with ‖z‖₁ below the inverse of this, a ray is one at least so far out, in the unit of z.
 _ERROR = 1e-8
 # What is left of a sum may be its rounding.
 _ROUNDING = 1e-12
@@ -40,7 +40,8 @@ def infeasible(
 
     What the solver offers is tidied (the duals of bounds follow from ν and λ) and checked, in units
     in which rows and objective have size 1. Where it has nothing to offer, or nothing good, a
-    linear program is asked. Where that finds no proof either, the status is ITERATION_LIMIT.
+    linear program is asked. Where that finds no proof either, the status is ITERATION_LIMIT, or
+    BAD_DATA where the problem is not convex.
 
     Returns
     -------
@@ -49,7 +50,7 @@ def infeasible(
     """
     n, p, m = problem.n, problem.p, problem.m
     z, nu, lam, lam_lb, lam_ub = (np.full(size, np.nan) for size in (n, p, m, n, n))
-    status = SolveStatus.ITERATION_LIMIT
+    status = SolveStatus.ITERATION_LIMIT if problem.convex else SolveStatus.BAD_DATA
     if kind is SolveStatus.PRIMAL_INFEASIBLE:
         proof = None if duals is None else _farkas(problem, *duals)
         proof = _ask_farkas(problem) if proof is None else proof
@@ -72,6 +73,8 @@ def conflict(problem: QP, solution: Solution) -> str:
     for any other status.
     """
     s = solution
+    if s.status is SolveStatus.BAD_DATA and not problem.convex:
+        return "P is not positive semidefinite: it has a negative eigenvalue"
     if s.status is SolveStatus.DUAL_INFEASIBLE:
         return f"unbounded along {_numbers('coordinate', 'coordinates', s.z)}"
     if s.status is not SolveStatus.PRIMAL_INFEASIBLE:
@@ -118,7 +121,7 @@ def _farkas(problem: QP, nu: Array, lam: Array) -> tuple[Array, Array, Array, Ar
     terms += [-problem.lb[has_lb] * lam_lb[has_lb], problem.ub[has_ub] * lam_ub[has_ub]]
     proved = -sum(term.sum() for term in terms)
     rounding = _ROUNDING * sum(np.abs(term).sum() for term in terms)
-    if not (error <= _ERROR * proved and proved > rounding):
+    if not (error * units.length <= _ERROR * proved and proved > rounding):
         return None
     weight = max(map(largest, (nu, lam, lam_lb, lam_ub)))
     return nu / weight, lam / weight, lam_lb / weight, lam_ub / weight
@@ -139,6 +142,7 @@ def _ask_farkas(problem: QP, *, fewest: bool = False) -> tuple[Array, Array, Arr
     p, m, bounds = problem.p, problem.m, len(lower) + len(upper)
     b = problem.b / units.rows_A
     value = np.concatenate([b, -b, problem.h / units.rows_G, -problem.lb[lower], problem.ub[upper]])
+    value /= units.length
     balance = sparse.hstack([A.T, -A.T, G.T, -eye[:, lower], eye[:, upper]])
     infinite = np.full(2 * p + m + bounds, np.inf)
     if fewest:
@@ -170,10 +174,11 @@ def _ray(problem: QP, z: Array) -> Array | None:
         return None
     z = z / size
     units = problem.scaling
-    proved = -(problem.q @ z) / units.objective
-    rounding = _ROUNDING * np.abs(problem.q * z).sum() / units.objective
+    proved = -(problem.q @ z) / units.gradient
+    rounding = _ROUNDING * np.abs(problem.q * z).sum() / units.gradient
     rows = (problem.A @ z) / units.rows_A, np.maximum(problem.G @ z, 0.0) / units.rows_G
-    error = max(largest(problem.P @ z) / units.objective, *map(largest, rows))
+    curved = largest(problem.P @ z) * (units.length / units.gradient)
+    error = max(curved, *map(largest, rows))
     return z if error <= _ERROR * proved and proved > rounding else None
 
 
@@ -189,7 +194,7 @@ def _ask_ray(problem: QP) -> Array | None:
     curved = to_sparse(P) / (largest(P) or 1.0)
     A = to_sparse(scale_rows(problem.A, 1.0 / units.rows_A))
     z = _linear_program(
-        problem.q / units.objective,
+        problem.q / units.gradient,
         equal=sparse.vstack([curved, A]),
         below=to_sparse(scale_rows(problem.G, 1.0 / units.rows_G)),
         low=low,

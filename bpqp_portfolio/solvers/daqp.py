@@ -35,7 +35,7 @@ class DAQPSolver:
     """D. Arnström, A. Bemporad and D. Axehill, A dual active-set solver for embedded quadratic
     programming using recursive LDLᵀ updates, 2022.
 
-    Works on the dense problem with objective and rows scaled to 1. A slot keeps the factorisation
+    Works on the dense problem in unit sizes. A slot keeps the factorisation
     and the active set.
     """
 
@@ -73,10 +73,11 @@ class DAQPSolver:
         n, p = problem.n, problem.p
         bounds, nu, lam = np.split(np.asarray(info["lam"]), [n, n + p])
         # On an active bound it is there up to rounding.
-        z = np.where(bounds > 0.0, problem.ub, np.where(bounds < 0.0, problem.lb, x))
+        v = scaled.vectors(problem)
+        x = np.where(bounds > 0.0, v.ub, np.where(bounds < 0.0, v.lb, x))
         solution = scaled.finish(
             problem,
-            z,
+            x,
             nu,
             lam,
             np.maximum(-bounds, 0.0),

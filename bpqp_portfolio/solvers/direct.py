@@ -17,6 +17,7 @@ import numpy as np
 from scipy.linalg import blas, lapack
 
 from ..problems.matrices import Array
+from ..problems.solution import CANCELLED
 
 _PIVOTS = 1e-6
 # Smallest share of a row that is independent of the other active rows.
@@ -206,16 +207,21 @@ def _judged(
     C: Array,
     tolerance: float,
 ) -> Direct | None:
-    """The point with its KKT norm, as :func:`~bpqp_portfolio.problems.solution.kkt_residuals`."""
+    """The point with its KKT norm, as :func:`~bpqp_portfolio.problems.solution.kkt_residuals`.
+
+    None for z = 0 as well: its units are the problem's, which take longer to find.
+    """
     p = len(b)
     sizes = np.abs(C).max(1, initial=0.0)
     slope, from_A, from_G = active.P @ z, nu @ A, lam @ G
     gap = A @ z - b
     slack = (h - G @ z) / sizes[p:]
+    length = _size(z)
+    if not length:
+        return None
     # The largest entry of a positive definite matrix is on its diagonal.
-    objective = max(float(active.P.diagonal().max()), _size(q))
-    gradient = max(_size(slope), _size(from_A), _size(from_G), objective)
-    length = max(_size(z), 1.0)
+    cancelled = CANCELLED * float(active.P.diagonal().max()) * length
+    gradient = max(_size(slope), _size(from_A), _size(from_G), _size(q), cancelled)
     scaled = lam * sizes[p:]
     primal = max(_size(gap / sizes[:p]), -float(slack.min(initial=0.0)))
     stationarity = float(np.abs(slope + q + from_A + from_G).max())

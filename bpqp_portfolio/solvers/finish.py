@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from scipy import optimize
 
-from ..problems.matrices import Array, block, stack_rows
+from ..problems.matrices import Array, block, stack_rows, to_dense
 from ..problems.qp import QP
-from ..problems.solution import Solution, SolveStatus
-from .active import active_set
+from ..problems.solution import Solution, SolveStatus, measure
+from .active import ActiveSet, active_set
 from .kkt import solve_equality_qp
 from .protocol import SolverOptions
 
@@ -17,8 +18,10 @@ from .protocol import SolverOptions
 _USABLE = 1e-4
 # Room for solvers that measure convergence in their own, slightly different units.
 _SLACK = 10.0
-_ROUNDS = 3
+_ROUNDS = 10
 _EXACT = 1e-13
+_ENOUGH = 1e-10
+_NEAR = 1e-6
 
 
 def failed(problem: QP, status: SolveStatus, *, iterations: int, solver: str) -> Solution:
@@ -42,12 +45,13 @@ def finish(
 ) -> Solution:
     """Solution at the point where a solver stopped without a certificate of infeasibility.
 
-    z is moved inside its bounds, duals of inequalities are made non-negative, and the point is
-    polished unless ``options`` say otherwise: on its active set the problem is an
-    equality-constrained QP, whose exact solution replaces the point when that has the smaller KKT
-    norm. The status follows the KKT norm alone:
+    A P that is not positive semidefinite is BAD_DATA, whatever the solver says. z is moved inside
+    its bounds, duals of inequalities are made non-negative, and the point is polished
+    (:func:`polished`) unless ``options`` say otherwise. The status follows the KKT norm alone:
     solved up to 10 eps, inaccurate up to 1e-4, else the iteration limit.
     """
+    if not problem.convex:  # where it curves downwards a KKT point proves nothing
+        return failed(problem, SolveStatus.BAD_DATA, iterations=iterations, solver=solver)
     raw = (z, nu, lam, lam_lb, lam_ub)
     if not all(np.isfinite(part).all() for part in raw):
         return failed(problem, SolveStatus.ITERATION_LIMIT, iterations=iterations, solver=solver)
@@ -57,13 +61,8 @@ def finish(
     lam_ub = np.where(np.isfinite(problem.ub), np.maximum(lam_ub, 0.0), 0.0)
     point = Solution(z, nu, lam, lam_lb, lam_ub, None, None, iterations, solver)
     point = replace(point, kkt_norm=point.residuals(problem).norm)
-    for _ in range(_ROUNDS if options.polish else 0):
-        if point.kkt_norm <= _EXACT:
-            break
-        trial = _polish(problem, point)
-        if not trial.kkt_norm < point.kkt_norm:
-            break
-        point = trial
+    if options.polish:
+        point = polished(problem, point)
     return replace(point, status=judge(point.kkt_norm, options.eps))
 
 
@@ -74,9 +73,39 @@ def judge(kkt_norm: float, eps: float) -> SolveStatus:
     return SolveStatus.INACCURATE if kkt_norm <= _USABLE else SolveStatus.ITERATION_LIMIT
 
 
-def _polish(problem: QP, point: Solution) -> Solution:
-    """One Newton step of the KKT conditions on the active set of ``point``."""
+def polished(problem: QP, point: Solution) -> Solution:
+    """The exact point of the active set of ``point``, or ``point`` where none is better.
+
+    On an active set the problem is an equality-constrained QP. A row that its solution violates
+    joins the set, one whose dual has the wrong sign leaves it, and the next is solved: the
+    primal-dual active set method (M. Hintermüller, K. Ito and K. Kunisch, 2002), which converges
+    from any point near the solution. Where more rows meet than there are variables to fix, duals of
+    the wrong sign do not mean a wrong set: then non-negative ones are looked for.
+    """
     active = active_set(problem, point)
+    seen: set[bytes] = set()
+    for _ in range(_ROUNDS):
+        if point.kkt_norm <= _EXACT:
+            return point
+        seen.add(active.key)
+        trial, following = _newton(problem, point, active)
+        better = trial.kkt_norm < point.kkt_norm
+        if better:
+            point = trial
+        if following.key == active.key:
+            if not better:
+                break
+        elif following.key in seen:
+            break
+        active = following
+    if point.kkt_norm <= _ENOUGH:
+        return point
+    trial = _with_fitted_duals(problem, point)
+    return trial if trial.kkt_norm < point.kkt_norm else point
+
+
+def _newton(problem: QP, point: Solution, active: ActiveSet) -> tuple[Solution, ActiveSet]:
+    """One Newton step of the KKT conditions on ``active``, and the set that it speaks for."""
     free, rows = active.free, active.rows
     z = np.where(active.lower, problem.lb, np.where(active.upper, problem.ub, point.z))
     lam = np.where(rows, point.lam, 0.0)
@@ -87,9 +116,14 @@ def _polish(problem: QP, point: Solution) -> Solution:
         block(problem.P, free, free), gradient[free], C[:, free], missing
     )
     z[free] += step
-    z = np.clip(z, problem.lb, problem.ub)
     nu = point.nu + change[: problem.p]
-    lam[rows] = np.maximum(lam[rows] + change[problem.p :], 0.0)
+    lam[rows] += change[problem.p :]
+    gradient = problem.P @ z + problem.q + problem.A.T @ nu + problem.G.T @ lam
+    at_lower, at_upper = np.where(active.lower, gradient, 0.0), np.where(active.upper, -gradient, 0)
+    following = _following(problem, active, z, nu, lam, at_lower, at_upper)
+
+    z = np.clip(z, problem.lb, problem.ub)
+    lam = np.maximum(lam, 0.0)
     gradient = problem.P @ z + problem.q + problem.A.T @ nu + problem.G.T @ lam
     fixed = problem.lb == problem.ub
     trial = replace(
@@ -100,4 +134,66 @@ def _polish(problem: QP, point: Solution) -> Solution:
         lam_lb=np.where(active.lower | fixed, np.maximum(gradient, 0.0), 0.0),
         lam_ub=np.where(active.upper | fixed, np.maximum(-gradient, 0.0), 0.0),
     )
+    return replace(trial, kkt_norm=trial.residuals(problem).norm), following
+
+
+def _following(
+    problem: QP,
+    active: ActiveSet,
+    z: Array,
+    nu: Array,
+    lam: Array,
+    lam_lb: Array,
+    lam_ub: Array,
+) -> ActiveSet:
+    """``active`` less the constraints with a dual below 0, and with those that z violates."""
+    at = measure(problem, z, nu, lam, lam_lb, lam_ub)
+    units, fixed = problem.scaling.rows_G, problem.lb == problem.ub
+    dual, length = -_EXACT * at.gradient, -_EXACT * at.length
+    rows = (active.rows & (lam * units >= dual)) | (at.slack < length * units)
+    lower = (active.lower & ((lam_lb >= dual) | fixed)) | (at.to_lb < length)
+    upper = (active.upper & ((lam_ub >= dual) | fixed)) | (at.to_ub < length)
+    return ActiveSet(rows, lower & ~(upper & active.upper), upper & ~(lower & ~active.upper))
+
+
+def _with_fitted_duals(problem: QP, point: Solution) -> Solution:
+    """``point`` on all constraints that it almost meets, with the duals that fit it best."""
+    at = measure(problem, point.z, point.nu, point.lam, point.lam_lb, point.lam_ub)
+    near = _NEAR * at.length
+    rows = at.slack <= near * problem.scaling.rows_G
+    lower, upper = at.to_lb <= near, at.to_ub <= near
+    n = problem.n
+    C = to_dense(stack_rows(problem.A, problem.G, rows))
+    z = np.where(lower, problem.lb, np.where(upper, problem.ub, point.z))
+    free = ~(lower | upper)
+    missing = np.concatenate([problem.b, problem.h[rows]]) - C @ z
+    gradient = problem.P @ z + problem.q
+    p = problem.p
+    step, _ = solve_equality_qp(
+        block(problem.P, free, free),
+        (gradient + C.T @ _both(point, rows))[free],
+        C[:, free],
+        missing,
+    )
+    z[free] += step
+    z = np.clip(z, problem.lb, problem.ub)
+
+    # Duals: those of A free, the others non-negative, each column in its unit.
+    gradient = problem.P @ z + problem.q
+    size = np.concatenate([problem.scaling.rows_A, problem.scaling.rows_G[rows]])
+    eye = np.eye(n)
+    columns = np.concatenate([C / size[:, None], -eye[lower], eye[upper]])
+    least = np.where(np.arange(len(columns)) < p, -np.inf, 0.0)
+    unit = float(at.gradient)
+    found = optimize.lsq_linear(columns.T, -gradient / unit, (least, np.inf), method="bvls").x
+    found *= unit
+    nu, lam, lam_lb, lam_ub = found[:p] / size[:p], np.zeros(problem.m), np.zeros(n), np.zeros(n)
+    count = p + np.count_nonzero(rows)
+    lam[rows] = found[p:count] / size[p:]
+    lam_lb[lower], lam_ub[upper] = np.split(found[count:], [np.count_nonzero(lower)])
+    trial = replace(point, z=z, nu=nu, lam=lam, lam_lb=lam_lb, lam_ub=lam_ub)
     return replace(trial, kkt_norm=trial.residuals(problem).norm)
+
+
+def _both(point: Solution, rows: Array) -> Array:
+    return np.concatenate([point.nu, point.lam[rows]])

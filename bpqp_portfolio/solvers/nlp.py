@@ -14,8 +14,8 @@ from ..config import check_keys, lookup
 from ..errors import ConfigError, SolverError
 from ..problems.convex import ConvexProgram, UndefinedError
 from ..problems.matrices import Array
-from ..problems.qp import QP, Scaling
-from ..problems.solution import Solution, SolveStatus
+from ..problems.qp import QP
+from ..problems.solution import Solution, SolveStatus, point_units
 from .active import active_set
 from .finish import judge
 from .kkt import solve_equality_qp
@@ -183,12 +183,12 @@ def least_squares_duals(program: ConvexProgram, z: Array) -> tuple[Array, Array]
         A value or derivative is not finite at z.
     """
     local = program.local_qp(z, np.zeros(program.p), np.zeros(program.m))
-    units = Scaling.of(local)
+    units = local.scaling
     gradient = local.P @ z + local.q
     A = local.A / units.rows_A[:, None]
     G = local.G / units.rows_G[:, None]
     slack = np.maximum(local.h - local.G @ z, 0.0) / units.rows_G
-    length = max(1.0, float(np.abs(z).max()))
+    length, _ = point_units(units, np.abs(z).max(), 0.0)
     Q, R, order = linalg.qr(A.T, mode="economic", pivoting=True)
     diagonal = np.abs(np.diag(R))
     rank = int(np.count_nonzero(diagonal > 1e-12 * diagonal.max(initial=0.0)))

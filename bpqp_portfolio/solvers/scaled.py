@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.linalg import lapack
-from scipy.sparse.linalg import splu
 
 from ..problems.matrices import (
     Array,
@@ -29,9 +27,8 @@ from .protocol import SolverOptions
 
 # B Bᵀ + diag(d) has n² / 2 numbers, its lifted form some n (k + 1): lift below this k / n.
 _LIFT = 1 / 3
-# A kept scaling serves an objective whose own unit differs by at most this factor.
+# A kept scaling serves a problem whose own units differ by at most this factor.
 _DRIFT = 10.0
-_INDEFINITE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +44,7 @@ class Vectors:
 
 @dataclass(frozen=True, eq=False)
 class Scaled:
-    """The matrices of a problem with the objective and each row of A and G divided by its unit.
+    """The matrices of a problem in which z, the objective and each row have size 1.
 
     Parameters
     ----------
@@ -73,7 +70,8 @@ class Scaled:
         They are sparse if one of the problem's is, or if P is lifted; not with ``lift`` False.
         """
         units = problem.scaling
-        P = problem.P if units.objective == 1.0 else problem.P / units.objective
+        unit = units.gradient / units.length
+        P = problem.P if unit == 1.0 else problem.P / unit
         A = scale_rows(problem.A, 1.0 / units.rows_A)
         G = scale_rows(problem.G, 1.0 / units.rows_G)
         factors = isinstance(P, FactorMatrix) and P.B.shape[1] <= _LIFT * problem.n
@@ -97,27 +95,29 @@ class Scaled:
 
     def vectors(self, problem: QP) -> Vectors:
         """The vectors of ``problem``, which has these matrices."""
-        k = self.size - self.n
-        q, b = problem.q / self.units.objective, problem.b / self.units.rows_A
-        h = problem.h / self.units.rows_G
+        k, units = self.size - self.n, self.units
+        q, b = problem.q / units.gradient, problem.b / (units.rows_A * units.length)
+        h = problem.h / (units.rows_G * units.length)
+        lb, ub = problem.lb / units.length, problem.ub / units.length
         if not k:
-            return Vectors(q, b, h, problem.lb, problem.ub)
+            return Vectors(q, b, h, lb, ub)
         zeros, infinite = np.zeros(k), np.full(k, np.inf)
         return Vectors(
             np.concatenate([q, zeros]),
             np.concatenate([b, zeros]),
             h,
-            np.concatenate([problem.lb, -infinite]),
-            np.concatenate([problem.ub, infinite]),
+            np.concatenate([lb, -infinite]),
+            np.concatenate([ub, infinite]),
         )
 
     def fits(self, problem: QP) -> bool:
-        """Whether the unit of the objective is still that of ``problem``, which has its matrices.
+        """Whether the units are still those of ``problem``, which has its matrices.
 
-        Tolerances are relative to that unit, so a much larger or smaller q wants a new one.
+        Tolerances are relative to them, so a much larger or smaller q or b wants new ones.
         """
-        change = problem.scaling.objective / self.units.objective
-        return 1 / _DRIFT <= change <= _DRIFT
+        now, then = problem.scaling, self.units
+        changes = now.gradient / then.gradient, now.length / then.length
+        return all(1 / _DRIFT <= change <= _DRIFT for change in changes)
 
     def start(self, problem: QP, slot: Slot | None) -> tuple[Array, ...] | None:
         """x, nu, lam, lam_lb, lam_ub of the slot's solution in these units and sizes, or None."""
@@ -125,14 +125,14 @@ class Scaled:
         if s is None:
             return None
         units = self.units
-        x, nu = s.z, s.nu * units.rows_A / units.objective
+        x, nu = s.z / units.length, s.nu * units.rows_A / units.gradient
         k = self.size - self.n
-        if k:  # y = Bᵀz is also the dual of Bᵀz − y = 0
-            y = self.A[self.p :, : self.n] @ s.z
+        if k:  # y = Bᵀx is also the dual of Bᵀx − y = 0
+            y = self.A[self.p :, : self.n] @ x
             x, nu = np.concatenate([x, y]), np.concatenate([nu, y])
-        lam = s.lam * units.rows_G / units.objective
+        lam = s.lam * units.rows_G / units.gradient
         free = np.zeros(k)
-        lower, upper = (np.concatenate([v / units.objective, free]) for v in (s.lam_lb, s.lam_ub))
+        lower, upper = (np.concatenate([v / units.gradient, free]) for v in (s.lam_lb, s.lam_ub))
         return x, nu, lam, lower, upper
 
     def finish(
@@ -155,7 +155,7 @@ class Scaled:
         """
         solution = finish(
             problem,
-            x[: self.n],
+            x[: self.n] * self.units.length,
             *self._duals(nu, lam, lam_lb, lam_ub),
             iterations=iterations,
             solver=solver,
@@ -217,10 +217,10 @@ class Scaled:
     def _duals(self, nu: Array, lam: Array, lam_lb: Array, lam_ub: Array) -> tuple[Array, ...]:
         units = self.units
         return (
-            nu[: self.p] * (units.objective / units.rows_A),
-            lam * (units.objective / units.rows_G),
-            lam_lb[: self.n] * units.objective,
-            lam_ub[: self.n] * units.objective,
+            nu[: self.p] * (units.gradient / units.rows_A),
+            lam * (units.gradient / units.rows_G),
+            lam_lb[: self.n] * units.gradient,
+            lam_ub[: self.n] * units.gradient,
         )
 
 
@@ -294,29 +294,3 @@ def _lifted(P: FactorMatrix, A: Matrix, G: Matrix) -> tuple[Any, Any, Any]:
     )
     definition = np.concatenate([P.B.T, -np.eye(k)], axis=1)
     return quadratic, _stacked([A, definition], n + k), _stacked([G], n + k)
-
-
-def is_convex(P: Matrix) -> bool:
-    """Whether P, whose largest entry is about 1, has no eigenvalue below −1e-6, up to rounding.
-
-    By a Cholesky factorisation; for solvers that stop at any stationary point.
-    """
-    if not is_sparse(P):
-        shifted = P + 0.0
-        shifted[np.diag_indices_from(shifted)] += _INDEFINITE
-        return bool(lapack.dpotrf(shifted.T, overwrite_a=True, clean=False)[1] == 0)
-    if P.nnz == np.count_nonzero(P.diagonal()):
-        return bool((P.diagonal() >= -_INDEFINITE).all())
-    shifted = sparse.csc_matrix(P + _INDEFINITE * sparse.eye_array(P.shape[0]))
-    try:
-        # Without pivoting, a symmetric matrix is definite where every pivot is positive.
-        factors = splu(
-            shifted,
-            permc_spec="MMD_AT_PLUS_A",
-            diag_pivot_thresh=0.0,
-            options={"SymmetricMode": True},
-        )
-    except RuntimeError:  # an exact zero as pivot
-        return False
-    straight = np.array_equal(factors.perm_r, factors.perm_c)
-    return bool(straight and (factors.U.diagonal() > 0).all())

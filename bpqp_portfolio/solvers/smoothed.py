@@ -87,14 +87,17 @@ def _one(problem: QP, solution: Solution, gradients: Sequence[Array], kappa: flo
     binding = np.concatenate([active.rows, active.lower[lower], active.upper[upper]])
     nu = np.concatenate([solution.nu, (solution.lam_ub - solution.lam_lb)[pinned]])
     # To first order in κ an active row keeps its dual, an inactive one its slack.
-    tiny = np.sqrt(kappa) * 1e-3
-    slack = np.where(binding, kappa / np.maximum(lam, tiny), np.maximum(slack, tiny))
+    ratio = float(at.gradient / at.length)
+    least = 1e-3 * np.sqrt(kappa * ratio), 1e-3 * np.sqrt(kappa / ratio)
+    slack = np.where(binding, kappa / np.maximum(lam, least[0]), np.maximum(slack, least[1]))
     # No further from a bound than the middle of a box.
     half = 0.5 * (problem.ub - problem.lb)
     slack = np.minimum(slack, np.concatenate([np.full(m, np.inf), half[lower], half[upper]]))
     lam = kappa / slack
-    ratio = float(at.gradient / at.length)
-    z, nu, lam, slack = _central(P, problem.q, A, b, C, h, kappa, solution.z, nu, lam, slack, ratio)
+    length = float(at.length)
+    z, nu, lam, slack = _central(
+        P, problem.q, A, b, C, h, kappa, solution.z, nu, lam, slack, ratio, length
+    )
 
     weight = lam / slack
     dual = np.concatenate([dlam, dlam_lb[lower], dlam_ub[upper]])
@@ -123,15 +126,16 @@ def _central(
     lam: Array,
     slack: Array,
     ratio: float,
+    unit: float,
 ) -> tuple[Array, Array, Array, Array]:
-    """The relaxed point, by Newton's method kept inside λ, slack > 0."""
-    size = max(np.abs(P).max(initial=0.0), np.abs(q).max(initial=0.0)) or 1.0
+    """The relaxed point, by Newton's method kept inside λ, slack > 0; ``unit`` is that of z."""
+    size = max(np.abs(P).max(initial=0.0) * unit, np.abs(q).max(initial=0.0)) or 1.0
     usual = max(size, np.abs(lam).max(initial=0.0))
     for _ in range(_ITERATIONS):
         dual = P @ z + q + A.T @ nu + C.T @ lam
         equal, inside, product = A @ z - b, C @ z + slack - h, lam * slack - kappa
         scale = max(size, np.abs(lam).max(initial=0.0), np.abs(nu).max(initial=0.0))
-        length = max(1.0, np.abs(z).max(initial=0.0))
+        length = max(unit, np.abs(z).max(initial=0.0))
         error = max(
             np.abs(dual).max(initial=0.0) / scale,
             np.abs(equal).max(initial=0.0) / length,
