@@ -85,10 +85,8 @@ def unusable(setup: Setup, point: Point) -> Tensor:
 def activity(setup: Setup, point: Point) -> Activity:
     """What every constraint comes to at a point."""
     d, w = setup.draft, point.w.detach()
-    lowest = torch.where(setup.mask, w, torch.inf).amin(-1)
-    highest = torch.where(setup.mask, w, -torch.inf).amax(-1)
-    low = torch.where(setup.mask, d.lower, torch.inf).amin(-1)
-    high = torch.where(setup.mask, d.upper, -torch.inf).amax(-1)
+    lowest, low = (_least(torch.where(setup.mask, v, torch.inf)) for v in (w, d.lower))
+    highest, high = (-_least(torch.where(setup.mask, -v, torch.inf)) for v in (w, d.upper))
     columns: list[tuple[str, str, bool, Tensor, Tensor, Tensor]] = [
         (d.budget_words, "budget", False, w.sum(-1), d.budget, point.budget),
         (d.lower_words, "lower", True, lowest, low, point.lower.sum(-1)),
@@ -110,3 +108,8 @@ def activity(setup: Setup, point: Point) -> Activity:
     words, terms, floors, *parts = zip(*columns, strict=True)
     value, limit, dual = (torch.stack([p.detach() for p in part], -1) for part in parts)
     return Activity(words, terms, floors, value, limit, dual)
+
+
+def _least(values: Tensor) -> Tensor:
+    """Least of each row (T,), infinity of an empty one."""
+    return torch.nn.functional.pad(values, (0, 1), value=torch.inf).amin(-1)

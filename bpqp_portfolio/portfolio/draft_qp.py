@@ -24,8 +24,8 @@ class Setup:
     """One draft, ready to be solved at any risk aversion γ and multipliers θ and λ, all (T,).
 
     θ is that of the tracking-error limit, λ that of the turnover limit, which acts as a cost
-    λ‖w − w⁰‖₁. Rows of terms in ``soft`` get a slack at the price ``penalty``. ``rows`` are those of the
-    draft that take part, by number.
+    λ‖w − w⁰‖₁. Rows of terms in ``soft`` get a slack at the price ``penalty``. ``rows`` are those
+    of the draft that take part, by number.
 
     A leverage limit on short positions is a row of ``legs``: w = p − s with long and short legs
     p, s ≥ 0, 2n names of which no two are held at once, since the variance d(p² + s²) grows with

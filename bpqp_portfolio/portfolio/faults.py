@@ -44,8 +44,8 @@ def faults(setup: Setup, gamma: Tensor, kappa: Tensor | None) -> dict[int, str]:
             found.at_names(f"the cost {name}", ~_number(value) & mask, value)
     for row in draft.rows:
         found.at_names(row.words, ~row.matrix.isfinite() & mask, row.matrix)
-        end = torch.inf if row.floor else -torch.inf
-        found.of_days(f"the limit of {row.words}", row.limit.isnan() | (row.limit == end), row.limit)
+        limit, end = row.limit, torch.inf if row.floor else -torch.inf
+        found.of_days(f"the limit of {row.words}", limit.isnan() | (limit == end), limit)
     found.of_days(draft.budget_words, ~draft.budget.isfinite(), draft.budget)
     for name, value in (
         (TURNOVER, draft.turnover),

@@ -295,6 +295,8 @@ class Mandate(nn.Module):
         setup = self._setup(market, soft, penalty)
         gamma, kappa = self._weighing(setup)
         bad = faults(setup, gamma, kappa)
+        if not market.mu.shape[1]:
+            bad = dict.fromkeys(range(len(gamma)), "no name in the problem")
         if not bad and len(gamma):
             return setup, solve(setup, gamma, kappa), bad
         point = Point.bad(setup)

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import lookup
 from ..errors import SolverNotInstalledError
+from .conic_finish import failed_cones
+from .finish import failed
+from .native import Guarded
 from .protocol import Solver
 
 if TYPE_CHECKING:
@@ -70,7 +73,8 @@ def get_solver(name: str) -> Solver:
     SolverNotInstalledError
         Its package is missing. An error inside an installed package comes through as it is.
     """
-    return _made(lookup(_SOLVERS, name, "solver"), name, available_solvers())
+    found = _made(lookup(_SOLVERS, name, "solver"), name, available_solvers())
+    return Guarded(found, failed)
 
 
 def available_cone_solvers() -> tuple[str, ...]:
@@ -80,7 +84,8 @@ def available_cone_solvers() -> tuple[str, ...]:
 
 def get_cone_solver(name: str) -> ConeSolver:
     """The forward solver ``name`` of cone programs; raises as :func:`get_solver`."""
-    return _made(lookup(_CONE_SOLVERS, name, "cone solver"), name, available_cone_solvers())
+    found = _made(lookup(_CONE_SOLVERS, name, "cone solver"), name, available_cone_solvers())
+    return Guarded(found, failed_cones)
 
 
 def get_backward(name: str) -> Solver | None:

@@ -277,16 +277,16 @@ def test_a_label_decides_nothing(title):
     for limit, lower in (({title: 0.1}, {}), ({}, {title: 0.6})):
         for term in (Groups, Exposures):
             if term is Exposures:
-                limit, lower = {k: -0.1 for k in limit}, {k: 0.1 for k in lower}
+                limit, lower = dict.fromkeys(limit, -0.1), dict.fromkeys(lower, 0.1)
             mandate = Mandate(constraints=[term(limit or None, lower or None)], risk_aversion=5.0)
             s = mandate.solve(Market(**renamed(title)))
-            plain = [{"plain": v for v in m.values()} or None for m in (limit, lower)]
+            plain = [{"plain": m[title]} if m else None for m in (limit, lower)]
             same = Mandate(constraints=[term(*plain)], risk_aversion=5.0)
             t = same.solve(Market(**renamed("plain")))
             assert torch.equal(s.w, t.w) and torch.equal(s.value, t.value)
             assert torch.equal(s.limit, t.limit) and torch.equal(s.dual, t.dual)
             words, _, bound, _, _ = mandate.explain(s, 0, all_rows=True)[3]
-            assert title in words and bound == list((limit or lower).values())[0]
+            assert title in words and bound == next(iter((limit or lower).values()))
             assert (s.dual[:, 3] > 1e-9).any()
             over = (s.value - s.limit)[:, 3]
             assert ((-over if lower else over) <= 1e-9).all()

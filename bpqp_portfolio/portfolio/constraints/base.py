@@ -32,8 +32,9 @@ class Row:
 class Draft:
     """min ½ wᵀ(γΣ)w + qᵀw + buyᵀ(w−w⁰)₊ + sellᵀ(w⁰−w)₊ + κᵀ(w−w⁰)² and its constraints.
 
-    ``lower``, ``upper`` (T, n); ``budget`` (T,); ``rows``; ``turnover`` limit (T,) of ½‖w−w⁰‖₁, ``leverage`` limit (T,) of ‖w‖₁,
-    ``tracking`` limit (T,) of ‖Σ^½(w−w_b)‖ per day, ``penalty`` (T,) θ of ½θ(w−w_b)ᵀΣ(w−w_b).
+    ``lower``, ``upper`` (T, n); ``budget`` (T,); ``rows``; ``turnover`` limit (T,) of ½‖w−w⁰‖₁,
+    ``leverage`` limit (T,) of ‖w‖₁, ``tracking`` limit (T,) of ‖Σ^½(w−w_b)‖ per day, ``penalty``
+    (T,) θ of ½θ(w−w_b)ᵀΣ(w−w_b).
     ``own`` are the mandate's bounds where the market's, of names that cannot trade, replace them.
     ``used`` names the market's fields that the problem rests on.
     """
