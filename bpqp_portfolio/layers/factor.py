@@ -271,7 +271,7 @@ def factor_qp(
     _check_start(warm_start, like, loadings, A, G)
     factors, variance = loadings.double(), _broadcast(specific, like, "specific")
     low, high = _broadcast(lower, like, "lower"), _broadcast(upper, like, "upper")
-    total = None if budget is None else _broadcast(budget, like[:, 0], "budget")
+    total = None if budget is None else _broadcast(budget, like.new_empty(len(like)), "budget")
     given: dict[str, Tensor | None] = {
         "q": like,
         "loadings": factors,

@@ -195,9 +195,11 @@ class SOCPLayer(nn.Module):
         )
         with alone(handle):
             out = _SOCPFunction.apply(call, *tensors.values())
-        points, (norm, count, status, solver, said) = out[:5], out[-5:]
-        duals = tuple(out[5:-5])
-        return SOCPSolution(*points, status, norm, count, solver, message=said, cone_duals=duals)
+        (z, nu, lam, lam_lb, lam_ub), (norm, count, status, solver, said) = out[:5], out[-5:]
+        return SOCPSolution(
+            z, nu, lam, lam_lb, lam_ub, status, norm, count, solver,
+            message=said, cone_duals=tuple(out[5:-5]),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

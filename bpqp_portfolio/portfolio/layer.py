@@ -181,7 +181,7 @@ class PortfolioLayer(nn.Module):
             cost = cost.expand(mu.shape)
         rows = equalities, inequalities
         if not mu.numel():
-            loadings = covariance if loadings is None else loadings
+            loadings = mu.new_zeros(*mu.shape, 0) if loadings is None else loadings
             specific = mu if specific is None else specific
             how: dict[str, Any] = {"equalities": equalities, "inequalities": inequalities}
             return factor_qp(-mu, loadings, specific, mask=mask, throw=self.throw, **how)

@@ -230,7 +230,8 @@ class Mandate(nn.Module):
                 "on_failure to relax, hold or equal_weights."
             )
         blank = failed.unsqueeze(-1)
-        unknown = torch.tensor([day in bad for day in range(T)], device=failed.device)
+        unknown = torch.zeros_like(failed)
+        unknown[list(bad)] = True
         return MandateSolution(
             w=weights.to(market.mu.dtype),
             status=status,
@@ -358,7 +359,7 @@ class Mandate(nn.Module):
             zero = torch.zeros_like(market.mu, dtype=torch.float64)
             held = market.previous
             if held is None:
-                return zero, torch.zeros_like(zero[:, 0], dtype=torch.bool)
+                return zero, torch.zeros(len(zero), dtype=torch.bool, device=zero.device)
             held = torch.where(market.mask, held.double(), 0.0)
             good = torch.isfinite(held.detach()).all(-1)
             return torch.where(good.unsqueeze(-1), held, 0.0), good

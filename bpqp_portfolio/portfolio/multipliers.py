@@ -254,7 +254,7 @@ class Point:
     def bad(cls, setup: Setup) -> Point:
         """A point of every day of ``setup`` without weights: its data are bad."""
         q = setup.q.detach()
-        none, names = torch.full_like(q[:, 0], torch.nan), torch.full_like(q, torch.nan)
+        none, names = q.new_full((len(q),), torch.nan), torch.full_like(q, torch.nan)
         zero = torch.zeros_like(none, dtype=torch.int64)
         rows = q.new_full((len(q), len(setup.words)), torch.nan)
         return cls(names, zero + BAD_DATA, none, zero, rows, none, none, names, names.clone(), none)

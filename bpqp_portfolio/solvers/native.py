@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -57,11 +57,10 @@ class Guarded:
 
     inner: Any
     failed: Callable[..., Any]
+    name: str = field(init=False)
 
-    @property
-    def name(self) -> str:
-        """The solver's name."""
-        return self.inner.name
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.inner.name)
 
     def solve(self, problem: Any, **how: Any) -> Any:
         """The inner solver's answer; see :class:`~bpqp_portfolio.solvers.protocol.Solver`."""

@@ -65,7 +65,7 @@ class Draft:
     def of(cls, market: Market) -> Draft:
         """Long only, fully invested."""
         zero = torch.zeros_like(market.mu, dtype=torch.float64)
-        return cls(market, zero, zero + 1.0, zero[:, 0] + 1.0)
+        return cls(market, zero, zero + 1.0, zero.new_ones(len(zero)))
 
     def needed(self, name: str, who: str) -> Tensor:
         """The market's field ``name`` in float64, zero outside the mask.
