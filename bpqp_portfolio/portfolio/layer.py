@@ -273,6 +273,10 @@ class PortfolioLayer(nn.Module):
                 torch.cat([upper, reach], -1),
             )
         found = self._general.solve(P, q, A, b, G, h, lb=lower, ub=upper)
+        for day, said in enumerate(found.message if self.throw else ()):
+            if said:
+                bad = found.status[day] is SolveStatus.BAD_DATA
+                raise (ProblemError if bad else SolverError)(f"day {day}: {said}")
         # A masked name is zero exactly, whatever the solver's tolerance left of it.
         w = torch.where(mask, found.z[:, :n], 0.0)
         free = mask & (w > 0) & (w < self.max_weight)

@@ -158,7 +158,7 @@ def test_own_errors_pass_and_interrupts_too():
     for error in (bp.ConfigError("x"), KeyboardInterrupt(), BackendError("x")):
         with pytest.raises(type(error)), native:
             raise error
-    with pytest.raises(BackendError, match="^KeyError: 'x'$"), native:
+    with pytest.raises(BackendError, match=r"^KeyError: 'x'$"), native:
         raise KeyError("x")
 
 
@@ -246,6 +246,6 @@ def test_bad_data_say_what_they_are():
 
 
 def test_a_setting_that_is_refused_is_an_error_of_the_caller():
-    with pytest.raises(bp.ConfigError, match="osqp: one of .*'alpha': 7"):
+    with pytest.raises(bp.ConfigError, match=r"osqp: one of .*'alpha': 7"):
         options = SolverOptions(native={"alpha": 7.0})
         get_solver("osqp").solve(QP(np.eye(2), [1.0, 1.0]), options=options)
