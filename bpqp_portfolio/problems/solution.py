@@ -22,7 +22,7 @@ class SolveStatus(enum.Enum):
     """How a solve ended; the value says it in words."""
 
     SOLVED = "solved to the asked tolerance"
-    INACCURATE = "a usable point, but its KKT norm is above the asked tolerance"
+    INACCURATE = "a usable point, but its active set or its accuracy is in doubt"
     PRIMAL_INFEASIBLE = "primal infeasible: no point meets all constraints"
     DUAL_INFEASIBLE = "dual infeasible: the objective is unbounded below on the feasible set"
     ITERATION_LIMIT = "stopped (iteration limit or numerical trouble) far from a solution"

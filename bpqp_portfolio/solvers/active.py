@@ -64,3 +64,36 @@ def active_set(
         lower=(lower & (~upper | at_lower)) | (fixed & at_lower),
         upper=(upper & ~(lower & at_lower)) | (fixed & ~at_lower),
     )
+
+
+# A dual or a slack this far below 0, in the units of the point, is not rounding.
+_WRONG = 1e-13
+
+
+def corrected_rows(problem: QP, point: Solution, rows: Array, lam: Array) -> Array:
+    """``rows`` (m,) of G less those whose dual in ``lam`` (m,) is below 0, and with those violated.
+
+    ``lam`` are the duals on ``rows`` before they were made non-negative for ``point``.
+    """
+    at = measure(problem, point.z, point.nu, point.lam, point.lam_lb, point.lam_ub)
+    units = problem.scaling.rows_G
+    right = lam * units >= -_WRONG * at.gradient
+    return (rows & right) | (at.slack < -_WRONG * at.length * units)
+
+
+def corrected(
+    problem: QP, point: Solution, active: ActiveSet, lam: Array, lam_lb: Array, lam_ub: Array
+) -> ActiveSet:
+    """``active`` less the constraints whose dual is below 0, and with those that are violated.
+
+    The point is that of the active set, before it was moved inside its bounds; the duals (m,), (n,)
+    and (n,) are those before they were made non-negative.
+    """
+    rows = corrected_rows(problem, point, active.rows, lam)
+    if not problem.bounded:
+        return ActiveSet(rows, active.lower, active.upper)
+    at = measure(problem, point.z, point.nu, point.lam, point.lam_lb, point.lam_ub)
+    least, fixed = -_WRONG * at.gradient, problem.lb == problem.ub
+    lower = (active.lower & ((lam_lb >= least) | fixed)) | (at.to_lb < -_WRONG * at.length)
+    upper = (active.upper & ((lam_ub >= least) | fixed)) | (at.to_ub < -_WRONG * at.length)
+    return ActiveSet(rows, lower & ~(upper & active.upper), upper & ~(lower & ~active.upper))

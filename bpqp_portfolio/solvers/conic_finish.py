@@ -103,7 +103,7 @@ def finish_cones(
         if not after < norm:
             break
         point, norm = trial, after
-    status = judge(norm, options.eps)
+    status = judge(norm, options.eps, exact=False)
     return as_solution(problem, point, status, norm, iterations, solver)
 
 

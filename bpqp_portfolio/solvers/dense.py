@@ -35,7 +35,7 @@ _RHO_LINEAR = 1e-6
 _MU, _MU_FACTOR, _MU_LEAST = 1e-4, 1e-2, 1e-10
 _SHIFT = 1e-13
 _OUTER, _INNER = 30, 60
-TOLERANCE = 1e-9
+TOLERANCE = 1e-10
 # After so many rounds a point that is not yet a solution is polished, as other solvers' are; one
 # that is still far from a solution then asks for a certificate.
 _PATIENCE = 2
@@ -248,7 +248,7 @@ class DenseSolver:
             found.lam,
             lower,
             upper,
-            judge(found.norm, options.eps),
+            judge(found.norm, options.eps, exact=True),
             found.norm,
             found.steps,
             self.name,
@@ -303,7 +303,7 @@ class DenseSolver:
 
 def _certified(run: _Run, name: str) -> Solution | None:
     """The proof that the problem of a run that gets nowhere has no solution, if there is one."""
-    if judge(run.norm, TOLERANCE).usable:
+    if judge(run.norm, TOLERANCE, exact=True).usable:
         return None
     for kind in (SolveStatus.PRIMAL_INFEASIBLE, SolveStatus.DUAL_INFEASIBLE):
         found = infeasible(run.problem, kind, iterations=run.iterations, solver=name)
@@ -343,7 +343,7 @@ class _Run:
     def solution(self, name: str, options: SolverOptions) -> Solution:
         """The best point so far, judged by its KKT norm."""
         z, nu, lam, lam_lb, lam_ub = self.point
-        status = judge(self.norm, options.eps)
+        status = judge(self.norm, options.eps, exact=True)
         return Solution(
             z,
             nu,
