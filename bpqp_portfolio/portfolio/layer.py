@@ -23,13 +23,13 @@ STATUSES = list(SolveStatus)
 STATUS_NAMES = {i: status.name.lower().replace("_", " ") for i, status in enumerate(STATUSES)}
 
 
-def refuse_unknown(mu: Tensor, mask: Tensor) -> None:
-    """Raise :class:`ProblemError` for the first forecast (T, n) of ``mask`` that is not finite."""
-    wrong = torch.nonzero(~torch.isfinite(mu) & mask)
+def refuse_unknown(values: Tensor, mask: Tensor, what: str = "mu") -> None:
+    """Raise :class:`ProblemError` for the first of ``values`` (T, n) in ``mask`` not finite."""
+    wrong = torch.nonzero(~torch.isfinite(values) & mask)
     if len(wrong):
         day, item = wrong[0].tolist()
         raise ProblemError(
-            f"mu: {float(mu[day, item])} for name {item} of day {day} ({len(wrong)} such "
+            f"{what}: {float(values[day, item])} for name {item} of day {day} ({len(wrong)} such "
             "values); mask such names out, or look for what made the forecast fail."
         )
 

@@ -107,7 +107,14 @@ class PortfolioProblem:
         return other
 
     def forecast(self, scores: Tensor, mask: Tensor) -> Tensor:
-        """Expected daily returns (T, n) float64, as fractions, of the ``scores`` in ``mask``."""
+        """Expected daily returns (T, n) float64, as fractions, of the ``scores`` in ``mask``.
+
+        Raises
+        ------
+        ProblemError
+            A score that is not finite.
+        """
+        refuse_unknown(scores, mask, "scores")
         normalised = NORMALISATIONS[self.config.normalisation](scores.double(), mask)
         return self.unit * normalised
 

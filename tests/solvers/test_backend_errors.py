@@ -148,10 +148,10 @@ def test_auto_asks_another_solver_where_one_raises(monkeypatch):
         return bp.QPLayer(throw=False).solve(eye, -bound, lb=-bound, ub=bound / 2)
 
     first = problem().solver
-    assert first != "clarabel"
+    assert first not in ("dense", "clarabel")
     break_package(monkeypatch, "qp", first, RuntimeError("it says no"), which=0)
     s = problem()
-    assert s.status is SolveStatus.SOLVED and s.solver == "clarabel" and s.message == ""
+    assert s.status is SolveStatus.SOLVED and s.solver != first and s.message == ""
 
 
 def test_own_errors_pass_and_interrupts_too():
