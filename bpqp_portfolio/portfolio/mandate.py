@@ -126,6 +126,13 @@ class Mandate(nn.Module):
         return TradingCosts(0.0, 0.0, 0.0)
 
     @property
+    def benchmarked(self) -> bool:
+        """Whether a constraint or cost rests on the benchmark's weights."""
+        return any(
+            getattr(t, "benchmarked", False) or getattr(t, "relative", False) for t in self.terms
+        )
+
+    @property
     def long_only(self) -> bool:
         """Whether no weight can be below zero and no more than the account is invested."""
         forced = any(t.name == "long_only" and t.limit for t in self.terms)

@@ -16,6 +16,7 @@ class ActiveWeights:
 
     limit: Any
     name: ClassVar[str] = "active_weights"
+    benchmarked: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_per_name(self.limit, self.name, low=0)

@@ -15,6 +15,7 @@ class MaxTrackingError:
     limit: Any
     days_per_year: float = 252.0
     name: ClassVar[str] = "max_tracking_error"
+    benchmarked: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         number(self.limit, self.name, low=0, open_low=True)

@@ -14,6 +14,7 @@ class TrackingPenalty:
 
     limit: Any
     name: ClassVar[str] = "tracking_penalty"
+    benchmarked: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         number(self.limit, self.name, low=0)
