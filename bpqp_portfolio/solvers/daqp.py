@@ -116,7 +116,7 @@ def _set_up(problem: QP, scaled: Scaled, options: SolverOptions) -> tuple[_State
         raise ConfigError(
             f"daqp: the settings {options.native} are not accepted: {error}."
         ) from error
-    rows = np.vstack([scaled.A, scaled.G])
+    P, rows = np.array(scaled.P), np.vstack([scaled.A, scaled.G])
     with native:
-        flag, _ = model.setup(scaled.P, v.q, rows, high, low, kinds)
+        flag, _ = model.setup(P, v.q, rows, high, low, kinds)
     return _State(scaled, options, model), int(flag)

@@ -20,7 +20,7 @@ from .protocol import SolverOptions
 from .scaled import Scaled, csc, keep, kept, upper_triangle
 
 _MAX_ITERATIONS = 20_000
-# It measures against the data's size of z, where the status is judged against that of its point.
+# It measures against the data's size of z, an unpolished point's status against that of the point.
 _SHARE = 0.1
 # Adapting ρ helps mostly but may cycle for ever, at its default tolerance of 5 also on problems of
 # two variables; a fixed ρ always converges. On the scaled problem 1 is a good one.
@@ -161,11 +161,12 @@ def _code(error: BackendError) -> Any:
 def _set_up(problem: QP, options: SolverOptions) -> _State:
     limit = options.native.get("max_iter", options.max_iterations or _MAX_ITERATIONS)
     check_number(limit, "osqp: max_iter", low=1, integer=True)
+    eps = options.eps if options.polish else _SHARE * options.eps
     settings = {
         "rho": _RHO,
         "adaptive_rho_tolerance": _ADAPTIVE_TOLERANCE,
-        "eps_abs": _SHARE * options.eps,
-        "eps_rel": _SHARE * options.eps,
+        "eps_abs": eps,
+        "eps_rel": eps,
         "eps_prim_inf": _INFEASIBILITY,
         "eps_dual_inf": _INFEASIBILITY,
         "verbose": False,
