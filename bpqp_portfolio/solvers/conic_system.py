@@ -62,7 +62,7 @@ def active_group(group: ConeGroup, z: Array, tau: Array, w: Array, ratio: float)
     """
     s1 = group.norm_vector(z)
     norm = float(np.linalg.norm(s1))
-    unit = ratio / group.size**2
+    unit = ratio / group.size / group.size
     total = float(tau.sum())
     inside = total - float(np.linalg.norm(w))
     apex = inside >= unit * norm and total > 0

@@ -10,6 +10,7 @@ from bpqp_portfolio.data.index_weights import index_weights
 from bpqp_portfolio.data.market import load_market
 from bpqp_portfolio.data.provider import write_provider
 from bpqp_portfolio.errors import ConfigError, DataError
+from bpqp_portfolio.qlib_ext.mandate_settings import MandateSettings
 
 DAYS = pd.bdate_range("2020-01-06", periods=6)
 
@@ -103,3 +104,16 @@ def test_what_is_refused(provider, tmp_path, text, message):
     (tmp_path / "weights.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         index_weights(str(tmp_path / "weights.csv"), load_market(provider, "all"), provider)
+
+
+def test_a_mandate_relative_to_the_index_needs_its_weights_on_every_day(provider, tmp_path):
+    file = tmp_path / "weights.csv"
+    file.write_text("date,instrument,weight\n2020-01-07,AAA,2\n2020-01-07,BBB,0\n")
+    market, span = load_market(provider, "two"), (DAYS[0], DAYS[-1])
+    block = {"index_weights": str(file), "active_weights": 0.1}
+    settings = MandateSettings.from_config(block)
+    with pytest.raises(DataError, match=r"weights.csv has no weight .* 2020-01-06 \(1 such days\)"):
+        settings.check_tables(market, provider, 3, span)
+    settings.check_tables(market, provider, 3, (DAYS[1], DAYS[-1]))
+    free = MandateSettings.from_config({"index_weights": str(file), "max_weights": 0.7})
+    free.check_tables(market, provider, 3, span)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bpqp_portfolio.errors import ConfigError
+from bpqp_portfolio.errors import ConfigError, DataError
 from bpqp_portfolio.risk.clusters import ClusterConfig, cluster_returns
 
 DATES = pd.bdate_range("2015-01-01", periods=780)
@@ -95,3 +95,11 @@ def test_groups_go_on_from_those_of_a_day(returns, labels):
     for since in (400, int(np.flatnonzero(DATES >= "2016-07-01")[0])):
         again = cluster_returns(returns, DATES, SETTINGS, since=since, before=labels[since - 1])
         assert (again[since:] == labels[since:]).all() and (again[:since] == -1).all()
+
+
+def test_an_infinite_return_is_refused():
+    dates = pd.bdate_range("2020-01-01", periods=30)
+    returns = np.zeros((30, 4))
+    returns[7, 3] = -np.inf
+    with pytest.raises(DataError, match="the return of day 7, name 3 is infinite"):
+        cluster_returns(returns, dates, ClusterConfig())
