@@ -331,30 +331,24 @@ def _data_length(problem: QP, curvature: float, slope: float) -> float:
     """The size of z that the data speak of; multiplied by c where z, b, h and bounds are.
 
     No feasible z is shorter than ``least``. Where 0 is feasible z goes as far as q pushes it
-    against P, or as far as rows and bounds let it; the median of these, since a few of them may be
-    stand-ins for infinity.
+    against P, or as far as inequalities let it: to the farthest of them, or without P to the median
+    one, since a few may be stand-ins for infinity.
     """
     lb, ub = problem.lb, problem.ub
-    least, reach = 0.0, np.inf
-    G, h = problem.G, problem.h
-    if problem.unlimited is not None:
-        G, h = G[~problem.unlimited], h[~problem.unlimited]
-    for rows, side in ((problem.A, problem.b), (G, h)):
-        if len(side):
-            distance = np.abs(side) / row_norms(rows)
-            beyond = distance if rows is problem.A else distance[side < 0.0]
-            least = max(least, float(beyond.max(initial=0.0)))
-            reach = min(reach, _median(distance))
+    limits, least = [np.zeros(0)], 0.0
+    if problem.p:
+        least = float((np.abs(problem.b) / row_norms(problem.A)).max())
+    if problem.m:
+        distance = problem.h / row_norms(problem.G)
+        least = max(least, float(-distance.min()))
+        limits.append(np.abs(distance))
     if problem.bounded:
-        least = max(least, float(lb.max(initial=0.0)), float(-ub.min(initial=0.0)))
-        bounds = np.abs(np.concatenate([lb, ub]))
-        reach = min(reach, _median(bounds[np.isfinite(bounds)]))
-    pull = slope / curvature if slope and curvature else np.inf
-    found = max(least, min(pull, reach))
-    return found if 0.0 < found < np.inf else least or 1.0
-
-
-def _median(sizes: Array) -> float:
-    """The median of the positive ``sizes``, infinite without any."""
-    positive = sizes[sizes > 0.0]
-    return float(np.median(positive)) if len(positive) else np.inf
+        least = max(least, float(lb.max()), float(-ub.min()))
+        limits.append(np.abs(np.concatenate([lb[np.isfinite(lb)], ub[np.isfinite(ub)]])))
+    reach = np.concatenate(limits)
+    reach = reach[reach > 0.0]
+    if slope and curvature:
+        size = min(slope / curvature, float(reach.max(initial=0.0)) or np.inf)
+    else:
+        size = float(np.median(reach)) if len(reach) else 0.0
+    return max(least, size) or 1.0
