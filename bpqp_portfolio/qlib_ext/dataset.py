@@ -27,6 +27,7 @@ from ..portfolio.problem import PortfolioProblem, ProblemConfig
 from ..portfolio.scores import mean_spread
 from ..risk.config import RiskConfig
 from ..risk.rolling import rolling_risk
+from ..trading_year import days_per_year
 from .handlers import CachedAlpha158
 from .preflight import check_learned, check_records, check_segments, check_universe
 from .stages import StageClock
@@ -71,7 +72,8 @@ class PortfolioDataset(DatasetH):
     ) -> None:
         known = ("market", "benchmark", "segments", "handler", "risk", "problem", "exclusions")
         check_keys(unknown, (*known, "mandate"), "dataset")
-        self.mandate = _mandate_settings(mandate)
+        self.days_per_year = days_per_year(C.region)
+        self.mandate = _mandate_settings(mandate, self.days_per_year)
         self.clock = StageClock()
         self.market, self.benchmark, self.exclusions = market, benchmark, exclusions or "none"
         self.risk = from_mapping(RiskConfig, risk, "risk")
@@ -294,13 +296,13 @@ class PortfolioDataset(DatasetH):
         )
 
 
-def _mandate_settings(block: Mapping[str, Any] | None) -> Any:
+def _mandate_settings(block: Mapping[str, Any] | None, year: float) -> Any:
     """The block read, where there is one."""
     if block is None:
         return None
     from .mandate_settings import MandateSettings
 
-    return MandateSettings.from_config(block)
+    return MandateSettings.from_config(block, year)
 
 
 def _horizon(handler: Mapping[str, Any] | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import pandas as pd
 from qlib.workflow.record_temp import PortAnaRecord
 
 from ..errors import ConfigError
+from ..report.metrics import annual
 from ..training import torch_threads
 from .beliefs import beliefs_of
 from .dataset import PortfolioDataset
@@ -106,7 +108,7 @@ class MandateRecord(BacktestRecord):
         activity, events = activity_table(plans), event_table(plans)
         status = day_table(plans)
         self._log(daily)
-        self.recorder.log_metrics(**_metrics(status, events, gaps))
+        self.recorder.log_metrics(**_metrics(status, events, gaps, dataset.days_per_year))
         tables = (targets, status, activity, events, gaps)
         return {
             **artifacts,
@@ -165,7 +167,9 @@ def activity_table(plans: Mapping[pd.Timestamp, Rebalance]) -> pd.DataFrame:
     return table.astype({"datetime": "datetime64[ns]", "binding": float, "price": float})
 
 
-def _metrics(status: pd.DataFrame, events: pd.DataFrame, gaps: pd.DataFrame) -> dict[str, float]:
+def _metrics(
+    status: pd.DataFrame, events: pd.DataFrame, gaps: pd.DataFrame, days_per_year: float
+) -> dict[str, float]:
     """Figures of the mandate under names that a tracker takes."""
     out = {"bpqp.mandate.days": float(len(status)), "bpqp.mandate.fallbacks": float(len(events))}
     for action, count in events["action"].value_counts().items():
@@ -177,7 +181,9 @@ def _metrics(status: pd.DataFrame, events: pd.DataFrame, gaps: pd.DataFrame) -> 
         out[f"bpqp.mandate.status.{str(name).replace(' ', '_')}"] = float(count)
     if len(gaps):
         out["bpqp.mandate.gap"] = float(gaps["gap"].mean())
-        out["bpqp.mandate.gap_annual_return"] = float(gaps["gap_return"].mean() * 238)
+        year = annual(float(gaps["gap_return"].mean()), len(gaps), days_per_year)
+        if math.isfinite(year):
+            out["bpqp.mandate.gap_annual_return"] = year
         for name in ("orders", "unfilled", "cut"):
             out[f"bpqp.mandate.{name}"] = float(gaps[name].sum())
     return out

@@ -16,7 +16,6 @@ from ..data.sectors import NONE, Sectors, read_sectors
 from ..errors import DataError
 from ..portfolio.mandate import Mandate
 from ..portfolio.problem import PortfolioProblem
-from ..report.metrics import TRADING_DAYS
 from ..risk.clusters import ClusterConfig, cluster_returns
 from .beliefs import believed
 from .exchange import at_limits
@@ -217,7 +216,9 @@ def left_out(plan: Rebalance, day: SingleDay) -> dict[str, str]:
     return {name: found[name] for name in sorted(found) if name not in plan.table.index}
 
 
-def mandate_facts(mandate: Mandate, plan: Rebalance, day: SingleDay, sized: bool) -> dict[str, Any]:
+def mandate_facts(
+    mandate: Mandate, plan: Rebalance, day: SingleDay, sized: bool, days_per_year: float
+) -> dict[str, Any]:
     """What is worth knowing about the decision, as JSON values.
 
     ``binding`` lists constraints with their value, limit and price, the return a day that a unit
@@ -228,8 +229,8 @@ def mandate_facts(mandate: Mandate, plan: Rebalance, day: SingleDay, sized: bool
     facts: dict[str, Any] = {
         "expected_return": plan.expected_return,
         "risk": plan.risk,
-        "risk_annual": plan.risk * TRADING_DAYS**0.5,
-        "annual_days": TRADING_DAYS,
+        "risk_annual": plan.risk * days_per_year**0.5,
+        "annual_days": days_per_year,
         "names_in_problem": plan.market.mu.shape[-1],
         "mandate": {
             "words": str(mandate).splitlines(),

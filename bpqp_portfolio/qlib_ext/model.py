@@ -81,6 +81,13 @@ def _objective(loss: Mapping[str, Any]) -> Objective:
     return build_objective(options.pop("name"), options)
 
 
+def _of_year(loss: Mapping[str, Any], days_per_year: float) -> Mapping[str, Any]:
+    """The loss with the market's trading days a year, where it counts any and names none."""
+    if hasattr(_objective(loss), "days_per_year"):
+        return {"days_per_year": days_per_year, **loss}
+    return loss
+
+
 class PortfolioModel(Model):
     """A predictor trained on a prediction loss, a decision loss, or both.
 
@@ -167,14 +174,16 @@ class PortfolioModel(Model):
         with dataset.clock("hindsight"), torch_threads(self.settings.threads):
             dataset.fill_optimal(["train", "valid"])
         # A training may continue on another device, and one member's is that of a run of its own.
+        year = dataset.days_per_year
         own = {k: v for k, v in asdict(self.settings).items() if k not in ("device", "members")}
+        own["days_per_year"] = year
         checkpoints, members, histories = [], [], []
         for member in range(count):
             if count > 1:
                 print(f"network {member + 1} of {count}", flush=True)
             shift = SEED_STEP * member
             stages = [
-                (name, loss, replace(config, seed=config.seed + shift))
+                (name, _of_year(loss, year), replace(config, seed=config.seed + shift))
                 for name, loss, config in self._stages
             ]
             key = dataset.run_key(model={**own, **({"seed_shift": shift} if shift else {})})

@@ -327,7 +327,7 @@ class ReportRecord(ACRecordTemp):
         # The records before have tracked some of them.
         known = self.recorder.list_metrics()
         self.recorder.log_metrics(**{k: v for k, v in figures.items() if k not in known})
-        print_summary(summary, clock.seconds)
+        print_summary(summary, results, clock.seconds)
         where = page if self.out else f"`bpqp report {self.recorder.id}`"
         print(f"report: {where}", flush=True)
         return {}
@@ -371,6 +371,7 @@ class ReportRecord(ACRecordTemp):
             settings={
                 "market": dataset.market,
                 "benchmark": dataset.benchmark,
+                "days_per_year": dataset.days_per_year,
                 "segments": {k: " to ".join(v) for k, v in dataset.span_names.items()},
                 "score_scale": dataset.problem.scale,
                 "risk": asdict(dataset.risk),

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from ...trading_year import USUAL
 from .base import Draft, number, shown
 
 
@@ -15,7 +16,7 @@ class MaxTrackingError:
     """√((w−w_b)ᵀΣ(w−w_b) · ``days_per_year``) ≤ ``limit``, as a fraction a year."""
 
     limit: Any
-    days_per_year: float = 252.0
+    days_per_year: float = USUAL
     name: ClassVar[str] = "max_tracking_error"
 
     def __post_init__(self) -> None:
@@ -23,7 +24,7 @@ class MaxTrackingError:
         number(self.days_per_year, "days_per_year", low=0, open_low=True)
 
     def __str__(self) -> str:
-        return f"max_tracking_error {shown(self.limit)} a year"
+        return f"max_tracking_error {shown(self.limit)} a year of {self.days_per_year:g} days"
 
     def apply(self, draft: Draft) -> None:
         draft.market.needed("benchmark", self.name)
