@@ -170,7 +170,7 @@ class PortfolioDataset(DatasetH):
         if self._problem is None:
             panel = self.prepared_panel()
             batch = panel.batch(self.days("train"), features=False)
-            scale = float(mean_spread(batch.returns, batch.known))
+            scale = float(mean_spread(batch.returns, batch.earned))
             if not scale > 0:
                 raise DataError("realised returns do not vary across names in the train segment.")
             self._problem = PortfolioProblem(self.problem_config, scale)

@@ -19,7 +19,7 @@ from .exchange import BoardExchange
 from .mandate_days import MandateDays
 from .mandate_strategy import MandateStrategy
 from .rebalance import BookRules, Rebalance
-from .records import BacktestConfig, BacktestRecord, realised_weights
+from .records import BacktestConfig, BacktestRecord, realised_weights, solver_metrics
 from .shortfall import shortfall
 
 TABLES = ("mandate_weights", "mandate_days", "mandate_activity", "mandate_events", "shortfall")
@@ -107,13 +107,15 @@ class MandateRecord(BacktestRecord):
         daily = self._daily(report, realised, targets, blocked, orders)
         activity, events = activity_table(plans), event_table(plans)
         status = day_table(plans)
-        self._log(daily)
-        self.recorder.log_metrics(**_metrics(status, events, gaps, dataset.days_per_year))
+        held = self._held(daily, realised)
+        metrics = _metrics(status, events, gaps, dataset.days_per_year)
+        if len(status):
+            metrics |= {f"bpqp.{name}": value for name, value in solver_metrics(status).items()}
+        self.recorder.log_metrics(**metrics)
         tables = (targets, status, activity, events, gaps)
         return {
             **artifacts,
-            "bpqp_daily.pkl": daily,
-            "realised_weights.pkl": realised,
+            **held,
             **{f"{name}.pkl": table for name, table in zip(TABLES, tables, strict=True)},
             "mandate_facts.pkl": mandate_facts(mandate, days),
         }

@@ -25,7 +25,7 @@ from ..report.results import RunResults, save_results
 from ..training import torch_threads
 from .beliefs import beliefs_of, problem_of
 from .dataset import PortfolioDataset
-from .decisions import decide
+from .decisions import decide, worth_of_held
 from .exchange import BoardExchange
 from .saved import ARTIFACTS, save_run
 from .strategy import TargetWeightStrategy
@@ -36,13 +36,17 @@ SURVIVORSHIP = (
 )
 
 BACKTESTS = ("BacktestRecord", "MandateRecord", "TopkDropoutRecord")
+TABLES = ("bpqp_daily.pkl", "realised_weights.pkl", "held_worth.pkl")
+"""Artifacts of a backtest besides Qlib's."""
 
 
 class WeightRecord(ACRecordTemp):
     """Solve the portfolio problem on the test scores; weights, regret and solver health by day.
 
-    Saves ``bpqp/weights.pkl`` (Series of target weights) and ``bpqp/signal.pkl`` (by day), and
-    tracks ``bpqp.regret``, ``bpqp.kkt_norm``, ``bpqp.solver.STATUS`` and more. Of a model that
+    Saves ``bpqp/weights.pkl`` (Series of target weights) and ``bpqp/signal.pkl`` (by day, regret and
+    decision value of those targets), and tracks ``bpqp.kkt_norm``, ``bpqp.solver.STATUS`` and more;
+    ``bpqp.regret`` is tracked by the record of the backtest, which knows what was held. Under a
+    mandate the targets are nobody's: the mandate's record tracks its own solves. Of a model that
     learned its risk also ``bpqp/log_specific.pkl`` and ``bpqp/log_factors.pkl`` (see
     :class:`~.beliefs.Beliefs`), whose mean sizes are ``bpqp.learned.specific`` and
     ``bpqp.learned.factors``; a learned κ is ``bpqp.learned.kappa``.
@@ -72,16 +76,12 @@ class WeightRecord(ACRecordTemp):
             scores = self.load("pred.pkl").iloc[:, 0]
             weights, signal = decide(self.dataset, scores, beliefs=beliefs)
         metrics = {
-            "regret": signal["regret"].mean(),
-            "decision_value": signal["decision_value"].mean(),
-            "kkt_norm": signal["kkt_norm"].max(),
-            "iterations": signal["iterations"].mean(),
             "excluded_name_days": float(self.dataset.excluded_name_days),
             **beliefs.figures(self.dataset.problem),
         }
-        counts = signal["status"].value_counts()
-        for status in STATUS_NAMES.values():
-            metrics[f"solver.{status.replace(' ', '_')}"] = float(counts.get(status, 0))
+        # Under a mandate, what is held is solved by its record.
+        if self.dataset.mandate is None:
+            metrics |= solver_metrics(signal)
         self.recorder.log_metrics(**{f"bpqp.{k}": float(v) for k, v in metrics.items()})
         said = {"log_specific.pkl": beliefs.log_specific, "log_factors.pkl": beliefs.log_factors}
         learned = {name: table for name, table in said.items() if table is not None}
@@ -90,6 +90,19 @@ class WeightRecord(ACRecordTemp):
     def list(self) -> list[str]:
         """Artifacts of this record."""
         return ["weights.pkl", "signal.pkl"]
+
+
+def solver_metrics(days: pd.DataFrame) -> dict[str, float]:
+    """The solver's health over days with ``kkt_norm``, ``iterations`` and ``status``."""
+    counts = days["status"].value_counts()
+    return {
+        "kkt_norm": float(days["kkt_norm"].max()),
+        "iterations": float(days["iterations"].mean()),
+        **{
+            f"solver.{status.replace(' ', '_')}": float(counts.get(status, 0))
+            for status in STATUS_NAMES.values()
+        },
+    }
 
 
 @dataclass(frozen=True)
@@ -124,7 +137,9 @@ class BacktestRecord(PortAnaRecord):
     """Qlib's backtest of the target weights, against the index and equal weights.
 
     Keeps Qlib's artifacts and metrics, and adds ``portfolio_analysis/bpqp_daily.pkl`` (by trading
-    day) and ``portfolio_analysis/realised_weights.pkl``.
+    day), ``portfolio_analysis/realised_weights.pkl``, and ``portfolio_analysis/held_worth.pkl``:
+    regret and decision value by signal day of what was held at the close at which it was traded,
+    whose means are ``bpqp.regret`` and ``bpqp.decision_value``.
 
     Parameters
     ----------
@@ -190,8 +205,7 @@ class BacktestRecord(PortAnaRecord):
         realised = realised_weights(artifacts["positions_normal_1day.pkl"])
         targets = self._targets(realised, report.index)
         daily = self._daily(report, realised, targets, blocked, orders)
-        self._log(daily)
-        return {**artifacts, "bpqp_daily.pkl": daily, "realised_weights.pkl": realised}
+        return {**artifacts, **self._held(daily, realised)}
 
     def _strategy(
         self, blocked: dict[pd.Timestamp, int], orders: dict[pd.Timestamp, int]
@@ -207,14 +221,22 @@ class BacktestRecord(PortAnaRecord):
         """Target weights > 0 by (signal day, instrument)."""
         return self.load("weights.pkl")
 
-    def _log(self, daily: pd.DataFrame) -> None:
+    def _held(self, daily: pd.DataFrame, realised: pd.DataFrame) -> dict[str, Any]:
+        """Tables of what was held, whose figures are tracked."""
+        held = held_by_signal(realised, daily.index)
+        worth = worth_of_held(self.dataset, held / self.settings.risk_degree, daily.index[:-1])
+        metrics = worth.mean().dropna()
         self.recorder.log_metrics(
+            **{f"bpqp.{name}": float(value) for name, value in metrics.items()},
             **{
                 "bpqp.turnover": float(daily["turnover"].mean() / 2),
                 "bpqp.names_held": float(daily["names_held"].mean()),
                 "bpqp.blocked": float(daily["blocked"].mean()),
-            }
+            },
         )
+        return {
+            "bpqp_daily.pkl": daily, "realised_weights.pkl": realised, "held_worth.pkl": worth
+        }  # fmt: skip
 
     def _daily(
         self,
@@ -247,7 +269,7 @@ class BacktestRecord(PortAnaRecord):
         """Artifacts of this record."""
         # Qlib asks this of a later record cast to this class, which has no attributes of ours.
         names = ("report_normal", "positions_normal", "port_analysis")
-        return [f"{name}_1day.pkl" for name in names] + ["bpqp_daily.pkl", "realised_weights.pkl"]
+        return [f"{name}_1day.pkl" for name in names] + list(TABLES)
 
 
 def _record_classes(task: Mapping[str, Any]) -> list[str]:
@@ -259,6 +281,13 @@ def _backtest_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of :class:`BacktestConfig` in a record's settings, with their defaults."""
     own = {k: v for k, v in given.items() if k in BacktestConfig.__dataclass_fields__}
     return asdict(BacktestConfig(**own)) if own else {}
+
+
+def held_by_signal(realised: pd.DataFrame, days: pd.DatetimeIndex) -> pd.Series:
+    """Weights of the account by (signal day, name): held at the close of the next of ``days``."""
+    before = pd.Series(days[:-1], index=days[1:])
+    frame = realised.assign(datetime=realised["datetime"].map(before)).dropna()
+    return frame.set_index(["datetime", "instrument"])["weight"]
 
 
 def realised_weights(positions: Mapping[pd.Timestamp, Any]) -> pd.DataFrame:
@@ -348,7 +377,8 @@ class ReportRecord(ACRecordTemp):
         dataset, mandate = self.dataset, self._mandate()
         weights = mandate.get("mandate_weights", self.load("weights.pkl")).reset_index()
         weights.columns = ["datetime", "instrument", "weight"]
-        signal = self.load("signal.pkl")
+        signal, held = self.load("signal.pkl"), self.load("held_worth.pkl")
+        signal = signal.drop(columns=held.columns, errors="ignore").join(held)
         if mandate:
             # The figures of the solver are those of the problem whose answer was held.
             solved = mandate["mandate_days"][["kkt_norm", "iterations", "status"]]
