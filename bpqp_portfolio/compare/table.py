@@ -345,7 +345,9 @@ def _settings(result: RunResults) -> dict[str, str]:
     if known.get("market"):
         segments = dict(known.get("segments", {}))
         test = [f"test {segments.pop('test')}"] if "test" in segments else []
-        universe = f"{known['market']} against {result.benchmark}"
+        universe = str(known["market"])
+        if result.has_index:
+            universe += f" against {result.benchmark}"
         out["Universe and days"] = ", ".join([universe, *test])
         if segments:
             out[LEARNED_ON] = ", ".join(f"{name} {days}" for name, days in segments.items())

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from qlib.workflow.record_temp import PortAnaRecord
 
 from ..errors import ConfigError
 from ..report.metrics import annual
@@ -96,7 +95,7 @@ class MandateRecord(BacktestRecord):
         self.strategy_config = {"class": MandateStrategy, "kwargs": options}
         self.backtest_config["exchange_kwargs"] = {"exchange": exchange}
         with torch_threads(1):
-            artifacts = PortAnaRecord._generate(self, **kwargs)
+            artifacts = self._simulate(**kwargs)
         report = artifacts["report_normal_1day.pkl"]
         positions = artifacts["positions_normal_1day.pkl"]
         realised = realised_weights(positions)

@@ -14,7 +14,7 @@ import torch
 from qlib.model.base import Model
 from qlib.workflow import R
 
-from ..config import check_keys, check_number, from_mapping
+from ..config import check_keys, check_number, from_mapping, named
 from ..data.atomic import replacing_file
 from ..data.cache import cache_root
 from ..errors import ConfigError
@@ -42,7 +42,7 @@ from .preflight import check_learned
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """``predictor`` and ``loss`` each have a ``name`` and options; ``trainer`` has the fields of
+    """``predictor`` and ``loss`` are each a name, or a ``name`` and options; ``trainer`` has the fields of
     :class:`TrainerConfig`; ``pretrain`` a ``loss`` and ``trainer`` settings (the others are the
     trainer's) by which the network learns first, such as the forecast alone; ``members`` how many
     networks are trained, each from a seed of its own, whose mean score is what is decided on
@@ -63,6 +63,8 @@ class ModelConfig:
     device: str = AUTO
 
     def __post_init__(self) -> None:
+        for part in ("predictor", "loss"):
+            object.__setattr__(self, part, named(getattr(self, part), part))
         check_number(self.members, "members", low=1, integer=True)
         check_number(self.threads, "threads", low=1, integer=True)
         if not isinstance(self.learn_kappa, bool):
@@ -109,9 +111,6 @@ class PortfolioModel(Model):
 
     def __init__(self, **config: Any) -> None:
         self.settings = from_mapping(ModelConfig, config, "model")
-        for part in ("predictor", "loss"):
-            if "name" not in getattr(self.settings, part):
-                raise ConfigError(f"model.{part}: 'name' is missing.")
         self.trainer_config = from_mapping(TrainerConfig, self.settings.trainer, "model.trainer")
         self._stages = [("training", self.settings.loss, self.trainer_config)]
         if self.settings.pretrain is not None:
@@ -124,13 +123,17 @@ class PortfolioModel(Model):
         self.history = pd.DataFrame()
         self.best_epoch: int | None = None
 
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any]) -> None:
+        """Raise :class:`ConfigError` for an unknown setting or one outside its range."""
+        cls(**settings)
+
     def _first_stage(self, pretrain: Mapping[str, Any]) -> Stage:
         check_keys(pretrain, ("loss", "trainer"), "model.pretrain")
-        if "name" not in (pretrain.get("loss") or {}):
-            raise ConfigError("model.pretrain.loss: 'name' is missing.")
+        loss = named(pretrain.get("loss") or {}, "model.pretrain.loss")
         given = {**self.settings.trainer, **(pretrain.get("trainer") or {})}
         config = from_mapping(TrainerConfig, given, "model.pretrain.trainer")
-        return "pretraining", pretrain["loss"], config
+        return "pretraining", loss, config
 
     def _check_taught(self) -> None:
         """Raise ConfigError where the loss has no gradient in what is to be learned."""

@@ -13,14 +13,13 @@ from typing import Any
 
 import pandas as pd
 import torch
+from qlib.contrib.evaluate import risk_analysis
 from qlib.workflow import R
 from qlib.workflow.record_temp import ACRecordTemp, PortAnaRecord, SignalRecord
 
 from ..config import check_keys, check_number, from_mapping
 from ..portfolio.layer import STATUS_NAMES
-from ..report.figures import write_figures
 from ..report.metrics import flatten, print_summary, summarise
-from ..report.page import write_report
 from ..report.results import RunResults, save_results
 from ..training import torch_threads
 from .beliefs import beliefs_of, problem_of
@@ -61,7 +60,9 @@ class WeightRecord(ACRecordTemp):
         dataset: PortfolioDataset,
         model: Any = None,
         skip_existing: bool = False,
+        **unknown: Any,
     ) -> None:
+        self.check_settings(unknown)
         super().__init__(recorder=recorder, skip_existing=skip_existing)
         self.dataset, self.model = dataset, model
 
@@ -134,7 +135,8 @@ class BacktestConfig:
 
 
 class BacktestRecord(PortAnaRecord):
-    """Qlib's backtest of the target weights, against the index and equal weights.
+    """Qlib's backtest of the target weights, against the index, where there is one, and equal
+    weights.
 
     Keeps Qlib's artifacts and metrics, and adds ``portfolio_analysis/bpqp_daily.pkl`` (by trading
     day), ``portfolio_analysis/realised_weights.pkl``, and ``portfolio_analysis/held_worth.pkl``:
@@ -166,8 +168,14 @@ class BacktestRecord(PortAnaRecord):
             "account": self.settings.account,
             "benchmark": dataset.benchmark,
         }
+        config: dict[str, Any] = {"strategy": {}, "backtest": backtest}
+        analysis: list[str] | None = None
+        if dataset.benchmark is None:
+            # Qlib would take CSI 300 for none, and analyses only what is over a benchmark.
+            backtest["benchmark"] = pd.Series(0.0, pd.DatetimeIndex([start, end]))
+            analysis = []
         super().__init__(
-            recorder, config={"strategy": {}, "backtest": backtest}, skip_existing=skip_existing
+            recorder, config=config, risk_analysis_freq=analysis, skip_existing=skip_existing
         )
 
     @classmethod
@@ -200,12 +208,26 @@ class BacktestRecord(PortAnaRecord):
                 board_limits=settings.board_limits,
             )
         }
-        artifacts = super()._generate(**kwargs)
+        artifacts = self._simulate(**kwargs)
         report = artifacts["report_normal_1day.pkl"]
         realised = realised_weights(artifacts["positions_normal_1day.pkl"])
         targets = self._targets(realised, report.index)
         daily = self._daily(report, realised, targets, blocked, orders)
         return {**artifacts, **self._held(daily, realised)}
+
+    def _simulate(self, **kwargs: Any) -> dict[str, Any]:
+        """Qlib's backtest and its artifacts; without an index, none that compares with one."""
+        artifacts = PortAnaRecord._generate(self, **kwargs)
+        if self.dataset.benchmark is None:
+            report = artifacts["report_normal_1day.pkl"]
+            report["bench"] = float("nan")
+            books = {
+                "without_cost": report["return"],
+                "with_cost": report["return"] - report["cost"],
+            }
+            analysis = {f"return_{k}": risk_analysis(v, freq="day") for k, v in books.items()}
+            artifacts["port_analysis_1day.pkl"] = pd.concat(analysis)
+        return artifacts
 
     def _strategy(
         self, blocked: dict[pd.Timestamp, int], orders: dict[pd.Timestamp, int]
@@ -322,7 +344,9 @@ class ReportRecord(ACRecordTemp):
         name: str | None = None,
         out: str | None = None,
         skip_existing: bool = False,
+        **unknown: Any,
     ) -> None:
+        self.check_settings(unknown)
         super().__init__(recorder=recorder, skip_existing=skip_existing)
         self.dataset, self.model, self.name, self.out = dataset, model, name, out
 
@@ -332,6 +356,10 @@ class ReportRecord(ACRecordTemp):
         check_keys(settings, ("name", "out", "skip_existing"), "ReportRecord")
 
     def _generate(self, **kwargs: Any) -> dict[str, Any]:
+        # Matplotlib takes longer to import than a workflow's slip to be found.
+        from ..report.figures import write_figures
+        from ..report.page import write_report
+
         clock = self.dataset.clock
         with tempfile.TemporaryDirectory() as scratch, clock("report"):
             results = self._results()
