@@ -24,7 +24,7 @@ class ActiveWeights:
         return f"active_weights: within {shown(self.limit)} of the benchmark"
 
     def apply(self, draft: Draft) -> None:
-        base = draft.market.needed("benchmark", self.name)
+        base = draft.needed("benchmark", self.name)
         reach = per_name(self.limit, draft.market, 1.0)
         draft.lower = torch.maximum(draft.lower, base - reach)
         draft.upper = torch.minimum(draft.upper, base + reach)

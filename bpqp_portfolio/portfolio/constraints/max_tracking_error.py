@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-
 from ...trading_year import USUAL
 from .base import Draft, number, shown
 
@@ -24,11 +22,10 @@ class MaxTrackingError:
         number(self.days_per_year, "days_per_year", low=0, open_low=True)
 
     def __str__(self) -> str:
-        return f"max_tracking_error {shown(self.limit)} a year of {self.days_per_year:g} days"
+        return f"max_tracking_error {shown(self.limit)} a year of {shown(self.days_per_year)} days"
 
     def apply(self, draft: Draft) -> None:
-        draft.market.needed("benchmark", self.name)
-        limit = torch.as_tensor(self.limit, dtype=torch.float64, device=draft.budget.device)
+        draft.needed("benchmark", self.name)
         draft.tracking_unit = self.days_per_year**0.5
-        draft.tracking = limit.expand(draft.budget.shape) / draft.tracking_unit
+        draft.tracking = draft.per_day(self.limit, self.name) / draft.tracking_unit
         draft.tracking_words = str(self)

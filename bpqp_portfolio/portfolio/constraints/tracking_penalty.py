@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-
 from .base import Draft, number, shown
 
 
@@ -24,6 +22,5 @@ class TrackingPenalty:
         return f"tracking_penalty {shown(self.limit)}"
 
     def apply(self, draft: Draft) -> None:
-        draft.market.needed("benchmark", self.name)
-        value = torch.as_tensor(self.limit, dtype=torch.float64, device=draft.budget.device)
-        draft.penalty = value.expand(draft.budget.shape)
+        draft.needed("benchmark", self.name)
+        draft.penalty = draft.per_day(self.limit, self.name)
