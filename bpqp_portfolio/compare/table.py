@@ -297,8 +297,12 @@ def _paired(
     runs: pd.DataFrame,
     days_per_year: float,
 ) -> list[Paired]:
-    settings = {"block": comparison.block, "level": comparison.level}
-    paired = partial(paired_difference, days_per_year=days_per_year, **settings)
+    paired = partial(
+        paired_difference,
+        days_per_year=days_per_year,
+        block=comparison.block,
+        level=comparison.level,
+    )
     net = {name: gross[name] - cost[name] for name in gross}
     found = {}
     for name, method in comparison.methods.items():

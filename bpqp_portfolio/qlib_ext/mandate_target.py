@@ -222,10 +222,13 @@ def mandate_facts(
     """What is worth knowing about the decision, as JSON values.
 
     ``binding`` lists constraints with their value, limit and price, the return a day that a unit
-    more of the limit would bring; it is empty on a day that was not solved, of which ``fallback``
-    has the ``way`` out that was taken and the ``reason``.
+    more of the limit would bring. On a day that was not solved as it stands, ``fallback`` has the
+    ``way`` out that was taken and the ``reason``, ``status`` says how the target came about, and
+    ``wanted_status`` how the solve ended; ``binding`` is that of the relaxed problem, in which a
+    relaxed limit's price is its penalty, and empty where no problem was solved.
     """
-    table, solved = plan.table, bool(plan.activity)
+    table = plan.table
+    priced = bool(plan.activity) or plan.solution.fallback[0] == "relax"
     facts: dict[str, Any] = {
         "expected_return": plan.expected_return,
         "risk": plan.risk,
@@ -239,10 +242,11 @@ def mandate_facts(
         "binding": [
             {"constraint": words, "value": value, "limit": limit, "price": dual}
             for words, value, limit, _, dual in mandate.explain(plan.solution, 0)
-            if solved and abs(dual) > LEAST_PRICE
+            if priced and abs(dual) > LEAST_PRICE
         ],
         "fallback": [{"way": way, "reason": reason} for way, reason in plan.events],
-        "status": plan.status,
+        "status": plan.ending,
+        "wanted_status": plan.status,
         "kkt_norm": float(plan.solution.kkt_norm[0]),
         "left_out": left_out(plan, day),
     }

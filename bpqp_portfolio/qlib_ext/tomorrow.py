@@ -13,6 +13,7 @@ import torch
 
 from ..data.atomic import replacing_file
 from ..data.provider import Provider
+from ..errors import ConfigError
 from ..portfolio.layer import STATUS_NAMES
 from ..portfolio.problem import PortfolioProblem
 from ..report.tracked import download_artifacts, find_run
@@ -81,16 +82,16 @@ def target_weights(
     run : id or unique name of a tracked run, or the name of an experiment with one finished run.
     date : trading day, YYYY-MM-DD; by default the last day of the provider with data.
     provider : folder of the Qlib provider; by default the one the run was trained on.
-    holdings : CSV file ``instrument,shares``; cash : currency. With either, the weights become
-        shares in lots and trades at the quoted closes of the day. A mandate is solved from them;
-        without any, as the first purchase of an empty account.
+    holdings : CSV file ``instrument,shares``, which needs ``cash``; cash : currency. With either,
+        the weights become shares in lots and trades at the quoted closes of the day. A mandate is
+        solved from them; without any, as the first purchase of an empty account.
     tracking_uri : MLflow's address, by default ``sqlite:///mlflow.db``.
 
     Raises
     ------
     DataError, ConfigError
         An unknown run or one that keeps no model, a provider or columns that do not fit it, a day
-        without data, malformed holdings or negative cash.
+        without data, malformed holdings, holdings without cash, or negative cash.
     SolverError
         The day's problem cannot be solved, and a mandate's ``on_failure`` says to raise.
     """
@@ -100,6 +101,11 @@ def target_weights(
     source = Provider(Path(provider or saved.facts["data"]["folder"]))
     source.require()
     held = read_holdings(holdings, source) if holdings is not None else {}
+    if holdings is not None and cash is None:
+        raise ConfigError(
+            "holdings: the account's cash is missing, and weights are fractions of shares and cash "
+            "together; give it by --cash (cash= in Python), as --cash 0 where there is none."
+        )
     rules = saved.rules if sized else None
     settings = saved.mandate
     day = single_day(saved, source, date)

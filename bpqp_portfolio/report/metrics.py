@@ -114,9 +114,9 @@ def cautions(results: RunResults) -> list[str]:
         )
     elif results.years < 1:
         out.append(
-            f"{_count(days, 'trading day')} are {results.years:.2f} years: the standard error of an "
-            f"annual information ratio is about 1/√years = {results.years**-0.5:.1f}, so the figures "
-            "a year tell little."
+            f"{_count(days, 'trading day')} are {results.years:.2f} years: the standard error of "
+            f"an annual information ratio is about 1/√years = {results.years**-0.5:.1f}, so the "
+            "figures a year tell little."
         )
     return out
 
