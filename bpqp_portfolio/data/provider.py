@@ -208,8 +208,20 @@ class Provider:
             )
         if "cleaned" in self.manifest:
             counts = {what: count for what, count in self.manifest["cleaned"].items() if count}
+            computed = counts.pop("changes_computed", 0)
             done = (f"{count:,} {what.replace('_', ' ')}" for what, count in counts.items())
             lines.append("  corrected: " + (", ".join(done) or "nothing"))
+            if computed:
+                lines.append("  computed: change, from the closes of names that came without it")
+        if self.manifest.get("indices"):
+            listed = ", ".join(self.manifest["indices"])
+            lines.append(f"  indices, to compare with and in no list: {listed}")
+        if self.manifest.get("maybe_indices"):
+            listed = ", ".join(self.manifest["maybe_indices"])
+            lines.append(
+                f"  looks like an index, and is in the lists of names to hold: {listed}; if it is "
+                "one, import again with --index CODE"
+            )
         return "\n".join(lines)
 
     def fingerprint(self) -> str:

@@ -45,7 +45,9 @@ def faults(setup: Setup, gamma: Tensor, kappa: Tensor | None) -> dict[int, str]:
     for row in draft.rows:
         found.at_names(row.words, ~row.matrix.isfinite() & mask, row.matrix)
         end = torch.inf if row.floor else -torch.inf
-        found.of_days(f"the limit of {row.words}", row.limit.isnan() | (row.limit == end), row.limit)
+        found.of_days(
+            f"the limit of {row.words}", row.limit.isnan() | (row.limit == end), row.limit
+        )
     found.of_days(draft.budget_words, ~draft.budget.isfinite(), draft.budget)
     for name, value in (
         (TURNOVER, draft.turnover),

@@ -257,9 +257,7 @@ class Point:
         none, names = torch.full_like(q[:, 0], torch.nan), torch.full_like(q, torch.nan)
         zero = torch.zeros_like(none, dtype=torch.int64)
         rows = q.new_full((len(q), len(setup.words)), torch.nan)
-        return cls(
-            names, zero + BAD_DATA, none, zero, rows, none, none, names, names.clone(), none
-        )
+        return cls(names, zero + BAD_DATA, none, zero, rows, none, none, names, names.clone(), none)
 
     def put(self, days: Tensor, other: Point) -> Point:
         """This point with ``days`` (d,) replaced by those of ``other``, gradients included."""

@@ -42,8 +42,8 @@ TABLES = ("bpqp_daily.pkl", "realised_weights.pkl", "held_worth.pkl")
 class WeightRecord(ACRecordTemp):
     """Solve the portfolio problem on the test scores; weights, regret and solver health by day.
 
-    Saves ``bpqp/weights.pkl`` (Series of target weights) and ``bpqp/signal.pkl`` (by day, regret and
-    decision value of those targets), and tracks ``bpqp.kkt_norm``, ``bpqp.solver.STATUS`` and more;
+    Saves ``bpqp/weights.pkl`` (Series of target weights) and ``bpqp/signal.pkl`` (by day, with
+    regret and decision value of those targets), and tracks ``bpqp.kkt_norm``, ``bpqp.solver.STATUS`` and more;
     ``bpqp.regret`` is tracked by the record of the backtest, which knows what was held. Under a
     mandate the targets are nobody's: the mandate's record tracks its own solves. Of a model that
     learned its risk also ``bpqp/log_specific.pkl`` and ``bpqp/log_factors.pkl`` (see

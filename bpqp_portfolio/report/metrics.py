@@ -110,7 +110,7 @@ def cautions(results: RunResults) -> list[str]:
         )
     if days < FEWEST:
         out.append(
-            f"{_count(days, 'trading day')}: too few for any figure a year (they begin at {FEWEST})."
+            f"{_count(days, 'trading day')}: too few for any figure a year, which takes {FEWEST}."
         )
     elif results.years < 1:
         out.append(

@@ -277,7 +277,7 @@ def test_a_label_decides_nothing(title):
     for limit, lower in (({title: 0.1}, {}), ({}, {title: 0.6})):
         for term in (Groups, Exposures):
             if term is Exposures:
-                limit, lower = {k: -0.1 for k in limit}, {k: 0.1 for k in lower}
+                limit, lower = dict.fromkeys(limit, -0.1), dict.fromkeys(lower, 0.1)
             mandate = Mandate(constraints=[term(limit or None, lower or None)], risk_aversion=5.0)
             s = mandate.solve(Market(**renamed(title)))
             plain = [{"plain": v for v in m.values()} or None for m in (limit, lower)]
