@@ -133,9 +133,10 @@ class ComparisonTable:
 
     ``runs`` indexed by (method, seed) with a column for each of :data:`FIGURES` (fractions; returns
     a year of ``days_per_year`` trading days, arithmetic); ``net`` by method a frame of daily net
-    returns, one column a seed; ``index`` daily return of the index; ``paired`` in the order of the methods and of their
-    controls; ``missing`` by name of a run the reason why it is not here; ``other_code`` names of
-    runs that code other than that of now made; ``facts`` of the data and the exchange.
+    returns, one column a seed; ``index`` daily return of the index; ``paired`` in the order of the
+    methods and of their controls; ``missing`` by name of a run the reason why it is not here;
+    ``other_code`` names of runs that code other than that of now made; ``facts`` of the data and
+    the exchange.
     """
 
     comparison: Comparison
@@ -436,8 +437,8 @@ def protocol(table: ComparisonTable) -> list[str]:
         f"Test days {days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d} ({len(days)}). Mean ± standard "
         "deviation over seeds, one value a run, of the epoch that was best on validation.",
         f"Returns a year are {table.days_per_year:g} times the daily mean; turnover is one-way; "
-        "ratios are annual, of the daily differences. MSE is that of returns standardised by day, each "
-        "method's scores brought to them by one factor: 1 is to know nothing.",
+        "ratios are annual, of the daily differences. MSE is that of returns standardised by day, "
+        "each method's scores brought to them by one factor: 1 is to know nothing.",
         "Trades are decided at a close and made at the next; what is suspended, or at the price "
         "limit of its board and date, does not trade. Test rows are never chosen by their label.",
         *table.facts,

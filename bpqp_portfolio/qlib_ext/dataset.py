@@ -86,7 +86,14 @@ class PortfolioDataset(DatasetH):
         given = {"market": market, "benchmark": benchmark, "segments": segments}
         given = {key: value for key, value in given.items() if value is not MISSING}
         self.check_settings(
-            {**given, **unknown, "handler": handler, "risk": risk, "problem": problem}
+            {
+                **given,
+                **unknown,
+                "handler": handler,
+                "risk": risk,
+                "problem": problem,
+                "mandate": mandate,
+            }
         )
         self.days_per_year = days_per_year(C.region)
         self.mandate = _mandate_settings(mandate, self.days_per_year)

@@ -43,10 +43,10 @@ from .preflight import check_learned
 @dataclass(frozen=True)
 class ModelConfig:
     """``predictor`` and ``loss`` are each a name, or a ``name`` and options; ``trainer`` has the
-    fields of :class:`TrainerConfig`; ``pretrain`` a ``loss`` and ``trainer`` settings (the others are the
-    trainer's) by which the network learns first, such as the forecast alone; ``members`` how many
-    networks are trained, each from a seed of its own, whose mean score is what is decided on
-    (:class:`~bpqp_portfolio.predictors.Ensemble`); ``risk_head`` has the fields of
+    fields of :class:`TrainerConfig`; ``pretrain`` a ``loss`` and ``trainer`` settings (the others
+    are the trainer's) by which the network learns first, such as the forecast alone; ``members``
+    how many networks are trained, each from a seed of its own, whose mean score is what is decided
+    on (:class:`~bpqp_portfolio.predictors.Ensemble`); ``risk_head`` has the fields of
     :class:`~bpqp_portfolio.predictors.RiskHeadConfig`, for a network that learns the covariance it
     decides with, and ``learn_kappa`` makes the problem's κ a parameter; ``threads`` is what torch
     uses in training (see :func:`~bpqp_portfolio.training.torch_threads`); ``device`` where it

@@ -43,12 +43,12 @@ class WeightRecord(ACRecordTemp):
     """Solve the portfolio problem on the test scores; weights, regret and solver health by day.
 
     Saves ``bpqp/weights.pkl`` (Series of target weights) and ``bpqp/signal.pkl`` (by day, with
-    regret and decision value of those targets), and tracks ``bpqp.kkt_norm``, ``bpqp.solver.STATUS`` and more;
-    ``bpqp.regret`` is tracked by the record of the backtest, which knows what was held. Under a
-    mandate the targets are nobody's: the mandate's record tracks its own solves. Of a model that
-    learned its risk also ``bpqp/log_specific.pkl`` and ``bpqp/log_factors.pkl`` (see
-    :class:`~.beliefs.Beliefs`), whose mean sizes are ``bpqp.learned.specific`` and
-    ``bpqp.learned.factors``; a learned κ is ``bpqp.learned.kappa``.
+    regret and decision value of those targets), and tracks ``bpqp.kkt_norm``,
+    ``bpqp.solver.STATUS`` and more; ``bpqp.regret`` is tracked by the record of the backtest, which
+    knows what was held. Under a mandate the targets are nobody's: the mandate's record tracks its
+    own solves. Of a model that learned its risk also ``bpqp/log_specific.pkl`` and
+    ``bpqp/log_factors.pkl`` (see :class:`~.beliefs.Beliefs`), whose mean sizes are
+    ``bpqp.learned.specific`` and ``bpqp.learned.factors``; a learned κ is ``bpqp.learned.kappa``.
     """
 
     artifact_path = "bpqp"

@@ -19,9 +19,9 @@ class Difference:
     """Annual return of one method less that of another, on the same days.
 
     ``annual`` the mean daily difference times the trading days of a year, as a fraction; ``low``
-    and ``high`` its interval at ``level``; ``p_value`` two-sided, of no difference; ``days`` compared; ``seeds`` of
-    the first and the second method. With a single seed of either, that method's spread over seeds
-    is unknown and the interval is that of this seed's run.
+    and ``high`` its interval at ``level``; ``p_value`` two-sided, of no difference; ``days``
+    compared; ``seeds`` of the first and the second method. With a single seed of either, that
+    method's spread over seeds is unknown and the interval is that of this seed's run.
     """
 
     annual: float

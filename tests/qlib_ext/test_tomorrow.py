@@ -476,6 +476,22 @@ def test_a_run_without_a_model_and_a_name_of_two_runs_are_refused(mlp):
         target_weights(ids[0], tracking_uri=mlp.uri)
 
 
+def test_a_run_that_failed_is_not_called_unknown(mlp):
+    client = MlflowClient(mlp.uri)
+    experiment = client.create_experiment("broken")
+    one = client.create_run(experiment, run_name="only").info.run_id
+    client.set_terminated(one, "FAILED")
+    for name in ("only", "broken"):
+        with pytest.raises(DataError, match=f"the only run called '{name}' .*{one}.* failed"):
+            target_weights(name, tracking_uri=mlp.uri)
+    client.create_run(experiment, run_name="later")
+    with pytest.raises(DataError, match="none of the 2 runs called 'broken' .* has not finished"):
+        target_weights("broken", tracking_uri=mlp.uri)
+    client.create_experiment("bare")
+    with pytest.raises(DataError, match="experiment 'bare' .* has no run"):
+        target_weights("bare", tracking_uri=mlp.uri)
+
+
 # Stale models -----------------------------------------------------------------------------------
 
 
