@@ -44,6 +44,10 @@ PANEL_VERSION = 1
 SETTINGS = (
     "market", "benchmark", "segments", "handler", "risk", "problem", "exclusions", "mandate"
 )  # fmt: skip
+FILLED = (
+    "instruments", "start_time", "end_time", "fit_start_time", "fit_end_time", "market", "cache_key"
+)  # fmt: skip
+"""Settings of the handler that follow from the dataset's."""
 MISSING: Any = object()
 """Of a setting that must be given."""
 HANDLER = {"class": "CachedAlpha158", "module_path": "bpqp_portfolio.qlib_ext.handlers"}
@@ -149,6 +153,12 @@ class PortfolioDataset(DatasetH):
         )
         handler = settings.get("handler")
         _horizon(handler)
+        for key in (handler or {}).get("kwargs") or {}:
+            if key in FILLED:
+                raise ConfigError(
+                    f"dataset.handler: {key!r} follows from the dataset's market and segments; "
+                    "leave it out."
+                )
         check_component({**HANDLER, **(handler or {})}, "dataset.handler")
 
     def _handler_config(self, handler: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,12 +173,6 @@ class PortfolioDataset(DatasetH):
             "market": self._market,
             "cache_key": self.data_key,
         }
-        for key in given:
-            if key in filled:
-                raise ConfigError(
-                    f"dataset.handler: {key!r} follows from the dataset's market and segments; "
-                    "leave it out."
-                )
         return {**HANDLER, **handler, "kwargs": {**given, **filled}}
 
     @property

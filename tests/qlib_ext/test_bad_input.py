@@ -180,9 +180,9 @@ def test_bad_settings_of_the_dataset(market, settings, message):
 
 
 def test_settings_that_are_missing_are_named():
-    with pytest.raises(ConfigError, match="'benchmrk'. Did you mean 'benchmark'"):
+    with pytest.raises(ConfigError, match=r"'benchmrk'. Did you mean 'benchmark'"):
         PortfolioDataset(benchmrk="SIMIDX")
-    with pytest.raises(ConfigError, match="missing 'benchmark', 'segments'.*`benchmark: null`"):
+    with pytest.raises(ConfigError, match=r"missing 'benchmark', 'segments'.*`benchmark: null`"):
         PortfolioDataset(market="sim")
 
 
@@ -226,9 +226,9 @@ def test_a_plain_name_stands_for_itself(plain, same):
     for part in ("predictor", "loss"):
         assert getattr(one.settings, part) == getattr(two.settings, part)
     assert one._stages == two._stages
-    with pytest.raises(ConfigError, match="unknown predictor 'mpl'. Did you mean 'mlp'"):
+    with pytest.raises(ConfigError, match=r"unknown predictor 'mpl'. Did you mean 'mlp'"):
         PortfolioModel(predictor="mpl")
-    with pytest.raises(ConfigError, match="model.loss: expected a name or a mapping, got 3"):
+    with pytest.raises(ConfigError, match=r"model.loss: expected a name or a mapping, got 3"):
         PortfolioModel(loss=3)
 
 
@@ -363,9 +363,9 @@ def test_a_whole_task_is_checked_without_data(market):
         changed = {**task[part], "kwargs": {**task[part]["kwargs"], **slip}}
         with pytest.raises(ConfigError, match=message):
             check_task({**task, part: changed})
-    with pytest.raises(ConfigError, match="task.model: no model 'PortfolioModle'"):
+    with pytest.raises(ConfigError, match=r"task.model: no model 'PortfolioModle'"):
         check_task({**task, "model": {**task["model"], "class": "PortfolioModle"}})
-    with pytest.raises(ConfigError, match="task: 'dataset' is missing"):
+    with pytest.raises(ConfigError, match=r"task: 'dataset' is missing"):
         check_task({k: v for k, v in task.items() if k != "dataset"})
 
 

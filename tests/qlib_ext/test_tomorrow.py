@@ -482,13 +482,13 @@ def test_a_run_that_failed_is_not_called_unknown(mlp):
     one = client.create_run(experiment, run_name="only").info.run_id
     client.set_terminated(one, "FAILED")
     for name in ("only", "broken"):
-        with pytest.raises(DataError, match=f"the only run called '{name}' .*{one}.* failed"):
+        with pytest.raises(DataError, match=rf"the only run called '{name}' .*{one}.* failed"):
             target_weights(name, tracking_uri=mlp.uri)
     client.create_run(experiment, run_name="later")
-    with pytest.raises(DataError, match="none of the 2 runs called 'broken' .* has not finished"):
+    with pytest.raises(DataError, match=r"none of the 2 runs called 'broken' .* has not finished"):
         target_weights("broken", tracking_uri=mlp.uri)
     client.create_experiment("bare")
-    with pytest.raises(DataError, match="experiment 'bare' .* has no run"):
+    with pytest.raises(DataError, match=r"experiment 'bare' .* has no run"):
         target_weights("bare", tracking_uri=mlp.uri)
 
 

@@ -337,7 +337,7 @@ def test_a_relaxed_limit_has_an_honest_status_and_what_binds(desk, tmp_path, mon
 
 def test_holdings_need_the_cash_beside_them(desk, tmp_path):
     date = desk.days.index[30]
-    with pytest.raises(ConfigError, match="cash is missing.*--cash 0 where there is none"):
+    with pytest.raises(ConfigError, match=r"cash is missing.*--cash 0 where there is none"):
         desk.decide(date, tmp_path, cash=None)
     assert desk.decide(date, tmp_path, cash=0.0).summary["account"]["cash"] >= 0
 
