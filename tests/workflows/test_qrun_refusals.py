@@ -61,7 +61,7 @@ def test_qrun_ends_before_any_work(workspace, edit, variables, message):
     for file, text in kept.items():
         (workspace.folder / file).write_text(text)
     assert done.returncode != 0
-    assert message in done.stdout.splitlines()[-1] or edit is None and message in done.stdout
+    assert message in done.stdout.splitlines()[-1] or (edit is None and message in done.stdout)
     assert "Traceback" not in done.stdout and 'File "' not in done.stdout
     for stage in ("features", "risk", "training"):
         assert f"[{stage}]" not in done.stdout
