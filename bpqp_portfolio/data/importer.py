@@ -324,8 +324,13 @@ def _write(
     if index:
         universes = {k: v[~v["instrument"].isin(indices)] for k, v in universes.items()}
     universes.setdefault("all", _spells({k: v for k, v in spans.items() if k not in indices}))
-    held = set().union(*(spells["instrument"] for spells in universes.values()))
-    maybe = [] if index is not None else [n for n in alike_indices(returns) if n in held]
+    maybe: list[str] = []
+    if index is None:
+        # The list of everything is no universe to hold where there are others.
+        lists = {k: v for k, v in universes.items() if k != "all"} or universes
+        held = set().union(*(spells["instrument"] for spells in lists.values()))
+        maybe = sorted({*indices, *alike_indices(returns)} & held)
+        indices = [name for name in indices if name not in held]
     if market is not None:
         _check_market(market, universes)
         universes[market] = universes["all"]

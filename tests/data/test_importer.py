@@ -659,7 +659,7 @@ def test_an_index_that_its_code_tells_is_no_name_to_hold(tmp_path, code):
         assert len(held) == 30 and code not in set(held)
     assert np.isfinite(provider.series(code, "close")).all()
     assert provider.manifest["indices"] == [code]
-    assert f"indices, to compare with and in no list: {code}" in provider.summary()
+    assert f"indices, to compare with and not to hold: {code}" in provider.summary()
 
 
 def test_an_index_is_named_by_the_user_or_reported_as_likely(tmp_path):
@@ -686,3 +686,13 @@ def test_a_change_that_a_file_does_not_have_is_not_said_to_be_corrected(tmp_path
     said = imported(tmp_path, "SPX").summary()
     assert "recomputed" not in said and "corrected: nothing" in said
     assert "computed: change, from the closes of names that came without it" in said
+
+
+def test_the_lists_of_a_provider_stay_as_they_are_without_a_word_from_the_user(tmp_path):
+    vendor = imported(tmp_path, "SPX", index=[], market="shares")
+    again = import_provider(vendor.root, tmp_path / "again")
+    assert "SPX" in set(again.spells("shares")["instrument"])
+    assert again.manifest["maybe_indices"] == ["SPX"] and again.manifest["indices"] == []
+    told = import_provider(vendor.root, tmp_path / "told", index=["SPX"])
+    for name in told.markets:
+        assert "SPX" not in set(told.spells(name)["instrument"])
