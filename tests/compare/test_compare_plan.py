@@ -155,5 +155,5 @@ def test_a_comparison_needs_an_index(study):
         "task: {dataset: {class: PortfolioDataset, kwargs: {benchmark: null}}}",
         "workflow.yaml",
     )
-    with pytest.raises(ConfigError, match="benchmark is null.*name one"):
+    with pytest.raises(ConfigError, match=r"benchmark is null.*name one"):
         read_comparison(file)
