@@ -243,7 +243,7 @@ def test_figures_follow_from_the_weights(mlp, market):
     mu, w = saved.problem.scale * day.scores, weights.to_numpy()
     assert facts["expected_return"] == pytest.approx(mu @ w, abs=1e-15)
     assert facts["risk"] == pytest.approx(np.sqrt(w @ sigma @ w))
-    assert facts["risk_annual"] == pytest.approx(facts["risk"] * np.sqrt(238))
+    assert facts["risk_annual"] == pytest.approx(facts["risk"] * np.sqrt(252))
     # Stationarity: what a name earns beyond the price of the budget is its price at the bound.
     gain = mu - 5.0 * sigma @ w - facts["binding"]["budget"]["price"]
     capped = facts["binding"]["max_weight"]["price"]
