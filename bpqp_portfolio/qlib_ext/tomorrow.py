@@ -17,6 +17,7 @@ from ..errors import ConfigError
 from ..portfolio.layer import STATUS_NAMES
 from ..portfolio.problem import PortfolioProblem
 from ..report.tracked import download_artifacts, find_run
+from ..trading_year import QLIB
 from .holdings import check_cash, plan_trades, quotes, read_holdings
 from .mandate_target import decide_mandate, mandate_facts, mandate_table
 from .rebalance import BookRules
@@ -152,7 +153,7 @@ def tracked_model(run: str, tracking_uri: str | None = None) -> SavedRun:
 
 @torch.no_grad()
 def decide_single(
-    problem: PortfolioProblem, day: SingleDay, days_per_year: float
+    problem: PortfolioProblem, day: SingleDay, days_per_year: float = QLIB
 ) -> tuple[pd.Series, dict[str, Any]]:
     """Target weights (n,) of the day by name, and what is worth knowing about them."""
     mu = day.forecasts(problem)

@@ -237,7 +237,7 @@ def test_a_run_is_found_by_the_name_of_its_experiment(mlp):
 def test_figures_follow_from_the_weights(mlp, market):
     saved = tracked_model(mlp.id, mlp.uri)
     day = single_day(saved, market, "2016-01-13")
-    weights, facts = decide_single(saved.problem, day)
+    weights, facts = decide_single(saved.problem, day, saved.days_per_year)
     loadings, specific = day.covariance_root
     sigma = loadings @ loadings.T + np.diag(specific)
     mu, w = saved.problem.scale * day.scores, weights.to_numpy()
