@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .errors import BPQPError
+from .errors import BPQPError, ConfigError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data_app = typer.Typer(no_args_is_help=True, help="Get, import, check and simulate market data.")
@@ -192,6 +192,16 @@ def data_import(
     source: Annotated[Path, typer.Argument(help="Archive, folder, or CSV or Parquet file.")],
     to: Annotated[Path, typer.Option(help="Folder of the provider; an older one is replaced.")],
     market: Annotated[str | None, typer.Option(help="Also write the list `all` as NAME.")] = None,
+    index: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Code of an index: it has prices to compare with and is in no list of names to "
+            "hold. Once for each; by default those whose code says so, such as SPX or SH000300."
+        ),
+    ] = None,
+    no_index: Annotated[
+        bool, typer.Option("--no-index", help="Every code is a name to hold.")
+    ] = False,
 ) -> None:
     """Write a clean Qlib provider from SOURCE: a provider, or CSV or Parquet files of daily bars.
 
@@ -199,7 +209,10 @@ def data_import(
     """
     from .data.importer import import_provider
 
-    typer.echo(import_provider(source, to, market=market).summary())
+    if no_index and index:
+        raise ConfigError("--index and --no-index exclude each other.")
+    codes = [] if no_index else index or None
+    typer.echo(import_provider(source, to, market=market, index=codes).summary())
 
 
 @data_app.command("csi300")

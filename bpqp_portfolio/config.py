@@ -56,6 +56,20 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any] | T | None, where: str
         raise ConfigError(f"{where}.{error}") from error
 
 
+def named(value: Any, where: str, key: str = "name") -> Mapping[str, Any]:
+    """``value`` as a mapping with ``key``: a plain name, such as ``mlp``, stands for itself alone.
+
+    Raises :class:`ConfigError` for anything else than a name or a mapping that has one.
+    """
+    if isinstance(value, str):
+        return {key: value}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: expected a name or a mapping, got {value!r}.")
+    if key not in value:
+        raise ConfigError(f"{where}: {key!r} is missing.")
+    return value
+
+
 def lookup(registry: Mapping[str, T], name: str, what: str) -> T:
     """The entry ``name`` of ``registry``, or a :class:`ConfigError` that names the nearest."""
     if name not in registry:

@@ -147,6 +147,12 @@ def read_comparison(path: Path) -> tuple[Comparison, dict[str, Any]]:
     for part in ("qlib_init", "task"):
         if part not in config:
             raise ConfigError(f"{workflow}: {part!r} is missing.")
+    dataset = (config["task"].get("dataset") or {}).get("kwargs") or {}
+    if dataset.get("benchmark", "") is None:
+        raise ConfigError(
+            f"{workflow}: benchmark is null, but a comparison shows what its methods earn over an "
+            "index; name one."
+        )
     return comparison, config
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..errors import DataError
 from ..report.inference import Difference, holm, paired_difference
-from ..report.metrics import TRADING_DAYS, format_metric, summarise
+from ..report.metrics import format_metric, summarise
 from ..report.results import RunResults
 from .plan import Comparison
 
@@ -132,10 +132,11 @@ class ComparisonTable:
     """Everything the comparison shows.
 
     ``runs`` indexed by (method, seed) with a column for each of :data:`FIGURES` (fractions; returns
-    a year, 238 days, arithmetic); ``net`` by method a frame of daily net returns, one column a
-    seed; ``index`` daily return of the index; ``paired`` in the order of the methods and of their
-    controls; ``missing`` by name of a run the reason why it is not here; ``other_code`` names of
-    runs that code other than that of now made; ``facts`` of the data and the exchange.
+    a year of ``days_per_year`` trading days, arithmetic); ``net`` by method a frame of daily net
+    returns, one column a seed; ``index`` daily return of the index; ``paired`` in the order of the
+    methods and of their controls; ``missing`` by name of a run the reason why it is not here;
+    ``other_code`` names of runs that code other than that of now made; ``facts`` of the data and
+    the exchange.
     """
 
     comparison: Comparison
@@ -143,6 +144,7 @@ class ComparisonTable:
     net: dict[str, pd.DataFrame]
     index: pd.Series
     paired: list[Paired]
+    days_per_year: float
     missing: Mapping[str, str] = field(default_factory=dict)
     other_code: Sequence[str] = ()
     facts: Sequence[str] = ()
@@ -239,8 +241,16 @@ def build_table(
     Raises
     ------
     DataError
-        The runs were not made on the same days.
+        The runs were not made on the same days, or count other days a year.
     """
+    years = {result.days_per_year for result in results.values()}
+    if len(years) > 1:
+        raise DataError(
+            f"the runs count {' and '.join(f'{n:g}' for n in sorted(years))} trading days a year: "
+            "their markets differ, or some were saved before the market's year was kept; make them "
+            "again."
+        )
+    year = years.pop()
     rows: dict[tuple[str, int], dict[str, float]] = {}
     daily: dict[str, dict[str, dict[int, pd.Series]]] = {"gross": {}, "cost": {}}
     for (method, seed), result in results.items():
@@ -265,7 +275,8 @@ def build_table(
         runs,
         {name: gross[name] - cost[name] for name in gross},
         next(iter(results.values())).series("daily", "bench"),
-        _paired(comparison, gross, cost, runs),
+        _paired(comparison, gross, cost, runs, year),
+        year,
         dict(missing or {}),
         list(other_code),
         _facts(results),
@@ -285,8 +296,14 @@ def _paired(
     gross: Mapping[str, pd.DataFrame],
     cost: Mapping[str, pd.DataFrame],
     runs: pd.DataFrame,
+    days_per_year: float,
 ) -> list[Paired]:
-    paired = partial(paired_difference, block=comparison.block, level=comparison.level)
+    paired = partial(
+        paired_difference,
+        days_per_year=days_per_year,
+        block=comparison.block,
+        level=comparison.level,
+    )
     net = {name: gross[name] - cost[name] for name in gross}
     found = {}
     for name, method in comparison.methods.items():
@@ -333,7 +350,9 @@ def _settings(result: RunResults) -> dict[str, str]:
     if known.get("market"):
         segments = dict(known.get("segments", {}))
         test = [f"test {segments.pop('test')}"] if "test" in segments else []
-        universe = f"{known['market']} against {result.benchmark}"
+        universe = str(known["market"])
+        if result.has_index:
+            universe += f" against {result.benchmark}"
         out["Universe and days"] = ", ".join([universe, *test])
         if segments:
             out[LEARNED_ON] = ", ".join(f"{name} {days}" for name, days in segments.items())
@@ -417,9 +436,9 @@ def protocol(table: ComparisonTable) -> list[str]:
     lines = [
         f"Test days {days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d} ({len(days)}). Mean ± standard "
         "deviation over seeds, one value a run, of the epoch that was best on validation.",
-        f"Returns a year are {TRADING_DAYS} times the daily mean; turnover is one-way; ratios are "
-        "annual, of the daily differences. MSE is that of returns standardised by day, each "
-        "method's scores brought to them by one factor: 1 is to know nothing.",
+        f"Returns a year are {table.days_per_year:g} times the daily mean; turnover is one-way; "
+        "ratios are annual, of the daily differences. MSE is that of returns standardised by day, "
+        "each method's scores brought to them by one factor: 1 is to know nothing.",
         "Trades are decided at a close and made at the next; what is suspended, or at the price "
         "limit of its board and date, does not trade. Test rows are never chosen by their label.",
         *table.facts,

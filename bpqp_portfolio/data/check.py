@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +66,7 @@ def check_provider(
     for name in chosen:
         if name in lists:
             rows += _check_universe(provider, name, lists[name], span, notes)
-    _check_benchmark(provider, chosen, benchmark, notes)
+    _check_benchmark(provider, chosen, lists, benchmark, notes)
     # An index has no place in a universe, so no exclusion of it would ever apply.
     listed = {code for spells in lists.values() for code in spells["instrument"]}
     excluded = tuple(
@@ -251,12 +251,21 @@ def _check_universe(
 
 
 def _check_benchmark(
-    provider: Provider, markets: Iterable[str], benchmark: str | None, notes: Notes
+    provider: Provider,
+    markets: Sequence[str],
+    lists: Mapping[str, pd.DataFrame],
+    benchmark: str | None,
+    notes: Notes,
 ) -> None:
-    """The benchmark that is asked for must be there; one that is only usual should be."""
+    """The benchmark that is asked for must be there, one that is only usual should be, and neither
+    is a name to hold. The list of everything may have it where there are others."""
     asked = benchmark or provider.manifest.get("benchmark")
     usual = [KNOWN_UNIVERSES[m][1] for m in markets if m in KNOWN_UNIVERSES]
+    traded = [name for name in (markets or lists) if name in lists]
     for code in [asked] if asked else usual:
+        for name in traded:
+            if code.upper() in set(lists[name]["instrument"]):
+                notes.add("benchmark-traded", f"{code} in {name}")
         if "close" not in provider.fields(code):
             notes.add("benchmark-missing" if asked else "benchmark-unknown", code)
             continue

@@ -19,6 +19,7 @@ COUNTS = (
     "bad_factors",
     "changes_converted",
     "changes_recomputed",
+    "changes_computed",
     "volumes_converted",
 )
 
@@ -128,7 +129,8 @@ def clean(fields: Mapping[str, np.ndarray], units: Units, counts: Counter) -> Fi
 
     Suspended days (see :func:`is_traded`) are NaN in every field but ``factor``; values that are
     not finite, prices that are not positive and negative volumes are NaN; ``change`` is a
-    fraction, recomputed from the closes where it is missing; volume is in (adjusted) shares.
+    fraction, recomputed from the closes where it is missing, and computed from them where there is
+    no such field; volume is in (adjusted) shares.
     A name without any traded day gives an empty mapping.
     """
     out = {name: np.array(values, dtype=np.float32) for name, values in fields.items()}
@@ -167,7 +169,7 @@ def clean(fields: Mapping[str, np.ndarray], units: Units, counts: Counter) -> Fi
         change[missing] = returns[missing]
         counts["changes_recomputed"] += int(missing.sum())
     else:
-        counts["changes_recomputed"] += int(np.isfinite(returns).sum())
+        counts["changes_computed"] += int(np.isfinite(returns).sum())
     out["change"] = change.astype(np.float32)
     return out
 

@@ -85,6 +85,10 @@ CHECKS: dict[str, tuple[str, str, str]] = {
         WARNING, "years in which less than 90 % of the members have data",
         "get the missing names, or say so beside the results: it is survivorship bias",
     ),
+    "benchmark-traded": (
+        ERROR, "the benchmark is a name of the universe, so a portfolio could hold it",
+        "take it out of the list, or import the data again with `--index CODE`",
+    ),
     "benchmark-missing": (ERROR, "no data of the benchmark", "import it, or name another one"),
     "benchmark-unknown": (
         WARNING, "no data of the usual benchmark of a universe", "import it, or name another one",

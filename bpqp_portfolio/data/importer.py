@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,12 +16,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..config import nearest
 from ..errors import ConfigError, DataError
 from . import cleaning, tables
 from .archive import is_archive, unpack
 from .atomic import replacing_folder, scratch_folder
 from .cleaning import Fields, UnitEvidence
 from .digests import sha256_of
+from .indices import alike_indices, known_indices
 from .progress import progress_bar
 from .provider import (
     Provider,
@@ -154,6 +157,7 @@ def import_provider(
     to: Path | str,
     *,
     market: str | None = None,
+    index: Sequence[str] | None = None,
     progress: bool = True,
 ) -> Provider:
     """Write a clean Qlib provider into the folder ``to`` from ``source``, all of it or nothing.
@@ -168,6 +172,10 @@ def import_provider(
     Parameters
     ----------
     market : also write the list ``all`` under this name.
+    index : codes that are indices, to compare with and never to hold: they have prices and are in
+        no list. By default those whose code says so (``SPX``, ``^DJI``, ``SH000300``) are left out
+        of the lists that are made here; an empty sequence is none. The manifest has them as
+        ``indices``, and as ``maybe_indices`` what is held and moves like the mean of all others.
     progress : show progress on a terminal.
 
     Raises
@@ -176,7 +184,8 @@ def import_provider(
         The source is absent, damaged, unsafe to unpack, of no known layout or wrong in itself;
         or ``to`` cannot be written.
     ConfigError
-        ``to`` is a file, holds something that is no provider, or lies inside ``source``.
+        ``to`` is a file, holds something that is no provider, or lies inside ``source``; an index
+        that the source does not have.
     """
     source, to = Path(source).expanduser(), Path(to).expanduser()
     if not source.exists():
@@ -185,7 +194,7 @@ def import_provider(
     if source.resolve() in to.resolve().parents:
         raise ConfigError(f"{to} lies inside the source; name a folder outside {source}.")
     try:
-        return install(source, to, market=market, progress=progress)
+        return install(source, to, market=market, index=index, progress=progress)
     except DataError:
         raise
     except OSError as error:
@@ -197,6 +206,7 @@ def install(
     to: Path,
     *,
     market: str | None = None,
+    index: Sequence[str] | None = None,
     progress: bool = True,
     origin: dict | None = None,
 ) -> Provider:
@@ -222,7 +232,7 @@ def install(
         found = _locate(place, progress)
         if "sha256" not in manifest:
             manifest |= {"sha256": _sha256_of_files(found.files, place), "files": len(found.files)}
-        manifest |= _write(found, fresh, market, progress) | (origin or {})
+        manifest |= _write(found, fresh, market, index, progress) | (origin or {})
         write_manifest(fresh, manifest)
     return Provider(to)
 
@@ -270,7 +280,13 @@ def _only(folders: list[Path], place: Path) -> Path:
     return folders[0]
 
 
-def _write(source: _Source, root: Path, market: str | None, progress: bool) -> dict:
+def _write(
+    source: _Source,
+    root: Path,
+    market: str | None,
+    index: Sequence[str] | None,
+    progress: bool,
+) -> dict:
     """Clean ``source`` into the empty folder ``root``; what the manifest says of it."""
     write_calendar(root, source.calendar)
     counts = Counter(dict.fromkeys((*cleaning.COUNTS, "universe_lines_dropped"), 0))
@@ -288,12 +304,14 @@ def _write(source: _Source, root: Path, market: str | None, progress: bool) -> d
     spans: dict[str, pd.DatetimeIndex] = {}
     fields: Counter[str] = Counter()
     left_out = []
+    returns: dict[str, np.ndarray] = {}
     with progress_bar("import", len(source.names), progress, "name") as bar:
         for name in source.names:
             series = cleaning.clean(source.read(name), units, counts)
             if series:
                 write_series(root, name, series)
                 fields.update(series.keys())
+                returns[name] = series["change"]
                 days = np.flatnonzero(np.isfinite(series["close"]))
                 spans[name] = source.calendar[days[[0, -1]]]
             else:
@@ -302,7 +320,17 @@ def _write(source: _Source, root: Path, market: str | None, progress: bool) -> d
     if not spans:
         raise DataError("the source holds no day with a positive close.")
 
-    universes.setdefault("all", _spells(spans))
+    indices = _indices(index, spans)
+    if index:
+        universes = {k: v[~v["instrument"].isin(indices)] for k, v in universes.items()}
+    universes.setdefault("all", _spells({k: v for k, v in spans.items() if k not in indices}))
+    maybe: list[str] = []
+    if index is None:
+        # The list of everything is no universe to hold where there are others.
+        lists = {k: v for k, v in universes.items() if k != "all"} or universes
+        held = set().union(*(spells["instrument"] for spells in lists.values()))
+        maybe = sorted({*indices, *alike_indices(returns)} & held)
+        indices = [name for name in indices if name not in held]
     if market is not None:
         _check_market(market, universes)
         universes[market] = universes["all"]
@@ -317,6 +345,9 @@ def _write(source: _Source, root: Path, market: str | None, progress: bool) -> d
         "days": len(source.calendar),
         "instruments": len(spans),
         "without_prices": left_out,
+        "indices": indices,
+        "maybe_indices": maybe,
+        **({"benchmark": indices[0]} if index and len(indices) == 1 else {}),
         "universes": {name: _size(spells, last, spans) for name, spells in universes.items()},
         "fields": dict(fields),
         "source_units": {
@@ -326,6 +357,22 @@ def _write(source: _Source, root: Path, market: str | None, progress: bool) -> d
         "cleaned": dict(counts),
         "ignored_columns": list(source.ignored),
     }
+
+
+def _indices(index: Sequence[str] | None, names: Collection[str]) -> list[str]:
+    """Codes of the source's indices: those given, or those whose code says so."""
+    if index is None:
+        return known_indices(names)
+    codes = sorted({code.upper() for code in index})
+    for code in codes:
+        if code not in names:
+            raise ConfigError(f"index: the source has no prices of {code!r}.{_near(code, names)}")
+    return codes
+
+
+def _near(code: str, names: Collection[str]) -> str:
+    hint = nearest(code, names)
+    return hint if hint.startswith(" Did") else ""
 
 
 def _spells(spans: dict[str, pd.DatetimeIndex]) -> pd.DataFrame:

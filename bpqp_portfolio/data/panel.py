@@ -17,7 +17,8 @@ class DayBatch:
     ``features`` (R, L, F) float32 of L days of history; ``mask`` (T, n) bool; ``label`` (T, n)
     training label in units of its day's cross-sectional standard deviation, ``known`` (T, n) where
     it is known; ``returns`` (T, n) realised return from the close of t+1 to that of t+2, as a
-    fraction, zero where unknown; ``loadings`` (T, n, k) and ``specific`` (T, n) of the day's
+    fraction, zero where unknown, ``earned`` (T, n) where it is known, whatever the label's horizon;
+    ``loadings`` (T, n, k) and ``specific`` (T, n) of the day's
     covariance, per day²; ``optimal`` (T,) decision value of the hindsight portfolio, NaN until
     computed; ``days`` (T,) positions in the panel; ``names`` (T, n) positions of the names among
     the panel's, -1 where padded.
@@ -31,6 +32,7 @@ class DayBatch:
     label: Tensor
     known: Tensor
     returns: Tensor
+    earned: Tensor
     loadings: Tensor
     specific: Tensor
     optimal: Tensor
@@ -170,14 +172,15 @@ class DailyPanel:
         """
         table, mask = self._table(days)
         label, returns = self.label[table], self.returns[table]
-        known = mask & torch.isfinite(label)
+        known, earned = mask & torch.isfinite(label), mask & torch.isfinite(returns)
         nothing = self.features.new_empty(0, self.window, self.features.shape[1])
         return DayBatch(
             features=self._features(days, table, mask) if features else nothing,
             mask=mask,
             label=torch.where(known, label, 0.0),
             known=known,
-            returns=torch.where(mask & torch.isfinite(returns), returns, 0.0),
+            returns=torch.where(earned, returns, 0.0),
+            earned=earned,
             loadings=torch.where(mask.unsqueeze(-1), self.loadings[table], 0.0),
             specific=torch.where(mask, self.specific[table], 1.0),
             optimal=self.optimal[days.to(self.device)],

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..config import check_number, lookup
 from ..data.panel import DayBatch
 from ..portfolio.problem import PortfolioProblem
+from ..trading_year import USUAL
 from .blocks import BlockLoss
 
 BENCHMARKS = {"none": False, "universe": True}
@@ -28,7 +29,7 @@ class NetSharpe(BlockLoss):
     """
 
     benchmark: str = "none"
-    days_per_year: float = 252.0
+    days_per_year: float = USUAL
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -23,8 +23,9 @@ class MandateSolution:
     wanted, whatever stands in for it; ``kkt_norm``, ``iterations``, ``objective`` (T,), the last in
     units of return and minimised; ``labels`` the c constraints in words; ``value``, ``limit`` and
     ``dual`` (T, c): the dual is what a unit of the limit is worth, in units of return, and above
-    zero where the constraint binds. ``solver`` is ``structured``, or ``cones`` on a day whose
-    multipliers were not found and that went to cone programs. ``fallback`` and ``reason`` say for
+    zero where the constraint binds; of a day that relaxed some constraints they are those of the
+    relaxed problem, and NaN of any other way out. ``solver`` is ``structured``, or ``cones`` on a
+    day whose multipliers were not found and that went to cone programs. ``fallback`` and ``reason`` say for
     each day which way out was taken and why, None on a day that was solved.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 from ..config import check_number, lookup
 from ..errors import ConfigError, SolverError
-from .activity import MandateSolution, activity, unusable
+from ..solvers.structured import SOLVED
+from .activity import Activity, MandateSolution, activity, unusable
 from .conflicts import reason
 from .constraints import CONSTRAINTS, COSTS, Draft
 from .constraints.base import number, shown
@@ -217,15 +219,21 @@ class Mandate(nn.Module):
             names = [words for words, one in zip(table.words, broken[day], strict=True) if one]
             why = bad.get(day)
             reasons[day] = why or reason(setup, status, day, names, told.get(day, ""))
+        blank = failed.unsqueeze(-1)
+        value = table.value.masked_fill(blank, torch.nan)
+        dual = table.dual.masked_fill(blank, torch.nan)
         left = failed
         for way, soft, penalty in self.ways:
             if not bool(left.any()):
                 break
             if way == "raise":
                 break
-            stand, good = self._stand_in(way, soft, penalty, market)
+            stand, good, own = self._stand_in(way, soft, penalty, market)
             take = left & good
             weights = torch.where(take.unsqueeze(-1), stand, weights)
+            if own is not None:
+                value = torch.where(take.unsqueeze(-1), own.value, value)
+                dual = torch.where(take.unsqueeze(-1), own.dual, dual)
             for day in torch.nonzero(take).flatten().tolist():
                 ways[day] = way
             left = left & ~take
@@ -236,7 +244,6 @@ class Mandate(nn.Module):
                 f"{len(days)} of {T} days were not solved ({shown}). Loosen a constraint, or set "
                 "on_failure to relax, hold or equal_weights."
             )
-        blank = failed.unsqueeze(-1)
         unknown = torch.zeros_like(failed)
         unknown[list(bad)] = True
         return MandateSolution(
@@ -246,9 +253,9 @@ class Mandate(nn.Module):
             iterations=point.iterations,
             objective=self._value(setup, weights.detach()).masked_fill(unknown, torch.nan),
             labels=table.words,
-            value=table.value.masked_fill(blank, torch.nan),
+            value=value,
             limit=table.limit.masked_fill(unknown.unsqueeze(-1), torch.nan),
-            dual=table.dual.masked_fill(blank, torch.nan),
+            dual=dual,
             solver=tuple(solver),
             fallback=tuple(ways),
             reason=tuple(reasons),
@@ -356,21 +363,26 @@ class Mandate(nn.Module):
 
     def _stand_in(
         self, way: str, soft: Sequence[str], penalty: float, market: Market
-    ) -> tuple[Tensor, Tensor]:
-        """Weights (T, n) that a way out offers, and on which days (T,) it can."""
+    ) -> tuple[Tensor, Tensor, Activity | None]:
+        """Weights (T, n) that a way out offers, on which days (T,) it can, and what binds where it
+        solves a problem; of a point that is not exact, the duals are NaN."""
         if way == "relax":
             setup, point, _ = self._point(market, soft, penalty)
             good = ~unusable(setup, point)
-            return torch.where(good.unsqueeze(-1), point.w, 0.0), good
+            table = activity(setup, point)
+            inexact = (point.status != SOLVED).unsqueeze(-1)
+            table = replace(table, dual=table.dual.masked_fill(inexact, torch.nan))
+            return torch.where(good.unsqueeze(-1), point.w, 0.0), good, table
         if way == "hold":
             zero = torch.zeros_like(market.mu, dtype=torch.float64)
             held = market.previous
             if held is None:
-                return zero, torch.zeros(len(zero), dtype=torch.bool, device=zero.device)
+                return zero, torch.zeros(len(zero), dtype=torch.bool, device=zero.device), None
             held = torch.where(market.mask, held.double(), 0.0)
             good = torch.isfinite(held.detach()).all(-1)
-            return torch.where(good.unsqueeze(-1), held, 0.0), good
+            return torch.where(good.unsqueeze(-1), held, 0.0), good, None
         count = market.mask.sum(-1, keepdim=True)
         budget = self._draft(market).budget.detach().unsqueeze(-1)
         good = (count > 0) & budget.isfinite()
-        return torch.where(market.mask & good, budget / count.clamp_min(1), 0.0), good.squeeze(-1)
+        equal = torch.where(market.mask & good, budget / count.clamp_min(1), 0.0)
+        return equal, good.squeeze(-1), None

@@ -12,6 +12,8 @@ from .costs import TradingCosts
 
 WAYS = ("raise", "relax", "hold", "equal_weights")
 SETTINGS = ("risk_aversion", "objective", "on_failure", "tolerance", "kappa")
+YEAR = "days_per_year"
+"""Of every annual limit that does not count its own."""
 
 
 def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,7 +25,7 @@ def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
         An unknown name (the nearest is named) or a bad value.
     """
     known = {**CONSTRAINTS, **COSTS}
-    check_keys(config, [*SETTINGS, "constraints", "costs", *known], "mandate")
+    check_keys(config, [*SETTINGS, YEAR, "constraints", "costs", *known], "mandate")
     options = {k: config[k] for k in SETTINGS if k in config}
     if isinstance(options.get("on_failure"), str | Mapping):
         options["on_failure"] = [options["on_failure"]]
@@ -36,7 +38,8 @@ def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
             continue
         check_keys(own, registry, f"mandate.{block}")
         parts |= own
-    terms = [_term(name, known[name], value) for name, value in parts.items()]
+    year = {YEAR: config[YEAR]} if YEAR in config else {}
+    terms = [_term(name, known[name], value, year) for name, value in parts.items()]
     costs = [TradingCosts(**money)] if money else []
     return {
         "constraints": [t for t in terms if t.name in CONSTRAINTS],
@@ -80,17 +83,21 @@ def _named(block: Any, where: str) -> dict[str, Any]:
     return out
 
 
-def _term(name: str, cls: Any, value: Any) -> Any:
-    """The constraint or cost ``name`` from its limit or the mapping of its fields."""
+def _term(name: str, cls: Any, value: Any, shared: Mapping[str, Any]) -> Any:
+    """The constraint or cost ``name`` from its limit or the mapping of its fields.
+
+    ``shared`` are fields that it takes from the mandate where it has them and says nothing itself.
+    """
     fields = list(cls.__dataclass_fields__)
     fields.remove("name")
+    usual = {k: v for k, v in shared.items() if k in fields}
     try:
         if (isinstance(value, Mapping) and set(value) & set(fields)) or value == {}:
             check_keys(value, fields, name)
-            return cls(**value)
+            return cls(**{**usual, **value})
         if "limit" not in fields:
             check_keys(value, fields, name)
-        return cls(dict(value) if isinstance(value, Mapping) else value)
+        return cls(dict(value) if isinstance(value, Mapping) else value, **usual)
     except TypeError as error:
         raise ConfigError(f"mandate.{name}: {error}") from error
     except ConfigError as error:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import check_number, from_mapping, lookup
+from ..config import check_number, from_mapping, lookup, named
 from ..data.panel import DailyPanel, DayBatch
 from ..errors import ConfigError
 from ..solvers.structured import FactorSolution
@@ -32,7 +32,7 @@ class ProblemConfig:
     normalisation; ``turnover_cost`` c as a fraction of the value traded, which a loss over
     consecutive days lets the problem pay for every trade (see :meth:`PortfolioProblem.walk`);
     ``solver`` of :class:`PortfolioLayer`; ``tolerance`` scaled KKT residual;
-    ``decision`` the ``name`` of what turns forecasts into weights, of
+    ``decision`` the name, or the ``name`` and options, of what turns forecasts into weights, of
     :data:`~.deciders.DECIDERS`, and its options: ``bpqp`` solves the problem, the others are what
     it is compared with.
     """
@@ -58,6 +58,7 @@ class ProblemConfig:
             check_number(self.kappa, "kappa", low=0, open_low=True)
             if self.normalisation == "none":
                 raise ConfigError("kappa: needs a normalisation; without one set score_scale.")
+        object.__setattr__(self, "decision", named(self.decision, "decision"))
         build_decider(self.decision)
         check_number(self.turnover_cost, "turnover_cost", low=0, high=LARGEST_RATE)
         if self.turnover_cost and self.decision["name"] != "bpqp":

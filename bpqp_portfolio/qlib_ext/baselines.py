@@ -8,13 +8,16 @@ import numpy as np
 import pandas as pd
 from qlib.model.base import Model
 
-from ..config import check_number
+from ..config import check_keys, check_number
 from .dataset import PortfolioDataset
 from .model import row_index
 
 
 class ConstantScores(Model):
     """The same score for every name and day, for decisions that need none."""
+
+    def __init__(self, **unknown: Any) -> None:
+        check_keys(unknown, (), "model")
 
     def fit(self, dataset: PortfolioDataset, reweighter: Any = None) -> None:
         """There is nothing to learn."""
@@ -33,7 +36,8 @@ class RandomScores(ConstantScores):
     seed : of the draws.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, **unknown: Any) -> None:
+        check_keys(unknown, ("seed",), "model")
         check_number(seed, "model.seed", low=0, integer=True)
         self.seed = int(seed)
 

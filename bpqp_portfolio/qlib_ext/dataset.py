@@ -27,12 +27,30 @@ from ..portfolio.problem import PortfolioProblem, ProblemConfig
 from ..portfolio.scores import mean_spread
 from ..risk.config import RiskConfig
 from ..risk.rolling import rolling_risk
+from ..trading_year import days_per_year
 from .handlers import CachedAlpha158
-from .preflight import check_learned, check_records, check_segments, check_universe
+from .preflight import (
+    SEGMENTS,
+    check_benchmark,
+    check_component,
+    check_learned,
+    check_records,
+    check_segments,
+    check_universe,
+)
 from .stages import StageClock
 from .tracking import check_variables
 
 PANEL_VERSION = 1
+SETTINGS = (
+    "market", "benchmark", "segments", "handler", "risk", "problem", "exclusions", "mandate"
+)  # fmt: skip
+FILLED = (
+    "instruments", "start_time", "end_time", "fit_start_time", "fit_end_time", "market", "cache_key"
+)  # fmt: skip
+"""Settings of the handler that follow from the dataset's."""
+MISSING: Any = object()
+"""Of a setting that must be given."""
 HANDLER = {"class": "CachedAlpha158", "module_path": "bpqp_portfolio.qlib_ext.handlers"}
 
 
@@ -42,10 +60,10 @@ class PortfolioDataset(DatasetH):
     Parameters
     ----------
     market : name of an instrument list of the provider, such as ``csi300``.
-    benchmark : code of the index to compare with.
+    benchmark : code of the index to compare with; None for no index.
     segments : ``train``, ``valid`` and ``test``, each a pair of dates, both included.
     handler : configuration of a :class:`CachedAlpha158`; universe and dates are filled in.
-    risk : fields of :class:`RiskConfig`.
+    risk : fields of :class:`RiskConfig`, or the name of its model alone.
     problem : fields of :class:`ProblemConfig`.
     exclusions : moves that are not believed: ``check`` for what :func:`check_provider` finds now, a
         CSV file (``bpqp data check --write-exclusions``), or ``none`` (the same as None).
@@ -60,37 +78,40 @@ class PortfolioDataset(DatasetH):
 
     def __init__(
         self,
-        market: str,
-        benchmark: str,
-        segments: Mapping[str, Any],
+        market: str = MISSING,
+        benchmark: str | None = MISSING,
+        segments: Mapping[str, Any] = MISSING,
         handler: Mapping[str, Any] | None = None,
-        risk: Mapping[str, Any] | None = None,
+        risk: Mapping[str, Any] | str | None = None,
         problem: Mapping[str, Any] | None = None,
         exclusions: str | None = None,
         mandate: Mapping[str, Any] | None = None,
         **unknown: Any,
     ) -> None:
-        known = ("market", "benchmark", "segments", "handler", "risk", "problem", "exclusions")
-        check_keys(unknown, (*known, "mandate"), "dataset")
-        self.mandate = _mandate_settings(mandate)
+        given = {"market": market, "benchmark": benchmark, "segments": segments}
+        given = {key: value for key, value in given.items() if value is not MISSING}
+        self.check_settings(
+            {
+                **given,
+                **unknown,
+                "handler": handler,
+                "risk": risk,
+                "problem": problem,
+                "mandate": mandate,
+            }
+        )
+        self.days_per_year = days_per_year(C.region)
+        self.mandate = _mandate_settings(mandate, self.days_per_year)
         self.clock = StageClock()
         self.market, self.benchmark, self.exclusions = market, benchmark, exclusions or "none"
-        self.risk = from_mapping(RiskConfig, risk, "risk")
+        self.risk = _risk_config(risk)
         self.problem_config = from_mapping(ProblemConfig, problem, "problem")
+        _check_costs(self.problem_config, self.mandate)
         _check_task(self.problem_config)
-        if self.problem_config.turnover_cost and self.mandate is None:
-            raise ConfigError(
-                "problem.turnover_cost: the training would pay it and the backtest would not; give "
-                "the dataset a `mandate:` with costs and the workflow a MandateRecord."
-            )
         with self.clock("data"):
             provider = Provider(Path(C.dpm.get_data_uri("day"))).require()
             self.excluded = _read_exclusions(exclusions, provider, market, benchmark)
-            if benchmark.lower() not in provider.folders:
-                raise ConfigError(
-                    f"benchmark: no prices of {benchmark!r} in {provider.root}; an index has a "
-                    "code such as SH000300."
-                )
+            check_benchmark(benchmark, market, provider)
             spans = check_segments(segments, provider.calendar, _horizon(handler))
             self._market = load_market(provider, market, self.excluded)
             check_universe(self._market, spans, self.risk, self.problem_config)
@@ -109,6 +130,38 @@ class PortfolioDataset(DatasetH):
             built = init_instance_by_config(self._handler_config(handler or {}))
         super().__init__(handler=built, segments=self.span_names)
 
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any]) -> None:
+        """Check all that needs no data.
+
+        Raises
+        ------
+        ConfigError
+            An unknown setting (the nearest is named), one that is missing or outside its range.
+        """
+        check_keys(settings, SETTINGS, "dataset")
+        absent = [key for key in ("market", "benchmark", "segments") if key not in settings]
+        if absent:
+            raise ConfigError(
+                f"dataset: missing {', '.join(map(repr, absent))}."
+                + (" `benchmark: null` compares with no index." if "benchmark" in absent else "")
+            )
+        check_keys(settings["segments"], SEGMENTS, "segments")
+        _risk_config(settings.get("risk"))
+        _check_costs(
+            from_mapping(ProblemConfig, settings.get("problem"), "problem"),
+            _mandate_settings(settings.get("mandate"), days_per_year(C.region)),
+        )
+        handler = settings.get("handler")
+        _horizon(handler)
+        for key in (handler or {}).get("kwargs") or {}:
+            if key in FILLED:
+                raise ConfigError(
+                    f"dataset.handler: {key!r} follows from the dataset's market and segments; "
+                    "leave it out."
+                )
+        check_component({**HANDLER, **(handler or {})}, "dataset.handler")
+
     def _handler_config(self, handler: Mapping[str, Any]) -> dict[str, Any]:
         check_keys(handler, ("class", "module_path", "kwargs"), "dataset.handler")
         given = dict(handler.get("kwargs") or {})
@@ -121,12 +174,6 @@ class PortfolioDataset(DatasetH):
             "market": self._market,
             "cache_key": self.data_key,
         }
-        for key in given:
-            if key in filled:
-                raise ConfigError(
-                    f"dataset.handler: {key!r} follows from the dataset's market and segments; "
-                    "leave it out."
-                )
         return {**HANDLER, **handler, "kwargs": {**given, **filled}}
 
     @property
@@ -169,7 +216,7 @@ class PortfolioDataset(DatasetH):
         if self._problem is None:
             panel = self.prepared_panel()
             batch = panel.batch(self.days("train"), features=False)
-            scale = float(mean_spread(batch.returns, batch.known))
+            scale = float(mean_spread(batch.returns, batch.earned))
             if not scale > 0:
                 raise DataError("realised returns do not vary across names in the train segment.")
             self._problem = PortfolioProblem(self.problem_config, scale)
@@ -295,13 +342,25 @@ class PortfolioDataset(DatasetH):
         )
 
 
-def _mandate_settings(block: Mapping[str, Any] | None) -> Any:
+def _mandate_settings(block: Mapping[str, Any] | None, year: float) -> Any:
     """The block read, where there is one."""
     if block is None:
         return None
     from .mandate_settings import MandateSettings
 
-    return MandateSettings.from_config(block)
+    return MandateSettings.from_config(block, year)
+
+
+def _risk_config(risk: Mapping[str, Any] | str | None) -> RiskConfig:
+    return from_mapping(RiskConfig, {"model": risk} if isinstance(risk, str) else risk, "risk")
+
+
+def _check_costs(problem: ProblemConfig, mandate: Any) -> None:
+    if problem.turnover_cost and mandate is None:
+        raise ConfigError(
+            "problem.turnover_cost: the training would pay it and the backtest would not; give "
+            "the dataset a `mandate:` with costs and the workflow a MandateRecord."
+        )
 
 
 def _horizon(handler: Mapping[str, Any] | None) -> int:
@@ -313,7 +372,7 @@ def _horizon(handler: Mapping[str, Any] | None) -> int:
 
 
 def _read_exclusions(
-    how: str | None, provider: Provider, market: str, benchmark: str
+    how: str | None, provider: Provider, market: str, benchmark: str | None
 ) -> Exclusions:
     if how is None or how == "none":
         return Exclusions()

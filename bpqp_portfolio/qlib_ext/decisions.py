@@ -97,6 +97,34 @@ def appraise(
     return _by_day(dataset, segment, rows)
 
 
+def worth_of_held(
+    dataset: PortfolioDataset,
+    held: pd.Series,
+    days: pd.DatetimeIndex,
+    segment: str = "test",
+    chunk: int = 128,
+) -> pd.DataFrame:
+    """``regret`` and ``decision_value``, as fractions a day, of what an account really held.
+
+    Parameters
+    ----------
+    held : weights by (signal day, name): of the invested part of the account, at the close at which
+        the signal was traded. A signal day of ``days`` without any held nothing; of names outside
+        of the day's problem nothing is counted.
+    days : signal days that were traded; of the others, nothing is known.
+
+    Where what is held lies outside of the problem's limits, regret can be below zero.
+    """
+    index = row_index(dataset.prepared_panel(), dataset.days(segment))
+    weights = held.reindex(index).fillna(0.0)
+    rows = [
+        _worth(dataset.problem, batch, w) for batch, w in _batches(dataset, segment, chunk, weights)
+    ]
+    frame = _by_day(dataset, segment, rows)
+    frame.loc[~frame.index.isin(days)] = np.nan
+    return frame
+
+
 def _rows_of(scores: pd.Series, beliefs: Beliefs) -> list[pd.Series]:
     """The scores, and what is said of the specific variance of their names, where it is."""
     said = beliefs.log_specific
@@ -153,15 +181,22 @@ def _figures(
     problem: PortfolioProblem, batch: DayBatch, scores: torch.Tensor, w: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     """What weights and scores (T, n) of the batch were worth, each (T,)."""
+    rank = _ranks(scores, batch.earned), _ranks(batch.returns, batch.earned)
+    return {
+        **_worth(problem, batch, w),
+        "ic": information_coefficient(scores, batch.returns, batch.earned),
+        "rank_ic": information_coefficient(*rank, batch.earned),
+        **_moments(scores, batch.returns, batch.earned),
+    }
+
+
+def _worth(problem: PortfolioProblem, batch: DayBatch, w: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What weights (T, n) were worth, each (T,)."""
     # At the end of the calendar nobody knows yet what a decision was worth.
-    unknown = ~batch.known.any(-1)
-    rank = _ranks(scores, batch.known), _ranks(batch.returns, batch.known)
+    unknown = ~batch.earned.any(-1)
     return {
         "regret": problem.regret(w, batch).masked_fill(unknown, torch.nan),
         "decision_value": problem.value(w, batch).masked_fill(unknown, torch.nan),
-        "ic": information_coefficient(scores, batch.returns, batch.known),
-        "rank_ic": information_coefficient(*rank, batch.known),
-        **_moments(scores, batch.returns, batch.known),
     }
 
 
@@ -170,7 +205,8 @@ def _by_day(
 ) -> pd.DataFrame:
     dates = dataset.prepared_panel().dates[dataset.days(segment).numpy()]
     columns = {key: torch.cat([row[key] for row in rows]).numpy() for key in rows[0]}
-    columns["mse"] = scaled_error(*(columns.pop(name) for name in MOMENTS))
+    if set(MOMENTS) <= set(columns):
+        columns["mse"] = scaled_error(*(columns.pop(name) for name in MOMENTS))
     return pd.DataFrame(columns, index=pd.DatetimeIndex(dates, name="datetime"))
 
 

@@ -26,6 +26,7 @@ from ..data.market import Market
 from ..data.provider import Provider
 from ..errors import ConfigError, DataError
 from .blocks import by_column, process_features
+from .preflight import check_component
 from .processors import fitted_state
 
 FIELDS = ("open", "high", "low", "close", "volume")
@@ -48,6 +49,7 @@ VERSION = 1  # of what is kept in the cache
 # What Qlib's handler takes besides; its label is not among them, since risk, regret and backtest
 # all rest on the return from the close of t+1 to that of t+2: only the horizon of the training
 # label can be chosen.
+OWN = ("fields", "exclude", "horizon", "infer_processors", "learn_processors")
 PASSED_ON = (
     "instruments",
     "start_time",
@@ -168,9 +170,16 @@ class CachedAlpha158(Alpha158):
         fit_end_time: str,
         **kwargs: Any,
     ) -> None:
-        own = ("fields", "exclude", "horizon", "infer_processors", "learn_processors")
-        check_keys(kwargs, (*own, *PASSED_ON), "handler")
-        check_number(horizon, "handler.horizon", low=1, integer=True)
+        self.check_settings(
+            {
+                **kwargs,
+                "fields": fields,
+                "exclude": exclude,
+                "horizon": horizon,
+                "infer_processors": infer_processors,
+                "learn_processors": learn_processors,
+            }
+        )
         self.horizon = int(horizon)
         self._feature_config = feature_config(fields, exclude)
         # Qlib writes the dates of the fit into the settings that it is given.
@@ -201,6 +210,16 @@ class CachedAlpha158(Alpha158):
             fit_end_time=fit_end_time,
             **kwargs,
         )
+
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any]) -> None:
+        """Raise :class:`ConfigError` for an unknown setting or one outside its range."""
+        check_keys(settings, (*OWN, *PASSED_ON), "handler")
+        check_number(settings.get("horizon", 1), "handler.horizon", low=1, integer=True)
+        feature_config(settings.get("fields", FIELDS), settings.get("exclude", EXCLUDED_FEATURES))
+        for part in ("infer_processors", "learn_processors"):
+            for item in settings.get(part) or ():
+                check_component(item, f"handler.{part}", "qlib.data.dataset.processor")
 
     def get_feature_config(self) -> tuple[list[str], list[str]]:
         """Expressions and names of the features."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from qlib.workflow.record_temp import PortAnaRecord
 
 from ..errors import ConfigError
+from ..report.metrics import annual
 from ..training import torch_threads
 from .beliefs import beliefs_of
 from .dataset import PortfolioDataset
@@ -17,7 +18,7 @@ from .exchange import BoardExchange
 from .mandate_days import MandateDays
 from .mandate_strategy import MandateStrategy
 from .rebalance import BookRules, Rebalance
-from .records import BacktestConfig, BacktestRecord, realised_weights
+from .records import BacktestConfig, BacktestRecord, realised_weights, solver_metrics
 from .shortfall import shortfall
 
 TABLES = ("mandate_weights", "mandate_days", "mandate_activity", "mandate_events", "shortfall")
@@ -94,7 +95,7 @@ class MandateRecord(BacktestRecord):
         self.strategy_config = {"class": MandateStrategy, "kwargs": options}
         self.backtest_config["exchange_kwargs"] = {"exchange": exchange}
         with torch_threads(1):
-            artifacts = PortAnaRecord._generate(self, **kwargs)
+            artifacts = self._simulate(**kwargs)
         report = artifacts["report_normal_1day.pkl"]
         positions = artifacts["positions_normal_1day.pkl"]
         realised = realised_weights(positions)
@@ -105,13 +106,15 @@ class MandateRecord(BacktestRecord):
         daily = self._daily(report, realised, targets, blocked, orders)
         activity, events = activity_table(plans), event_table(plans)
         status = day_table(plans)
-        self._log(daily)
-        self.recorder.log_metrics(**_metrics(status, events, gaps))
+        held = self._held(daily, realised)
+        metrics = _metrics(status, events, gaps, dataset.days_per_year)
+        if len(status):
+            metrics |= {f"bpqp.{name}": value for name, value in solver_metrics(status).items()}
+        self.recorder.log_metrics(**metrics)
         tables = (targets, status, activity, events, gaps)
         return {
             **artifacts,
-            "bpqp_daily.pkl": daily,
-            "realised_weights.pkl": realised,
+            **held,
             **{f"{name}.pkl": table for name, table in zip(TABLES, tables, strict=True)},
             "mandate_facts.pkl": mandate_facts(mandate, days),
         }
@@ -165,7 +168,9 @@ def activity_table(plans: Mapping[pd.Timestamp, Rebalance]) -> pd.DataFrame:
     return table.astype({"datetime": "datetime64[ns]", "binding": float, "price": float})
 
 
-def _metrics(status: pd.DataFrame, events: pd.DataFrame, gaps: pd.DataFrame) -> dict[str, float]:
+def _metrics(
+    status: pd.DataFrame, events: pd.DataFrame, gaps: pd.DataFrame, days_per_year: float
+) -> dict[str, float]:
     """Figures of the mandate under names that a tracker takes."""
     out = {"bpqp.mandate.days": float(len(status)), "bpqp.mandate.fallbacks": float(len(events))}
     for action, count in events["action"].value_counts().items():
@@ -177,7 +182,9 @@ def _metrics(status: pd.DataFrame, events: pd.DataFrame, gaps: pd.DataFrame) -> 
         out[f"bpqp.mandate.status.{str(name).replace(' ', '_')}"] = float(count)
     if len(gaps):
         out["bpqp.mandate.gap"] = float(gaps["gap"].mean())
-        out["bpqp.mandate.gap_annual_return"] = float(gaps["gap_return"].mean() * 238)
+        year = annual(float(gaps["gap_return"].mean()), len(gaps), days_per_year)
+        if math.isfinite(year):
+            out["bpqp.mandate.gap_annual_return"] = year
         for name in ("orders", "unfilled", "cut"):
             out[f"bpqp.mandate.{name}"] = float(gaps[name].sum())
     return out

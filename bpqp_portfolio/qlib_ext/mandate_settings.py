@@ -22,7 +22,7 @@ from ..errors import ConfigError, DataError
 from ..portfolio.constraints import CONSTRAINTS, COSTS
 from ..portfolio.constraints.exposures import Exposures
 from ..portfolio.mandate import Mandate
-from ..portfolio.mandate_config import SETTINGS
+from ..portfolio.mandate_config import SETTINGS, YEAR
 from ..risk.clusters import ClusterConfig
 
 OWN = ("sectors", "index_weights", "pin_limits", "exposure_table", "exposure_fill")
@@ -57,8 +57,12 @@ class MandateSettings:
     exposure_fill: float | None = None
 
     @classmethod
-    def from_config(cls, block: Mapping[str, Any]) -> MandateSettings:
+    def from_config(
+        cls, block: Mapping[str, Any], days_per_year: float | None = None
+    ) -> MandateSettings:
         """Settings from the block of a workflow.
+
+        ``days_per_year`` is what annual limits count, unless the block says it.
 
         Raises
         ------
@@ -74,7 +78,7 @@ class MandateSettings:
                 f"mandate: {error}; write numbers, words, lists and mappings alone, since the run "
                 "keeps them as JSON for the days after it."
             ) from error
-        known = (*OWN, *SETTINGS, "constraints", "costs", *CONSTRAINTS, *COSTS)
+        known = (*OWN, *SETTINGS, YEAR, "constraints", "costs", *CONSTRAINTS, *COSTS)
         check_keys(block, known, "mandate")
         own = {k: block[k] for k in OWN if k in block}
         sectors = own.pop("sectors", None)
@@ -97,6 +101,8 @@ class MandateSettings:
             if table is None:
                 raise ConfigError("mandate.exposure_fill: there is no exposure_table to complete.")
         rules = {k: v for k, v in block.items() if k not in OWN}
+        if days_per_year is not None:
+            rules.setdefault(YEAR, days_per_year)
         settings = cls(rules=rules, sectors=sectors, **own)
         if not settings.build().long_only:
             raise ConfigError(NO_LONG_ONLY)

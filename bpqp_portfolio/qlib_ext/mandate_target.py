@@ -16,7 +16,6 @@ from ..data.sectors import NONE, Sectors, read_sectors
 from ..errors import DataError
 from ..portfolio.mandate import Mandate
 from ..portfolio.problem import PortfolioProblem
-from ..report.metrics import TRADING_DAYS
 from ..risk.clusters import ClusterConfig, cluster_returns
 from .beliefs import believed
 from .exchange import at_limits
@@ -217,19 +216,24 @@ def left_out(plan: Rebalance, day: SingleDay) -> dict[str, str]:
     return {name: found[name] for name in sorted(found) if name not in plan.table.index}
 
 
-def mandate_facts(mandate: Mandate, plan: Rebalance, day: SingleDay, sized: bool) -> dict[str, Any]:
+def mandate_facts(
+    mandate: Mandate, plan: Rebalance, day: SingleDay, sized: bool, days_per_year: float
+) -> dict[str, Any]:
     """What is worth knowing about the decision, as JSON values.
 
     ``binding`` lists constraints with their value, limit and price, the return a day that a unit
-    more of the limit would bring; it is empty on a day that was not solved, of which ``fallback``
-    has the ``way`` out that was taken and the ``reason``.
+    more of the limit would bring. On a day that was not solved as it stands, ``fallback`` has the
+    ``way`` out that was taken and the ``reason``, ``status`` says how the target came about, and
+    ``wanted_status`` how the solve ended; ``binding`` is that of the relaxed problem, in which a
+    relaxed limit's price is its penalty, and empty where no problem was solved.
     """
-    table, solved = plan.table, bool(plan.activity)
+    table = plan.table
+    priced = bool(plan.activity) or plan.solution.fallback[0] == "relax"
     facts: dict[str, Any] = {
         "expected_return": plan.expected_return,
         "risk": plan.risk,
-        "risk_annual": plan.risk * TRADING_DAYS**0.5,
-        "annual_days": TRADING_DAYS,
+        "risk_annual": plan.risk * days_per_year**0.5,
+        "annual_days": days_per_year,
         "names_in_problem": plan.market.mu.shape[-1],
         "mandate": {
             "words": str(mandate).splitlines(),
@@ -238,10 +242,11 @@ def mandate_facts(mandate: Mandate, plan: Rebalance, day: SingleDay, sized: bool
         "binding": [
             {"constraint": words, "value": value, "limit": limit, "price": dual}
             for words, value, limit, _, dual in mandate.explain(plan.solution, 0)
-            if solved and abs(dual) > LEAST_PRICE
+            if priced and abs(dual) > LEAST_PRICE
         ],
         "fallback": [{"way": way, "reason": reason} for way, reason in plan.events],
-        "status": plan.status,
+        "status": plan.ending,
+        "wanted_status": plan.status,
         "kkt_norm": float(plan.solution.kkt_norm[0]),
         "left_out": left_out(plan, day),
     }

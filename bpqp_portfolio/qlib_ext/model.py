@@ -15,7 +15,7 @@ import torch
 from qlib.model.base import Model
 from qlib.workflow import R
 
-from ..config import check_keys, check_number, from_mapping
+from ..config import check_keys, check_number, from_mapping, named
 from ..data.atomic import replacing_file
 from ..data.cache import cache_root
 from ..errors import ConfigError
@@ -43,11 +43,11 @@ from .preflight import check_learned
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """``predictor`` and ``loss`` each have a ``name`` and options; ``trainer`` has the fields of
-    :class:`TrainerConfig`; ``pretrain`` a ``loss`` and ``trainer`` settings (the others are the
-    trainer's) by which the network learns first, such as the forecast alone; ``members`` how many
-    networks are trained, each from a seed of its own, whose mean score is what is decided on
-    (:class:`~bpqp_portfolio.predictors.Ensemble`); ``risk_head`` has the fields of
+    """``predictor`` and ``loss`` are each a name, or a ``name`` and options; ``trainer`` has the
+    fields of :class:`TrainerConfig`; ``pretrain`` a ``loss`` and ``trainer`` settings (the others
+    are the trainer's) by which the network learns first, such as the forecast alone; ``members``
+    how many networks are trained, each from a seed of its own, whose mean score is what is decided
+    on (:class:`~bpqp_portfolio.predictors.Ensemble`); ``risk_head`` has the fields of
     :class:`~bpqp_portfolio.predictors.RiskHeadConfig`, for a network that learns the covariance it
     decides with, and ``learn_kappa`` makes the problem's κ a parameter; ``threads`` is what torch
     uses in training (see :func:`~bpqp_portfolio.training.torch_threads`); ``device`` where it
@@ -64,6 +64,8 @@ class ModelConfig:
     device: str = AUTO
 
     def __post_init__(self) -> None:
+        for part in ("predictor", "loss"):
+            object.__setattr__(self, part, named(getattr(self, part), part))
         check_number(self.members, "members", low=1, integer=True)
         check_number(self.threads, "threads", low=1, integer=True)
         if not isinstance(self.learn_kappa, bool):
@@ -80,6 +82,13 @@ SEED_STEP = 10_000
 def _objective(loss: Mapping[str, Any]) -> Objective:
     options = dict(loss)
     return build_objective(options.pop("name"), options)
+
+
+def _of_year(loss: Mapping[str, Any], days_per_year: float) -> Mapping[str, Any]:
+    """The loss with the market's trading days a year, where it counts any and names none."""
+    if hasattr(_objective(loss), "days_per_year"):
+        return {"days_per_year": days_per_year, **loss}
+    return loss
 
 
 class PortfolioModel(Model):
@@ -103,9 +112,6 @@ class PortfolioModel(Model):
 
     def __init__(self, **config: Any) -> None:
         self.settings = from_mapping(ModelConfig, config, "model")
-        for part in ("predictor", "loss"):
-            if "name" not in getattr(self.settings, part):
-                raise ConfigError(f"model.{part}: 'name' is missing.")
         self.trainer_config = from_mapping(TrainerConfig, self.settings.trainer, "model.trainer")
         self._stages = [("training", self.settings.loss, self.trainer_config)]
         if self.settings.pretrain is not None:
@@ -118,13 +124,17 @@ class PortfolioModel(Model):
         self.history = pd.DataFrame()
         self.best_epoch: int | None = None
 
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any]) -> None:
+        """Raise :class:`ConfigError` for an unknown setting or one outside its range."""
+        cls(**settings)
+
     def _first_stage(self, pretrain: Mapping[str, Any]) -> Stage:
         check_keys(pretrain, ("loss", "trainer"), "model.pretrain")
-        if "name" not in (pretrain.get("loss") or {}):
-            raise ConfigError("model.pretrain.loss: 'name' is missing.")
+        loss = named(pretrain.get("loss") or {}, "model.pretrain.loss")
         given = {**self.settings.trainer, **(pretrain.get("trainer") or {})}
         config = from_mapping(TrainerConfig, given, "model.pretrain.trainer")
-        return "pretraining", pretrain["loss"], config
+        return "pretraining", loss, config
 
     def _check_taught(self) -> None:
         """Raise ConfigError where the loss has no gradient in what is to be learned."""
@@ -168,14 +178,16 @@ class PortfolioModel(Model):
         with dataset.clock("hindsight"), torch_threads(self.settings.threads):
             dataset.fill_optimal(["train", "valid"])
         # A training may continue on another device, and one member's is that of a run of its own.
+        year = dataset.days_per_year
         own = {k: v for k, v in asdict(self.settings).items() if k not in ("device", "members")}
+        own["days_per_year"] = year
         checkpoints, members, histories = [], [], []
         for member in range(count):
             if count > 1:
                 print(f"network {member + 1} of {count}", flush=True)
             shift = SEED_STEP * member
             stages = [
-                (name, loss, replace(config, seed=config.seed + shift))
+                (name, _of_year(loss, year), replace(config, seed=config.seed + shift))
                 for name, loss, config in self._stages
             ]
             key = dataset.run_key(model={**own, **({"seed_shift": shift} if shift else {})})

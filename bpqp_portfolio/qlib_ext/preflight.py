@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from qlib.utils import get_callable_kwargs
 
 from ..config import check_keys, nearest
 from ..data.market import Market
+from ..data.provider import Provider
 from ..errors import ConfigError, DataError
 from ..portfolio.problem import ProblemConfig
 from ..risk.config import RiskConfig
@@ -30,6 +31,8 @@ RECORDS = (
     "ReportRecord",
 )
 SEGMENTS = ("train", "valid", "test")
+LEAST_TEST = 3
+"""Days of a test: the target of the first is traded on the second and earns on the third."""
 Segments = dict[str, tuple[pd.Timestamp, pd.Timestamp]]
 
 
@@ -45,7 +48,8 @@ def check_segments(
     Raises
     ------
     ConfigError
-        A segment is missing, not a pair of dates, outside the calendar, empty or overlapping.
+        A segment is missing, not a pair of dates, outside the calendar, empty or overlapping, or
+        the test is too short for a trade to earn anything.
     """
     check_keys(segments, SEGMENTS, "segments")
     out: Segments = {}
@@ -99,7 +103,40 @@ def check_segments(
         if start > end:
             raise ConfigError("segments.test: needs a trading day before the calendar's last.")
         out["test"] = (start, end)
+    days = int(((calendar >= start) & (calendar <= end)).sum())
+    if days < LEAST_TEST:
+        raise ConfigError(
+            f"segments.test: {days} trading day{'s' if days > 1 else ''} ({start:%Y-%m-%d} to "
+            f"{end:%Y-%m-%d}), on which nothing could be earned: the target of the first day is "
+            f"traded at the close of the second and earns on the third. Take {LEAST_TEST} days or "
+            "more; a figure a year needs at least a month of them."
+        )
     return out
+
+
+def check_benchmark(benchmark: str | None, market: str, provider: Provider) -> None:
+    """The index has prices, and is no name of the universe that it is compared with.
+
+    Raises
+    ------
+    ConfigError
+        No such prices, or the index is a member of ``market``.
+    """
+    if benchmark is None:
+        return
+    if not isinstance(benchmark, str):
+        raise ConfigError(f"benchmark: expected a code or null, got {benchmark!r}.")
+    if benchmark.lower() not in provider.folders:
+        raise ConfigError(
+            f"benchmark: no prices of {benchmark!r} in {provider.root}; an index has a code such "
+            "as SH000300, and `benchmark: null` compares with none."
+        )
+    if benchmark.upper() in set(provider.spells(market)["instrument"]):
+        raise ConfigError(
+            f"benchmark: {benchmark} is itself a member of the universe {market!r}, so the "
+            f"portfolio could hold it. Take it out of {provider.root}/instruments/{market}.txt, or "
+            f"import the data again with `bpqp data import … --index {benchmark}`."
+        )
 
 
 def check_universe(
@@ -191,12 +228,7 @@ def check_records(task: Mapping[str, Any]) -> None:
     for record in [records] if isinstance(records, Mapping) else records:
         check_keys(record, COMPONENT, "task.record")
         name = str(record.get("class"))
-        try:
-            cls, kwargs = get_callable_kwargs(dict(record), "qlib.workflow.record_temp")
-        except (AttributeError, KeyError, ModuleNotFoundError) as error:
-            hint = nearest(name, RECORDS)
-            raise ConfigError(f"task.record: no record {name!r} ({error}).{hint}") from error
-        _check_record(cls, kwargs)
+        cls = check_component(record, "task.record", "qlib.workflow.record_temp", RECORDS)
         needed = getattr(cls, "depend_cls", None)
         if needed is not None and not any(issubclass(earlier, needed) for earlier in done):
             raise ConfigError(f"task.record: {name} needs {needed.__name__} before it.")
@@ -209,13 +241,53 @@ def check_records(task: Mapping[str, Any]) -> None:
         )
 
 
-def _check_record(cls: type, kwargs: Any) -> None:
+def check_task(task: Mapping[str, Any]) -> None:
+    """All that can be said of ``task`` without data: its classes exist and know their settings.
+
+    Raises
+    ------
+    ConfigError
+        What is unknown, missing or outside its range; the nearest known name.
+    """
+    check_records(task)
+    for part in ("model", "dataset"):
+        if part not in task:
+            raise ConfigError(f"task: {part!r} is missing.")
+        check_component(task[part], f"task.{part}")
+
+
+def check_component(
+    config: Mapping[str, Any] | str,
+    where: str,
+    module: str | None = None,
+    usual: Iterable[str] = (),
+) -> type:
+    """The class that ``config`` names (``class``, ``module_path``, ``kwargs``), settings checked.
+
+    ``module`` is where it lives unless ``config`` says so; ``usual`` names are offered for a wrong
+    one.
+
+    Raises
+    ------
+    ConfigError
+        No such class, or a setting that it does not know; the nearest is named.
+    """
+    config = {"class": config} if isinstance(config, str) else config
+    check_keys(config, COMPONENT, where)
+    name = str(config.get("class"))
+    try:
+        cls, kwargs = get_callable_kwargs({"kwargs": {}, **config}, module)
+    except (AttributeError, KeyError, ModuleNotFoundError, ValueError, TypeError) as error:
+        what = where.rpartition(".")[2].removesuffix("s").replace("_", " ")
+        hint = nearest(name, usual) if usual else ""
+        raise ConfigError(f"{where}: no {what} {name!r} ({error}).{hint}") from error
     if not isinstance(kwargs, Mapping):
-        raise ConfigError(f"task.record: the kwargs of {cls.__name__} are no mapping: {kwargs!r}.")
+        raise ConfigError(f"{where}: the kwargs of {name} are no mapping: {kwargs!r}.")
     settings = {key: value for key, value in kwargs.items() if key not in FILLED}
     if hasattr(cls, "check_settings"):
         cls.check_settings(settings)
-        return
+        return cls
     known = inspect.signature(cls).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
-        check_keys(settings, known, cls.__name__)
+        check_keys(settings, known, name)
+    return cls

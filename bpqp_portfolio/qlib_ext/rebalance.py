@@ -27,6 +27,13 @@ from .lots import lot_trades
 # A dual below this, in return a day, is rounding.
 LEAST_PRICE = 1e-10
 
+WAYS = {
+    "relax": "solved with limits relaxed",
+    "hold": "not solved: held",
+    "equal_weights": "not solved: equal weights",
+}
+"""How a target came about that is not the answer of the mandate as it stands."""
+
 SUSPENDED = "suspended"
 NO_RISK_MODEL = "no risk model: too short a history"
 NO_FORECAST = "no forecast"
@@ -110,8 +117,14 @@ class Rebalance:
 
     @property
     def status(self) -> str:
-        """How the solve ended, in a word."""
+        """How the solve that was wanted ended, in a word."""
         return STATUS_NAMES[int(self.solution.status[0])]
+
+    @property
+    def ending(self) -> str:
+        """How the target came about, in words: the solve's end, or the way out that was taken."""
+        way = self.solution.fallback[0]
+        return WAYS.get(way, way) if way else self.status
 
     @property
     def turnover(self) -> float:

@@ -13,19 +13,18 @@ from typing import Any
 
 import pandas as pd
 import torch
+from qlib.contrib.evaluate import risk_analysis
 from qlib.workflow import R
 from qlib.workflow.record_temp import ACRecordTemp, PortAnaRecord, SignalRecord
 
 from ..config import check_keys, check_number, from_mapping
 from ..portfolio.layer import STATUS_NAMES
-from ..report.figures import write_figures
 from ..report.metrics import flatten, print_summary, summarise
-from ..report.page import write_report
 from ..report.results import RunResults, save_results
 from ..training import torch_threads
 from .beliefs import beliefs_of, problem_of
 from .dataset import PortfolioDataset
-from .decisions import decide
+from .decisions import decide, worth_of_held
 from .exchange import BoardExchange
 from .saved import ARTIFACTS, save_run
 from .strategy import TargetWeightStrategy
@@ -36,16 +35,20 @@ SURVIVORSHIP = (
 )
 
 BACKTESTS = ("BacktestRecord", "MandateRecord", "TopkDropoutRecord")
+TABLES = ("bpqp_daily.pkl", "realised_weights.pkl", "held_worth.pkl")
+"""Artifacts of a backtest besides Qlib's."""
 
 
 class WeightRecord(ACRecordTemp):
     """Solve the portfolio problem on the test scores; weights, regret and solver health by day.
 
-    Saves ``bpqp/weights.pkl`` (Series of target weights) and ``bpqp/signal.pkl`` (by day), and
-    tracks ``bpqp.regret``, ``bpqp.kkt_norm``, ``bpqp.solver.STATUS`` and more. Of a model that
-    learned its risk also ``bpqp/log_specific.pkl`` and ``bpqp/log_factors.pkl`` (see
-    :class:`~.beliefs.Beliefs`), whose mean sizes are ``bpqp.learned.specific`` and
-    ``bpqp.learned.factors``; a learned κ is ``bpqp.learned.kappa``.
+    Saves ``bpqp/weights.pkl`` (Series of target weights) and ``bpqp/signal.pkl`` (by day, with
+    regret and decision value of those targets), and tracks ``bpqp.kkt_norm``,
+    ``bpqp.solver.STATUS`` and more; ``bpqp.regret`` is tracked by the record of the backtest, which
+    knows what was held. Under a mandate the targets are nobody's: the mandate's record tracks its
+    own solves. Of a model that learned its risk also ``bpqp/log_specific.pkl`` and
+    ``bpqp/log_factors.pkl`` (see :class:`~.beliefs.Beliefs`), whose mean sizes are
+    ``bpqp.learned.specific`` and ``bpqp.learned.factors``; a learned κ is ``bpqp.learned.kappa``.
     """
 
     artifact_path = "bpqp"
@@ -57,7 +60,9 @@ class WeightRecord(ACRecordTemp):
         dataset: PortfolioDataset,
         model: Any = None,
         skip_existing: bool = False,
+        **unknown: Any,
     ) -> None:
+        self.check_settings(unknown)
         super().__init__(recorder=recorder, skip_existing=skip_existing)
         self.dataset, self.model = dataset, model
 
@@ -72,16 +77,12 @@ class WeightRecord(ACRecordTemp):
             scores = self.load("pred.pkl").iloc[:, 0]
             weights, signal = decide(self.dataset, scores, beliefs=beliefs)
         metrics = {
-            "regret": signal["regret"].mean(),
-            "decision_value": signal["decision_value"].mean(),
-            "kkt_norm": signal["kkt_norm"].max(),
-            "iterations": signal["iterations"].mean(),
             "excluded_name_days": float(self.dataset.excluded_name_days),
             **beliefs.figures(self.dataset.problem),
         }
-        counts = signal["status"].value_counts()
-        for status in STATUS_NAMES.values():
-            metrics[f"solver.{status.replace(' ', '_')}"] = float(counts.get(status, 0))
+        # Under a mandate, what is held is solved by its record.
+        if self.dataset.mandate is None:
+            metrics |= solver_metrics(signal)
         self.recorder.log_metrics(**{f"bpqp.{k}": float(v) for k, v in metrics.items()})
         said = {"log_specific.pkl": beliefs.log_specific, "log_factors.pkl": beliefs.log_factors}
         learned = {name: table for name, table in said.items() if table is not None}
@@ -90,6 +91,19 @@ class WeightRecord(ACRecordTemp):
     def list(self) -> list[str]:
         """Artifacts of this record."""
         return ["weights.pkl", "signal.pkl"]
+
+
+def solver_metrics(days: pd.DataFrame) -> dict[str, float]:
+    """The solver's health over days with ``kkt_norm``, ``iterations`` and ``status``."""
+    counts = days["status"].value_counts()
+    return {
+        "kkt_norm": float(days["kkt_norm"].max()),
+        "iterations": float(days["iterations"].mean()),
+        **{
+            f"solver.{status.replace(' ', '_')}": float(counts.get(status, 0))
+            for status in STATUS_NAMES.values()
+        },
+    }
 
 
 @dataclass(frozen=True)
@@ -121,10 +135,13 @@ class BacktestConfig:
 
 
 class BacktestRecord(PortAnaRecord):
-    """Qlib's backtest of the target weights, against the index and equal weights.
+    """Qlib's backtest of the target weights, against the index, where there is one, and equal
+    weights.
 
     Keeps Qlib's artifacts and metrics, and adds ``portfolio_analysis/bpqp_daily.pkl`` (by trading
-    day) and ``portfolio_analysis/realised_weights.pkl``.
+    day), ``portfolio_analysis/realised_weights.pkl``, and ``portfolio_analysis/held_worth.pkl``:
+    regret and decision value by signal day of what was held at the close at which it was traded,
+    whose means are ``bpqp.regret`` and ``bpqp.decision_value``.
 
     Parameters
     ----------
@@ -151,8 +168,14 @@ class BacktestRecord(PortAnaRecord):
             "account": self.settings.account,
             "benchmark": dataset.benchmark,
         }
+        config: dict[str, Any] = {"strategy": {}, "backtest": backtest}
+        analysis: list[str] | None = None
+        if dataset.benchmark is None:
+            # Qlib would take CSI 300 for none, and analyses only what is over a benchmark.
+            backtest["benchmark"] = pd.Series(0.0, pd.DatetimeIndex([start, end]))
+            analysis = []
         super().__init__(
-            recorder, config={"strategy": {}, "backtest": backtest}, skip_existing=skip_existing
+            recorder, config=config, risk_analysis_freq=analysis, skip_existing=skip_existing
         )
 
     @classmethod
@@ -185,13 +208,26 @@ class BacktestRecord(PortAnaRecord):
                 board_limits=settings.board_limits,
             )
         }
-        artifacts = super()._generate(**kwargs)
+        artifacts = self._simulate(**kwargs)
         report = artifacts["report_normal_1day.pkl"]
         realised = realised_weights(artifacts["positions_normal_1day.pkl"])
         targets = self._targets(realised, report.index)
         daily = self._daily(report, realised, targets, blocked, orders)
-        self._log(daily)
-        return {**artifacts, "bpqp_daily.pkl": daily, "realised_weights.pkl": realised}
+        return {**artifacts, **self._held(daily, realised)}
+
+    def _simulate(self, **kwargs: Any) -> dict[str, Any]:
+        """Qlib's backtest and its artifacts; without an index, none that compares with one."""
+        artifacts = PortAnaRecord._generate(self, **kwargs)
+        if self.dataset.benchmark is None:
+            report = artifacts["report_normal_1day.pkl"]
+            report["bench"] = float("nan")
+            books = {
+                "without_cost": report["return"],
+                "with_cost": report["return"] - report["cost"],
+            }
+            analysis = {f"return_{k}": risk_analysis(v, freq="day") for k, v in books.items()}
+            artifacts["port_analysis_1day.pkl"] = pd.concat(analysis)
+        return artifacts
 
     def _strategy(
         self, blocked: dict[pd.Timestamp, int], orders: dict[pd.Timestamp, int]
@@ -207,14 +243,22 @@ class BacktestRecord(PortAnaRecord):
         """Target weights > 0 by (signal day, instrument)."""
         return self.load("weights.pkl")
 
-    def _log(self, daily: pd.DataFrame) -> None:
+    def _held(self, daily: pd.DataFrame, realised: pd.DataFrame) -> dict[str, Any]:
+        """Tables of what was held, whose figures are tracked."""
+        held = held_by_signal(realised, daily.index)
+        worth = worth_of_held(self.dataset, held / self.settings.risk_degree, daily.index[:-1])
+        metrics = worth.mean().dropna()
         self.recorder.log_metrics(
+            **{f"bpqp.{name}": float(value) for name, value in metrics.items()},
             **{
                 "bpqp.turnover": float(daily["turnover"].mean() / 2),
                 "bpqp.names_held": float(daily["names_held"].mean()),
                 "bpqp.blocked": float(daily["blocked"].mean()),
-            }
+            },
         )
+        return {
+            "bpqp_daily.pkl": daily, "realised_weights.pkl": realised, "held_worth.pkl": worth
+        }  # fmt: skip
 
     def _daily(
         self,
@@ -247,7 +291,7 @@ class BacktestRecord(PortAnaRecord):
         """Artifacts of this record."""
         # Qlib asks this of a later record cast to this class, which has no attributes of ours.
         names = ("report_normal", "positions_normal", "port_analysis")
-        return [f"{name}_1day.pkl" for name in names] + ["bpqp_daily.pkl", "realised_weights.pkl"]
+        return [f"{name}_1day.pkl" for name in names] + list(TABLES)
 
 
 def _record_classes(task: Mapping[str, Any]) -> list[str]:
@@ -259,6 +303,13 @@ def _backtest_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of :class:`BacktestConfig` in a record's settings, with their defaults."""
     own = {k: v for k, v in given.items() if k in BacktestConfig.__dataclass_fields__}
     return asdict(BacktestConfig(**own)) if own else {}
+
+
+def held_by_signal(realised: pd.DataFrame, days: pd.DatetimeIndex) -> pd.Series:
+    """Weights of the account by (signal day, name): held at the close of the next of ``days``."""
+    before = pd.Series(days[:-1], index=days[1:])
+    frame = realised.assign(datetime=realised["datetime"].map(before)).dropna()
+    return frame.set_index(["datetime", "instrument"])["weight"]
 
 
 def realised_weights(positions: Mapping[pd.Timestamp, Any]) -> pd.DataFrame:
@@ -294,7 +345,9 @@ class ReportRecord(ACRecordTemp):
         name: str | None = None,
         out: str | None = None,
         skip_existing: bool = False,
+        **unknown: Any,
     ) -> None:
+        self.check_settings(unknown)
         super().__init__(recorder=recorder, skip_existing=skip_existing)
         self.dataset, self.model, self.name, self.out = dataset, model, name, out
 
@@ -304,6 +357,10 @@ class ReportRecord(ACRecordTemp):
         check_keys(settings, ("name", "out", "skip_existing"), "ReportRecord")
 
     def _generate(self, **kwargs: Any) -> dict[str, Any]:
+        # Matplotlib takes longer to import than a workflow's slip to be found.
+        from ..report.figures import write_figures
+        from ..report.page import write_report
+
         clock = self.dataset.clock
         with tempfile.TemporaryDirectory() as scratch, clock("report"):
             results = self._results()
@@ -328,7 +385,7 @@ class ReportRecord(ACRecordTemp):
         # The records before have tracked some of them.
         known = self.recorder.list_metrics()
         self.recorder.log_metrics(**{k: v for k, v in figures.items() if k not in known})
-        print_summary(summary, clock.seconds)
+        print_summary(summary, results, clock.seconds)
         where = page if self.out else f"`bpqp report {self.recorder.id}`"
         print(f"report: {where}", flush=True)
         return {}
@@ -349,7 +406,8 @@ class ReportRecord(ACRecordTemp):
         dataset, mandate = self.dataset, self._mandate()
         weights = mandate.get("mandate_weights", self.load("weights.pkl")).reset_index()
         weights.columns = ["datetime", "instrument", "weight"]
-        signal = self.load("signal.pkl")
+        signal, held = self.load("signal.pkl"), self.load("held_worth.pkl")
+        signal = signal.drop(columns=held.columns, errors="ignore").join(held)
         if mandate:
             # The figures of the solver are those of the problem whose answer was held.
             solved = mandate["mandate_days"][["kkt_norm", "iterations", "status"]]
@@ -372,6 +430,7 @@ class ReportRecord(ACRecordTemp):
             settings={
                 "market": dataset.market,
                 "benchmark": dataset.benchmark,
+                "days_per_year": dataset.days_per_year,
                 "segments": {k: " to ".join(v) for k, v in dataset.span_names.items()},
                 "score_scale": dataset.problem.scale,
                 "risk": asdict(dataset.risk),

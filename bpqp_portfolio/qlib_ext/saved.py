@@ -21,6 +21,7 @@ from ..portfolio.costs import TradingCosts
 from ..portfolio.problem import PortfolioProblem
 from ..predictors import Ensemble, Outlook, Predictor, build_network
 from ..risk.config import RiskConfig
+from ..trading_year import QLIB
 from .beliefs import problem_of
 from .mandate_settings import MandateSettings
 from .rebalance import BookRules
@@ -70,6 +71,7 @@ def save_run(
         "schema": SCHEMA,
         "market": dataset.market,
         "benchmark": dataset.benchmark,
+        "days_per_year": dataset.days_per_year,
         "expressions": list(handler.get_feature_config()[0]),
         "loader": handler.loader,
         "processors": handler.processors,
@@ -135,6 +137,11 @@ class SavedRun:
     def days(self) -> list[str]:
         """Trading days of the run's data from its first training day on, YYYY-MM-DD."""
         return self.facts["data"]["days"].split()
+
+    @property
+    def days_per_year(self) -> float:
+        """Trading days that annual figures count; Qlib's for a run saved before this was kept."""
+        return self.facts.get("days_per_year", QLIB)
 
     @property
     def risk(self) -> RiskConfig:

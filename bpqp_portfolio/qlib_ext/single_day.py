@@ -112,6 +112,7 @@ def single_day(run: SavedRun, provider: Provider, date: str | None = None) -> Si
         label=torch.zeros(shape),
         known=torch.zeros(shape, dtype=torch.bool),
         returns=torch.zeros(shape, dtype=torch.float64),
+        earned=torch.zeros(shape, dtype=torch.bool),
         loadings=torch.from_numpy(risk.loadings[rows])[None],
         specific=torch.from_numpy(risk.specific[rows])[None],
         optimal=torch.full((1,), torch.nan, dtype=torch.float64),

@@ -13,10 +13,11 @@ import torch
 
 from ..data.atomic import replacing_file
 from ..data.provider import Provider
+from ..errors import ConfigError
 from ..portfolio.layer import STATUS_NAMES
 from ..portfolio.problem import PortfolioProblem
-from ..report.metrics import TRADING_DAYS
 from ..report.tracked import download_artifacts, find_run
+from ..trading_year import QLIB
 from .holdings import check_cash, plan_trades, quotes, read_holdings
 from .mandate_target import decide_mandate, mandate_facts, mandate_table
 from .rebalance import BookRules
@@ -82,16 +83,16 @@ def target_weights(
     run : id or unique name of a tracked run, or the name of an experiment with one finished run.
     date : trading day, YYYY-MM-DD; by default the last day of the provider with data.
     provider : folder of the Qlib provider; by default the one the run was trained on.
-    holdings : CSV file ``instrument,shares``; cash : currency. With either, the weights become
-        shares in lots and trades at the quoted closes of the day. A mandate is solved from them;
-        without any, as the first purchase of an empty account.
+    holdings : CSV file ``instrument,shares``, which needs ``cash``; cash : currency. With either,
+        the weights become shares in lots and trades at the quoted closes of the day. A mandate is
+        solved from them; without any, as the first purchase of an empty account.
     tracking_uri : MLflow's address, by default ``sqlite:///mlflow.db``.
 
     Raises
     ------
     DataError, ConfigError
         An unknown run or one that keeps no model, a provider or columns that do not fit it, a day
-        without data, malformed holdings or negative cash.
+        without data, malformed holdings, holdings without cash, or negative cash.
     SolverError
         The day's problem cannot be solved, and a mandate's ``on_failure`` says to raise.
     """
@@ -101,11 +102,16 @@ def target_weights(
     source = Provider(Path(provider or saved.facts["data"]["folder"]))
     source.require()
     held = read_holdings(holdings, source) if holdings is not None else {}
+    if holdings is not None and cash is None:
+        raise ConfigError(
+            "holdings: the account's cash is missing, and weights are fractions of shares and cash "
+            "together; give it by --cash (cash= in Python), as --cash 0 where there is none."
+        )
     rules = saved.rules if sized else None
     settings = saved.mandate
     day = single_day(saved, source, date)
     if settings is None:
-        weights, facts = decide_single(saved.problem, day)
+        weights, facts = decide_single(saved.problem, day, saved.days_per_year)
         table = _table(saved.problem, day, weights, held)
         facts["left_out"] = day.left_out
         if rules is not None:
@@ -114,7 +120,7 @@ def target_weights(
     else:
         plan = decide_mandate(saved, settings, source, day, held if sized else None, money)
         table = mandate_table(plan, saved.problem, day, sized)
-        facts = mandate_facts(settings.build(), plan, day, sized)
+        facts = mandate_facts(settings.build(), plan, day, sized, saved.days_per_year)
     summary = {
         "run": saved.run_id,
         "date": f"{day.date:%Y-%m-%d}",
@@ -146,7 +152,9 @@ def tracked_model(run: str, tracking_uri: str | None = None) -> SavedRun:
 
 
 @torch.no_grad()
-def decide_single(problem: PortfolioProblem, day: SingleDay) -> tuple[pd.Series, dict[str, Any]]:
+def decide_single(
+    problem: PortfolioProblem, day: SingleDay, days_per_year: float = QLIB
+) -> tuple[pd.Series, dict[str, Any]]:
     """Target weights (n,) of the day by name, and what is worth knowing about them."""
     mu = day.forecasts(problem)
     solution = problem.solve_forecast(torch.from_numpy(mu)[None], day.batch)
@@ -158,8 +166,8 @@ def decide_single(problem: PortfolioProblem, day: SingleDay) -> tuple[pd.Series,
     facts = {
         "expected_return": float(mu @ w),
         "risk": risk,
-        "risk_annual": risk * TRADING_DAYS**0.5,
-        "annual_days": TRADING_DAYS,
+        "risk_annual": risk * days_per_year**0.5,
+        "annual_days": days_per_year,
         "binding": {
             "budget": {"limit": 1.0, "price": float(solution.nu[0])},
             "max_weight": {
@@ -237,7 +245,7 @@ def print_target(target: Target) -> None:
         f"{summary['date']}, trade on {summary['trade_on'] or 'the next trading day'}: "
         f"{summary['names_in_target']} of {summary['names_in_problem']} names; expected return "
         f"{summary['expected_return']:.3%} a day, risk {summary['risk']:.3%} a day, "
-        f"{summary['risk_annual']:.1%} a year",
+        f"{summary['risk_annual']:.1%} a year of {summary['annual_days']:g} days",
         highlight=False,
     )
     rows = target.table[(target.table["weight"] > 0) | (target.table.get("shares", 0) > 0)]

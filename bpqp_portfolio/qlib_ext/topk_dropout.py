@@ -12,7 +12,7 @@ from qlib.workflow.record_temp import SignalRecord
 from ..config import check_number
 from ..errors import ConfigError
 from .decisions import appraise, problem_scores
-from .records import BacktestConfig, BacktestRecord
+from .records import BacktestConfig, BacktestRecord, held_by_signal
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class TopkDropoutRecord(BacktestRecord):
     """Qlib's backtest of its TopkDropoutStrategy, in place of the records of weights and backtest.
 
     Keeps what both of them keep. No problem is solved: the targets of a signal day are the weights
-    that were held after its trades, over their sum, and regret and decision value are theirs.
+    that were held after its trades, over their sum.
 
     Parameters
     ----------
@@ -120,10 +120,5 @@ class TopkDropoutRecord(BacktestRecord):
         return {"class": CountingTopkDropout, "kwargs": options}
 
     def _targets(self, realised: pd.DataFrame, days: pd.DatetimeIndex) -> pd.Series:
-        held = realised.set_index(["datetime", "instrument"])["weight"]
-        held = held / held.groupby("datetime").transform("sum")
-        before = pd.Series(days[:-1], index=days[1:])
-        frame = held.reset_index()
-        # What is held at a close follows from the signal of the trading day before.
-        frame["datetime"] = frame["datetime"].map(before)
-        return frame.dropna().set_index(["datetime", "instrument"])["weight"]
+        held = held_by_signal(realised, days)
+        return held / held.groupby("datetime").transform("sum")

@@ -3,29 +3,50 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Any
 
 from qlib.workflow.expm import MLflowExpManager
 
 from ..config import render
+from ..errors import BPQPError
 from ..report.database import initialise_database
+from .preflight import check_task
+
+_QRUN = ("qlib/cli/run.py", "qlib\\cli\\run.py")
 
 
 class TrackingManager(MLflowExpManager):
-    """Qlib's manager, which first looks whether the workflow's variables are set.
+    """Qlib's manager, the first of a workflow that qrun builds.
+
+    Building it checks the workflow that qrun has read, its variables and its task, so that a slip
+    is told before the tracking database is opened. Within qrun, an expected error then ends the
+    program with one line and no traceback. The database of a new SQLite file is laid out by one
+    process while others wait.
 
     Raises
     ------
     ConfigError
-        ``qrun`` filled an unset variable of the workflow with nothing.
+        A slip in the task, or an unset variable of the workflow, which qrun filled with nothing.
     DataError
         The SQLite file cannot be written.
     """
 
     def __init__(self, uri: str, default_exp_name: str | None) -> None:
-        check_variables()
+        self._task = _task_of_qrun()
+        if self._task is not None:
+            _tell_in_one_line()
+            check_variables()
+            check_task(self._task)
         super().__init__(uri, default_exp_name)
+
+    def start_exp(self, **kwargs: Any) -> Any:
+        """Start an experiment."""
+        if self._task is not None:
+            _tell_in_one_line()  # Qlib has set its own hook since
+        return super().start_exp(**kwargs)
 
     @property
     def client(self) -> Any:
@@ -39,10 +60,36 @@ def check_variables() -> None:
 
     qrun fills it with nothing and tells nobody; its file is rendered again, strictly.
     """
-    frame = sys._getframe()
-    while (caller := frame.f_back) is not None:
-        frame = caller
-        ours = frame.f_code.co_name == "workflow" and "render_template" in frame.f_globals
-        if ours and "config_path" in frame.f_locals:
-            render(Path(frame.f_locals["config_path"]))
-            return
+    frame = _frame_of_qrun()
+    if frame is not None:
+        render(Path(frame.f_locals["config_path"]))
+
+
+def _task_of_qrun() -> Mapping[str, Any] | None:
+    """The task of the workflow that qrun has read; None in any other program."""
+    frame = _frame_of_qrun()
+    return None if frame is None else frame.f_locals["config"].get("task") or {}
+
+
+def _frame_of_qrun() -> FrameType | None:
+    """qrun's own frame, since Qlib hands a tracker its own settings alone."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "workflow" and code.co_filename.endswith(_QRUN):
+            return frame
+        frame = frame.f_back
+    return None
+
+
+def _tell_in_one_line() -> None:
+    """Let an uncaught :class:`BPQPError` end the program with its message alone."""
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, BPQPError):
+            print(f"{kind.__name__}: {error}", file=sys.stderr, flush=True)
+        else:
+            before(kind, error, trace)
+
+    sys.excepthook = hook

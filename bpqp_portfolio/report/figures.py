@@ -44,8 +44,8 @@ PLOTS = (
         "excess",
         "performance",
         "Excess return",
-        "Daily return of the portfolio minus that of the benchmark, summed and not compounded "
-        "(Qlib's convention), in percent of the account.",
+        "Daily return of the portfolio minus that of the benchmark, compounded, in percent; the "
+        "table's drawdown over the benchmark is the largest fall of this curve.",
         "The run has no benchmark return.",
         figures_returns.excess,
     ),
@@ -53,8 +53,8 @@ PLOTS = (
         "drawdown",
         "performance",
         "Drawdown",
-        "Fall of compounded wealth from its highest point so far, in percent; the table's "
-        "drawdown is of summed returns and therefore differs.",
+        "Fall of compounded wealth from its highest point so far, in percent; the deepest is the "
+        "table's drawdown.",
         "The run has no daily returns.",
         figures_returns.drawdowns,
     ),
@@ -62,8 +62,8 @@ PLOTS = (
         "ratio",
         "performance",
         "Rolling information ratio",
-        "Mean over standard deviation of the daily excess return in a moving window, times √238, "
-        "with cost (solid) and without (dashed).",
+        "Mean over standard deviation of the daily excess return in a moving window, times the "
+        "root of the trading days in a year, with cost (solid) and without (dashed).",
         "The run has no benchmark return, or too few days for a window.",
         figures_returns.ratio,
     ),

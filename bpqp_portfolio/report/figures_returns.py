@@ -7,7 +7,8 @@ import math
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .metrics import TRADING_DAYS, books
+from ..trading_year import QLIB
+from .metrics import FEWEST, books, drawdown, wealth
 from .results import RunResults
 from .style import EQUAL, GROSS, INDEX, NET, baseline, date_axis, heading, is_wide, line, panels
 
@@ -20,24 +21,11 @@ def rolling_window(days: int, length: int) -> int:
     return max(2, min(length, days // 2))
 
 
-def wealth(returns: pd.Series) -> pd.Series:
-    """Compounded growth of 1, with the 1 itself on the eve of the first day: (T + 1,)."""
-    eve = returns.index[:1] - pd.Timedelta(days=1)
-    start = pd.Series(1.0 if returns.notna().any() else math.nan, index=eve)
-    return pd.concat([start, (1 + returns).cumprod()])
-
-
-def drawdown(returns: pd.Series) -> pd.Series:
-    """Compounded wealth relative to its highest point so far, minus 1: (T + 1,)."""
-    curve = wealth(returns)
-    return curve / curve.cummax() - 1
-
-
-def rolling_ratio(returns: pd.Series, window: int) -> pd.Series:
-    """mean / std (ddof 1) · √238 of the last ``window`` days, NaN before the window is full."""
+def rolling_ratio(returns: pd.Series, window: int, days_per_year: float = QLIB) -> pd.Series:
+    """mean / std (ddof 1) · √days_per_year of the last ``window`` days, NaN before it is full."""
     rolling = returns.rolling(window)
     std = rolling.std(ddof=1)
-    return rolling.mean() / std.where(std > 0) * math.sqrt(TRADING_DAYS)
+    return rolling.mean() / std.where(std > 0) * math.sqrt(days_per_year)
 
 
 def growth(results: RunResults, width: int) -> Figure:
@@ -71,7 +59,7 @@ def growth(results: RunResults, width: int) -> Figure:
 
 
 def excess(results: RunResults, width: int) -> Figure | None:
-    """Summed excess return over each benchmark, without and with cost."""
+    """Compounded excess return over each benchmark, without and with cost."""
     series = books(results)
     shown = [
         (name, label)
@@ -84,12 +72,13 @@ def excess(results: RunResults, width: int) -> Figure | None:
     figure, axes = panels(width, [200] * len(shown), columns=columns, legend=2)
     for ax, (name, label) in zip(axes, shown, strict=True):
         for book, colour, title in (("net", NET, "with cost"), ("gross", GROSS, "without cost")):
-            returns = 100 * series[f"{book}_{name}"]
-            if returns.notna().any():
-                line(ax, returns.cumsum(), colour, f"{title} {_percent(returns.sum(), '+.1f')}")
+            curve = 100 * (wealth(series[f"{book}_{name}"]) - 1)
+            if curve.notna().any():
+                last = curve.dropna().iloc[-1]
+                line(ax, curve, colour, f"{title} {_percent(last, '+.1f')}")
         baseline(ax, 0)
-        date_axis(ax, returns.index)
-        heading(ax, f"Over {label}, %, summed", legend=True, columns=columns)
+        date_axis(ax, curve.index)
+        heading(ax, f"Over {label}, %, compounded", legend=True, columns=columns)
     low, high = zip(*(ax.get_ylim() for ax in axes), strict=True)
     for ax in axes:
         ax.set_ylim(min(low), max(high))
@@ -122,6 +111,8 @@ def ratio(results: RunResults, width: int) -> Figure | None:
     """Rolling information ratio over both benchmarks, with cost (bold) and without (dashed)."""
     series = books(results)
     window = rolling_window(len(results.daily), ROLLING)
+    if window < FEWEST:
+        return None
     figure, (ax,) = panels(width, [220 if is_wide(width) else 190], legend=4)
     for name, colour, label in (
         ("index", INDEX, results.benchmark),
@@ -131,14 +122,15 @@ def ratio(results: RunResults, width: int) -> Figure | None:
             ("net", "with cost", {"linewidth": 1.8}),
             ("gross", "without", {"linewidth": 1.1, "alpha": 0.7, "linestyle": (0, (4, 2))}),
         ):
-            values = rolling_ratio(series[f"{book}_{name}"], window)
+            values = rolling_ratio(series[f"{book}_{name}"], window, results.days_per_year)
             if values.notna().any():
                 line(ax, values, colour, f"{label}, {title}", **style)
     if not ax.lines:
         return None
     baseline(ax, 0)
     date_axis(ax, results.daily.index)
-    heading(ax, f"Over the last {window} trading days, annualised", legend=True)
+    year = f"a year of {results.days_per_year:g}"
+    heading(ax, f"Over the last {window} trading days, {year}", legend=True)
     return figure
 
 

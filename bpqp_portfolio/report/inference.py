@@ -11,17 +11,17 @@ import pandas as pd
 
 from ..config import check_number
 from ..errors import DataError
-from .metrics import TRADING_DAYS
+from ..trading_year import QLIB
 
 
 @dataclass(frozen=True)
 class Difference:
     """Annual return of one method less that of another, on the same days.
 
-    ``annual`` 238 times the mean daily difference, as a fraction; ``low`` and ``high`` its
-    interval at ``level``; ``p_value`` two-sided, of no difference; ``days`` compared; ``seeds`` of
-    the first and the second method. With a single seed of either, that method's spread over seeds
-    is unknown and the interval is that of this seed's run.
+    ``annual`` the mean daily difference times the trading days of a year, as a fraction; ``low``
+    and ``high`` its interval at ``level``; ``p_value`` two-sided, of no difference; ``days``
+    compared; ``seeds`` of the first and the second method. With a single seed of either, that
+    method's spread over seeds is unknown and the interval is that of this seed's run.
     """
 
     annual: float
@@ -37,6 +37,7 @@ def paired_difference(
     first: pd.DataFrame,
     second: pd.DataFrame,
     *,
+    days_per_year: float = QLIB,
     block: int = 20,
     draws: int = 5000,
     level: float = 0.95,
@@ -47,6 +48,7 @@ def paired_difference(
     Parameters
     ----------
     first, second : daily returns as fractions, one row a day and one column a seed.
+    days_per_year : trading days that annual figures count; by default Qlib's.
     block : length in days of the blocks of days that are drawn together; the same days for both
         methods and all seeds.
     draws : number of bootstrap samples.
@@ -103,9 +105,9 @@ def paired_difference(
     # The basic interval: the error of the estimate is distributed as that of a sample's.
     high, low = observed - np.quantile(sample, [tail, 1 - tail])
     return Difference(
-        annual=observed * TRADING_DAYS,
-        low=low * TRADING_DAYS,
-        high=high * TRADING_DAYS,
+        annual=observed * days_per_year,
+        low=low * days_per_year,
+        high=high * days_per_year,
         p_value=float((1 + (np.abs(sample) >= abs(observed)).sum()) / (1 + draws)),
         level=level,
         days=days,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from .metrics import TRADING_DAYS
+from .metrics import annual
 from .results import RunResults
 
 CAUSES = {
@@ -47,11 +47,14 @@ def constraint_table(results: RunResults) -> pd.DataFrame:
 
 def cause_table(results: RunResults) -> pd.DataFrame:
     """By cause, and ``all``: ``gap`` mean Σ|realised − target| of the account, and ``annual``,
-    the return that the difference earned a year (238 days; below zero it lost)."""
-    table = results.shortfall
+    the return that the difference earned a year (below zero it lost; NaN of too few days)."""
+    table, year = results.shortfall, results.days_per_year
     names = [cause for cause in CAUSES if f"gap_{cause}" in table]
     rows = {
-        name: (table[f"gap{end}"].mean(), table[f"gap_return{end}"].mean() * TRADING_DAYS)
+        name: (
+            table[f"gap{end}"].mean(),
+            annual(table[f"gap_return{end}"].mean(), len(table), year),
+        )
         for name, end in [*((c, f"_{c}") for c in names), ("all", "")]
     }
     return pd.DataFrame.from_dict(rows, orient="index", columns=["gap", "annual"])

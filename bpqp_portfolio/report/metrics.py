@@ -1,4 +1,4 @@
-"""The final table of a run, in Qlib's own conventions, and its print in the terminal."""
+"""The final table of a run: annual figures by its market's year, and its print in the terminal."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..trading_year import QLIB
 from .results import RunResults
 
-TRADING_DAYS = 238
-"""Days in a year, as Qlib's ``risk_analysis`` counts them for Chinese shares."""
+FEWEST = 20
+"""Trading days below which no annual figure is given: about a month."""
 
 BOOK_METRICS = ("annual_return", "annual_volatility", "information_ratio", "max_drawdown")
 
@@ -35,6 +36,7 @@ METRICS = {
     "effective_names": ("Effective names", "{:.1f}"),
     "blocked": ("Blocked orders a day", "{:.2f}"),
     "blocked_share": ("Share of orders blocked", "{:.2%}"),
+    "trading_days": ("Trading days", "{:,.0f}"),
 }
 """Metric → its label and format."""
 
@@ -59,22 +61,74 @@ def books(results: RunResults) -> dict[str, pd.Series]:
     return {"gross": gross, "net": net, **bench, **excess}
 
 
-def risk(returns: pd.Series) -> dict[str, float]:
-    """Annualised figures of a daily return series (T,), as Qlib's ``risk_analysis`` has them.
+def wealth(returns: pd.Series) -> pd.Series:
+    """Compounded growth of 1, with the 1 itself on the eve of the first day: (T + 1,)."""
+    eve = returns.index[:1] - pd.Timedelta(days=1)
+    start = pd.Series(1.0 if returns.notna().any() else math.nan, index=eve)
+    return pd.concat([start, (1 + returns).cumprod()])
 
-    Arithmetic: return = 238·mean, volatility = √238·std (ddof 1), information ratio = return /
-    volatility (of a book that is no excess, its Sharpe ratio at a risk-free rate of zero), and
-    the largest fall of the *summed* returns from their highest point. NaN days are left out;
-    a figure that the series is too short for is NaN.
+
+def drawdown(returns: pd.Series) -> pd.Series:
+    """Compounded wealth relative to its highest point so far, minus 1: (T + 1,)."""
+    curve = wealth(returns)
+    return curve / curve.cummax() - 1
+
+
+def annual(mean: float, days: int, days_per_year: float) -> float:
+    """A daily mean over ``days`` as a figure a year; NaN where they are fewer than FEWEST."""
+    return mean * days_per_year if days >= FEWEST else math.nan
+
+
+def risk(returns: pd.Series, days_per_year: float = QLIB) -> dict[str, float]:
+    """Annual figures of a daily return series (T,), and its largest drawdown.
+
+    Arithmetic: return = N·mean, volatility = √N·std (ddof 1) with N = ``days_per_year``,
+    information ratio = return / volatility (of a book that is no excess, its Sharpe ratio at a
+    risk-free rate of zero): Qlib's ``risk_analysis``, whose N is 238. The drawdown is the largest
+    fall of the *compounded* returns, those over a benchmark too, from their highest point, the
+    start included; it is never below −1. NaN days are left out; the annual figures of fewer than
+    FEWEST days are NaN.
     """
-    mean, std = returns.mean(), returns.std(ddof=1)
-    total = returns.cumsum()
-    return {
-        "annual_return": mean * TRADING_DAYS,
-        "annual_volatility": std * math.sqrt(TRADING_DAYS),
-        "information_ratio": mean / std * math.sqrt(TRADING_DAYS) if std > 0 else math.nan,
-        "max_drawdown": (total - total.cummax()).min(),
+    mean, std, root = returns.mean(), returns.std(ddof=1), math.sqrt(days_per_year)
+    figures = {
+        "annual_return": mean * days_per_year,
+        "annual_volatility": std * root,
+        "information_ratio": mean / std * root if std > 0 else math.nan,
     }
+    if returns.notna().sum() < FEWEST:
+        figures = dict.fromkeys(figures, math.nan)
+    return {**figures, "max_drawdown": drawdown(returns).min()}
+
+
+def cautions(results: RunResults) -> list[str]:
+    """What keeps a test from saying much, one sentence each; none of a long one that traded."""
+    days, out = len(results.daily), []
+    if never_traded(results):
+        out.append(
+            "The backtest never traded: its account stayed in cash, so there is no figure of a "
+            "portfolio."
+        )
+    if days < FEWEST:
+        out.append(
+            f"{_count(days, 'trading day')}: too few for any figure a year, which takes {FEWEST}."
+        )
+    elif results.years < 1:
+        out.append(
+            f"{_count(days, 'trading day')} are {results.years:.2f} years: the standard error of "
+            f"an annual information ratio is about 1/√years = {results.years**-0.5:.1f}, so the "
+            "figures a year tell little."
+        )
+    return out
+
+
+def never_traded(results: RunResults) -> bool:
+    """Did the account buy nothing on any day? False where the run does not say."""
+    turnover = results.series("daily", "turnover")
+    return bool(turnover.notna().any() and not turnover.fillna(0.0).any())
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def summarise(results: RunResults) -> pd.DataFrame:
@@ -88,14 +142,18 @@ def summarise(results: RunResults) -> pd.DataFrame:
 
     IC figures are means over signal days; ICIR is mean / std (ddof 1) of the daily IC, not
     annualised, as Qlib's ``SigAnaRecord`` has it. One-way turnover is half of what Qlib reports,
-    which counts buys and sells both. The other conventions are :func:`risk`'s.
+    which counts buys and sells both. The other conventions are :func:`risk`'s. Of an account that
+    never traded, the portfolio's figures are NaN.
     """
-    series = books(results)
+    series, year = books(results), results.days_per_year
+    if never_traded(results):
+        own = [name for name in series if name.startswith(("gross", "net"))]
+        series |= {name: series[name] * math.nan for name in own}
     rows: dict[tuple[str, str], tuple[float, float]] = {}
 
     def both(section: str, without: pd.Series, with_cost: pd.Series | None) -> None:
-        left = risk(without)
-        right = risk(with_cost) if with_cost is not None else dict.fromkeys(left, math.nan)
+        left = risk(without, year)
+        right = risk(with_cost, year) if with_cost is not None else dict.fromkeys(left, math.nan)
         for metric, value in left.items():
             rows[section, metric] = value, right[metric]
 
@@ -115,7 +173,9 @@ def summarise(results: RunResults) -> pd.DataFrame:
     both("index", series["index"], None)
     both("equal", series["equal"], None)
     one("trading", "turnover", results.series("daily", "turnover").mean() / 2)
-    one("trading", "annual_cost", results.series("daily", "cost").mean() * TRADING_DAYS)
+    cost = results.series("daily", "cost").mean()
+    one("trading", "annual_cost", annual(cost, len(results.daily), year))
+    one("trading", "trading_days", len(results.daily))
     for name in ("names_held", "effective_names", "blocked"):
         one("trading", name, results.series("daily", name).mean())
     orders = results.series("daily", "orders").sum()
@@ -187,12 +247,13 @@ def format_metric(metric: str, value: float) -> str:
 
 def print_summary(
     summary: pd.DataFrame,
+    results: RunResults,
     stages: Mapping[str, float] | None = None,
     console: Console | None = None,
 ) -> None:
-    """Print the final table, and the seconds of each stage, as one table in the terminal."""
+    """Print the final table and the seconds of each stage in the terminal, and what limits it."""
     table = Table(title="Result of the run", title_justify="left", header_style="bold")
-    table.add_column("a year, arithmetic, 238 days")
+    table.add_column(f"a year of {results.days_per_year:g} days, arithmetic")
     for header in ("return", "volatility", "ratio", "drawdown"):
         table.add_column(header, justify="right")
     for label, cells in book_rows(summary):
@@ -206,4 +267,7 @@ def print_summary(
         for stage, seconds in stages.items():
             table.add_row(f"Seconds: {escape(stage)}", f"{seconds:.1f}")
         table.add_row("Seconds: all", f"{sum(stages.values()):.1f}")
-    (console or Console()).print(table)
+    console = console or Console()
+    console.print(table)
+    for caution in cautions(results):
+        console.print(f"note: {caution}", highlight=False)

@@ -13,10 +13,11 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from ..data.atomic import replacing_file
+from ..trading_year import QLIB
 from .figures import PLOTS, inline_svgs
 from .figures_model import status_counts
 from .mandate import CAUSES, EVENTS_SHOWN, cause_table, constraint_table, event_counts, has_mandate
-from .metrics import TRADING_DAYS, book_rows, format_metric, other_rows, summarise
+from .metrics import FEWEST, book_rows, cautions, format_metric, other_rows, summarise
 from .results import RunResults, plain
 from .style import css_colours
 from .template import CSS, PAGE
@@ -57,6 +58,7 @@ def render(results: RunResults) -> str:
         css=Markup(stylesheet),
         name=results.name,
         headline=_headline(results),
+        cautions=cautions(results),
         sections=_sections(results),
         tiles=_tiles(results, summary),
         table_caption=_table_caption(results),
@@ -158,6 +160,7 @@ def _tiles(results: RunResults, summary: pd.DataFrame) -> list[dict[str, str]]:
                 f"of {_count(int(counts.sum()), 'problem')}",
             ),
         )
+        if results.has_index or not label.endswith(f"over {index}")
     ]
 
 
@@ -174,11 +177,12 @@ def _books(results: RunResults, summary: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _table_caption(results: RunResults) -> str:
+    index = f"{results.benchmark} or " if results.has_index else ""
+    benchmarks = f"{index}the equally weighted universe"
     return (
-        f"Arithmetic figures a year of {TRADING_DAYS} days, as Qlib's risk_analysis has them: mean "
-        "and standard deviation of daily returns, their ratio, and the largest fall of summed "
-        f"returns; “over” is the portfolio minus {results.benchmark} or the equally weighted "
-        "universe, day by day."
+        f"Arithmetic figures a year of {results.days_per_year:g} trading days: mean and standard "
+        "deviation of daily returns, and their ratio; and the largest fall of compounded returns "
+        f"from their highest point. “Over” is the portfolio minus {benchmarks}, day by day."
     )
 
 
@@ -252,7 +256,7 @@ def _settings(results: RunResults) -> list[tuple[str, list[str]]]:
     rows = [
         (key.replace("_", " ").capitalize(), _lines(value))
         for key, value in results.settings.items()
-        if key not in ("survivorship", "excluded_name_days", "mandate")
+        if key not in ("survivorship", "excluded_name_days", "mandate", "days_per_year")
     ]
     if len(results.epochs):
         text = _count(len(results.epochs), "epoch")
@@ -285,7 +289,7 @@ def _stages(stages: Mapping[str, float]) -> list[dict[str, Any]]:
 
 def _notes(results: RunResults) -> list[tuple[str, str]]:
     """What a note is about, and the note."""
-    years = len(results.daily) / TRADING_DAYS
+    year, years = results.days_per_year, results.years
     excluded = results.settings.get("excluded_name_days")
     return [
         (
@@ -300,7 +304,7 @@ def _notes(results: RunResults) -> list[tuple[str, str]]:
         ),
         (
             "Precision",
-            f"Over {years:.1f} years the standard error of an annual information ratio is about "
+            f"Over {years:.2f} years the standard error of an annual information ratio is about "
             f"1/√years = {1 / math.sqrt(years):.2f}: smaller differences tell little.",
         ),
         (
@@ -310,13 +314,14 @@ def _notes(results: RunResults) -> list[tuple[str, str]]:
         ),
         (
             "Annual figures",
-            f"Mean × {TRADING_DAYS} and standard deviation (ddof 1) × √{TRADING_DAYS} of daily "
-            "returns; a Sharpe ratio is taken at a risk-free rate of zero.",
+            f"Mean × {year:g} and standard deviation (ddof 1) × √{year:g} of daily returns, of at "
+            f"least {FEWEST} days; a Sharpe ratio is taken at a risk-free rate of zero. Qlib's own "
+            f"records, tracked under its own names, count {QLIB} days in any market.",
         ),
         (
             "Drawdown",
-            "The table's is the largest fall of summed returns (Qlib's convention), the figure's "
-            "that of compounded wealth.",
+            "The largest fall of compounded returns from their highest point so far, of excess "
+            "returns too, in table and figure. Qlib's own records have that of summed returns.",
         ),
         (
             "IC",
@@ -333,7 +338,10 @@ def _notes(results: RunResults) -> list[tuple[str, str]]:
         (
             "Benchmarks",
             "They pay no cost. The index is weighted by capitalisation; a book of nearly equal "
-            "weights is better compared with the equally weighted universe.",
+            "weights is better compared with the equally weighted universe."
+            if results.has_index
+            else "The run names no index, so there is no figure over one; the equally weighted "
+            "universe pays no cost.",
         ),
     ]
 
@@ -363,6 +371,8 @@ def _yaml(value: Mapping) -> str:
 
 
 def _percent(value: float, sign: str = "") -> str:
+    if math.isnan(value):
+        return "–"
     return f"{100 * value:{sign}.2f}\N{NO-BREAK SPACE}%".replace("-", "−")
 
 

@@ -16,6 +16,7 @@ from ..config import nearest
 from ..data.atomic import replacing_folder
 from ..data.digests import sha256_of
 from ..errors import DataError
+from ..trading_year import QLIB
 
 SCHEMA = 1
 FACTS = "results.json"
@@ -95,9 +96,10 @@ class RunResults:
     created : ISO date and time.
     config : the task's configuration.
     manifest : the data's manifest.
-    settings : small facts, shown as they are. Three keys have a place of their own in the page:
-        ``benchmark`` (name of the index), ``excluded_name_days`` (how many name-days were left
-        out as doubtful) and ``survivorship`` (one sentence).
+    settings : small facts, shown as they are. Some keys have a place of their own in the page:
+        ``benchmark`` (name of the index, None where there is none), ``days_per_year`` (trading
+        days that annual figures count), ``excluded_name_days`` (how many name-days were left out as
+        doubtful) and ``survivorship`` (one sentence).
     daily : indexed by trading day, of ``return`` (daily fraction, before cost), ``cost`` (daily
         fraction of the account), ``turnover`` (value traded over account value, buys and sells
         both counted, as Qlib reports it), ``bench`` and ``bench_equal`` (daily return of the
@@ -166,6 +168,21 @@ class RunResults:
     def benchmark(self) -> str:
         """Name of the index, as the figures call it."""
         return str(self.settings.get("benchmark") or "index")
+
+    @property
+    def has_index(self) -> bool:
+        """Is there an index to compare with?"""
+        return bool(self.series("daily", "bench").notna().any())
+
+    @property
+    def days_per_year(self) -> float:
+        """Trading days in a year of its market; Qlib's in a run saved before this was kept."""
+        return float(self.settings.get("days_per_year") or QLIB)
+
+    @property
+    def years(self) -> float:
+        """Length of the test."""
+        return len(self.daily) / self.days_per_year
 
     def series(self, table: str, column: str) -> pd.Series:
         """One column of ``daily`` or ``signal`` as floats, all NaN where the run has none."""

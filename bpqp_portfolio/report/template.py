@@ -156,6 +156,9 @@ PAGE = """<!DOCTYPE html>
 <div class="eyebrow">Report of a run</div>
 <h1>{{ name }}</h1>
 <p class="facts">{% for fact in headline %}<span>{{ fact }}</span>{% endfor %}</p>
+{%- for caution in cautions %}
+<p class="absent">{{ caution }}</p>
+{%- endfor %}
 </header>
 {%- for section in sections %}
 <section id="{{ section.id }}">

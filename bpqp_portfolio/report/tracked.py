@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 from .database import database_file
@@ -28,6 +28,7 @@ REMEDY = (
     "Give a run's id or a folder of saved results, and name the tracking address by --tracking-uri "
     "or MLFLOW_TRACKING_URI."
 )
+ENDINGS = {"FAILED": "failed", "KILLED": "was killed", "RUNNING": "has not finished"}
 MOST_RUNS = 1000  # that a name is looked up among, the latest
 
 
@@ -107,15 +108,25 @@ def find_run(run: str, tracking_uri: str | None = None) -> str:
     if len(found) == 1:
         return str(found[0].info.run_id)
     if found:
-        listed = ", ".join(
-            f"{r.info.run_id} ({datetime.fromtimestamp(r.info.start_time / 1000):%Y-%m-%d %H:%M})"
-            for r in found[:5]
-        )
+        listed = ", ".join(f"{r.info.run_id} ({_began(r)})" for r in found[:5])
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
         raise DataError(
             f"{len(found)} finished runs at {tracking_uri} are called {run!r}; name one by its "
             f"id: {listed}{more}."
         )
+    named = [r for r in runs if run in (r.info.run_name, experiments[r.info.experiment_id])]
+    if named:
+        last = max(named, key=lambda r: r.info.start_time)
+        what = ENDINGS.get(last.info.status, f"is {last.info.status}")
+        about = f"({last.info.run_id}, begun {_began(last)}) {what}"
+        raise DataError(
+            f"the only run called {run!r} at {tracking_uri} {about}: run its workflow again."
+            if len(named) == 1
+            else f"none of the {len(named)} runs called {run!r} at {tracking_uri} has finished; "
+            f"the last {about}: run its workflow again."
+        )
+    if run in experiments.values():
+        raise DataError(f"the experiment {run!r} at {tracking_uri} has no run yet.")
     known = {r.info.run_id for r in runs} | {str(r.info.run_name) for r in runs}
     known |= set(experiments.values())
     close = difflib.get_close_matches(run, sorted(known), n=3, cutoff=0.5)
@@ -124,6 +135,10 @@ def find_run(run: str, tracking_uri: str | None = None) -> str:
         f"no finished run has the id or name {run!r} at {tracking_uri}.{hint} Give a run's id or "
         "its experiment's name, and the tracking address by --tracking-uri or MLFLOW_TRACKING_URI."
     )
+
+
+def _began(run: Any) -> str:
+    return f"{datetime.fromtimestamp(run.info.start_time / 1000):%Y-%m-%d %H:%M}"
 
 
 def _client(tracking_uri: str) -> MlflowClient:

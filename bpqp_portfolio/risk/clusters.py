@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.cluster import KMeans
 from tqdm import tqdm
 
 from ..config import check_number
@@ -91,6 +90,8 @@ def cluster_returns(
 
 
 def _group(window: np.ndarray, before: np.ndarray, config: ClusterConfig) -> np.ndarray:
+    from sklearn.cluster import KMeans  # a second to import, which most runs do not need
+
     spread, middle = np.nanstd(window, axis=0), np.nanmean(window, axis=0)
     # Wrong prices and returns over long suspensions must not make a group of their own.
     clipped = np.clip(window, middle - 3 * spread, middle + 3 * spread)

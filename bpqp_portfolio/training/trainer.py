@@ -327,5 +327,5 @@ class Trainer:
             values["loss"].append(total)
             values["prediction"].append(prediction)
             values["decision"].append(decision)
-            values["ic"].append(information_coefficient(scores, batch.returns, batch.known))
+            values["ic"].append(information_coefficient(scores, batch.returns, batch.earned))
         return {f"valid_{name}": float(torch.cat(v).nanmean()) for name, v in values.items()}

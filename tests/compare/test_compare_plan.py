@@ -146,3 +146,14 @@ def test_a_workflow_without_a_task_is_refused(study):
     edit(study, "\ntask:", "\ntasks:", file="base.yaml")
     with pytest.raises(ConfigError, match="'task' is missing"):
         read_comparison(study / "compare.yaml")
+
+
+def test_a_comparison_needs_an_index(study):
+    file = edit(
+        study,
+        "task: {dataset: {class: PortfolioDataset}}",
+        "task: {dataset: {class: PortfolioDataset, kwargs: {benchmark: null}}}",
+        "workflow.yaml",
+    )
+    with pytest.raises(ConfigError, match=r"benchmark is null.*name one"):
+        read_comparison(file)

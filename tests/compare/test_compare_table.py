@@ -16,8 +16,8 @@ from bpqp_portfolio.compare.page import write_comparison
 from bpqp_portfolio.compare.plan import Comparison
 from bpqp_portfolio.compare.table import FIGURES, absent, build_table, markdown, protocol
 from bpqp_portfolio.errors import DataError
-from bpqp_portfolio.report.metrics import TRADING_DAYS
 from bpqp_portfolio.report.results import RunResults
+from bpqp_portfolio.trading_year import QLIB
 
 DAYS = pd.bdate_range("2019-01-02", periods=400, name="datetime")
 COMPARISON = Comparison(
@@ -78,8 +78,8 @@ def table():
 
 def test_a_gain_is_gross_plus_cost_saved(table):
     cheap, slow, same = table.paired
-    assert cheap.net.annual == pytest.approx(4e-4 * TRADING_DAYS, abs=2e-5 * TRADING_DAYS)
-    assert cheap.saved.annual == pytest.approx(3e-4 * TRADING_DAYS)
+    assert cheap.net.annual == pytest.approx(4e-4 * QLIB, abs=2e-5 * QLIB)
+    assert cheap.saved.annual == pytest.approx(3e-4 * QLIB)
     for paired in (cheap, slow, same):
         assert paired.net.annual == pytest.approx(paired.gross.annual + paired.saved.annual)
     assert cheap.holds and cheap.p_value < 0.01
@@ -99,7 +99,7 @@ def test_the_cost_saved_has_an_interval_of_its_own(table):
     half = (slow.saved.high - slow.saved.low) / 2
     # The mean of 400 days and 3 seeds of uniform costs has a standard error of 1e-5 √(1/12/1200);
     # that noise counts among days and among seeds, and its size is itself uncertain.
-    alone = 1.96 * 1e-5 * np.sqrt(1 / 12 / 1200) * TRADING_DAYS
+    alone = 1.96 * 1e-5 * np.sqrt(1 / 12 / 1200) * QLIB
     assert alone < half < 4 * alone
 
 

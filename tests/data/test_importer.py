@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from bpqp_portfolio.cli import app
 from bpqp_portfolio.data import importer
+from bpqp_portfolio.data.check import check_provider
 from bpqp_portfolio.data.cleaning import COUNTS, UnitEvidence, Units, clean
 from bpqp_portfolio.data.importer import import_provider
 from bpqp_portfolio.data.provider import Provider, write_provider
@@ -318,7 +319,7 @@ def test_impossible_values_are_nan_and_counted(tmp_path):
         "non_positive_prices": 2,
         "negative_volumes": 1,
         "bad_factors": 1,
-        "changes_recomputed": 39,
+        "changes_computed": 39,
     }
     for field, days in {"open": [2], "low": [3], "high": [4], "volume": [5, 6]}.items():
         assert np.flatnonzero(np.isnan(provider.series("A", field))).tolist() == days
@@ -625,3 +626,73 @@ def test_the_real_archive_is_imported_bit_for_bit(real_archive, real_provider, t
     assert manifest["fields"] == dict.fromkeys([*PRICES, "volume", "change", "factor"], 723)
     assert manifest["source_units"] == {"change": "fraction", "volume": "as given"}
     assert not any(manifest["cleaned"].values())
+
+
+# Indices ---------------------------------------------------------------------------------------
+
+
+def with_an_index(code, names=30, days=200):
+    """Bars of ``names`` shares of one market and of its mean under ``code``."""
+    rng = np.random.default_rng(3)
+    market = rng.normal(0, 0.01, days)
+    dates = pd.bdate_range("2020-01-01", periods=days, name="date")
+    moves = {f"S{i:02d}": market + rng.normal(0, 0.015, days) for i in range(names)}
+    moves[code] = np.mean(list(moves.values()), axis=0)
+    rows = [
+        pd.DataFrame({"symbol": name, "close": 10 * np.cumprod(1 + r)}, index=dates)
+        for name, r in moves.items()
+    ]
+    return pd.concat(rows).reset_index()
+
+
+def imported(tmp_path, code, **options):
+    source = tmp_path / "prices.csv"
+    with_an_index(code).to_csv(source, index=False)
+    return import_provider(source, tmp_path / "out", **options)
+
+
+@pytest.mark.parametrize("code", ["SPX", "^DJI", "SH000300", "SZ399006", "CSI300"])
+def test_an_index_that_its_code_tells_is_no_name_to_hold(tmp_path, code):
+    provider = imported(tmp_path, code, market="shares")
+    for name in ("all", "shares"):
+        held = provider.spells(name)["instrument"]
+        assert len(held) == 30 and code not in set(held)
+    assert np.isfinite(provider.series(code, "close")).all()
+    assert provider.manifest["indices"] == [code]
+    assert f"indices, to compare with and not to hold: {code}" in provider.summary()
+
+
+def test_an_index_is_named_by_the_user_or_reported_as_likely(tmp_path):
+    provider = imported(tmp_path, "MYMKT")
+    assert len(provider.spells("all")) == 31
+    assert provider.manifest["maybe_indices"] == ["MYMKT"]
+    assert "looks like an index" in provider.summary() and "--index" in provider.summary()
+    found = check_provider(provider.root, benchmark="MYMKT")
+    assert found["benchmark-traded"].severity == "error"
+    assert found["benchmark-traded"].places == ("MYMKT in all",)
+
+    provider = imported(tmp_path, "MYMKT", index=["mymkt"])
+    assert len(provider.spells("all")) == 30
+    assert provider.manifest["benchmark"] == "MYMKT"
+    assert "looks like" not in provider.summary()
+    assert "benchmark-traded" not in check_provider(provider.root)
+
+    with pytest.raises(ConfigError, match=r"no prices of 'MYMKTS'\. Did you mean 'MYMKT'"):
+        imported(tmp_path, "MYMKT", index=["MYMKTS"])
+    assert len(imported(tmp_path, "SPX", index=[]).spells("all")) == 31
+
+
+def test_a_change_that_a_file_does_not_have_is_not_said_to_be_corrected(tmp_path):
+    said = imported(tmp_path, "SPX").summary()
+    assert "recomputed" not in said and "corrected: nothing" in said
+    assert "computed: change, from the closes of names that came without it" in said
+
+
+def test_the_lists_of_a_provider_stay_as_they_are_without_a_word_from_the_user(tmp_path):
+    vendor = imported(tmp_path, "SPX", index=[], market="shares")
+    again = import_provider(vendor.root, tmp_path / "again")
+    assert "SPX" in set(again.spells("shares")["instrument"])
+    assert again.manifest["maybe_indices"] == ["SPX"] and again.manifest["indices"] == []
+    told = import_provider(vendor.root, tmp_path / "told", index=["SPX"])
+    for name in told.markets:
+        assert "SPX" not in set(told.spells(name)["instrument"])

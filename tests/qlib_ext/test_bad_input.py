@@ -7,13 +7,18 @@ import copy
 import numpy as np
 import pandas as pd
 import pytest
-from qlib_markets import MODEL, SETTINGS, build, lists, rewrite
+from qlib_markets import MODEL, SETTINGS, build, connect, lists, rewrite
 
+from bpqp_portfolio.data.check import check_provider
 from bpqp_portfolio.data.provider import write_universe
 from bpqp_portfolio.errors import ConfigError, DataError, ProviderError
+from bpqp_portfolio.portfolio.problem import ProblemConfig
 from bpqp_portfolio.qlib_ext import dataset as dataset_module
+from bpqp_portfolio.qlib_ext.baselines import ConstantScores, RandomScores
+from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
 from bpqp_portfolio.qlib_ext.model import PortfolioModel
-from bpqp_portfolio.qlib_ext.preflight import check_records
+from bpqp_portfolio.qlib_ext.preflight import check_records, check_task
+from bpqp_portfolio.qlib_ext.records import BacktestRecord, ReportRecord, WeightRecord
 
 OURS = "bpqp_portfolio.qlib_ext.records"
 
@@ -149,11 +154,89 @@ def test_names_without_history_do_not_count_for_max_weight(market, tmp_path):
         ({"problem": [1]}, "problem: expected a mapping, got list"),
         ({"handler": {"kwarg": {}}}, "dataset.handler: unknown key 'kwarg'. Did you mean 'kwargs'"),
         ({"handler": {"kwargs": {"fit_end_time": "2016"}}}, "'fit_end_time' follows from"),
+        ({"benchmrk": "SIMIDX"}, "dataset: unknown key 'benchmrk'. Did you mean 'benchmark'"),
+        ({"handler": {"kwargs": {"horizn": 2}}}, "handler: unknown key 'horizn'. .*'horizon'"),
+        (
+            {"handler": {"kwargs": {"infer_processors": [{"class": "Filna"}]}}},
+            "handler.infer_processors: no infer processor 'Filna'",
+        ),
+        (
+            {
+                "handler": {
+                    "kwargs": {
+                        "infer_processors": [{"class": "Fillna", "kwargs": {"fields_grop": "x"}}]
+                    }
+                }
+            },
+            "Fillna: unknown key 'fields_grop'. Did you mean 'fields_group'",
+        ),
+        ({"risk": "pac"}, "unknown risk model 'pac'. Did you mean 'pca'"),
+        ({"benchmark": 300}, "benchmark: expected a code or null, got 300"),
     ],
 )
 def test_bad_settings_of_the_dataset(market, settings, message):
     with pytest.raises(ConfigError, match=message):
         build(market.root, **settings)
+
+
+def test_settings_that_are_missing_are_named():
+    with pytest.raises(ConfigError, match=r"'benchmrk'. Did you mean 'benchmark'"):
+        PortfolioDataset(benchmrk="SIMIDX")
+    with pytest.raises(ConfigError, match=r"missing 'benchmark', 'segments'.*`benchmark: null`"):
+        PortfolioDataset(market="sim")
+
+
+@pytest.mark.parametrize(
+    ("build_it", "message"),
+    [
+        (lambda: RandomScores(sed=1), "model: unknown key 'sed'. Did you mean 'seed'"),
+        (lambda: ConstantScores(seed=1), "model: unknown key 'seed'. It takes no options"),
+        (lambda: WeightRecord(None, None, gamma=1), "WeightRecord: unknown key 'gamma'"),
+        (lambda: ReportRecord(None, None, None, nmae="x"), "'nmae'. Did you mean 'name'"),
+        (lambda: BacktestRecord(None, None, risk_degre=0.9), "'risk_degre'. .*'risk_degree'"),
+    ],
+)
+def test_a_slip_in_python_names_the_nearest(build_it, message):
+    with pytest.raises(ConfigError, match=message):
+        build_it()
+
+
+def test_an_index_among_the_names_is_refused(market, tmp_path):
+    spells = market.spells("sim")
+    index = spells.iloc[:1].assign(instrument="SIMIDX")
+    universes = {**lists(market), "sim": pd.concat([spells, index])}
+    provider = rewrite(market, tmp_path / "market", universes=universes)
+    with pytest.raises(ConfigError, match=r"SIMIDX is itself a member of .*'sim'.*--index SIMIDX"):
+        build(provider.root)
+    found = check_provider(provider.root, market="sim", benchmark="SIMIDX")
+    assert found["benchmark-traded"].places == ("SIMIDX in sim",) and found.errors
+    assert "benchmark-traded" not in check_provider(market.root, market="sim", benchmark="SIMIDX")
+
+
+@pytest.mark.parametrize(
+    ("plain", "same"),
+    [
+        ({"predictor": "mlp"}, {"predictor": {"name": "mlp"}}),
+        ({"loss": "mse"}, {"loss": {"name": "mse"}}),
+        ({"pretrain": {"loss": "mse"}}, {"pretrain": {"loss": {"name": "mse"}}}),
+    ],
+)
+def test_a_plain_name_stands_for_itself(plain, same):
+    one, two = PortfolioModel(**plain), PortfolioModel(**same)
+    for part in ("predictor", "loss"):
+        assert getattr(one.settings, part) == getattr(two.settings, part)
+    assert one._stages == two._stages
+    with pytest.raises(ConfigError, match=r"unknown predictor 'mpl'. Did you mean 'mlp'"):
+        PortfolioModel(predictor="mpl")
+    with pytest.raises(ConfigError, match=r"model.loss: expected a name or a mapping, got 3"):
+        PortfolioModel(loss=3)
+
+
+def test_plain_names_of_the_decision_and_of_the_risk_model():
+    config = ProblemConfig(decision="equal_weight")
+    assert config == ProblemConfig(decision={"name": "equal_weight"})
+    settings = {"market": "m", "benchmark": None, "segments": {}, "risk": "pca"}
+    PortfolioDataset.check_settings(settings)
 
 
 @pytest.mark.parametrize(
@@ -257,6 +340,33 @@ def test_good_records_pass():
 def test_bad_records(changes, message):
     with pytest.raises(ConfigError, match=message):
         check_records(records(**changes))
+
+
+def test_a_whole_task_is_checked_without_data(market):
+    """What qrun's tracker does before anything is tracked."""
+    connect(market.root)
+    ours = "bpqp_portfolio.qlib_ext"
+    task = {
+        "model": {"class": "PortfolioModel", "module_path": f"{ours}.model", "kwargs": MODEL},
+        "dataset": {
+            "class": "PortfolioDataset", "module_path": f"{ours}.dataset", "kwargs": SETTINGS,
+        },
+        "record": records()["record"],
+    }  # fmt: skip
+    check_task(task)
+    for part, slip, message in (
+        ("model", {"predictr": "mlp"}, "model: unknown key 'predictr'. Did you mean 'predictor'"),
+        ("model", {"loss": "mes"}, "unknown loss 'mes'. Did you mean 'mse'"),
+        ("dataset", {"benchmrk": None}, "dataset: unknown key 'benchmrk'"),
+        ("dataset", {"risk": {"factor": 2}}, "risk: unknown key 'factor'. Did you mean 'factors'"),
+    ):
+        changed = {**task[part], "kwargs": {**task[part]["kwargs"], **slip}}
+        with pytest.raises(ConfigError, match=message):
+            check_task({**task, part: changed})
+    with pytest.raises(ConfigError, match=r"task.model: no model 'PortfolioModle'"):
+        check_task({**task, "model": {**task["model"], "class": "PortfolioModle"}})
+    with pytest.raises(ConfigError, match=r"task: 'dataset' is missing"):
+        check_task({k: v for k, v in task.items() if k != "dataset"})
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,9 @@ from test_no_look_ahead import after
 
 from bpqp_portfolio.data.exclusions import Exclusion, Exclusions, write_exclusions
 from bpqp_portfolio.errors import ConfigError
+from bpqp_portfolio.portfolio.scores import mean_spread
+from bpqp_portfolio.qlib_ext.decisions import decide
+from bpqp_portfolio.qlib_ext.model import row_index
 
 HORIZON = 5
 
@@ -52,6 +55,23 @@ def test_decisions_earn_the_return_of_one_day_whatever_the_label(market, long):
     assert (panel.returns.isnan() == short.returns.isnan()).all()
     both = panel.label.isfinite() & short.label.isfinite()
     assert (panel.label[both] != short.label[both]).float().mean() > 0.99
+
+
+def test_figures_of_a_decision_need_the_return_of_one_day_alone(market):
+    """At the end of the calendar, whatever the label's horizon."""
+    segments = {**SEGMENTS, "test": [SEGMENTS["test"][0], "2016-04-30"]}
+    data = build(market.root, handler=handler(), segments=segments)
+    index = row_index(data.panel(), data.days("test"))
+    signal = decide(data, pd.Series(np.linspace(-1, 1, len(index)), index=index))[1]
+    for name in ("regret", "decision_value", "ic", "rank_ic", "mse"):
+        assert signal[name].isna().tolist() == [False] * (len(signal) - 1) + [True], name
+    batch = data.panel().batch(data.days("test")[-HORIZON:], features=False)
+    assert not batch.known.any() and batch.earned[:-1].any(-1).all()
+    short = build(market.root, handler=handler(1), segments=segments)
+    # The days of train are those whose label is known, fewer for a longer one.
+    days = data.days("train")
+    one = short.panel().batch(days, features=False)
+    assert data.problem.scale == pytest.approx(float(mean_spread(one.returns, one.earned)))
 
 
 def test_an_excluded_move_makes_every_label_that_spans_it_unknown(market, long, tmp_path):

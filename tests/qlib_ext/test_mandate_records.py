@@ -18,6 +18,7 @@ from bpqp_portfolio.qlib_ext.preflight import check_records
 from bpqp_portfolio.qlib_ext.records import ReportRecord, WeightRecord
 from bpqp_portfolio.report.results import load_results
 from bpqp_portfolio.report.trades import trade_table
+from bpqp_portfolio.trading_year import DAYS_PER_YEAR
 
 MANDATE = {
     "risk_aversion": 5.0,
@@ -75,6 +76,37 @@ def test_what_happened_is_counted_and_shown(finished):
     assert results.activity["binding"].isin([0, 1]).all()
     facts = results.settings["mandate"]
     assert "max_turnover 0.1" in facts["constraints"] and "proxy" in facts["index_weights"]
+
+
+def test_figures_are_of_the_portfolios_that_were_held(finished, market):
+    """Not of those that the problem without the mandate would have had."""
+    recorder, results = finished
+    metrics = recorder.list_metrics()
+    worth = recorder.load_object("portfolio_analysis/held_worth.pkl")
+    other = recorder.load_object("bpqp/signal.pkl")
+    assert metrics["bpqp.regret"] == pytest.approx(worth["regret"].mean())
+    assert metrics["bpqp.decision_value"] == pytest.approx(worth["decision_value"].mean())
+    assert metrics["bpqp.regret"] != pytest.approx(other["regret"].mean(), rel=1e-3)
+    np.testing.assert_array_equal(results.signal["regret"], worth["regret"])
+    days = recorder.load_object("portfolio_analysis/mandate_days.pkl")
+    assert metrics["bpqp.kkt_norm"] == pytest.approx(days["kkt_norm"].max())
+    assert metrics["bpqp.solver.solved"] == (days["status"] == "solved").sum()
+
+
+def test_annual_limits_and_figures_count_the_days_of_the_market(market):
+    block = {"constraints": {"max_tracking_error": 0.06}, "on_failure": "hold"}
+    for region, year in DAYS_PER_YEAR.items():
+        if region == "tw":
+            continue
+        data = build(market.root, region, handler=FEW, mandate=block)
+        assert data.days_per_year == year
+        (limit,) = data.mandate.build().terms
+        assert limit.days_per_year == year and f"0.06 a year of {year} days" in str(limit)
+        again = MandateSettings.from_config(data.mandate.to_config())
+        assert again.build().terms[0].days_per_year == year
+    own = {"max_tracking_error": {"limit": 0.06, "days_per_year": 250}}
+    settings = MandateSettings.from_config({**block, "constraints": own}, 238)
+    assert settings.build().terms[0].days_per_year == 250
 
 
 def test_the_backtest_pays_the_mandates_costs(finished):

@@ -245,7 +245,30 @@ def test_weights_are_portfolios_and_every_day_is_solved(finished, again):
     assert (signal["regret"] >= -1e-12).all() and signal["regret"].mean() > 1e-4
     metrics = finished.recorder.list_metrics()
     assert metrics["bpqp.solver.solved"] == len(signal)
-    assert metrics["bpqp.regret"] == pytest.approx(signal["regret"].mean())
+
+
+def test_regret_is_that_of_what_was_held(finished, again):
+    """At the close at which a day's signal was traded; the last day's never was."""
+    realised = finished.load("portfolio_analysis/realised_weights.pkl")
+    realised = realised.set_index(["datetime", "instrument"])["weight"]
+    worth = finished.load("portfolio_analysis/held_worth.pkl")
+    panel, problem = again.panel(), again.problem
+    positions, dates = again.days("test"), worth.index
+    again.fill_optimal(["test"])
+    for i in (0, 1, 40, len(dates) - 2):
+        batch = panel.batch(positions[i : i + 1], features=False)
+        names = panel.names[batch.names[0].numpy()]
+        held = realised[dates[i + 1]].reindex(names).fillna(0.0).to_numpy() / 0.95
+        w = torch.from_numpy(held)[None]
+        assert worth["regret"].iloc[i] == pytest.approx(float(problem.regret(w, batch)), abs=1e-12)
+    assert worth.isna().all(axis=1).tolist() == [False] * (len(worth) - 1) + [True]
+    metrics = finished.recorder.list_metrics()
+    shown = load_results(finished.file("bpqp/results")).signal
+    for name in ("regret", "decision_value"):
+        assert metrics[f"bpqp.{name}"] == pytest.approx(worth[name].mean())
+        np.testing.assert_array_equal(shown[name], worth[name])
+    targets = finished.load("bpqp/signal.pkl")["regret"]
+    assert abs(targets.mean() - worth["regret"].mean()) > 1e-9  # lots and prices lie between
 
 
 def test_the_decision_value_is_that_of_the_weights(finished, again):

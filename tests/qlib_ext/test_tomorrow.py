@@ -238,13 +238,13 @@ def test_a_run_is_found_by_the_name_of_its_experiment(mlp):
 def test_figures_follow_from_the_weights(mlp, market):
     saved = tracked_model(mlp.id, mlp.uri)
     day = single_day(saved, market, "2016-01-13")
-    weights, facts = decide_single(saved.problem, day)
+    weights, facts = decide_single(saved.problem, day, saved.days_per_year)
     loadings, specific = day.covariance_root
     sigma = loadings @ loadings.T + np.diag(specific)
     mu, w = saved.problem.scale * day.scores, weights.to_numpy()
     assert facts["expected_return"] == pytest.approx(mu @ w, abs=1e-15)
     assert facts["risk"] == pytest.approx(np.sqrt(w @ sigma @ w))
-    assert facts["risk_annual"] == pytest.approx(facts["risk"] * np.sqrt(238))
+    assert facts["risk_annual"] == pytest.approx(facts["risk"] * np.sqrt(252))
     # Stationarity: what a name earns beyond the price of the budget is its price at the bound.
     gain = mu - 5.0 * sigma @ w - facts["binding"]["budget"]["price"]
     capped = facts["binding"]["max_weight"]["price"]
@@ -475,6 +475,22 @@ def test_a_run_without_a_model_and_a_name_of_two_runs_are_refused(mlp):
         target_weights("twin", tracking_uri=mlp.uri)
     with pytest.raises(DataError, match="keeps no model under bpqp/model/"):
         target_weights(ids[0], tracking_uri=mlp.uri)
+
+
+def test_a_run_that_failed_is_not_called_unknown(mlp):
+    client = MlflowClient(mlp.uri)
+    experiment = client.create_experiment("broken")
+    one = client.create_run(experiment, run_name="only").info.run_id
+    client.set_terminated(one, "FAILED")
+    for name in ("only", "broken"):
+        with pytest.raises(DataError, match=rf"the only run called '{name}' .*{one}.* failed"):
+            target_weights(name, tracking_uri=mlp.uri)
+    client.create_run(experiment, run_name="later")
+    with pytest.raises(DataError, match=r"none of the 2 runs called 'broken' .* has not finished"):
+        target_weights("broken", tracking_uri=mlp.uri)
+    client.create_experiment("bare")
+    with pytest.raises(DataError, match=r"experiment 'bare' .* has no run"):
+        target_weights("bare", tracking_uri=mlp.uri)
 
 
 # Stale models -----------------------------------------------------------------------------------

@@ -308,10 +308,39 @@ def test_a_day_that_cannot_be_met_is_an_error_or_the_way_out_that_was_chosen(
     target = desk.decide(date, tmp_path)
     assert [one["way"] for one in target.summary["fallback"]] == ["hold"]
     assert "max_weights: weights <= 0.01" in target.summary["fallback"][0]["reason"]
-    assert target.summary["binding"] == [] and "infeasible" in target.summary["status"]
+    assert target.summary["binding"] == [] and target.summary["status"] == "not solved: held"
+    assert target.summary["wanted_status"] == "primal infeasible"
     assert (target.table["trade"] == 0).all()
     print_target(target)
     assert "not solved: " in capsys.readouterr().out
+
+
+def test_a_relaxed_limit_has_an_honest_status_and_what_binds(desk, tmp_path, monkeypatch):
+    """Of 5 % turnover and a sector that holds more than its limit by more than that."""
+    date, run = desk.days.index[30], tracked_model(desk.id, desk.uri)
+    tight = changed(run, max_weights=0.3, groups={"limit": 0.34}, max_turnover=0.0001)
+    way = {"relax": ["max_turnover"], "penalty": 1.0}
+    tight.facts["mandate"]["on_failure"] = [way]
+    monkeypatch.setattr(f"{OURS}.tomorrow.tracked_model", lambda *_: tight)
+    target = desk.decide(date, tmp_path)
+    summary = json.loads(target.to_json())
+    assert summary["wanted_status"] == "primal infeasible"
+    assert summary["status"] == "solved with limits relaxed"
+    assert [one["way"] for one in summary["fallback"]] == ["relax"]
+    rows = {row["constraint"]: row for row in summary["binding"]}
+    turnover = rows["max_turnover 0.0001"]
+    assert turnover["value"] == pytest.approx(summary["turnover"], abs=1e-7)
+    assert turnover["value"] > 10 * turnover["limit"]
+    assert turnover["price"] == pytest.approx(1.0, rel=1e-3)  # its penalty
+    assert any(name.startswith("groups") for name in rows)
+    assert all(np.isfinite(row["price"]) for row in summary["binding"])
+
+
+def test_holdings_need_the_cash_beside_them(desk, tmp_path):
+    date = desk.days.index[30]
+    with pytest.raises(ConfigError, match=r"cash is missing.*--cash 0 where there is none"):
+        desk.decide(date, tmp_path, cash=None)
+    assert desk.decide(date, tmp_path, cash=0.0).summary["account"]["cash"] >= 0
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def test_a_broken_template_is_named(tmp_path):
 
 def test_the_check_finds_the_file_that_qrun_runs(workflow_file):
     check_variables()  # where no workflow runs there is nothing to check
-    names = {"render_template": None, "begin": check_variables}
-    exec("def workflow(config_path):\n    begin()", names)
+    names = {"begin": check_variables}
+    exec(compile("def workflow(config_path):\n    begin()", "qlib/cli/run.py", "exec"), names)
     with pytest.raises(ConfigError, match="'BPQP_NO_SUCH' is undefined"):
         names["workflow"](str(workflow_file))

@@ -8,7 +8,7 @@ import pytest
 
 from bpqp_portfolio.errors import ConfigError, DataError
 from bpqp_portfolio.report.inference import holm, paired_difference
-from bpqp_portfolio.report.metrics import TRADING_DAYS
+from bpqp_portfolio.trading_year import QLIB
 
 
 def frame(values):
@@ -37,7 +37,7 @@ def test_a_method_against_itself_has_no_difference():
 def test_a_constant_gain_is_found_exactly():
     returns = simulated(np.random.default_rng(1), 300, 1)
     result = paired_difference(returns + 1e-4, returns, draws=500)
-    assert result.annual == pytest.approx(1e-4 * TRADING_DAYS)
+    assert result.annual == pytest.approx(1e-4 * QLIB)
     assert result.low == pytest.approx(result.annual) == pytest.approx(result.high)
     assert result.p_value == pytest.approx(1 / 501)
 
@@ -105,7 +105,7 @@ def test_other_levels_are_covered_too_and_a_true_gain_is_inside(level):
         first = simulated(random, 480, 3, 0.004, 0.001) + gain
         second = simulated(random, 480, 3, 0.004, 0.001)
         result = paired_difference(first, second, draws=400, seed=study, level=level)
-        covered += result.low <= gain * TRADING_DAYS <= result.high
+        covered += result.low <= gain * QLIB <= result.high
     within = 3 * np.sqrt(level * (1 - level) / studies)
     assert covered / studies == pytest.approx(level, abs=within)
 

@@ -7,11 +7,15 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
+from bpqp_portfolio.errors import ConfigError
 from bpqp_portfolio.report.metrics import (
-    TRADING_DAYS,
+    FEWEST,
     book_rows,
+    cautions,
     flatten,
     format_metric,
     other_rows,
@@ -19,19 +23,23 @@ from bpqp_portfolio.report.metrics import (
     risk,
     summarise,
 )
+from bpqp_portfolio.trading_year import DAYS_PER_YEAR, QLIB, days_per_year
 
-SQRT = math.sqrt(TRADING_DAYS)
+SQRT = math.sqrt(QLIB)
 
 
 def qlib_risk(returns: pd.Series) -> dict[str, float]:
     from qlib.contrib.evaluate import risk_analysis
 
     table = risk_analysis(returns, freq="day")["risk"]
+    # Of returns alone Qlib's curve begins on the first day: the eve's 1 is a return of zero.
+    start = pd.concat([pd.Series([0.0], returns.index[:1] - pd.Timedelta(days=1)), returns])
+    curve = risk_analysis(start, freq="day", mode="product")["risk"]
     return {
         "annual_return": table["annualized_return"],
         "annual_volatility": table["std"] * SQRT,
         "information_ratio": table["information_ratio"],
-        "max_drawdown": table["max_drawdown"],
+        "max_drawdown": curve["max_drawdown"],
     }
 
 
@@ -61,21 +69,96 @@ def test_missing_days_are_left_out_as_qlib_does(run):
     assert risk(returns) == pytest.approx(qlib_risk(returns), rel=1e-12)
 
 
+def series(returns):
+    days = pd.bdate_range("2020-01-01", periods=len(returns))
+    return pd.Series(returns, index=days, dtype=float)
+
+
 def test_closed_form():
-    figures = risk(pd.Series([0.02, -0.01, -0.02, 0.03]))
+    figures = risk(series([0.02, -0.01, -0.02, 0.03] * 5))
     assert figures["annual_return"] == pytest.approx(0.005 * 238)
-    std = math.sqrt((0.015**2 + 0.015**2 + 0.025**2 + 0.025**2) / 3)
+    std = math.sqrt(5 * (0.015**2 + 0.015**2 + 0.025**2 + 0.025**2) / 19)
     assert figures["annual_volatility"] == pytest.approx(std * SQRT)
     assert figures["information_ratio"] == pytest.approx(0.005 / std * SQRT)
-    assert figures["max_drawdown"] == pytest.approx(-0.03)  # summed: from 0.02 to −0.01
+    assert figures["max_drawdown"] == pytest.approx(0.99 * 0.98 - 1)
 
 
-def test_one_day_has_a_mean_and_no_spread():
-    figures = risk(pd.Series([0.01]))
-    assert figures["annual_return"] == pytest.approx(2.38)
-    assert math.isnan(figures["annual_volatility"])
-    assert math.isnan(figures["information_ratio"])
-    assert figures["max_drawdown"] == 0
+@pytest.mark.parametrize("region", DAYS_PER_YEAR)
+def test_annual_figures_count_the_days_of_their_market(region):
+    year = days_per_year(region)
+    figures = risk(series([0.02, -0.01] * 20), year)
+    assert figures["annual_return"] == pytest.approx(0.005 * year)
+    std = 0.015 * math.sqrt(40 / 39)
+    assert figures["annual_volatility"] == pytest.approx(std * math.sqrt(year))
+    assert figures["information_ratio"] == pytest.approx(0.005 / std * math.sqrt(year))
+
+
+def test_the_years_are_those_of_the_markets(run, changed):
+    us = changed(settings={**run.settings, "days_per_year": days_per_year("us")})
+    assert us.years == pytest.approx(260 / 252)
+    assert run.days_per_year == QLIB  # of results saved before the market's year was kept
+    ours, qlibs = (summarise(r).loc[("index", "annual_return"), "without_cost"] for r in (us, run))
+    assert ours / qlibs == pytest.approx(252 / 238)
+    cost = [summarise(r).loc[("trading", "annual_cost"), "without_cost"] for r in (us, run)]
+    assert cost[0] / cost[1] == pytest.approx(252 / 238)
+
+
+def test_an_unknown_market_names_the_nearest():
+    with pytest.raises(ConfigError, match=r"unknown region 'usa'\. Did you mean 'us'"):
+        days_per_year("usa")
+
+
+@given(st.lists(st.floats(-0.2, 0.2), min_size=1, max_size=60))
+def test_a_drawdown_is_that_of_a_curve_of_wealth(returns):
+    worst, wealth, highest = 0.0, 1.0, 1.0
+    for one in returns:
+        wealth *= 1 + one
+        highest = max(highest, wealth)
+        worst = min(worst, wealth / highest - 1)
+    assert risk(series(returns))["max_drawdown"] == pytest.approx(worst, abs=1e-12)
+    assert worst >= -1
+
+
+def test_a_loss_of_many_days_over_the_index_stays_above_minus_one(changed):
+    """Summed, these falls are 1.3 times the account."""
+    days = pd.bdate_range("2015-01-01", periods=2000)
+    daily = pd.DataFrame({"return": 0.0, "bench": 0.00065, "turnover": 1.0}, index=days)
+    fall = summarise(changed(daily=daily)).loc[("excess_index", "max_drawdown"), "without_cost"]
+    assert fall == pytest.approx((1 - 0.00065) ** 2000 - 1)
+    assert -1 < fall < -0.7
+
+
+@pytest.mark.parametrize("days", [1, 2, 4, FEWEST - 1])
+def test_few_days_have_no_annual_figure_and_say_so(changed, days):
+    index = pd.bdate_range("2020-01-01", periods=days)
+    daily = pd.DataFrame(
+        {"return": 0.01, "bench": 0.0, "bench_equal": 0.0, "cost": 0.001, "turnover": 0.5},
+        index=index,
+    )
+    results = changed(daily=daily)
+    summary = summarise(results)
+    for (section, metric), row in summary.iterrows():
+        if "annual" in metric or metric == "information_ratio":
+            assert row.isna().all(), (section, metric)
+    assert not [name for name in flatten(summary) if "annual" in name or "ratio" in name]
+    assert flatten(summary)["bpqp.trading_days"] == days
+    (said,) = cautions(results)
+    assert said.startswith(f"{days} trading day{'s' if days > 1 else ''}: too few")
+
+
+def test_less_than_a_year_is_said_to_be_little(run, changed):
+    (said,) = cautions(changed(daily=run.daily.iloc[:60]))
+    assert "60 trading days are 0.25 years" in said and "2.0" in said
+    assert cautions(run) == []
+
+
+def test_an_account_that_never_traded_has_no_figures(run, changed):
+    still = changed(daily=run.daily.assign(turnover=0.0, cost=0.0, **{"return": 0.0}))
+    summary = summarise(still)
+    for section in ("portfolio", "excess_index", "excess_equal"):
+        assert summary.loc[section].isna().all(axis=None)
+    assert summary.loc["index"]["without_cost"].notna().all()
+    assert any("never traded" in said for said in cautions(still))
 
 
 def test_signal_figures(run):
@@ -89,9 +172,9 @@ def test_signal_figures(run):
 
 
 def test_turnover_is_one_way_and_cost_annual(changed):
-    days = pd.bdate_range("2020-01-01", periods=2)
+    days = pd.bdate_range("2020-01-01", periods=20)
     daily = pd.DataFrame(
-        {"return": 0.0, "turnover": [1.0, 0.5], "cost": 0.001, "names_held": [3.0, 4.0]},
+        {"return": 0.0, "turnover": [1.0, 0.5] * 10, "cost": 0.001, "names_held": [3.0, 4.0] * 10},
         index=days,
     )
     summary = summarise(changed(daily=daily))
@@ -117,7 +200,8 @@ def test_absent_columns_are_nan_and_not_zero(run, changed):
     assert summary.index.equals(summarise(run).index)
     present = summary.loc["portfolio"]["without_cost"]
     assert present.notna().all()
-    assert summary.drop(index="portfolio", level=0).isna().all(axis=None)
+    others = summary.drop(index="portfolio", level=0).drop(index=("trading", "trading_days"))
+    assert others.isna().all(axis=None)
     assert summary.loc["portfolio"]["with_cost"].isna().all()
     assert [label for label, _ in book_rows(summary)] == ["Portfolio, without cost"]
     assert other_rows(summary, "signal") == []
@@ -151,7 +235,7 @@ def test_format(metric, value, text):
 def test_terminal_table_fits_eighty_columns(run):
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     summary = summarise(run)
-    print_summary(summary, {"data": 1.25, "train [gpu]": 2.0}, console)
+    print_summary(summary, run, {"data": 1.25, "train [gpu]": 2.0}, console)
     text = console.export_text()
     assert "Portfolio, with cost" in text and "Over equal weights, without cost" in text
     assert format_metric("ic", summary.loc[("signal", "ic"), "without_cost"]) in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from mlflow.tracking import MlflowClient
 
 from bpqp_portfolio.data.simulate import simulate_market
 
@@ -45,22 +46,35 @@ def market(workspace):
             {},
             "ConfigError: workflows/bpqp_csi300.yaml: 'BPQP_LOSS' is undefined; set that",
         ),
+        (
+            ("configs/portfolio.yaml", "window: 240", "windw: 240"),
+            {},
+            "ConfigError: risk: unknown key 'windw'. Did you mean 'window'?",
+        ),
         (None, {"BPQP_PROVIDER_URI": "nowhere"}, "ProviderError: no Qlib provider at "),
     ],
-    ids=["loss", "record", "variable", "provider"],
+    ids=["loss", "record", "variable", "risk", "provider"],
 )
 def test_qrun_ends_before_any_work(workspace, edit, variables, message):
     kept = {}
     if edit is not None:
         kept[edit[0]] = (workspace.folder / edit[0]).read_text()
         workspace.edit(*edit)
-    done = workspace.run("qrun", WORKFLOW, **{**VARIABLES, **variables})
+    tracked = workspace.folder / f"{edit is None}.db"
+    address = {"MLFLOW_TRACKING_URI": f"sqlite:///{tracked.name}"}
+    done = workspace.run("qrun", WORKFLOW, **{**VARIABLES, **variables, **address})
     for file, text in kept.items():
         (workspace.folder / file).write_text(text)
     assert done.returncode != 0
-    assert message in done.stdout
+    assert message in done.stdout.splitlines()[-1] or (edit is None and message in done.stdout)
+    assert "Traceback" not in done.stdout and 'File "' not in done.stdout
     for stage in ("features", "risk", "training"):
         assert f"[{stage}]" not in done.stdout
     assert not (workspace.folder / "cache").exists()
-    if "is undefined" not in message:  # that one ends before anything is tracked
-        assert workspace.runs("bpqp_csi300")[0].info.status == "FAILED"
+    # A slip in the workflow is told before the tracking database is opened.
+    assert tracked.exists() == (edit is None)
+    if edit is None:
+        client = MlflowClient(f"sqlite:///{tracked}")
+        experiment = client.get_experiment_by_name("bpqp_csi300")
+        (run,) = client.search_runs([experiment.experiment_id])
+        assert run.info.status == "FAILED"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ...trading_year import USUAL
 from .base import Draft, number, shown
 
 
@@ -13,7 +14,7 @@ class MaxTrackingError:
     """√((w−w_b)ᵀΣ(w−w_b) · ``days_per_year``) ≤ ``limit``, as a fraction a year."""
 
     limit: Any
-    days_per_year: float = 252.0
+    days_per_year: float = USUAL
     name: ClassVar[str] = "max_tracking_error"
     benchmarked: ClassVar[bool] = True
 
@@ -22,7 +23,7 @@ class MaxTrackingError:
         number(self.days_per_year, "days_per_year", low=0, open_low=True)
 
     def __str__(self) -> str:
-        return f"max_tracking_error {shown(self.limit)} a year"
+        return f"max_tracking_error {shown(self.limit)} a year of {shown(self.days_per_year)} days"
 
     def apply(self, draft: Draft) -> None:
         draft.needed("benchmark", self.name)
