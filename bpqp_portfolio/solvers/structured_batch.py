@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..problems.solution import CANCELLED, ZERO
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -79,7 +81,8 @@ class Batch:
 
     Weights are in units of ``weight_unit`` (T,), a power of two so that bounds stay exact, the
     gradient in units of ``gradient_unit`` (T,), and each row in units of its largest entry,
-    ``row_unit`` (T, r), both powers of two as well.
+    ``row_unit`` (T, r), both powers of two as well. ``curvature`` (T,) is the largest variance of
+    a name, in these units.
     """
 
     q: Tensor
@@ -90,6 +93,7 @@ class Batch:
     weight_unit: Tensor
     gradient_unit: Tensor
     row_unit: Tensor
+    curvature: Tensor
     factors: int
     slacks: int = 0
 
@@ -104,6 +108,7 @@ class Batch:
             self.weight_unit[days],
             self.gradient_unit[days],
             self.row_unit[days],
+            self.curvature[days],
             self.factors,
             self.slacks,
         )
@@ -134,10 +139,11 @@ def power_of_two(value: Tensor) -> Tensor:
 def kkt_norm(batch: Batch, w: Tensor, y: Tensor) -> Tensor:
     """Scaled KKT residual (T,) of weights ``w`` (T, N) with the rows' duals ``y`` (T, r).
 
-    The larger of the violation of a row or bound, in units of weight, and of the derivative of
-    the Lagrangian with the wrong sign, divided by the largest of |Pw|, |q| and |y|.
+    The larger of the violation of a row or bound, divided by the largest weight, and of the
+    derivative of the Lagrangian with the wrong sign, divided by the largest of |Pw|, |q| and |y|;
+    both of them no less than :func:`~bpqp_portfolio.problems.solution.point_units` has them.
     """
-    k = batch.factors
+    k, n = batch.factors, w.shape[-1] - batch.slacks
     exposure = transposed(batch.columns, w)
     risk = times(batch.columns[..., :k], exposure[:, :k]) + batch.d * w
     gradient = risk + batch.q + times(batch.columns[..., k:], y)
@@ -146,12 +152,14 @@ def kkt_norm(batch: Batch, w: Tensor, y: Tensor) -> Tensor:
     wrong = torch.where(w > batch.box.lower, (gradient + left).clamp_min(0), zero)
     uphill = torch.where(w < batch.box.upper, -(gradient + right).clamp_max(0), zero)
     wrong = torch.maximum(wrong, uphill)
-    scale = torch.maximum(risk.abs().amax(-1), batch.q.abs().amax(-1))
     outside = torch.maximum(batch.box.lower - w, w - batch.box.upper).amax(-1).clamp_min(0)
+    length = w[:, :n].abs().amax(-1).clamp_min(ZERO)
+    scale = torch.maximum(risk.abs().amax(-1), batch.q.abs().amax(-1))
+    scale = torch.maximum(scale, CANCELLED * batch.curvature * length).clamp_min(ZERO)
     if y.shape[-1]:
         scale = torch.maximum(scale, y.abs().amax(-1))
         outside = torch.maximum(outside, (exposure[:, k:] - batch.target).abs().amax(-1))
-    return torch.maximum(wrong.amax(-1) / scale.clamp_min(1e-300), outside)
+    return torch.maximum(wrong.amax(-1) / scale, outside / length)
 
 
 def proves_infeasible(batch: Batch, y: Tensor) -> Tensor:
