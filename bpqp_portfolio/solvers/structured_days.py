@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import lapack
 
-from ..problems.solution import CANCELLED, ZERO
+from ..problems.solution import ZERO
+from .structured_batch import CANCELLED
 
 Array = np.ndarray
 

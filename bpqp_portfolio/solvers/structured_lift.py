@@ -47,7 +47,8 @@ def lifted(
     row_unit = torch.ones_like(target)
     matrices = [r.matrix if whole else torch.where(mask.unsqueeze(-2), r.matrix, 0.0) for r in rows]
     if p + m:
-        row_unit[:, ones:] = power_of_two(torch.cat([v.abs().amax(-1) for v in matrices], -1))
+        largest = torch.cat([v.abs().amax(-1) for v in matrices], -1)
+        row_unit[:, ones:] = power_of_two(largest)
     target = target / row_unit
     columns = q.new_zeros(T, n + m, k + ones + p + m)
     columns[:, :n, :k] = loadings if whole else torch.where(mask.unsqueeze(-1), loadings, 0.0)
@@ -79,6 +80,12 @@ def lifted(
     def with_slacks(value: Tensor, slack: float) -> Tensor:
         return torch.cat([value, value.new_full((T, m), slack)], -1) if m else value
 
+    target = target / unit
+    if m:
+        # 0ᵀw ≤ h holds or not, at any distance.
+        idle = (largest[:, p:] == 0) & (target[:, -m:] >= 0)
+        target[:, -m:] = torch.where(idle, 1.0, target[:, -m:])
+
     batch = Batch(
         q=with_slacks(q / gradient, 0.0),
         columns=columns,
@@ -89,7 +96,7 @@ def lifted(
             None if cost is None else with_slacks(cost / gradient, 0.0),
             None if reference is None else with_slacks(reference / unit, 0.0),
         ),
-        target=target / unit,
+        target=target,
         weight_unit=weight_unit,
         gradient_unit=gradient_unit,
         row_unit=row_unit,
