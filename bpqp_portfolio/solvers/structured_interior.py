@@ -155,7 +155,9 @@ def interior(
         near = torch.nonzero(size <= _PROPOSE).squeeze(-1)
         if len(near):
             guess = _proposal(b, w, span / scale, pairs)[near]
-            exact = polished(b.take(near), guess, theta[near], _CORRECTIONS)
+            # Where there is no interior duals grow without end: none of them is kept.
+            first = torch.nn.functional.pad(theta[near, :k], (0, theta.shape[-1] - k))
+            exact = polished(b.take(near), guess, first, _CORRECTIONS)
             points.put(days[near], *exact)
             finished[near] = exact[2] <= tolerance
         stuck = (size <= _LEAST_GAP) & ~finished
