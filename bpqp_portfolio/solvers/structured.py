@@ -11,9 +11,9 @@ Without inequalities and with d > 0, semismooth Newton on the dual of dimension 
 short interior point on the names and rows that matter (:mod:`.structured_approach`) comes near, and
 Newton with the binding rows in its system (:mod:`.structured_rows`) ends. Other days, and days that
 are not solved soon, go to an interior point (:mod:`.structured_interior`) whose iterates propose
-active sets; what even that leaves is solved day by day (:mod:`.structured_single`). All end by solving
-directly on the active set (:mod:`.structured_active`), so a name at
-a bound is exactly there, and a name that does not trade is exactly at its reference.
+active sets; what even that leaves is solved day by day (:mod:`.structured_single`). All end by
+solving directly on the active set (:mod:`.structured_active`), so a name at a bound is exactly
+there, and a name that does not trade is exactly at its reference.
 
 Where d = 0 leaves several optimal weights, the answer is the proximal limit: the optimum to which
 ρ/2 ‖w − centre‖² leads as the centre follows w, from the analytic centre of the optimal set that

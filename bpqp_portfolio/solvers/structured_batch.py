@@ -145,10 +145,11 @@ def power_of_two(value: Tensor) -> Tensor:
 def point_units(batch: Batch, w: Tensor, risk: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """The units (T,) of the weights and of the gradient at ``w`` (T, N), as those of a dense QP.
 
-    ``risk`` is Pw and ``rows`` Eᵀy, both (T, N). Duals themselves are no measure: that of a row
-    that others imply may be anything.
+    ``risk`` is Pw and ``rows`` Eᵀy, both (T, N). The latter counts at free names alone: where rows
+    and bounds imply each other their duals, which cancel at a bound, may be of any size.
     """
     n = w.shape[-1] - batch.slacks
+    rows = rows * batch.box.free(w)
     length = w[:, :n].abs().amax(-1).clamp_min(ZERO)
     scale = torch.maximum(risk.abs().amax(-1), batch.q.abs().amax(-1))
     scale = torch.maximum(scale, rows[:, :n].abs().amax(-1))

@@ -21,7 +21,9 @@ from .structured_batch import Batch, kkt_norm, proves_infeasible, transposed
 from .structured_newton import Points
 
 _EPS = 1e-9
+# Share of a cost's two multipliers above which both of its sides hold a name.
 _ON = 1e-9
+_CORRECTIONS = 10
 
 
 def one_by_one(batch: Batch, points: Points, days: Tensor, tolerance: float) -> None:
@@ -41,7 +43,12 @@ def one_by_one(batch: Batch, points: Points, days: Tensor, tolerance: float) -> 
             continue
         w = _weights(one, found, traded)
         theta = torch.cat([transposed(one.columns[..., :k], w), y], -1)
-        for trial in ((w, theta, kkt_norm(one, w, y)), polished(one, w, theta)):
+        bare = torch.nn.functional.pad(theta[:, :k], (0, y.shape[-1]))
+        for start in (None, theta, bare):
+            if start is None:
+                trial = w, theta, kkt_norm(one, w, y)
+            else:
+                trial = polished(one, w, start, _CORRECTIONS)
             if not bool(trial[2] >= points.norm[day]):
                 points.put(index, *trial)
             if bool(points.norm[day] <= tolerance):
