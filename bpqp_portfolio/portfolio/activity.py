@@ -12,7 +12,7 @@ from ..solvers.structured import INACCURATE
 from .draft_qp import Setup
 from .multipliers import Point
 
-# A limit counts as kept within this, in units of one plus the limit.
+# A limit L counts as kept within this times |L| and what a weight of 1 can make of it.
 KEPT = 1e-8
 
 
@@ -49,13 +49,19 @@ class MandateSolution:
         return {name: used.count(name) for name in sorted(set(used))}
 
 
-def missed(words: Sequence[str], value: Tensor, limit: Tensor) -> Tensor:
+def missed(setup: Setup, words: Sequence[str], value: Tensor, limit: Tensor) -> Tensor:
     """Which constraints of :func:`activity` the day's point does not keep, (T, c) bool."""
     over = value - limit
     floor = torch.tensor([i == 1 or ">=" in one for i, one in enumerate(words)])
     over = torch.where(floor, -over, over)
     over[:, 0] = over[:, 0].abs()
-    return over > KEPT * (1 + limit.abs())
+    one = torch.ones_like(setup.q[:, :1])
+    parts = [one, one, one, setup.units]
+    if setup.draft.turnover is not None:
+        parts.append(one)
+    if setup.draft.tracking is not None:
+        parts.append(setup.draft.tracking_unit * setup.risk_unit.unsqueeze(-1))
+    return over > KEPT * (torch.cat(parts, -1) + limit.abs())
 
 
 def unusable(setup: Setup, point: Point) -> Tensor:
@@ -65,7 +71,7 @@ def unusable(setup: Setup, point: Point) -> Tensor:
     """
     words, value, limit, _ = activity(setup, point)
     hard = torch.tensor([not setup.is_soft(one) for one in words], device=value.device)
-    broken = (missed(words, value, limit) & hard).any(-1)
+    broken = (missed(setup, words, value, limit) & hard).any(-1)
     failed = (point.status > INACCURATE) | ~torch.isfinite(point.w.detach()).all(-1)
     return failed | ((point.status == INACCURATE) & broken)
 

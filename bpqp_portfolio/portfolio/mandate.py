@@ -205,7 +205,7 @@ class Mandate(nn.Module):
         ways: list[str | None] = [None] * T
         reasons: list[str | None] = [None] * T
         table = activity(setup, point)
-        broken = missed(*table[:3])
+        broken = missed(setup, *table[:3])
         weights = torch.where(market.mask, point.w, 0.0)
         status = point.status
         for day in torch.nonzero(failed).flatten().tolist():
