@@ -51,7 +51,8 @@ def reason(setup: Setup, status: Tensor, day: int, broken: Sequence[str], told: 
 
 def conflict(draft: ConeDraft, told: float) -> str:
     """Which limits contradict each other where the single day of ``draft`` has no weights that
-    keep every limit L to within ``told`` (|L| + what a weight of 1 can make of it); empty where it has.
+    keep every limit L to within ``told`` (u + |L|), u what a weight of 1 can make of it; empty
+    where it has.
 
     Those that are named cannot be met together, and each is needed for that (a deletion filter:
     J. W. Chinneck, Feasibility and Infeasibility in Optimization, 2008, section 6.1).

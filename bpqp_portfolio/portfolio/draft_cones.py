@@ -72,8 +72,8 @@ class ConeDraft:
     def optimum(self, gamma: Tensor, kappa: Tensor | None, loose: float = 0.0) -> Point:
         """The optimum of every day at risk aversion γ (T,) and κ (T,), differentiable.
 
-        Limits L are those of the draft, or L + ``loose`` (u + |L|), u their units. Days without an optimum have NaN
-        weights.
+        Limits L are those of the draft, or L + ``loose`` (u + |L|), u their units. Days
+        without an optimum have NaN weights.
         """
         s, d, n, N = self.setup, self.setup.draft, self.n, self.width
         T, like = len(s.q), s.q
@@ -132,8 +132,8 @@ class ConeDraft:
 
     def violation(self, parts: Collection[str | int], *, exact: bool) -> Least | None:
         """The least t ≥ 0 of a single day with which limits L and the budget, of ``parts``, are
-        kept to within t (u + |L|), u their units, inside the bounds of ``parts``, and their shares in it; None
-        where no answer was found. A small t is as good as its solver's 1e-9, or to rounding where
+        kept to within t (u + |L|), u their units, inside the bounds of ``parts``, and their shares
+        in it; None where no answer was found. A small t is as good as its solver's 1e-9, or to rounding where
         ``exact``."""
         found = self._least(None, parts, polish=False)
         small = found is None or found.value <= _SMALL

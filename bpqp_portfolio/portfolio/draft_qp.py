@@ -79,7 +79,7 @@ class Setup:
 
     @property
     def risk_unit(self) -> Tensor:
-        """The largest risk of a name (T,), per day: the unit in which a tracking error is judged."""
+        """The largest risk of a name (T,), per day: the unit of a tracking error."""
         square = (self.loadings.square().sum(-1) + self.specific).detach().amax(-1)
         return square.clamp_min(1e-300).sqrt()
 

@@ -54,7 +54,14 @@ def in_units(config, data, objective=1.0, risk=1.0, exposure=1.0):
 
 def named(solution):
     """The constraints named by the reasons, without their numbers."""
-    kinds = ("turnover", "groups: banks", "exposures: size", "tracking_error", "long only", "budget")
+    kinds = (
+        "turnover",
+        "groups: banks",
+        "exposures: size",
+        "tracking_error",
+        "long only",
+        "budget",
+    )
     return [None if r is None else [kind for kind in kinds if kind in r] for r in solution.reason]
 
 
