@@ -133,8 +133,8 @@ class ConeDraft:
     def violation(self, parts: Collection[str | int], *, exact: bool) -> Least | None:
         """The least t ≥ 0 of a single day with which limits L and the budget, of ``parts``, are
         kept to within t (u + |L|), u their units, inside the bounds of ``parts``, and their shares
-        in it; None where no answer was found. A small t is as good as its solver's 1e-9, or to rounding where
-        ``exact``."""
+        in it; None where no answer was found. A small t is as good as its solver's 1e-9, or to
+        rounding where ``exact``."""
         found = self._least(None, parts, polish=False)
         small = found is None or found.value <= _SMALL
         return self._least(None, parts, polish=True) if small and exact else found

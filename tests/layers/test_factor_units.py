@@ -121,6 +121,38 @@ def test_an_answer_of_zero_is_solved(days, unit):
     assert (solution.status == SOLVED).all() and float(solution.w.abs().max()) <= 1e-12 * unit
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_neutral_portfolio_that_nothing_pays_for_is_empty(seed):
+    p = problem(seed, "plain", rows=True, cost=False)
+    p["q"][:] = p["budget"][:] = p["b"][:] = 0.0
+    p["lower"] = -p["upper"]
+    p["h"] = np.where(np.random.default_rng(seed).random(p["h"].shape) < 0.5, 0.0, 0.1)
+    solution, _ = solve(p)
+    assert (solution.status == SOLVED).all() and float(solution.w.abs().max()) <= 1e-12
+
+
+@pytest.mark.parametrize(
+    ("seed", "rows", "cost"),
+    [(1, True, True), (3, True, False), (5, False, True), (6, False, True), (13, False, True)],
+)
+def test_factor_variance_a_million_times_the_specific_with_rows_and_costs(seed, rows, cost):
+    p = problem(seed, "factors", rows, cost)
+    one, _ = solve(p)
+    assert (one.status == SOLVED).all()
+    # A hedged portfolio: the optimum shows in the objective's own size, not in the factors'.
+    w = one.w.detach()
+    B, d, q = (torch.tensor(p[k]) for k in ("loadings", "specific", "q"))
+    gradient = torch.einsum("tnk,tmk,tm->tn", B, B, w) + d * w + q
+    gradient = gradient + one.nu.unsqueeze(-1) - one.lam_lb + one.lam_ub
+    if rows:
+        A, G = torch.tensor(p["A"]), torch.tensor(p["G"])
+        gradient = gradient + torch.einsum("tpn,tp->tn", A, one.nu_rows)
+        gradient = gradient + torch.einsum("tmn,tm->tn", G, one.lam)
+    kink = torch.tensor(p["cost"]) if cost else torch.zeros_like(q)
+    size = B.square().sum(-1).amax()
+    assert float((gradient.abs() - kink).max()) <= 1e-13 * float(size)
+
+
 def test_duals_that_cancel_do_not_hide_an_error():
     # w₀ + w₁ ≤ 0 holds both names at their bounds, with duals as large as one likes.
     p = problem(1, "plain", rows=True, cost=False)
