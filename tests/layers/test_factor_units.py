@@ -118,7 +118,7 @@ def test_an_answer_of_zero_is_solved(days, unit):
         "budget": np.zeros(days),
     }
     solution, _ = solve(p)
-    assert (solution.status == SOLVED).all() and float(solution.w.abs().max()) <= 1e-12 * unit
+    assert (solution.status == SOLVED).all() and float(solution.w.detach().abs().max()) <= 1e-12 * unit
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -128,7 +128,7 @@ def test_a_neutral_portfolio_that_nothing_pays_for_is_empty(seed):
     p["lower"] = -p["upper"]
     p["h"] = np.where(np.random.default_rng(seed).random(p["h"].shape) < 0.5, 0.0, 0.1)
     solution, _ = solve(p)
-    assert (solution.status == SOLVED).all() and float(solution.w.abs().max()) <= 1e-12
+    assert (solution.status == SOLVED).all() and float(solution.w.detach().abs().max()) <= 1e-12
 
 
 @pytest.mark.parametrize(
