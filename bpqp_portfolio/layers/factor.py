@@ -296,6 +296,9 @@ def factor_qp(
         solution = solve_few(like, factors, variance, low, high, total, mask, tolerance, warm_start)
         if solution is not None:
             return replace(solution, w=solution.w.to(q.dtype))
+    if not factors.shape[-1] and total is None and A is None and G is None:
+        # Without factors and rows there is no dual to move along: a factor without risk will do.
+        given["loadings"], warm_start = torch.nn.functional.pad(factors, (0, 1)), None
     bad = _bad_days({k: v if v is None else v.detach() for k, v in given.items()}, mask, throw)
     options: dict[str, Any] = {
         "tolerance": tolerance,
@@ -310,8 +313,8 @@ def factor_qp(
             if value is not None:
                 shaped = bad.reshape(-1, *(1,) * (value.ndim - 1))
                 given[name] = torch.where(shaped, torch.zeros_like(value), value)
-    w, *rest = _FactorQP.apply(*given.values(), mask, options)
-    solution = FactorSolution(w.to(q.dtype), *rest)
+    solution = FactorSolution(*_FactorQP.apply(*given.values(), mask, options))
+    solution = replace(solution, w=solution.w.to(q.dtype), x=solution.x[:, : factors.shape[-1]])
     if unlimited is not None:
         solution = replace(solution, lam=solution.lam.masked_fill(unlimited, 0.0))
     return solution

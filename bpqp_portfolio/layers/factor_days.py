@@ -39,13 +39,13 @@ def solve_few(
     unit, inside = days.unit, mask.numpy()
     at_lower = inside & (days.weights <= low)
     at_upper = inside & (days.weights >= high)
-    gradient = unit * days.gradient
+    gradient = unit[:, None] * days.gradient
     T = len(q)
     empty = q.new_empty(T, 0)
     return FactorSolution(
         w=w,
-        nu=torch.from_numpy(unit * days.theta[:, -1]),
-        x=torch.from_numpy(unit**0.5 * days.theta[:, :-1]),
+        nu=torch.from_numpy(days.nu),
+        x=torch.from_numpy(unit[:, None] ** 0.5 * days.theta[:, :-1]),
         free=torch.from_numpy(days.free),
         kkt_norm=torch.from_numpy(days.norm),
         iterations=torch.from_numpy(days.iterations),

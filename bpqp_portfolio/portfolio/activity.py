@@ -11,7 +11,7 @@ from ..solvers.structured import INACCURATE
 from .draft_qp import LEVERAGE, TRACKING, TURNOVER, Setup
 from .multipliers import Point
 
-# A limit counts as kept within this, in units of one plus the limit.
+# A limit L counts as kept within this times |L| and what a weight of 1 can make of it.
 KEPT = 1e-8
 
 
@@ -25,8 +25,8 @@ class MandateSolution:
     ``dual`` (T, c): the dual is what a unit of the limit is worth, in units of return, and above
     zero where the constraint binds; of a day that relaxed some constraints they are those of the
     relaxed problem, and NaN of any other way out. ``solver`` is ``structured``, or ``cones`` on a
-    day whose multipliers were not found and that went to cone programs. ``fallback`` and ``reason`` say for
-    each day which way out was taken and why, None on a day that was solved.
+    day whose multipliers were not found and that went to cone programs. ``fallback`` and ``reason``
+    say for each day which way out was taken and why, None on a day that was solved.
     """
 
     w: Tensor
@@ -52,7 +52,8 @@ class MandateSolution:
 @dataclass(frozen=True)
 class Activity:
     """Every constraint in words, the budget first; ``terms`` they belong to, and which are floors
-    (c,); ``value``, ``limit`` and ``dual`` (T, c)."""
+    (c,); ``value``, ``limit``, ``dual`` and ``unit`` (T, c), the last being what a weight of 1 can
+    make of it."""
 
     words: tuple[str, ...]
     terms: tuple[str, ...]
@@ -60,6 +61,7 @@ class Activity:
     value: Tensor
     limit: Tensor
     dual: Tensor
+    unit: Tensor
 
     @property
     def missed(self) -> Tensor:
@@ -68,7 +70,7 @@ class Activity:
         floors = torch.tensor(self.floors, device=over.device)
         over = torch.where(floors, -over, over)
         over[:, 0] = over[:, 0].abs()
-        return over > KEPT * (1 + self.limit.abs())
+        return over > KEPT * (self.unit + self.limit.abs())
 
 
 def unusable(setup: Setup, point: Point) -> Tensor:
@@ -88,27 +90,30 @@ def activity(setup: Setup, point: Point) -> Activity:
     d, w = setup.draft, point.w.detach()
     lowest, low = (_least(torch.where(setup.mask, v, torch.inf)) for v in (w, d.lower))
     highest, high = (-_least(torch.where(setup.mask, -v, torch.inf)) for v in (w, d.upper))
-    columns: list[tuple[str, str, bool, Tensor, Tensor, Tensor]] = [
-        (d.budget_words, "budget", False, w.sum(-1), d.budget, point.budget),
-        (d.lower_words, "lower", True, lowest, low, point.lower.sum(-1)),
-        (d.upper_words, "upper", False, highest, high, point.upper.sum(-1)),
+    one = torch.ones_like(d.budget)
+    columns: list[tuple[str, str, bool, Tensor, Tensor, Tensor, Tensor]] = [
+        (d.budget_words, "budget", False, w.sum(-1), d.budget, point.budget, one),
+        (d.lower_words, "lower", True, lowest, low, point.lower.sum(-1), one),
+        (d.upper_words, "upper", False, highest, high, point.upper.sum(-1), one),
     ]
     for i, row in enumerate(d.rows):
         value = (row.matrix * w).sum(-1)
-        columns.append((row.words, row.term, row.floor, value, row.limit, point.rows[:, i]))
+        unit = setup.units[:, i]
+        columns.append((row.words, row.term, row.floor, value, row.limit, point.rows[:, i], unit))
     if d.leverage is not None:
         gross, dual = w.abs().sum(-1), point.rows[:, -1]
-        columns.append((d.leverage_words, LEVERAGE, False, gross, d.leverage, dual))
+        columns.append((d.leverage_words, LEVERAGE, False, gross, d.leverage, dual, one))
     if d.turnover is not None:
         moved = 0.5 * (w - setup.previous).abs().sum(-1)
-        columns.append((d.turnover_words, TURNOVER, False, moved, d.turnover, point.turnover))
+        columns.append((d.turnover_words, TURNOVER, False, moved, d.turnover, point.turnover, one))
     if d.tracking is not None:
-        unit = d.tracking_unit
-        error, limit = setup.distance(w, setup.bench) * unit, d.tracking * unit
-        columns.append((d.tracking_words, TRACKING, False, error, limit, point.tracking))
+        year = d.tracking_unit
+        error, limit = setup.distance(w, setup.bench) * year, d.tracking * year
+        unit = setup.risk_unit * year
+        columns.append((d.tracking_words, TRACKING, False, error, limit, point.tracking, unit))
     words, terms, floors, *parts = zip(*columns, strict=True)
-    value, limit, dual = (torch.stack([p.detach() for p in part], -1) for part in parts)
-    return Activity(words, terms, floors, value, limit, dual)
+    value, limit, dual, unit = (torch.stack([p.detach() for p in part], -1) for part in parts)
+    return Activity(words, terms, floors, value, limit, dual, unit)
 
 
 def _least(values: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from .layer import STATUS_NAMES
 
 # Duals below this share of the largest have no part in a conflict.
 _NOISE = 1e-6
-# Less than this, of a limit and in its last figure, is rounding.
+# Less than this, of a limit's unit and in its last figure, is rounding.
 _ZERO = 1e-6
 
 
@@ -42,7 +42,8 @@ def reason(setup: Setup, status: Tensor, day: int, broken: Sequence[str], told: 
 
 def conflict(draft: ConeDraft, told: float) -> str:
     """Which limits contradict each other where the single day of ``draft`` has no weights that
-    keep every limit to within ``told`` (in units of one plus the limit); empty where it has.
+    keep every limit L to within ``told`` (u + |L|), u what a weight of 1 can make of it; empty
+    where it has.
 
     Those that are named cannot be met together, and each is needed for that (a deletion filter:
     J. W. Chinneck, Feasibility and Infeasibility in Optimization, 2008, section 6.1).
@@ -81,13 +82,13 @@ def _remedy(draft: ConeDraft, parts: Sequence[str | int]) -> str:
         value = draft.least(goal, others)
         if value is not None:
             word = "most" if floor else "least"
-            return f" (the {word} that {which} is {_rounded(value, up=not floor):g})"
+            return f" (the {word} that {which} is {_rounded(value, draft.unit(goal), not floor):g})"
     return ""
 
 
-def _rounded(value: float, *, up: bool) -> float:
-    """``value`` with four figures, on the side that is enough."""
-    if abs(value) < _ZERO:
+def _rounded(value: float, size: float, up: bool) -> float:
+    """``value``, in units of ``size``, with four figures, on the side that is enough."""
+    if abs(value) < _ZERO * size:
         return 0.0
     unit = 10.0 ** (math.floor(math.log10(abs(value))) - 3)
     steps = value / unit

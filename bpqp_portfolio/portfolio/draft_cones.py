@@ -72,8 +72,8 @@ class ConeDraft:
     def optimum(self, gamma: Tensor, kappa: Tensor | None, loose: float = 0.0) -> Point:
         """The optimum of every day at risk aversion γ (T,) and κ (T,), differentiable.
 
-        Limits L are those of the draft, or L + ``loose`` (1 + L). Days without an optimum have NaN
-        weights.
+        Limits L are those of the draft, or L + ``loose`` (u + |L|), u their units. Days
+        without an optimum have NaN weights.
         """
         s, d, n, N = self.setup, self.setup.draft, self.n, self.width
         T, like = len(s.q), s.q
@@ -98,13 +98,13 @@ class ConeDraft:
         parts = self.words()
         rows = [part for part in parts if part == TURNOVER or isinstance(part, int)]
         G, h = self._rows(rows)
-        h = h + loose * (1 + h.abs())
+        h = h + loose * (self._units(rows) + h.abs())
         A, b = self._equalities(budget=True)
         lb, ub = self._bounds(parts, last=torch.inf if kappa is not None else 0.0)
         cones: list[Any] = []
         if d.tracking is not None:
             F, g, c, e = self._tracking()
-            cones.append((F, g, c, e + loose * (1 / d.tracking_unit + e)))
+            cones.append((F, g, c, e + loose * (s.risk_unit + e)))
         if kappa is not None:
             head = like.new_zeros(N)
             head[-1] = 1.0
@@ -132,9 +132,9 @@ class ConeDraft:
 
     def violation(self, parts: Collection[str | int], *, exact: bool) -> Least | None:
         """The least t ≥ 0 of a single day with which limits L and the budget, of ``parts``, are
-        kept to within t (1 + |L|), inside the bounds of ``parts``, and their shares in it; None
-        where no answer was found. A small t is as good as its solver's 1e-9, or to rounding where
-        ``exact``."""
+        kept to within t (u + |L|), u their units, inside the bounds of ``parts``, and their shares
+        in it; None where no answer was found. A small t is as good as its solver's 1e-9, or to
+        rounding where ``exact``."""
         found = self._least(None, parts, polish=False)
         small = found is None or found.value <= _SMALL
         return self._least(None, parts, polish=True) if small and exact else found
@@ -151,6 +151,13 @@ class ConeDraft:
         """Whether a part is a row that is not to be fallen below."""
         return isinstance(part, int) and self.setup.floors[part]
 
+    def unit(self, goal: str | int) -> float:
+        """The unit of ``goal`` on a single day, in the limit's own units."""
+        s = self.setup
+        if goal == TRACKING:
+            return s.draft.tracking_unit * float(s.risk_unit)
+        return float(s.units[:, goal]) if isinstance(goal, int) else 1.0
+
     def _least(
         self, goal: str | int | None, parts: Collection[str | int], *, polish: bool
     ) -> Least | None:
@@ -159,13 +166,16 @@ class ConeDraft:
         if goal is not None and goal != TRACKING:
             soft = [goal, *(p for p in soft if p != goal)]
         G, h = self._rows(soft)
+        units = self._units(soft)
         if goal is None:
             if BUDGET in parts:
                 row = torch.zeros_like(s.q[:, :1]).repeat(1, N).unsqueeze(1)
                 row[..., :n] = 1.0
                 total = d.budget.unsqueeze(-1)
                 G, h = torch.cat([G, row, -row], 1), torch.cat([h, total, -total], 1)
-            G[..., -1] = -(1 + h.abs())
+                units = torch.nn.functional.pad(units, (0, 2), value=1.0)
+            units = units + h.abs()
+            G[..., -1] = -units
         elif soft and soft[0] == goal:
             G[:, 0, -1], h[:, 0] = -1.0, 0.0
         A, b = self._equalities(budget=goal is not None and BUDGET in parts)
@@ -175,7 +185,7 @@ class ConeDraft:
             F, g, _, e = self._tracking()
             head = e.new_zeros(N)
             if goal is None:
-                head[-1] = float(1 / d.tracking_unit + e)
+                head[-1] = float(s.risk_unit + e)
             elif goal == TRACKING:
                 head[-1], e = 1.0, torch.zeros_like(e)
             cones.append((F, g, head, e))
@@ -193,12 +203,12 @@ class ConeDraft:
         value = float(found.z[-1])
         if goal is not None:
             return Least(value * (d.tracking_unit if goal == TRACKING else 1.0), {})
-        weighed = (found.lam * (1 + np.abs(qp.h))).tolist()
+        weighed = (found.lam * _of(units)).tolist()
         duals: dict[str | int, float] = dict(zip(soft, weighed, strict=False))
         if BUDGET in parts:
             duals[BUDGET] = sum(weighed[-2:])
         if cones:
-            duals[TRACKING] = float(found.cone_duals[0][0] * (1 / d.tracking_unit + e))
+            duals[TRACKING] = float(found.cone_duals[0][0] * (s.risk_unit + e))
         lower, upper = found.lam_lb[:n], found.lam_ub[:n]
         stuck = self._stuck()[0].numpy(force=True)
         duals |= {
@@ -283,6 +293,13 @@ class ConeDraft:
         if not G:
             return s.q.new_zeros(len(s.q), 0, self.width), s.q.new_zeros(len(s.q), 0)
         return torch.stack(G, 1), torch.stack(h, 1)
+
+    def _units(self, parts: Collection[Any]) -> Tensor:
+        """What a weight of 1 can make of each of the ``parts`` of :meth:`_rows`, (T, m)."""
+        s = self.setup
+        one = torch.ones_like(s.q[:, 0])
+        units = [one if part == TURNOVER else s.units[:, part] for part in parts]
+        return torch.stack(units, -1) if units else s.q.new_zeros(len(s.q), 0)
 
     def _half(self) -> Tensor:
         """F (T, k + n, N) with ‖Fz‖ = ‖Σ^½w‖."""

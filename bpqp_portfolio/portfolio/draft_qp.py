@@ -17,6 +17,9 @@ from .constraints import Draft
 TURNOVER, LEVERAGE, TRACKING = "max_turnover", "max_leverage", "max_tracking_error"
 # Curvature of a slack, as a part of its price, so that its optimum is unique.
 _SLACK_CURVATURE = 1e-6
+# Curvature of a slack, as a part of its price, so that its optimum is unique, and its largest
+# value; in units of its row.
+_SLACK_CURVATURE, _MOST_SLACK = 1e-6, 10.0
 
 
 @dataclass
@@ -72,6 +75,9 @@ class Setup:
         T, n = zero.shape
         self.G = torch.stack(matrices, 1) if matrices else zero.new_zeros(T, 0, n)
         self.h = torch.stack(limits, 1) if limits else zero.new_zeros(T, 0)
+        # What a weight of 1 can make of each row (T, m): the unit in which it is judged.
+        self.units = torch.nn.functional.pad(self.G.detach().abs(), (0, 1)).amax(-1)
+        self.units = torch.where(self.units > 0, self.units, 1.0)
         self.rows.extend(
             i for i, term in enumerate(self.terms) if term in self.soft and i not in self.rows
         )
@@ -81,6 +87,13 @@ class Setup:
         e = torch.where(self.mask, w - centre, 0.0)
         x = (self.loadings * e.unsqueeze(-1)).sum(-2)
         square = (x * x).sum(-1) + (self.specific * e * e).sum(-1)
+        return square.clamp_min(1e-300).sqrt()
+
+    @property
+    def risk_unit(self) -> Tensor:
+        """The largest risk of a name (T,), per day: the unit of a tracking error."""
+        square = (self.loadings.square().sum(-1) + self.specific).detach()
+        square = torch.nn.functional.pad(square, (0, 1)).amax(-1)
         return square.clamp_min(1e-300).sqrt()
 
     def times(self, w: Tensor) -> Tensor:
@@ -127,8 +140,8 @@ class Setup:
         return Setup(draft, q, self.tolerance, self.soft, self.penalty, self.rows)
 
     def missed(self, w: Tensor) -> Tensor:
-        """By how much w (T, n) misses each row (T, m)."""
-        return self.used(w) - self.h.detach()
+        """By how much w (T, n) misses each row (T, m), in its unit."""
+        return (self.used(w) - self.h.detach()) / self.units
 
     def solve(
         self,
@@ -186,10 +199,10 @@ class Setup:
             slack[:, soft, range(m)] = -1.0
             G = torch.cat([G, slack], -1)
             one, tilt = pad(one, (0, m)), pad(tilt, (0, m), value=self.penalty)
-            curve = specific.new_full((T, m), _SLACK_CURVATURE * self.penalty)
-            specific = torch.cat([specific, curve], -1)
+            unit = self.units[:, [self.rows[i] for i in soft]]
+            specific = torch.cat([specific, _SLACK_CURVATURE * self.penalty / unit], -1)
             loadings = pad(loadings, (0, 0, 0, m))
-            lower, upper = pad(lower, (0, m)), pad(upper, (0, m), value=10.0)
+            lower, upper = pad(lower, (0, m)), torch.cat([upper, _MOST_SLACK * unit], -1)
             mask = pad(mask, (0, m), value=True)
             if cost is not None:
                 cost, reference = pad(cost, (0, m)), pad(reference, (0, m))

@@ -31,7 +31,7 @@ _NEAR, _KEPT = 1e-9, 1e-9
 _LEAST_NORM = 1e-3
 # The part of the account that tells the size of a portfolio's risk, at least.
 _LEAST_BUDGET = 0.1
-# By how much a row may be missed that takes no part.
+# By how much a row may be missed that takes no part, in its unit.
 _MISSED = 1e-11
 # How far, in units of the problem, a multiplier goes before the search gives its limit up.
 _WIDEST = 1e5

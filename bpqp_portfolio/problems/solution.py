@@ -13,7 +13,7 @@ from .qp import QP, Scaling
 from .stack import QPStack
 
 # Below this share of its data's units a point is 0 up to rounding.
-_ZERO = 1e-6
+ZERO = 1e-6
 # Pz is rounded relative to |P||z|; what cancels by more than this cannot be asked for.
 CANCELLED = 1e-7
 # But what is left of a force must be small beside the data's, however far z is.
@@ -141,10 +141,10 @@ def point_units(units: Scaling, length: Any, gradient: Any) -> tuple[Any, Any]:
     They are the units, so that an answer is right relative to its own size, unless they are nothing
     but rounding beside the problem's own (:class:`~bpqp_portfolio.problems.qp.Scaling`).
     """
-    length = np.maximum(length, _ZERO * units.length)
+    length = np.maximum(length, ZERO * units.length)
     cancelled = np.minimum(CANCELLED * units.curvature * length, _MOST * units.gradient)
     gradient = np.maximum(gradient, cancelled)
-    return length, np.maximum(gradient, _ZERO * units.gradient)
+    return length, np.maximum(gradient, ZERO * units.gradient)
 
 
 def measure(

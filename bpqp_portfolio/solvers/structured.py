@@ -11,8 +11,9 @@ Without inequalities and with d > 0, semismooth Newton on the dual of dimension 
 short interior point on the names and rows that matter (:mod:`.structured_approach`) comes near, and
 Newton with the binding rows in its system (:mod:`.structured_rows`) ends. Other days, and days that
 are not solved soon, go to an interior point (:mod:`.structured_interior`) whose iterates propose
-active sets. All end by solving directly on the active set (:mod:`.structured_active`), so a name at
-a bound is exactly there, and a name that does not trade is exactly at its reference.
+active sets; what even that leaves is solved day by day (:mod:`.structured_single`). All end by
+solving directly on the active set (:mod:`.structured_active`), so a name at a bound is exactly
+there, and a name that does not trade is exactly at its reference.
 
 Where d = 0 leaves several optimal weights, the answer is the proximal limit: the optimum to which
 ρ/2 ‖w − centre‖² leads as the centre follows w, from the analytic centre of the optimal set that
@@ -33,6 +34,7 @@ from .structured_lift import lifted
 from .structured_light import LIGHT_STEPS, light
 from .structured_newton import Points, newton
 from .structured_rows import newton_rows
+from .structured_single import one_by_one
 from .structured_start import LEAST_D, cold, warm
 
 SOLVED = 0
@@ -180,7 +182,10 @@ def solve_factor_qp(
         days = interior(batch, points, days, tolerance=tolerance, max_iterations=_INTERIOR_STEPS)
     if enough and len(days):
         pull = torch.full_like(batch.q, _PULL)
-        newton(batch, points, days, rho=pull, tolerance=tolerance, max_iterations=_LAST_STEPS)
+        days = newton(
+            batch, points, days, rho=pull, tolerance=tolerance, max_iterations=_LAST_STEPS
+        )
+        one_by_one(batch, points, days[~points.infeasible[days]], tolerance)
     points.w = batch.box.snapped(points.w, _SNAP)
     return _unscaled(batch, points, bad, middle, ones, n, m, tolerance), batch, points.w
 

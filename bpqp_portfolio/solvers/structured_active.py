@@ -14,6 +14,10 @@ from .structured_batch import Batch, kkt_norm, times, transposed
 LEAST_CURVATURE = 1e-9
 LEAST_ROW = 1e-11
 _REFINEMENTS = 12
+# A point this good needs no other active set.
+_ENOUGH = 1e-13
+# A point this good needs no other active set.
+_ENOUGH = 1e-13
 
 
 def gathered(free: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,24 +157,59 @@ class ActiveSystem:
         return dw, self.binding.spread(dt, full)
 
 
-def polished(batch: Batch, w: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The optimum for the active set of ``w``, exact if that is the right one: w, θ, KKT norm."""
-    k, m = batch.factors, batch.slacks
-    n, at = w.shape[-1] - m, theta.shape[-1] - m
-    free = batch.box.free(w)
+def polished(
+    batch: Batch, w: Tensor, theta: Tensor, rounds: int = 1
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The optimum for the active set of ``w``, exact if that is the right one: w, θ, KKT norm.
+
+    With more ``rounds`` a name or row that this violates joins the set, one whose multiplier has
+    the wrong sign leaves it, and so on: the primal-dual active set method (M. Hintermüller, K. Ito
+    and K. Kunisch, 2002). The best point of each day is the answer.
+    """
+    n, at = w.shape[-1] - batch.slacks, theta.shape[-1] - batch.slacks
+    best: tuple[Tensor, ...] = ()
+    for left in reversed(range(rounds)):
+        free = batch.box.free(w)
+        raw, theta = _on_active_set(batch, w, theta, free, n, at)
+        point = torch.minimum(torch.maximum(raw, batch.box.lower), batch.box.upper)
+        exposure = transposed(batch.columns[..., : batch.factors], point)
+        dual = torch.cat([exposure, theta[:, batch.factors :]], -1)
+        norm = kkt_norm(batch, point, dual[:, batch.factors :])
+        now: tuple[Tensor, ...] = point, dual, norm
+        if best:
+            better = norm < best[2]
+            some = better.unsqueeze(-1), better.unsqueeze(-1), better
+            now = tuple(torch.where(*parts) for parts in zip(some, now, best, strict=True))
+        best = now
+        if not left or bool((best[2] <= _ENOUGH).all()):
+            break
+        w, last = _following(batch, raw, theta), w
+        if torch.equal(w, last):
+            break
+    return best[0], best[1], best[2]
+
+
+def _on_active_set(
+    batch: Batch, w: Tensor, theta: Tensor, free: Tensor, n: int, at: int
+) -> tuple[Tensor, Tensor]:
+    """w with its ``free`` names optimal, whatever their bounds, and θ."""
     system = ActiveSystem.of(batch, free)
     theta = theta.clone()
     theta[:, at:] *= ~free[:, n:]
     gradient = batch.d * w + batch.q + times(batch.columns, theta) + 0.5 * sum(batch.box.slopes(w))
     dw, dt = system.solve(pick(gradient, system.place), batch.residual(w, theta))
     w = w.scatter_add(-1, system.place, dw * system.counts)
-    if m:
-        slack = batch.target[:, -m:] - transposed(batch.columns[:, :n, at:], w[:, :n])
+    if batch.slacks:
+        slack = batch.target[:, -batch.slacks :] - transposed(batch.columns[:, :n, at:], w[:, :n])
         w[:, n:] = torch.where(free[:, n:], slack, w[:, n:])
-    w = torch.minimum(torch.maximum(w, batch.box.lower), batch.box.upper)
-    theta = theta + dt
-    theta[:, :k] = transposed(batch.columns[..., :k], w)
-    return w, theta, kkt_norm(batch, w, theta[:, k:])
+    return w, theta + dt
+
+
+def _following(batch: Batch, w: Tensor, theta: Tensor) -> Tensor:
+    """Weights (T, N) on the active set that ``w`` and the gradient there speak for."""
+    gradient = batch.d * w + batch.q + times(batch.columns, theta)
+    curved = torch.where(batch.d > LEAST_CURVATURE, batch.d, 1.0)
+    return batch.box.prox(gradient - curved * w, curved)
 
 
 def backward(batch: Batch, free: Tensor, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:

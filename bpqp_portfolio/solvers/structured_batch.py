@@ -7,6 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..problems.solution import ZERO
+
+# Pw is a product with sums over all names, rounded relative to |P||w|: what is left of it where it
+# cancels by more than this cannot be asked for to ten digits.
+CANCELLED = 1e-5
+# Weights this far out, in units of the batch, are none.
+_FARTHEST = 1e8
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -79,7 +87,8 @@ class Batch:
 
     Weights are in units of ``weight_unit`` (T,), a power of two so that bounds stay exact, the
     gradient in units of ``gradient_unit`` (T,), and each row in units of its largest entry,
-    ``row_unit`` (T, r), both powers of two as well.
+    ``row_unit`` (T, r), both powers of two as well. ``curvature`` (T,) is the largest variance of
+    a name, in these units.
     """
 
     q: Tensor
@@ -90,6 +99,7 @@ class Batch:
     weight_unit: Tensor
     gradient_unit: Tensor
     row_unit: Tensor
+    curvature: Tensor
     factors: int
     slacks: int = 0
 
@@ -104,6 +114,7 @@ class Batch:
             self.weight_unit[days],
             self.gradient_unit[days],
             self.row_unit[days],
+            self.curvature[days],
             self.factors,
             self.slacks,
         )
@@ -131,38 +142,58 @@ def power_of_two(value: Tensor) -> Tensor:
     return torch.exp2(torch.where(value > 0, value, torch.ones_like(value)).log2().round())
 
 
+def point_units(batch: Batch, w: Tensor, risk: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The units (T,) of the weights and of the gradient at ``w`` (T, N), as those of a dense QP.
+
+    ``risk`` is Pw and ``rows`` Eᵀy, both (T, N). The latter counts at free names alone: where rows
+    and bounds imply each other their duals, which cancel at a bound, may be of any size.
+    """
+    n = w.shape[-1] - batch.slacks
+    rows = rows * batch.box.free(w)
+    length = w[:, :n].abs().amax(-1).clamp_min(ZERO)
+    scale = torch.maximum(risk.abs().amax(-1), batch.q.abs().amax(-1))
+    scale = torch.maximum(scale, rows[:, :n].abs().amax(-1))
+    return length, torch.maximum(scale, CANCELLED * batch.curvature * length).clamp_min(ZERO)
+
+
 def kkt_norm(batch: Batch, w: Tensor, y: Tensor) -> Tensor:
     """Scaled KKT residual (T,) of weights ``w`` (T, N) with the rows' duals ``y`` (T, r).
 
-    The larger of the violation of a row or bound, in units of weight, and of the derivative of
-    the Lagrangian with the wrong sign, divided by the largest of |Pw|, |q| and |y|.
+    The larger of the violation of a row or bound, divided by the largest weight, and of the
+    derivative of the Lagrangian with the wrong sign, divided by the largest of |Pw|, |q| and |Eᵀy|;
+    both of them no less than ``problems.solution.point_units`` has them.
     """
     k = batch.factors
     exposure = transposed(batch.columns, w)
     risk = times(batch.columns[..., :k], exposure[:, :k]) + batch.d * w
-    gradient = risk + batch.q + times(batch.columns[..., k:], y)
+    rows = times(batch.columns[..., k:], y)
+    gradient = risk + batch.q + rows
     left, right = batch.box.slopes(w)
     zero = torch.zeros_like(w)
     wrong = torch.where(w > batch.box.lower, (gradient + left).clamp_min(0), zero)
     uphill = torch.where(w < batch.box.upper, -(gradient + right).clamp_max(0), zero)
     wrong = torch.maximum(wrong, uphill)
-    scale = torch.maximum(risk.abs().amax(-1), batch.q.abs().amax(-1))
     outside = torch.maximum(batch.box.lower - w, w - batch.box.upper).amax(-1).clamp_min(0)
+    length, scale = point_units(batch, w, risk, rows)
     if y.shape[-1]:
-        scale = torch.maximum(scale, y.abs().amax(-1))
         outside = torch.maximum(outside, (exposure[:, k:] - batch.target).abs().amax(-1))
-    return torch.maximum(wrong.amax(-1) / scale.clamp_min(1e-300), outside)
+    return torch.maximum(wrong.amax(-1) / scale, outside / length)
 
 
 def proves_infeasible(batch: Batch, y: Tensor) -> Tensor:
-    """Whether yᵀ(E w − e) > 0 for all weights within the bounds (T,): no weights meet E w = e."""
+    """Whether yᵀ(E w − e) > 0 for all weights within the bounds (T,): no weights meet E w = e.
+
+    Where there is no bound that is asked of weights below ``_FARTHEST`` units.
+    """
+    if not y.shape[-1]:
+        return torch.zeros_like(batch.curvature, dtype=torch.bool)
     y = y / y.abs().amax(-1, keepdim=True).clamp_min(1e-300)
     slope = times(batch.columns[..., batch.factors :], y)
-    # A slack has no upper bound; rounding below zero does not count against its slope.
-    slope = torch.where(batch.box.upper.isinf() & (slope > -1e-12), slope.clamp_min(0), slope)
-    slope = torch.where(batch.box.lower.isinf() & (slope < 1e-12), slope.clamp_max(0), slope)
+    open_ = torch.where(slope > 0, batch.box.lower, batch.box.upper).isinf() & (slope != 0)
+    error = (slope.abs() * open_).sum(-1)
+    slope = slope.masked_fill(open_, 0.0)
     down, up = slope * batch.box.lower, slope * batch.box.upper
     least = torch.where(slope > 0, down, torch.where(slope < 0, up, torch.zeros_like(slope)))
     value = least.sum(-1) - (batch.target * y).sum(-1)
     size = least.abs().sum(-1) + (batch.target * y).abs().sum(-1)
-    return value > 1e-11 * (1 + size)
+    return (value > 1e-11 * size) & (value > _FARTHEST * error)

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import lapack
 
+from ..problems.solution import ZERO
+from .structured_batch import CANCELLED
+
 Array = np.ndarray
 
 MOST_DAYS = 16
@@ -24,8 +27,8 @@ class Days:
     """Solved days. ``weights``, ``gradient`` (of the Lagrangian without bounds), ``free`` (T, n);
     ``theta`` (T, k + 1), the exposures x and the budget's dual; ``norm``, ``iterations`` (T,).
 
-    ``columns`` (T, n, k + 1) and ``inverse`` (T, n) hold the scaled (B, 1) and 1/d; ``unit`` is
-    that of the gradient.
+    These are in units of the gradient ``unit`` (T,), as ``columns`` (T, n, k + 1) and ``inverse``
+    (T, n), the scaled (B, 1) and 1/d. ``nu`` (T,) is the budget's dual in the caller's.
     """
 
     columns: Array
@@ -34,9 +37,10 @@ class Days:
     gradient: Array
     free: Array
     theta: Array
+    nu: Array
     norm: Array
     iterations: Array
-    unit: float
+    unit: Array
 
     def backward(self, r: Array) -> tuple[Array, Array, Array]:
         """z̃ (T, n) and ỹ (T,) of the backward QP for the loss's gradient ``r`` (T, n), and
@@ -54,7 +58,7 @@ class Days:
             # What the diagonal was lifted by is taken out again.
             more = _solve(factor, part @ C - own * dual)
             dual = dual + more
-            z[t, free] = (part - weighted @ more) / self.unit
+            z[t, free] = (part - weighted @ more) / self.unit[t]
             y[t] = dual[-1]
             slope[t] = r[t] + self.columns[t] @ dual
         slope[self.free] = 0.0
@@ -80,7 +84,8 @@ def solve_days(
     everything = mask.all()
     if not everything:
         q, lower, upper = (np.where(mask, value, 0.0) for value in (q, lower, upper))
-        d = np.where(mask, d, 1.0)
+        typical = np.where(mask, d, 0.0).max(axis=1, keepdims=True)
+        d = np.where(mask, d, typical)
     if not all(np.isfinite(value).all() for value in (q, d, lower, upper, budget)):
         return None
     if not (d.min(initial=1.0) > 0 and (lower <= upper).all()):
@@ -90,26 +95,37 @@ def solve_days(
         return None
     if not ((lower.sum(axis=1) < budget) & (upper.sum(axis=1) > budget)).all():
         return None
-    unit = float(np.exp2(np.round(np.log2(np.abs(q).max() or 1.0))))
+    # With 1ᵀw fixed a constant in q only moves ν; without it the digits that differ are kept.
+    middle = 0.5 * (np.where(mask, q, -np.inf).max(axis=1) + np.where(mask, q, np.inf).min(axis=1))
+    q = np.where(mask, q - middle[:, None], 0.0)
     columns = np.empty((*loadings.shape[:2], k + 1))
-    np.multiply(loadings, unit**-0.5, out=columns[..., :k])
+    columns[..., :k] = loadings
     columns[..., k] = 1.0
     if not everything:
-        columns *= mask[..., None]
+        columns = np.where(mask[..., None], columns, 0.0)
+    factors = columns[..., :k]
+    curvature = (d + np.einsum("tij,tij->ti", factors, factors)).max(axis=1)
+    size = np.maximum(np.abs(q).max(axis=1), curvature)
+    if not np.isfinite(size).all():
+        return None
+    unit = np.exp2(np.round(np.log2(size)))
+    factors *= (unit**-0.5)[:, None, None]
     if not np.isfinite(columns).all():
         return None
-    q, d = q / unit, d / unit
+    q, d, curvature = q / unit[:, None], d / unit[:, None], curvature / unit
     inverse = 1.0 / d
     weights, gradient, theta = np.empty_like(q), np.empty_like(q), np.empty((T, k + 1))
     free, norm, iterations = np.empty(q.shape, dtype=bool), np.empty(T), np.empty(T, dtype=int)
     for t in range(T):
-        day = _Day(columns[t], q[t], d[t], inverse[t], lower[t], upper[t], budget[t])
-        first = day.cold() if start is None else day.warm(start[t] * unit**-0.5)
+        problem = columns[t], q[t], d[t], inverse[t], lower[t], upper[t], budget[t]
+        day = _Day(*problem, float(curvature[t]))
+        first = day.cold() if start is None else day.warm(start[t] * unit[t] ** -0.5)
         iterations[t], w, theta[t] = day.newton(first)
         weights[t], gradient[t], free[t], norm[t] = day.finished(w, theta[t])
         if not norm[t] <= tolerance:
             return None
-    return Days(columns, inverse, weights, gradient, free, theta, norm, iterations, unit)
+    nu = unit * theta[:, -1] - middle
+    return Days(columns, inverse, weights, gradient, free, theta, nu, norm, iterations, unit)
 
 
 def _own(size: int) -> Array:
@@ -132,10 +148,19 @@ class _Day:
     """min ½ wᵀ(B Bᵀ + diag(d))w + qᵀw  s.t.  1ᵀw = budget, l ≤ w ≤ u, by its dual θ = (x, ν)."""
 
     def __init__(
-        self, columns: Array, q: Array, d: Array, inverse: Array, lower: Array, upper: Array, budget
+        self,
+        columns: Array,
+        q: Array,
+        d: Array,
+        inverse: Array,
+        lower: Array,
+        upper: Array,
+        budget: float,
+        curvature: float,
     ) -> None:
         self.columns, self.q, self.d, self.inverse = columns, q, d, inverse
         self.lower, self.upper, self.budget = lower, upper, budget
+        self.curvature = curvature
         self.own = _own(columns.shape[1])
         self.target = budget * (1.0 - self.own)
 
@@ -234,6 +259,8 @@ class _Day:
         gradient = risk + self.q + theta[-1] * self.columns[:, -1]
         above, below = w > self.lower, w < self.upper
         wrong = max(float((gradient * above).max()), float((-gradient * below).max()))
-        scale = max(float(np.abs(risk).max()), float(np.abs(self.q).max()), abs(float(theta[-1])))
+        length = float(np.abs(w).max())
+        slope = max(float(np.abs(risk).max()), float(np.abs(self.q).max()), abs(float(theta[-1])))
+        scale = max(slope, CANCELLED * self.curvature * length, ZERO)
         gap = abs(float(exposure[-1] - self.budget))
-        return w, gradient, above & below, max(wrong / scale, gap)
+        return w, gradient, above & below, max(wrong / scale, gap / length)

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from .structured_active import cholesky, polished, solve
-from .structured_batch import Batch, proves_infeasible, times, transposed
+from .structured_batch import Batch, point_units, proves_infeasible, times, transposed
 from .structured_newton import Points
 
 _PROPOSE = 1e-5
+# How often a proposal is corrected.
+_CORRECTIONS = 4
 _LEAST_GAP = 1e-11
 _LEAST_REACH, _MOST_REACH = 0.95, 0.9999
 
@@ -109,9 +111,12 @@ class _Pairs:
         return 1 / shrink.clamp_min(1.0)
 
 
-def _proposal(batch: Batch, w: Tensor, theta: Tensor, pairs: _Pairs) -> Tensor:
-    """Weights with every name at the bound or reference that its multiplier says holds it."""
-    at = pairs.valid & (pairs.s < pairs.z)
+def _proposal(batch: Batch, w: Tensor, ratio: Tensor, pairs: _Pairs) -> Tensor:
+    """Weights with every name at the bound or reference that its multiplier says holds it.
+
+    ``ratio`` (T,) is the unit of the weights over that of the multipliers.
+    """
+    at = pairs.valid & (pairs.s < ratio[:, None, None] * pairs.z)
     w = torch.where(at[:, 0], batch.box.lower, w)
     w = torch.where(at[:, 1], batch.box.upper, w)
     if batch.box.reference is not None:
@@ -138,13 +143,21 @@ def interior(
         residual = b.residual(w, theta)
         gradient = b.d * w + b.q + times(b.columns, theta) + pairs.multiplier()
         gradient = gradient * moving
-        error = torch.maximum(residual.abs().amax(-1), gradient.abs().amax(-1))
-        size = torch.maximum(error, gap)
+        # Everything in the point's own units: a hedged portfolio's gradient is small beside Σ.
+        risk = b.d * w + times(b.columns[..., :k], theta[:, :k])
+        span, scale = point_units(b, w, risk, times(b.columns[..., k:], theta[:, k:]))
+        error = gradient.abs().amax(-1) / scale
+        for part, unit in ((residual[:, :k], scale), (residual[:, k:], span)):
+            if part.shape[-1]:
+                error = torch.maximum(error, part.abs().amax(-1) / unit)
+        size = torch.maximum(error, gap / (span * scale))
         finished = torch.zeros_like(size, dtype=torch.bool)
         near = torch.nonzero(size <= _PROPOSE).squeeze(-1)
         if len(near):
-            guess = _proposal(b, w, theta, pairs)[near]
-            exact = polished(b.take(near), guess, theta[near])
+            guess = _proposal(b, w, span / scale, pairs)[near]
+            # Where there is no interior duals grow without end: none of them is kept.
+            first = torch.nn.functional.pad(theta[near, :k], (0, theta.shape[-1] - k))
+            exact = polished(b.take(near), guess, first, _CORRECTIONS)
             points.put(days[near], *exact)
             finished[near] = exact[2] <= tolerance
         stuck = (size <= _LEAST_GAP) & ~finished

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .structured_batch import Batch, Box, Rows, power_of_two, transposed
+from .structured_batch import Batch, Box, Rows, power_of_two
 
 
 def lifted(
@@ -47,23 +47,24 @@ def lifted(
     row_unit = torch.ones_like(target)
     matrices = [r.matrix if whole else torch.where(mask.unsqueeze(-2), r.matrix, 0.0) for r in rows]
     if p + m:
-        row_unit[:, ones:] = power_of_two(torch.cat([v.abs().amax(-1) for v in matrices], -1))
+        largest = torch.cat([v.abs().amax(-1) for v in matrices], -1)
+        row_unit[:, ones:] = power_of_two(largest)
     target = target / row_unit
-    fixed = target[:, : ones + p].abs().amax(-1) if ones + p else q.new_zeros(T)
-    bounds = torch.maximum(lower.abs(), upper.abs())
-    bounds = torch.where(bounds.isfinite(), bounds, 0.0).amax(-1)
-    weight_unit = power_of_two(torch.where(fixed > 0, fixed, bounds))
-    unit = weight_unit.unsqueeze(-1)
-
-    start = even_weights(lower, upper, budget, mask)
     columns = q.new_zeros(T, n + m, k + ones + p + m)
     columns[:, :n, :k] = loadings if whole else torch.where(mask.unsqueeze(-1), loadings, 0.0)
-    spread = transposed(columns[:, :n, :k], start).square().sum(-1) / weight_unit
-    gradient_unit = torch.maximum((d * unit).amax(-1), torch.maximum(spread, q.abs().amax(-1)))
-    if cost is not None:
-        cost = inside(cost)
-        gradient_unit = torch.maximum(gradient_unit, cost.amax(-1))
-    gradient_unit = power_of_two(gradient_unit)
+    variance = d + columns[:, :n, :k].square().sum(-1)
+    curvature = variance.amax(-1)
+    slope = q.abs().amax(-1)
+    if cost is not None and reference is not None:
+        cost, reference = inside(cost), inside(reference)
+        slope = torch.maximum(slope, cost.amax(-1))
+    # How far a name goes alone; a dear one stays where it is.
+    pull = torch.minimum(q.abs() / variance, torch.maximum(lower.abs(), upper.abs()))
+    if cost is not None and reference is not None:
+        pull = torch.maximum(pull.nan_to_num(nan=0.0), reference.abs() * (cost > 0))
+    weight_unit = power_of_two(_length(lower, upper, target, ones + p, pull))
+    unit = weight_unit.unsqueeze(-1)
+    gradient_unit = power_of_two(torch.maximum(curvature * weight_unit, slope))
     gradient = gradient_unit.unsqueeze(-1)
     columns[:, :n, :k] *= (weight_unit / gradient_unit).sqrt()[:, None, None]
     if ones:
@@ -79,6 +80,12 @@ def lifted(
     def with_slacks(value: Tensor, slack: float) -> Tensor:
         return torch.cat([value, value.new_full((T, m), slack)], -1) if m else value
 
+    target = target / unit
+    if m:
+        # 0ᵀw ≤ h holds or not, at any distance.
+        idle = (largest[:, p:] == 0) & (target[:, -m:] >= 0)
+        target[:, -m:] = torch.where(idle, 1.0, target[:, -m:])
+
     batch = Batch(
         q=with_slacks(q / gradient, 0.0),
         columns=columns,
@@ -87,16 +94,41 @@ def lifted(
             with_slacks(lower / unit, 0.0),
             with_slacks(upper / unit, torch.inf),
             None if cost is None else with_slacks(cost / gradient, 0.0),
-            None if reference is None else with_slacks(inside(reference) / unit, 0.0),
+            None if reference is None else with_slacks(reference / unit, 0.0),
         ),
-        target=target / unit,
+        target=target,
         weight_unit=weight_unit,
         gradient_unit=gradient_unit,
         row_unit=row_unit,
+        curvature=curvature * (weight_unit / gradient_unit),
         factors=k,
         slacks=m,
     )
     return batch, middle
+
+
+def _length(lower: Tensor, upper: Tensor, target: Tensor, fixed: int, pull: Tensor) -> Tensor:
+    """The size of w that the data speak of (T,), or 0; as for a dense QP, see ``Scaling``.
+
+    ``target`` (T, r) are the rows' values in their units, the first ``fixed`` those of equalities;
+    ``pull`` (T, n) is how far each name would go. No feasible w is shorter than ``least``; rows and
+    bounds may be stand-ins for infinity.
+    """
+    least = torch.cat([target[:, :fixed].abs(), -target[:, fixed:], lower, -upper], -1).amax(-1)
+    rows = torch.minimum(_median(target[:, :fixed]), _median(target[:, fixed:]))
+    far = pull.masked_fill(~pull.isfinite(), 0.0).amax(-1)
+    far = torch.where(far > 0, far, _median(torch.cat([lower, upper], -1)))
+    length = torch.maximum(least, torch.minimum(far, rows))
+    return torch.where(length.isfinite(), length, least.clamp_min(0.0))
+
+
+def _median(sizes: Tensor) -> Tensor:
+    """The median (T,) of what is finite and not 0 of |sizes| (T, r), infinite without any."""
+    if not sizes.shape[-1]:
+        return sizes.new_full(sizes.shape[:1], torch.inf)
+    sizes = sizes.abs()
+    some = sizes.masked_fill(~(sizes.isfinite() & (sizes > 0)), torch.nan)
+    return some.nanmedian(-1).values.nan_to_num(nan=torch.inf)
 
 
 def even_weights(lower: Tensor, upper: Tensor, budget: Tensor | None, mask: Tensor) -> Tensor:
