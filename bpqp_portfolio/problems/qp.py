@@ -277,16 +277,11 @@ class Scaling:
     rows_A: Array
     rows_G: Array
 
-    @property
-    def objective(self) -> float:
-        """max |P|, |q|."""
-        return max(self.curvature, self.slope) or 1.0
-
     @classmethod
-    def of(cls, problem: QP) -> Scaling:
-        """The units of ``problem``."""
+    def of(cls, problem: QP, least: float = 0.0, reach: float = np.inf) -> Scaling:
+        """The units of ``problem``; ``least`` and ``reach`` are lengths that other constraints set."""
         curvature, slope = largest(problem.P), largest(problem.q)
-        length = _data_length(problem, curvature, slope)
+        length = _data_length(problem, curvature, slope, least, reach)
         return cls(
             curvature,
             slope,
@@ -297,7 +292,9 @@ class Scaling:
         )
 
 
-def _data_length(problem: QP, curvature: float, slope: float) -> float:
+def _data_length(
+    problem: QP, curvature: float, slope: float, least: float, reach: float
+) -> float:
     """The size of z that the data speak of; multiplied by c where z, b, h and bounds are.
 
     No feasible z is shorter than ``least``. Where 0 is feasible z goes as far as q pushes it against
@@ -305,23 +302,22 @@ def _data_length(problem: QP, curvature: float, slope: float) -> float:
     for infinity.
     """
     lb, ub = problem.lb, problem.ub
-    least, reach = 0.0, np.inf
     for rows, side in ((problem.A, problem.b), (problem.G, problem.h)):
         if len(side):
             distance = np.abs(side) / row_norms(rows)
             beyond = distance if rows is problem.A else distance[side < 0.0]
             least = max(least, float(beyond.max(initial=0.0)))
-            reach = min(reach, _median(distance))
+            reach = min(reach, median_size(distance))
     if problem.bounded:
         least = max(least, float(lb.max(initial=0.0)), float(-ub.min(initial=0.0)))
         bounds = np.abs(np.concatenate([lb, ub]))
-        reach = min(reach, _median(bounds[np.isfinite(bounds)]))
+        reach = min(reach, median_size(bounds[np.isfinite(bounds)]))
     pull = slope / curvature if slope and curvature else np.inf
     found = max(least, min(pull, reach))
     return found if 0.0 < found < np.inf else least or 1.0
 
 
-def _median(sizes: Array) -> float:
+def median_size(sizes: Array) -> float:
     """The median of the positive ``sizes``, infinite without any."""
     positive = sizes[sizes > 0.0]
     return float(np.median(positive)) if len(positive) else np.inf

@@ -96,7 +96,7 @@ def _cholesky(P: Array, problem: QP) -> tuple[Array, float] | None:
     size = largest(P)
     n = len(P)
     if size == 0.0:
-        rho = _RHO_LINEAR * problem.scaling.objective
+        rho = _RHO_LINEAR * (problem.scaling.slope or 1.0)
         return np.asfortranarray(np.sqrt(rho) * np.eye(n)), rho
     for share in _RHO:
         rho = share * size
