@@ -189,7 +189,7 @@ def finish_cones(
     """
     if not point.finite():
         return failed_cones(problem, SolveStatus.ITERATION_LIMIT, iterations, solver)
-    if not is_convex_program(problem):
+    if not _convex(problem):
         return failed_cones(problem, SolveStatus.BAD_DATA, iterations, solver)
     point = _inside(problem, point)
     if options.polish:
@@ -200,7 +200,7 @@ def finish_cones(
     return as_solution(problem, point, status, norm, iterations, solver)
 
 
-def is_convex_program(problem: SOCP) -> bool:
+def _convex(problem: SOCP) -> bool:
     """Whether P is positive semidefinite, up to rounding; B Bᵀ + diag(d) is so by its form."""
     P = problem.qp.P
     return isinstance(P, FactorMatrix) or is_convex(P / (problem.scaling.curvature or 1.0))
@@ -230,7 +230,9 @@ def as_solution(
 
 
 def failed_cones(problem: SOCP, status: SolveStatus, iterations: int, solver: str) -> SOCPSolution:
-    """A Solution without a point: NaN everywhere."""
+    """A Solution without a point: NaN everywhere. What stopped where P is indefinite has bad data."""
+    if status is SolveStatus.ITERATION_LIMIT and not _convex(problem):
+        status = SolveStatus.BAD_DATA
     n, p, m = problem.n, problem.qp.p, problem.qp.m
     z, nu, lam, lb, ub = (np.full(k, np.nan) for k in (n, p, m, n, n))
     duals = tuple((np.full(len(g.d), np.nan), np.full(g.r, np.nan)) for g in problem.groups)

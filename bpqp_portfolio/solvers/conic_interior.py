@@ -198,7 +198,7 @@ def _solve(problem: SOCP, options: SolverOptions, name: str) -> SOCPSolution:
         return failed_cones(problem, SolveStatus.ITERATION_LIMIT, 0, name)
     length = max(1.0, form.e.largest(), float(np.abs(form.b).max(initial=0.0)))
     limit = options.max_iterations or _ITERATIONS
-    tried, count = _CLOSE, 0
+    tried, count, least, best = _CLOSE, 0, np.inf, (x, nu, y)
     for count in range(limit + 1):
         Px, pulled, pushed = form.P @ x, form.pull(y) - nu @ form.A, form.push(x)
         Ax = form.A @ x
@@ -212,14 +212,17 @@ def _solve(problem: SOCP, options: SolverOptions, name: str) -> SOCPSolution:
         far = max(1.0, _size(x))
         error = max(_size(off_x) / grown, _size(off_nu) / length, off_s.largest() / length)
         error = max(error, gap / (grown * far))
-        last = error <= _DONE or count == limit
-        if last or (options.polish and error <= tried):
+        if error < least:
+            least, best = error, (x, nu, y)
+        if error <= _DONE or (options.polish and error <= tried):
             found = finish_cones(
                 problem, form.point(x, nu, y), iterations=count, solver=name, options=options
             )
-            if last or found.kkt_norm <= _DONE:
+            if error <= _DONE or found.kkt_norm <= _DONE:
                 return found
             tried = 1e-2 * error
+        if count == limit:
+            break
         try:
             step = _step(form, system, degree, gap, (s, y), (off_x, off_nu, off_s), one)
         except np.linalg.LinAlgError:
@@ -229,8 +232,9 @@ def _solve(problem: SOCP, options: SolverOptions, name: str) -> SOCPSolution:
             break
         x, s = x + by_s * dx, s + by_s * ds
         nu, y = nu + by_y * dnu, y + by_y * dy
+    # Near a cone's boundary the scaling is singular, and a step may lose what was reached.
     return finish_cones(
-        problem, form.point(x, nu, y), iterations=count, solver=name, options=options
+        problem, form.point(*best), iterations=count, solver=name, options=options
     )
 
 
