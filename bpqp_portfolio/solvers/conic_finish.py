@@ -52,14 +52,14 @@ def polished_cones(problem: SOCP, point: ConePoint) -> tuple[ConePoint, float]:
     worse = 0
     at, best = point, point
     for _ in range(_ROUNDS):
-        if norm <= _EXACT or worse > _PATIENCE:
+        if norm <= _EXACT or worse > (_PATIENCE if norm > _NOISE else 0):
             break
         at, following = _newton(problem, at, system)
         trial = _inside(problem, at)
         after = point_norm(problem, trial) if trial.finite() else np.inf
         if after < norm:
             best, norm, worse = trial, after, 0
-        elif following is None or following.key == system.key:
+        elif following is not None and following.key == system.key and not system.bent:
             break
         else:
             worse += 1
@@ -161,9 +161,13 @@ def _inside(problem: SOCP, point: ConePoint) -> ConePoint:
     """``point`` with z inside its bounds and duals in their cones."""
     qp = problem.qp
     duals = []
-    for tau, w in point.duals:
+    for group, (tau, w) in zip(problem.groups, point.duals, strict=True):
         tau, norm = np.maximum(tau, 0.0), float(np.linalg.norm(w))
-        duals.append((tau, w * min(1.0, tau.sum() / norm) if norm > 0 else w))
+        total = float(tau.sum())
+        if norm > total:
+            # τ has no part in ∇L where c = 0.
+            tau, w = (tau, w * (total / norm)) if group.headed else (_raised(tau, norm), w)
+        duals.append((tau, w))
     z, lb, ub = point.z, point.lam_lb, point.lam_ub
     if problem.bounded:
         z = np.clip(z, qp.lb, qp.ub)
@@ -175,6 +179,11 @@ def _inside(problem: SOCP, point: ConePoint) -> ConePoint:
         )
     lb, ub = np.where(np.isfinite(qp.lb), lb, 0.0), np.where(np.isfinite(qp.ub), ub, 0.0)
     return ConePoint(z, point.nu, np.maximum(point.lam, 0.0), lb, ub, tuple(duals))
+
+
+def _raised(tau: Array, total: float) -> Array:
+    """``tau`` ≥ 0 with the sum ``total``."""
+    return tau * (total / tau.sum()) if tau.any() else np.full(len(tau), total / len(tau))
 
 
 def finish_cones(

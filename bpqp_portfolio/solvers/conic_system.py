@@ -70,7 +70,9 @@ class ActiveGroup:
         apart = unit * s1 - w if tau.any() else s1
         size = float(np.linalg.norm(apart))
         normal = apart / size if size > 0 else apart
-        curvature = float(tau[rows].sum()) / norm if norm > 0 else 0.0
+        # Away from the apex Στ = ‖w‖. At the apex of ‖z‖ ≤ d nothing determines τ.
+        pressure = max(0.0, min(float(tau[rows].sum()), float(np.linalg.norm(w))))
+        curvature = pressure / norm if norm > 0 else 0.0
         return cls(group, rows, bool((apex or size == 0) and rows.any()), normal, norm, curvature)
 
 
@@ -191,6 +193,11 @@ class ActiveSystem:
         """Which constraints are active, as a value that can be compared."""
         apexes = np.array([a.apex for a in self.groups])
         return self.linear.key + np.concatenate([apexes, *(a.rows for a in self.groups)]).tobytes()
+
+    @property
+    def bent(self) -> bool:
+        """Whether a cone binds away from its apex, so that one step need not be the last."""
+        return any(a.smooth for a in self.groups)
 
     def split(self, values: Array) -> tuple[Array, Array, list[Array]]:
         """A vector over ``rows`` as its parts: of A (p,), of G (m,), and of each group."""
