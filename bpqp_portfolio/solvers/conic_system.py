@@ -70,9 +70,9 @@ class ActiveGroup:
         apart = unit * s1 - w if tau.any() else s1
         size = float(np.linalg.norm(apart))
         normal = apart / size if size > 0 else apart
-        # Away from the apex Στ = ‖w‖. At the apex of ‖z‖ ≤ d nothing determines τ.
-        pressure = max(0.0, min(float(tau[rows].sum()), float(np.linalg.norm(w))))
-        curvature = pressure / norm if norm > 0 else 0.0
+        # ‖w‖ = Στ away from the apex; at that of ‖z‖ ≤ d, where a solver may think it is, nothing
+        # determines τ.
+        curvature = float(np.linalg.norm(w)) / norm if norm > 0 and rows.any() else 0.0
         return cls(group, rows, bool((apex or size == 0) and rows.any()), normal, norm, curvature)
 
 
