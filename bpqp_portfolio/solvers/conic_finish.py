@@ -198,7 +198,7 @@ def finish_cones(
     """
     if not point.finite():
         return failed_cones(problem, SolveStatus.ITERATION_LIMIT, iterations, solver)
-    if not _convex(problem):
+    if not is_convex_program(problem):
         return failed_cones(problem, SolveStatus.BAD_DATA, iterations, solver)
     point = _inside(problem, point)
     if options.polish:
@@ -209,7 +209,7 @@ def finish_cones(
     return as_solution(problem, point, status, norm, iterations, solver)
 
 
-def _convex(problem: SOCP) -> bool:
+def is_convex_program(problem: SOCP) -> bool:
     """Whether P is positive semidefinite, up to rounding; B Bᵀ + diag(d) is so by its form."""
     P = problem.qp.P
     return isinstance(P, FactorMatrix) or is_convex(P / (problem.scaling.curvature or 1.0))
@@ -240,7 +240,7 @@ def as_solution(
 
 def failed_cones(problem: SOCP, status: SolveStatus, iterations: int, solver: str) -> SOCPSolution:
     """A Solution without a point: NaN everywhere. What stopped where P is indefinite has bad data."""
-    if status is SolveStatus.ITERATION_LIMIT and not _convex(problem):
+    if status is SolveStatus.ITERATION_LIMIT and not is_convex_program(problem):
         status = SolveStatus.BAD_DATA
     n, p, m = problem.n, problem.qp.p, problem.qp.m
     z, nu, lam, lb, ub = (np.full(k, np.nan) for k in (n, p, m, n, n))

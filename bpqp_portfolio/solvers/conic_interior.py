@@ -31,7 +31,7 @@ _ITERATIONS = 60
 _CLOSE = 1e-6
 _DONE = 1e-11
 _STEP = 0.99
-_PROOF = 1e-8
+_PROOF = 1e-7
 _STUCK = 1e-6
 
 
@@ -303,7 +303,7 @@ def _proofs(
     pulled: Array,
     pushed: Scaled,
 ) -> list[SolveStatus]:
-    """The certificates that the iterate seems to be, to 1e-8."""
+    """The certificates that the iterate seems to be, to 1e-7."""
     out = []
     value = form.b @ nu + form.e @ y
     if value < 0 and _size(pulled) <= _PROOF * -value:

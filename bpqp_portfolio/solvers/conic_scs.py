@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from ..problems.socp import SOCP, SOCPSolution
 from ..problems.solution import SolveStatus
 from .cones import ConicForm
-from .conic_finish import finish_cones
+from .conic_finish import failed_cones, finish_cones, is_convex_program
 from .protocol import SolverOptions
 
 _MAX_ITERATIONS = 20_000
@@ -62,12 +62,16 @@ class ConicSCS:
             "max_iters": options.max_iterations or _MAX_ITERATIONS,
             **options.native,
         }
+        if not is_convex_program(problem):
+            return failed_cones(problem, SolveStatus.BAD_DATA, 0, self.name)
         form = ConicForm.of(problem)
         data = {"P": form.P, "A": form.rows, "b": form.rhs, "c": form.q}
         cone = {"z": form.equalities, "l": form.inequalities, "q": list(form.cones)}
         try:
             solver = scs.SCS(data, cone, **settings)
         except (TypeError, ValueError) as error:
+            if isinstance(error, ValueError) and not options.native:
+                return failed_cones(problem, SolveStatus.ITERATION_LIMIT, 0, self.name)
             raise ConfigError(f"scs: a setting is not accepted: {error}.") from error
         result = solver.solve(warm_start=False)
         x, y, count = np.asarray(result["x"]), np.asarray(result["y"]), int(result["info"]["iter"])
