@@ -53,7 +53,7 @@ class ConvexLayer(nn.Module):
     Which points are accepted:
 
     - A named solver's point is polished by Newton steps on its active set, and solved where its
-      KKT norm is at most 10 eps. One up to 1e-4 is inaccurate, any other failed.
+      KKT norm is then at most eps / 100. One up to 1e-4 is inaccurate, any other failed.
     - A callable's point is taken as it is: its KKT norm is reported, and its status is solved or
       inaccurate, never an error, unless it is not finite. Its gradient is the one that keeps the
       KKT conditions' residual constant (arXiv:2411.19285, section on general gradients); it is as

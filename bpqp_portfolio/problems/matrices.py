@@ -7,10 +7,16 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from scipy.linalg import lapack
+from scipy.sparse.linalg import splu
 
 Array = np.ndarray
 # An ndarray or a scipy.sparse.csr_array; P may be a FactorMatrix as well.
 Matrix = Any
+
+# How far below 0, relative to its largest entry, rounding may put the eigenvalues of a positive
+# semidefinite matrix that was computed in double or in single precision.
+_DOUBLE, _SINGLE = 1e-9, 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +102,8 @@ def largest(matrix: Matrix) -> float:
 def row_sizes(rows: Matrix) -> Array:
     """Largest absolute entry of each row (p, n) → (p,), and 1 for a row of zeros."""
     if is_sparse(rows):
-        sizes = abs(rows).max(axis=1).toarray().reshape(-1) if rows.shape[0] else np.zeros(0)
+        empty = 0 in rows.shape
+        sizes = np.zeros(rows.shape[0]) if empty else abs(rows).max(axis=1).toarray().reshape(-1)
     else:
         sizes = np.abs(rows).max(1, initial=0.0)
     return sizes if sizes.all() else np.where(sizes > 0, sizes, 1.0)
@@ -141,3 +148,35 @@ def same(first: Matrix, second: Matrix) -> bool:
             and np.array_equal(first.data, second.data)
         )
     return np.array_equal(first, second)
+
+
+def is_positive_semidefinite(P: Matrix) -> bool:
+    """Whether symmetric P has no negative eigenvalue, up to rounding, by a factorisation.
+
+    Rounding is relative to max |P|: 1e-9, or 1e-5 where all entries are numbers of single
+    precision, as a covariance computed in it has. A FactorMatrix with d ≥ 0 is not looked at.
+    """
+    if isinstance(P, FactorMatrix):
+        return True
+    entries = P.data if is_sparse(P) else P
+    single = np.array_equal(entries.astype(np.float32), entries)
+    shift = (_SINGLE if single else _DOUBLE) * largest(P)
+    if not is_sparse(P):
+        shifted = np.array(P, order="F")
+        shifted[np.diag_indices_from(shifted)] += shift
+        return bool(lapack.dpotrf(shifted, overwrite_a=True, clean=False)[1] == 0) or not shift
+    if P.nnz == np.count_nonzero(P.diagonal()):
+        return bool((P.diagonal() >= -shift).all())
+    shifted = sparse.csc_matrix(P + shift * sparse.eye_array(P.shape[0]))
+    try:
+        # Without pivoting, a symmetric matrix is definite where every pivot is positive.
+        factors = splu(
+            shifted,
+            permc_spec="MMD_AT_PLUS_A",
+            diag_pivot_thresh=0.0,
+            options={"SymmetricMode": True},
+        )
+    except RuntimeError:  # an exact zero as pivot
+        return False
+    straight = np.array_equal(factors.perm_r, factors.perm_c)
+    return bool(straight and (factors.U.diagonal() > 0).all())

@@ -12,7 +12,16 @@ import torch
 from scipy import sparse
 
 from ..errors import ProblemError
-from .matrices import Array, FactorMatrix, Matrix, is_sparse, largest, row_norms, row_sizes
+from .matrices import (
+    Array,
+    FactorMatrix,
+    Matrix,
+    is_positive_semidefinite,
+    is_sparse,
+    largest,
+    row_norms,
+    row_sizes,
+)
 
 _SYMMETRY = 1e-6
 
@@ -75,9 +84,10 @@ def _to_array(name: str, value: Any) -> Matrix:
     if isinstance(value, torch.Tensor):
         value = value.detach().to("cpu", torch.float64).numpy()
     try:
-        return np.asarray(value, dtype=np.float64)
+        array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise ProblemError(f"{name}: expected real numbers, got {type(value).__name__}.") from None
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
 
 def _refuse_infinite(name: str, value: Matrix) -> None:
@@ -158,7 +168,8 @@ class QP:
     Afterwards every field is a float64 array, a ``csr_array`` or that FactorMatrix: an absent
     constraint has zero rows, an absent bound is infinite. P is symmetrised when it is symmetric up
     to rounding (1e-6 of its largest entry).
-    Positive semidefiniteness is not checked here; solvers report what they notice.
+    Positive semidefiniteness is not checked here: ``convex`` is what a solver asks before it says
+    that it solved.
 
     Raises
     ------
@@ -233,6 +244,11 @@ class QP:
         """The problem's units."""
         return Scaling.of(self)
 
+    @cached_property
+    def convex(self) -> bool:
+        """Whether P is positive semidefinite, up to rounding."""
+        return is_positive_semidefinite(self.P)
+
     def objective(self, z: Array) -> float:
         """½ zᵀPz + qᵀz."""
         return float(0.5 * z @ (self.P @ z) + self.q @ z)
@@ -292,14 +308,12 @@ class Scaling:
         )
 
 
-def _data_length(
-    problem: QP, curvature: float, slope: float, least: float, reach: float
-) -> float:
+def _data_length(problem: QP, curvature: float, slope: float, least: float, reach: float) -> float:
     """The size of z that the data speak of; multiplied by c where z, b, h and bounds are.
 
-    No feasible z is shorter than ``least``. Where 0 is feasible z goes as far as q pushes it against
-    P, or as far as rows and bounds let it; the median of these, since a few of them may be stand-ins
-    for infinity.
+    No feasible z is shorter than ``least``. Where 0 is feasible z goes as far as q pushes it
+    against P, or as far as rows and bounds let it; the median of these, since a few of them may be
+    stand-ins for infinity.
     """
     lb, ub = problem.lb, problem.ub
     for rows, side in ((problem.A, problem.b), (problem.G, problem.h)):

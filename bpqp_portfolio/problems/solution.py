@@ -12,7 +12,6 @@ from .matrices import Array, times, times_transposed
 from .qp import QP, Scaling
 from .stack import QPStack
 
-
 # Below this share of its data's units a point is 0 up to rounding.
 _ZERO = 1e-6
 # Pz is rounded relative to |P||z|; what cancels by more than this cannot be asked for.
@@ -23,7 +22,7 @@ class SolveStatus(enum.Enum):
     """How a solve ended; the value says it in words."""
 
     SOLVED = "solved to the asked tolerance"
-    INACCURATE = "a usable point, but its KKT norm is above the asked tolerance"
+    INACCURATE = "a usable point, but its active set or its accuracy is in doubt"
     PRIMAL_INFEASIBLE = "primal infeasible: no point meets all constraints"
     DUAL_INFEASIBLE = "dual infeasible: the objective is unbounded below on the feasible set"
     ITERATION_LIMIT = "stopped (iteration limit or numerical trouble) far from a solution"

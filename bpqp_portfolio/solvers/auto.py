@@ -15,6 +15,9 @@ from .protocol import SolverOptions
 # Up to this many variables an active-set method needs the fewest operations.
 _TINY = 30
 _LAST = "clarabel"
+# Up to so many variables and rows our own solver is asked as well: it finds active sets.
+_SMALL = 2000
+_UNSETTLED = (SolveStatus.INACCURATE, SolveStatus.ITERATION_LIMIT)
 
 
 def choose(problem: QP) -> str:
@@ -41,7 +44,7 @@ def choose(problem: QP) -> str:
 
 @dataclass(frozen=True)
 class AutoSolver:
-    """Asks the solver that :func:`choose` names and, where that does not reach ``eps``, Clarabel.
+    """Asks the solver that :func:`choose` names; where that fails our own, and then Clarabel.
 
     The Solution's ``solver`` is the one that answered.
     """
@@ -72,13 +75,17 @@ class AutoSolver:
 
         name = choose(problems[0])
         found = solve_here(get_solver(name), problems, options=options, slots=slots)
-        unsettled = (SolveStatus.INACCURATE, SolveStatus.ITERATION_LIMIT)
-        again = [i for i, s in enumerate(found) if s.status in unsettled and name != _LAST]
-        if again:
-            # Settings by another solver's names mean nothing here.
-            options = replace(options, native={})
-            second = solve_here(get_solver(_LAST), [problems[i] for i in again], options=options)
-            for i, solution in zip(again, second, strict=True):
+        # Settings by another solver's names mean nothing here.
+        options = replace(options, native={})
+        small = len(problems[0].q) + problems[0].m <= _SMALL
+        for other in ("dense", _LAST) if small else (_LAST,):
+            again = [i for i, s in enumerate(found) if s.status in _UNSETTLED]
+            if not again:
+                break
+            if other == name:
+                continue
+            more = solve_here(get_solver(other), [problems[i] for i in again], options=options)
+            for i, solution in zip(again, more, strict=True):
                 if not (solution.status.usable and found[i].kkt_norm <= solution.kkt_norm):
                     found[i] = solution
         return found

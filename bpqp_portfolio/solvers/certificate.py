@@ -40,7 +40,8 @@ def infeasible(
 
     What the solver offers is tidied (the duals of bounds follow from ν and λ) and checked, in units
     in which rows and objective have size 1. Where it has nothing to offer, or nothing good, a
-    linear program is asked. Where that finds no proof either, the status is ITERATION_LIMIT.
+    linear program is asked. Where that finds no proof either, the status is ITERATION_LIMIT, or
+    BAD_DATA where the problem is not convex.
 
     Returns
     -------
@@ -49,7 +50,7 @@ def infeasible(
     """
     n, p, m = problem.n, problem.p, problem.m
     z, nu, lam, lam_lb, lam_ub = (np.full(size, np.nan) for size in (n, p, m, n, n))
-    status = SolveStatus.ITERATION_LIMIT
+    status = SolveStatus.ITERATION_LIMIT if problem.convex else SolveStatus.BAD_DATA
     if kind is SolveStatus.PRIMAL_INFEASIBLE:
         proof = None if duals is None else _farkas(problem, *duals)
         proof = _ask_farkas(problem) if proof is None else proof
@@ -72,6 +73,8 @@ def conflict(problem: QP, solution: Solution) -> str:
     for any other status.
     """
     s = solution
+    if s.status is SolveStatus.BAD_DATA and not problem.convex:
+        return "P is not positive semidefinite: it has a negative eigenvalue"
     if s.status is SolveStatus.DUAL_INFEASIBLE:
         return f"unbounded along {_numbers('coordinate', 'coordinates', s.z)}"
     if s.status is not SolveStatus.PRIMAL_INFEASIBLE:

@@ -39,7 +39,7 @@ class _State:
 class ClarabelSolver:
     """P. J. Goulart and Y. Chen, Clarabel: an interior-point solver for conic programs, 2024.
 
-    Works on the problem with objective and rows scaled to 1. A coordinate whose bounds are equal
+    Works on the problem in unit sizes. A coordinate whose bounds are equal
     goes in as an equality, since an interior point needs an interior. A slot keeps the ordering of
     the factorisation, which every iteration does anew.
     """

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..problems.matrices import Array, FactorMatrix
+from ..problems.matrices import Array
 from ..problems.socp import (
     SOCP,
     ConePoint,
@@ -17,11 +17,10 @@ from ..problems.socp import (
     socp_residuals,
 )
 from ..problems.solution import Measured, SolveStatus
-from .active import ActiveSet
+from .active import corrected
 from .conic_system import ActiveGroup, ActiveSystem
 from .finish import judge
 from .protocol import SolverOptions
-from .scaled import is_convex
 
 _ROUNDS = 20
 # So many steps in a row may lead nowhere.
@@ -118,25 +117,13 @@ def _newton(
         _following_group(a, trial.z, tau, w, at)
         for a, (tau, w) in zip(system.groups, trial.duals, strict=True)
     ]
-    return trial, ActiveSystem.of(problem, _following(problem, active, trial, at), groups)
+    linear = corrected(qp, trial, active, trial.lam, trial.lam_lb, trial.lam_ub, at)  # type: ignore[arg-type]
+    return trial, ActiveSystem.of(problem, linear, groups)
 
 
 def _smooth_dual(a: ActiveGroup, tau: Array, s1: Array) -> Array:
     """w of a cone away from its apex: along −u, and turned as Fz + g is."""
     return -tau.sum() * a.normal - a.curvature * (s1 - (a.normal @ s1) * a.normal)
-
-
-def _following(problem: SOCP, active: ActiveSet, point: ConePoint, at: Measured) -> ActiveSet:
-    """``active`` less the constraints with a dual below 0, and with those that z violates."""
-    qp, units = problem.qp, problem.scaling.rows_G
-    dual, length = -_NOISE * at.gradient, -_NOISE * at.length
-    rows = (active.rows & (point.lam * units >= dual)) | (at.slack < length * units)
-    if not problem.bounded:
-        return ActiveSet(rows, active.lower, active.upper)
-    fixed = qp.lb == qp.ub
-    lower = (active.lower & ((point.lam_lb >= dual) | fixed)) | (at.to_lb < length)
-    upper = (active.upper & ((point.lam_ub >= dual) | fixed)) | (at.to_ub < length)
-    return ActiveSet(rows, lower & ~(upper & active.upper), upper & ~(lower & ~active.upper))
 
 
 def _following_group(a: ActiveGroup, z: Array, tau: Array, w: Array, at: Measured) -> ActiveGroup:
@@ -196,23 +183,15 @@ def finish_cones(
     (:func:`polished_cones`). The status follows the KKT norm alone, once P is known to be positive
     semidefinite: that a point is stationary proves nothing elsewhere.
     """
-    if not point.finite():
+    if not (point.finite() and problem.qp.convex):
         return failed_cones(problem, SolveStatus.ITERATION_LIMIT, iterations, solver)
-    if not is_convex_program(problem):
-        return failed_cones(problem, SolveStatus.BAD_DATA, iterations, solver)
     point = _inside(problem, point)
     if options.polish:
         point, norm = polished_cones(problem, point)
     else:
         norm = point_norm(problem, point)
-    status = judge(norm, options.eps)
+    status = judge(norm, options.eps, exact=options.polish)
     return as_solution(problem, point, status, norm, iterations, solver)
-
-
-def is_convex_program(problem: SOCP) -> bool:
-    """Whether P is positive semidefinite, up to rounding; B Bᵀ + diag(d) is so by its form."""
-    P = problem.qp.P
-    return isinstance(P, FactorMatrix) or is_convex(P / (problem.scaling.curvature or 1.0))
 
 
 def point_norm(problem: SOCP, point: ConePoint) -> float:
@@ -240,7 +219,7 @@ def as_solution(
 
 def failed_cones(problem: SOCP, status: SolveStatus, iterations: int, solver: str) -> SOCPSolution:
     """A Solution without a point: NaN everywhere. What stopped where P is indefinite has bad data."""
-    if status is SolveStatus.ITERATION_LIMIT and not is_convex_program(problem):
+    if status is SolveStatus.ITERATION_LIMIT and not problem.qp.convex:
         status = SolveStatus.BAD_DATA
     n, p, m = problem.n, problem.qp.p, problem.qp.m
     z, nu, lam, lb, ub = (np.full(k, np.nan) for k in (n, p, m, n, n))

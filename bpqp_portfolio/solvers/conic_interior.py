@@ -233,9 +233,7 @@ def _solve(problem: SOCP, options: SolverOptions, name: str) -> SOCPSolution:
         x, s = x + by_s * dx, s + by_s * ds
         nu, y = nu + by_y * dnu, y + by_y * dy
     # Near a cone's boundary the scaling is singular, and a step may lose what was reached.
-    return finish_cones(
-        problem, form.point(*best), iterations=count, solver=name, options=options
-    )
+    return finish_cones(problem, form.point(*best), iterations=count, solver=name, options=options)
 
 
 def _start(form: _Form, system: NewtonSystem, one: Scaled) -> tuple[Array, Array, Scaled, Scaled]:

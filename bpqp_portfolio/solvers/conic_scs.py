@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from ..problems.socp import SOCP, SOCPSolution
 from ..problems.solution import SolveStatus
 from .cones import ConicForm
-from .conic_finish import failed_cones, finish_cones, is_convex_program
+from .conic_finish import failed_cones, finish_cones
 from .protocol import SolverOptions
 
 _MAX_ITERATIONS = 20_000
@@ -62,7 +62,7 @@ class ConicSCS:
             "max_iters": options.max_iterations or _MAX_ITERATIONS,
             **options.native,
         }
-        if not is_convex_program(problem):
+        if not problem.qp.convex:
             return failed_cones(problem, SolveStatus.BAD_DATA, 0, self.name)
         form = ConicForm.of(problem)
         data = {"P": form.P, "A": form.rows, "b": form.rhs, "c": form.q}

@@ -110,6 +110,10 @@ class Curvature:
         out = self.d * z + self.U @ (self.s * (self.U.T @ z))
         return out if self.dense is None else out + self.dense @ z
 
+    def __truediv__(self, number: float) -> Curvature:
+        dense = None if self.dense is None else self.dense / number
+        return Curvature(self.d / number, self.U, self.s / number, dense)
+
     def block(self, free: Array) -> Curvature:
         """Its rows and columns ``free``."""
         dense = None if self.dense is None else self.dense[np.ix_(free, free)]
@@ -227,20 +231,29 @@ class ActiveSystem:
 
         Returns x (n,) and the multipliers of the rows; ``by`` is another method for this QP.
         """
+        # In the units of the problem, of which a Hessian of zero tells nothing.
+        units = self.problem.scaling
+        unit = units.gradient / units.length
+        x, y = self._in_units(unit * z, gradient, unit * missing, self.hessian / unit, by)
+        return x / unit, y
+
+    def _in_units(
+        self, z: Array, gradient: Array, missing: Array, H: Curvature, by: Solve | None
+    ) -> tuple[Array, Array]:
+        """:meth:`solve` with the Hessian ``H``."""
         solve = solve_curved if by is None else _densely(by)
         free = self.linear.free
         if not self.problem.bounded or free.all():
             if by is None and self._ball:
                 # The Hessian's −κ uuᵀ is along the row uᵀx = missing: a part of its multiplier.
-                H = self.hessian
                 x, y = solve(_straight(H), gradient, self.rows, missing)
                 y[-1] -= H.s[0] * missing[-1]
                 return x, y
-            return solve(self.hessian, gradient, self.rows, missing)
+            return solve(H, gradient, self.rows, missing)
         z = np.where(free, 0.0, z)
         x, y = solve(
-            self.hessian.block(free),
-            (gradient + self.hessian @ z)[free],
+            H.block(free),
+            (gradient + H @ z)[free],
             self.rows[:, free],
             missing - self.rows @ z,
         )

@@ -35,7 +35,7 @@ class DAQPSolver:
     """D. Arnström, A. Bemporad and D. Axehill, A dual active-set solver for embedded quadratic
     programming using recursive LDLᵀ updates, 2022.
 
-    Works on the dense problem with objective and rows scaled to 1. A slot keeps the factorisation
+    Works on the dense problem in unit sizes. A slot keeps the factorisation
     and the active set.
     """
 

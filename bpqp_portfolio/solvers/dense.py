@@ -1,10 +1,10 @@
 """Our own solver for dense QPs: one Cholesky factorisation, then work in the space of the rows.
 
-With P (+ ρI where P is singular) = LLᵀ, the equalities are eliminated and the inequality rows,
-finite bounds among them, become columns of L⁻¹Gᵀ: what is left is a problem in their duals alone
-(:mod:`~bpqp_portfolio.solvers.dual_newton`), solved by the method of multipliers with semismooth
-Newton steps. When these have found the active rows, its KKT system is solved by the factors at
-hand and refined against the true P; the same factors serve the backward QP.
+With P = LLᵀ (+ σAᵀA and ρI where P is singular), the equalities are eliminated and the inequality
+rows, finite bounds among them, become columns of L⁻¹Gᵀ: what is left is a problem in their duals
+alone (:mod:`~bpqp_portfolio.solvers.dual_newton`), solved by the method of multipliers with
+semismooth Newton steps. When these have found the active rows, its KKT system is solved by the
+factors at hand and refined against the true P; the same factors serve the backward QP.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..problems.stack import QPStack, together
 from .certificate import infeasible
 from .direct import solve_direct
 from .dual_newton import minimise, solve_active
-from .finish import failed, judge
+from .finish import failed, judge, polished
 from .handle import Slot
 from .protocol import SolverOptions
 
@@ -35,8 +35,9 @@ _RHO_LINEAR = 1e-6
 _MU, _MU_FACTOR, _MU_LEAST = 1e-4, 1e-2, 1e-10
 _SHIFT = 1e-13
 _OUTER, _INNER = 30, 60
-TOLERANCE = 1e-9
-# After so many rounds a point that is still far from a solution asks for a certificate.
+TOLERANCE = 1e-10
+# After so many rounds a point that is not yet a solution is polished, as other solvers' are; one
+# that is still far from a solution then asks for a certificate.
 _PATIENCE = 2
 _REFINEMENTS = 4
 _EXACT = 1e-15
@@ -46,12 +47,14 @@ _EXACT = 1e-15
 class Factors:
     """What stays of P, A, G and the bounds' pattern: everything that costs more than n² work.
 
-    P + ρI = LLᵀ; with the equalities' rows in that metric, scaled by ``unit_A``, L⁻¹Aᵀ = UᵀL_Aᵀ
-    with UUᵀ = I; the inequality rows C = [G; I at ``bounded``], scaled by ``unit``, are
-    L⁻¹Cᵀ = W + UᵀJ with UW = 0, and M = WᵀW.
+    P + ρI + σAᵀD²A = LLᵀ with D = diag(1/‖Aᵢ‖∞), ``pull`` = σD²A (p, n), which the equalities make
+    known at any solution; with the equalities' rows in that metric, scaled by ``unit_A``,
+    L⁻¹Aᵀ = UᵀL_Aᵀ with UUᵀ = I; the inequality rows C = [G; I at ``bounded``], scaled by ``unit``,
+    are L⁻¹Cᵀ = W + UᵀJ with UW = 0, and M = WᵀW.
     """
 
     rho: float
+    pull: Array
     L: Array
     L_A: Array
     U: Array
@@ -67,10 +70,10 @@ class Factors:
         """The factors of ``problem``, None if P is not positive semidefinite."""
         P, A, G = to_dense(problem.P), to_dense(problem.A), to_dense(problem.G)
         n, p, m = problem.n, problem.p, problem.m
-        found = _cholesky(P, problem)
+        found = _cholesky(P, A, problem)
         if found is None:
             return None
-        L, rho = found
+        L, rho, pull = found
         rows = np.empty((p + m + len(bounded), n))
         rows[:p], rows[p : p + m], rows[p + m :] = A, G, 0.0
         rows[p + m + np.arange(len(bounded)), bounded] = 1.0
@@ -81,37 +84,45 @@ class Factors:
         half_A, W = half[:, :p], half[:, p:]
         if p:
             gram = half_A.T @ half_A
-            gram.ravel()[:: p + 1] += p * 1e-12
+            gram[np.diag_indices(p)] += p * 1e-12
             L_A = lapack.dpotrf(gram, lower=1)[0]
             U = blas.dtrsm(1.0, L_A, half_A.T, lower=1)
             J = U @ W
             W = W - U.T @ J
         else:
             L_A, U, J = np.zeros((0, 0)), np.zeros((0, n)), np.zeros((0, W.shape[1]))
-        return cls(rho, L, L_A, U, J, W, W.T @ W, unit[:p], unit[p:], bounded)
+        return cls(rho, pull, L, L_A, U, J, W, W.T @ W, unit[:p], unit[p:], bounded)
 
 
-def _cholesky(P: Array, problem: QP) -> tuple[Array, float] | None:
-    """L and ρ with P + ρI = LLᵀ."""
-    size = largest(P)
-    n = len(P)
+def _cholesky(P: Array, A: Array, problem: QP) -> tuple[Array, float, Array] | None:
+    """L, ρ and ``pull`` of :class:`Factors`."""
+    size, units, n = largest(P), problem.scaling, len(P)
+    nothing = np.zeros(A.shape)
     if size == 0.0:
-        rho = _RHO_LINEAR * (problem.scaling.slope or 1.0)
-        return np.asfortranarray(np.sqrt(rho) * np.eye(n)), rho
+        rho = _RHO_LINEAR * units.gradient / units.length
+        return np.asfortranarray(np.sqrt(rho) * np.eye(n)), rho, nothing
+    L = _definite(P, 0.0)
+    if L is not None:
+        return L, 0.0, nothing
+    if not problem.convex:
+        return None
+    # What is flat in P alone may be held by the equalities.
+    pull = A * (size / units.rows_A**2)[:, None]
+    P = P + pull.T @ A
     for share in _RHO:
-        rho = share * size
-        if rho:
-            # The transpose of a symmetric matrix in C order is it in Fortran's, and contiguous.
-            shifted = np.array(P)
-            shifted.ravel()[:: n + 1] += rho
-            L, info = lapack.dpotrf(shifted.T, lower=1, clean=0, overwrite_a=True)
-        else:
-            L, info = lapack.dpotrf(P.T, lower=1, clean=0)
-        if info == 0:
-            pivots = L.diagonal()
-            if rho or pivots.min() > _PIVOTS * pivots.max():
-                return L, rho
+        L = _definite(P, share * size)
+        if L is not None:
+            return L, share * size, pull
     return None
+
+
+def _definite(P: Array, rho: float) -> Array | None:
+    """L with P + ρI = LLᵀ; None where that breaks down, or for ρ = 0 comes near to it."""
+    shifted = np.array(P, order="F")
+    shifted[np.diag_indices_from(shifted)] += rho
+    L, info = lapack.dpotrf(shifted, lower=1, clean=0, overwrite_a=True)
+    pivots = L.diagonal()
+    return L if info == 0 and (rho or pivots.min() > _PIVOTS * pivots.max()) else None
 
 
 class FactorStack:
@@ -122,9 +133,10 @@ class FactorStack:
         self.shared = all(f is first for f in factors)
         self.each = [first] if self.shared else list(factors)
 
-        names = ("U", "J", "W", "M", "unit_A", "unit")
+        names = ("pull", "U", "J", "W", "M", "unit_A", "unit")
         arrays = [together([getattr(f, name) for f in self.each]) for name in names]
-        self.U, self.J, self.W, self.M, self.unit_A, self.unit = arrays
+        self.pull, self.U, self.J, self.W, self.M, self.unit_A, self.unit = arrays
+        self.pulls = bool(self.pull.any())
         self.rho = np.array([f.rho for f in self.each])[:, None]
         self.bounded = first.bounded
 
@@ -141,6 +153,12 @@ class FactorStack:
         ]
         return out[0][None] if len(out) == 1 else np.array(out)
 
+    def known(self, slope: Array, equality: Array) -> tuple[Array, Array]:
+        """L⁻¹ slope, with the share of σAᵀD²A in it, and L_A⁻¹ equality."""
+        if self.pulls:
+            slope = slope + _back(self.pull, equality)
+        return self.triangular("L", slope), self.triangular("L_A", equality * self.unit_A)
+
     def solve(
         self, active: Array, slope: Array, equality: Array, rows: Array
     ) -> tuple[Array, Array, Array]:
@@ -148,8 +166,7 @@ class FactorStack:
 
         All arguments have a leading axis T; y is zero where not active.
         """
-        t = self.triangular("L", slope)
-        fixed = self.triangular("L_A", equality * self.unit_A)
+        t, fixed = self.known(slope, equality)
         along = _times(self.U, t)
         free = t - _back(self.U, along - fixed)
         rhs = _back(self.W, t) + _back(self.J, fixed) - rows * self.unit
@@ -231,7 +248,7 @@ class DenseSolver:
             found.lam,
             lower,
             upper,
-            judge(found.norm, options.eps),
+            judge(found.norm, options.eps, exact=True),
             found.norm,
             found.steps,
             self.name,
@@ -264,16 +281,18 @@ class DenseSolver:
             start = slot.start(problem) if slot else None
             runs.append(_Run(i, problem, factors, options.native.get("mu", _MU), start))
         limit = options.max_iterations or _OUTER * _INNER
+        tolerance = min(options.eps, TOLERANCE)
         pending = runs
         for rounds in range(_OUTER):
             if not pending:
                 break
-            _advance(pending, min(options.eps, TOLERANCE), limit)
+            _advance(pending, tolerance, limit)
             pending = [run for run in pending if not run.done]
             if rounds == _PATIENCE:
                 for run in pending:
-                    out[run.index] = _certified(run, self.name)
-                pending = [run for run in pending if out[run.index] is None]
+                    run.polish(tolerance)
+                    out[run.index] = None if run.done else _certified(run, self.name)
+                pending = [run for run in pending if not run.done and out[run.index] is None]
         for run in runs:
             if out[run.index] is None:
                 out[run.index] = solution = run.solution(self.name, options)
@@ -284,7 +303,7 @@ class DenseSolver:
 
 def _certified(run: _Run, name: str) -> Solution | None:
     """The proof that the problem of a run that gets nowhere has no solution, if there is one."""
-    if judge(run.norm, TOLERANCE).usable:
+    if judge(run.norm, TOLERANCE, exact=True).usable:
         return None
     for kind in (SolveStatus.PRIMAL_INFEASIBLE, SolveStatus.DUAL_INFEASIBLE):
         found = infeasible(run.problem, kind, iterations=run.iterations, solver=name)
@@ -312,10 +331,19 @@ class _Run:
             bounds = (start.lam_ub - start.lam_lb)[factors.bounded]
             self.y = np.concatenate([start.lam, bounds]) / factors.unit
 
+    def polish(self, tolerance: float) -> None:
+        """The point on the active set that it leads to, where that is better."""
+        z, nu, lam, lam_lb, lam_ub = self.point
+        point = Solution(z, nu, lam, lam_lb, lam_ub, None, self.norm, self.iterations, "")
+        found = polished(self.problem, point)
+        self.point = (found.z, found.nu, found.lam, found.lam_lb, found.lam_ub)
+        self.norm = float(found.kkt_norm)
+        self.done = self.norm <= tolerance
+
     def solution(self, name: str, options: SolverOptions) -> Solution:
         """The best point so far, judged by its KKT norm."""
         z, nu, lam, lam_lb, lam_ub = self.point
-        status = judge(self.norm, options.eps)
+        status = judge(self.norm, options.eps, exact=True)
         return Solution(
             z,
             nu,
@@ -343,8 +371,7 @@ def _advance(runs: Sequence[_Run], tolerance: float, limit: int) -> None:
     slope = factors.rho * centre - stack.q
     y = side = together([run.y for run in runs])
     if low.shape[1]:
-        t = factors.triangular("L", slope)
-        fixed = factors.triangular("L_A", stack.b * factors.unit_A)
+        t, fixed = factors.known(slope, stack.b)
         v = _back(factors.W, t) + _back(factors.J, fixed)
         unit = factors.unit
         y, side, steps = minimise(

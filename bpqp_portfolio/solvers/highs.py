@@ -22,6 +22,8 @@ from .scaled import Scaled, Vectors, csc, keep, kept, upper_triangle
 _KNOWN = tuple(k for k in dir(highspy.HighsOptions()) if not k.startswith("_"))
 _TIGHTEST = 1e-10
 _SHIFT = 1e-7
+# Without limits its QP solver may cycle for ever, also on problems of a few variables.
+_SIMPLEX_ITERATIONS, _QP_ITERATIONS, _SECONDS = 100_000, 20_000, 60.0
 _Status = highspy.HighsModelStatus
 _CLAIMS = (
     (_Status.kInfeasible, SolveStatus.PRIMAL_INFEASIBLE),
@@ -40,7 +42,7 @@ class _State:
 class HiGHSSolver:
     """Q. Huangfu and J. A. J. Hall, Parallelizing the dual revised simplex method, 2018.
 
-    Works on the sparse problem with objective and rows scaled to 1. A slot keeps the model; a
+    Works on the sparse problem in unit sizes, for at most 60 seconds. A slot keeps the model; a
     linear program then starts from its last basis.
     """
 
@@ -141,9 +143,9 @@ def _configure(native: Any, options: SolverOptions) -> None:
         "dual_feasibility_tolerance": tolerance,
         "qp_regularization_value": 0.0,
     }
-    if options.max_iterations is not None:
-        settings["simplex_iteration_limit"] = options.max_iterations
-        settings["qp_iteration_limit"] = options.max_iterations
+    settings["time_limit"] = _SECONDS
+    settings["simplex_iteration_limit"] = options.max_iterations or _SIMPLEX_ITERATIONS
+    settings["qp_iteration_limit"] = options.max_iterations or _QP_ITERATIONS
     for key, value in {**settings, **options.native}.items():
         if native.setOptionValue(key, value) != highspy.HighsStatus.kOk:
             raise ConfigError(f"highs: {key} = {value!r} is not accepted.")

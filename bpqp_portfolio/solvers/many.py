@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import cache
 from threading import Lock
 from typing import Any, TypeVar
@@ -14,7 +15,8 @@ from threadpoolctl import ThreadpoolController
 
 from ..problems.matrices import Array
 from ..problems.qp import QP
-from ..problems.solution import Solution
+from ..problems.solution import Solution, SolveStatus
+from .finish import judge
 from .handle import Slot
 from .protocol import Solver, SolverOptions
 
@@ -28,6 +30,8 @@ _WORTH = 1 << 17
 _LARGE = 1 << 19
 # Below this BLAS takes one thread anyway.
 _SMALL = 1 << 11
+# What a solver is asked for, beside eps, where its point did not lead to the active set.
+MORE = 1e-4
 
 
 @cache
@@ -103,9 +107,27 @@ def solve_here(
     if together is not None:
         return together(problems, options=options, slots=slots)
     return [
-        solver.solve(problem, options=options, slot=slots[i] if slots else None)
+        _more_exactly(
+            solver,
+            problem,
+            solver.solve(problem, options=options, slot=slots[i] if slots else None),
+            options,
+        )
         for i, problem in enumerate(problems)
     ]
+
+
+def _more_exactly(
+    solver: Solver, problem: QP, solution: Solution, options: SolverOptions
+) -> Solution:
+    """``solution``, or where its active set was not certain that from a more accurate point."""
+    limited = options.native or options.max_iterations is not None
+    if solution.status is not SolveStatus.INACCURATE or not options.polish or limited:
+        return solution
+    again = solver.solve(problem, options=replace(options, eps=MORE * options.eps))
+    if not again.status.usable or not again.kkt_norm < solution.kkt_norm:
+        return solution
+    return replace(again, status=judge(again.kkt_norm, options.eps, exact=True))
 
 
 def solve_many(

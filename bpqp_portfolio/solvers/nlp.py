@@ -16,7 +16,7 @@ from ..problems.convex import ConvexProgram, UndefinedError
 from ..problems.matrices import Array
 from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus, point_units
-from .active import active_set
+from .active import active_set, corrected_rows
 from .finish import judge
 from .kkt import solve_equality_qp
 
@@ -102,8 +102,8 @@ class ForwardMethod:
         """The primal-dual point of ``program`` and the local QP there; None for no finite point.
 
         A named solver's point is polished by Newton steps on its active set while they lower its
-        KKT norm; the status is then solved up to 10 eps, inaccurate up to 1e-4, else the iteration
-        limit. A callable's point is never changed: it is solved up to 10 eps, else inaccurate.
+        KKT norm; the status is then that of :func:`~bpqp_portfolio.solvers.finish.judge`. A
+        callable's point is never changed: it is solved up to 10 eps, else inaccurate.
         Missing duals are those of :func:`least_squares_duals`. The KKT norm is that of
         :func:`~bpqp_portfolio.problems.kkt_residuals` at the program's local QP.
 
@@ -126,7 +126,7 @@ class ForwardMethod:
             return point, None
         if not self.own:
             point, local = polish(program, point, local)
-        status = judge(point.kkt_norm, self.eps)
+        status = judge(point.kkt_norm, self.eps, exact=not self.own)
         if self.own and not status.usable:
             status = SolveStatus.INACCURATE
         return replace(point, status=status), local
@@ -208,30 +208,39 @@ def least_squares_duals(program: ConvexProgram, z: Array) -> tuple[Array, Array]
 def polish(program: ConvexProgram, point: Solution, local: QP) -> tuple[Solution, QP]:
     """Newton steps on the active set while each halves the KKT norm, at most ten.
 
-    They go on beyond eps: gradients inherit the accuracy of the point.
+    They go on beyond eps: gradients inherit the accuracy of the point. The active set is corrected
+    as in :func:`~bpqp_portfolio.solvers.finish.polished`.
     """
+    rows, seen = active_set(local, point).rows, set()
     for _ in range(_ROUNDS):
         if point.kkt_norm <= _EXACT:
             break
+        seen.add(rows.tobytes())
         try:
-            trial, there = _newton(program, point, local)
+            trial, there, following = _newton(program, point, local, rows)
         except UndefinedError:
             break
-        if not trial.kkt_norm <= 0.5 * point.kkt_norm:
+        better = trial.kkt_norm <= 0.5 * point.kkt_norm
+        if better:
+            point, local = trial, there
+        if not better if (following == rows).all() else following.tobytes() in seen:
             break
-        point, local = trial, there
+        rows = following
     return point, local
 
 
-def _newton(program: ConvexProgram, point: Solution, local: QP) -> tuple[Solution, QP]:
-    rows = active_set(local, point).rows
+def _newton(
+    program: ConvexProgram, point: Solution, local: QP, rows: Array
+) -> tuple[Solution, QP, Array]:
+    """A Newton step on the active ``rows``, the local QP there, and the rows it speaks for."""
     lam = np.where(rows, point.lam, 0.0)
     C = np.vstack([local.A, local.G[rows]])
     slope = local.P @ point.z + local.q + local.A.T @ point.nu + local.G.T @ lam
     missing = np.concatenate([local.b, local.h[rows]]) - C @ point.z
     step, change = solve_equality_qp(local.P, slope, C, missing)
     nu = point.nu + change[: program.p]
-    lam[rows] = np.maximum(lam[rows] + change[program.p :], 0.0)
-    trial = replace(point, z=point.z + step, nu=nu, lam=lam)
-    there = program.local_qp(trial.z, nu, lam)
-    return replace(trial, kkt_norm=trial.residuals(there).norm), there
+    lam[rows] += change[program.p :]
+    trial = replace(point, z=point.z + step, nu=nu, lam=np.maximum(lam, 0.0))
+    there = program.local_qp(trial.z, nu, trial.lam)
+    norm = trial.residuals(there).norm
+    return replace(trial, kkt_norm=norm), there, corrected_rows(there, trial, rows, lam)

@@ -12,7 +12,7 @@ from scipy import linalg
 from ..problems.convex import ConvexProgram, UndefinedError
 from ..problems.matrices import Array, row_sizes
 from ..problems.qp import QP
-from ..problems.solution import Solution, kkt_residuals
+from ..problems.solution import Solution, kkt_residuals, point_units
 from .nlp import RawPoint
 from .protocol import Solver, SolverOptions
 from .registry import get_solver
@@ -72,7 +72,7 @@ def sqp(program: ConvexProgram, eps: float, options: Mapping[str, Any]) -> RawPo
                 trial = _moved(program, x, found, length) if length > 0 else None
         if trial is None:
             break
-        stalled = np.abs(trial.z - x.z).max() <= _STALLED * max(1.0, np.abs(x.z).max())
+        stalled = np.abs(trial.z - x.z).max() <= _STALLED * np.abs(x.z).max()
         stalled = stalled and not trial.norm < x.norm
         x, best = trial, min(best, trial.norm)
         if stalled:
@@ -105,7 +105,8 @@ def _solve_local(solver: Solver, x: _Iterate, settings: SolverOptions) -> Soluti
         return found
     # Perhaps there is no curvature along some direction: steps of the size of z at most.
     unit = max(float(np.abs(P).max()), float(np.abs(slope).max())) or 1.0
-    P = P + unit / max(1.0, float(np.abs(x.z).max())) * np.eye(n)
+    length, _ = point_units(local.scaling, np.abs(x.z).max(), 0.0)
+    P = P + unit / length * np.eye(n)
     found = solver.solve(QP(P, slope, local.A, b, local.G, h), options=settings)
     if found.status.usable or p + m == 0:
         return found

@@ -19,6 +19,8 @@ from .protocol import SolverOptions
 from .scaled import Scaled, csc, keep, kept, upper_triangle
 
 _MAX_ITERATIONS = 20_000
+# It measures against the data's size of z, where the status is judged against that of its point.
+_SHARE = 0.1
 # Adapting ρ helps mostly but may cycle for ever, at its default tolerance of 5 also on problems of
 # two variables; a fixed ρ always converges. On the scaled problem 1 is a good one.
 _ADAPTIVE_ITERATIONS = 4_000
@@ -51,7 +53,7 @@ class _State:
 class OSQPSolver:
     """B. Stellato et al., OSQP: an operator splitting solver for quadratic programs, 2020.
 
-    Works on the problem with objective and rows scaled to 1, so ``eps`` is relative. OSQP's own
+    Works on the problem in unit sizes, so ``eps`` is relative. OSQP's own
     polishing is left off (1.1 prints to the terminal when nothing is active); ``finish`` polishes.
     A slot keeps the factorisation and starts from the last solution.
     """
@@ -143,8 +145,8 @@ def _set_up(problem: QP, options: SolverOptions) -> _State:
     settings = {
         "rho": _RHO,
         "adaptive_rho_tolerance": _ADAPTIVE_TOLERANCE,
-        "eps_abs": options.eps,
-        "eps_rel": options.eps,
+        "eps_abs": _SHARE * options.eps,
+        "eps_rel": _SHARE * options.eps,
         "eps_prim_inf": _INFEASIBILITY,
         "eps_dual_inf": _INFEASIBILITY,
         "verbose": False,

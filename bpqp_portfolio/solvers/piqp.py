@@ -13,10 +13,9 @@ from ..errors import ConfigError
 from ..problems.matrices import Array
 from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
-from .finish import failed
 from .handle import Slot
 from .protocol import SolverOptions
-from .scaled import Scaled, Vectors, csc, is_convex, keep, kept
+from .scaled import Scaled, Vectors, csc, keep, kept
 
 _KNOWN = tuple(k for k in dir(piqp.DenseSolver().settings) if not k.startswith("_"))
 # Its default of 1e-4 calls some solvable problems infeasible.
@@ -38,7 +37,7 @@ class PIQPSolver:
     """R. Schwan, Y. Jiang, D. Kuhn and C. N. Jones, PIQP: a proximal interior-point quadratic
     programming solver, 2023.
 
-    Works on the problem with objective and rows scaled to 1, dense or, where a matrix is sparse or
+    Works on the problem in unit sizes, dense or, where a matrix is sparse or
     P is lifted, sparse. A coordinate whose bounds are equal goes in as an equality. P is
     checked to be convex, since a stationary point would do. A slot keeps the solver object: setup,
     memory and the sparse ordering.
@@ -57,8 +56,6 @@ class PIQPSolver:
         state = kept(slot, problem, options)
         if state is None:
             state = _set_up(problem, options)
-            if not is_convex(state.scaled.P):
-                return failed(problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name)
         else:
             state.native.update(**_vectors(state.scaled.vectors(problem), state.fixed))
         scaled, native, fixed = state.scaled, state.native, state.fixed

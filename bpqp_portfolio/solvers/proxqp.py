@@ -13,10 +13,9 @@ from ..errors import ConfigError
 from ..problems.matrices import Array
 from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
-from .finish import failed
 from .handle import Slot
 from .protocol import SolverOptions
-from .scaled import Scaled, Vectors, csc, is_convex, keep, kept
+from .scaled import Scaled, Vectors, csc, keep, kept
 
 _KNOWN = tuple(k for k in dir(proxqp.dense.QP(1, 0, 0).settings) if not k.startswith("_"))
 _INFINITY = 1e20
@@ -43,9 +42,9 @@ class ProxQPSolver:
     """A. Bambade, S. El-Kazdadi, A. Taylor and J. Carpentier, PROX-QP: yet another quadratic
     programming solver for robotics and beyond, 2022.
 
-    Works on the problem with objective and rows scaled to 1, dense or, where a matrix is sparse or
-    P is lifted, sparse. P is checked to be convex, since a stationary point would do. A slot keeps
-    the solver's preconditioned matrices and starts from the last solution.
+    Works on the problem in unit sizes, dense or, where a matrix is sparse or
+    P is lifted, sparse. A slot keeps the solver's preconditioned matrices and starts from the last
+    solution.
     """
 
     name: str = "proxqp"
@@ -61,8 +60,6 @@ class ProxQPSolver:
         state = kept(slot, problem, options)
         if state is None:
             state = _set_up(problem, options)
-            if not is_convex(state.scaled.P):
-                return failed(problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name)
         else:
             v = state.scaled.vectors(problem)
             # Its results are those of the last call: only a usable state is kept.

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.linalg import lapack
-from scipy.sparse.linalg import splu
 
 from ..problems.matrices import (
     Array,
@@ -31,7 +29,6 @@ from .protocol import SolverOptions
 _LIFT = 1 / 3
 # A kept scaling serves a problem whose own units differ by at most this factor.
 _DRIFT = 10.0
-_INDEFINITE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,29 +294,3 @@ def _lifted(P: FactorMatrix, A: Matrix, G: Matrix) -> tuple[Any, Any, Any]:
     )
     definition = np.concatenate([P.B.T, -np.eye(k)], axis=1)
     return quadratic, _stacked([A, definition], n + k), _stacked([G], n + k)
-
-
-def is_convex(P: Matrix) -> bool:
-    """Whether P, whose largest entry is about 1, has no eigenvalue below −1e-6, up to rounding.
-
-    By a Cholesky factorisation; for solvers that stop at any stationary point.
-    """
-    if not is_sparse(P):
-        shifted = P + 0.0
-        shifted[np.diag_indices_from(shifted)] += _INDEFINITE
-        return bool(lapack.dpotrf(shifted.T, overwrite_a=True, clean=False)[1] == 0)
-    if P.nnz == np.count_nonzero(P.diagonal()):
-        return bool((P.diagonal() >= -_INDEFINITE).all())
-    shifted = sparse.csc_matrix(P + _INDEFINITE * sparse.eye_array(P.shape[0]))
-    try:
-        # Without pivoting, a symmetric matrix is definite where every pivot is positive.
-        factors = splu(
-            shifted,
-            permc_spec="MMD_AT_PLUS_A",
-            diag_pivot_thresh=0.0,
-            options={"SymmetricMode": True},
-        )
-    except RuntimeError:  # an exact zero as pivot
-        return False
-    straight = np.array_equal(factors.perm_r, factors.perm_c)
-    return bool(straight and (factors.U.diagonal() > 0).all())

@@ -7,9 +7,14 @@ import pytest
 from scipy import sparse
 
 from bpqp_portfolio.problems import QP, SolveStatus
-from bpqp_portfolio.problems.matrices import FactorMatrix, is_sparse, to_dense
+from bpqp_portfolio.problems.matrices import (
+    FactorMatrix,
+    is_positive_semidefinite,
+    is_sparse,
+    to_dense,
+)
 from bpqp_portfolio.solvers import SolverOptions, available_solvers, get_solver
-from bpqp_portfolio.solvers.scaled import Scaled, csc, is_convex, upper_triangle
+from bpqp_portfolio.solvers.scaled import Scaled, csc, upper_triangle
 
 EACH_SOLVER = pytest.mark.parametrize("name", available_solvers())
 
@@ -153,11 +158,15 @@ def test_convexity(form):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(6, 3))
     S = X @ X.T / 6
-    assert is_convex(form(S)) and is_convex(form(np.zeros((2, 2)))) and is_convex(form(np.eye(2)))
-    assert is_convex(form(S - 1e-12 * np.eye(6)))  # indefinite by rounding
-    assert not is_convex(form(S - 1e-3 * np.eye(6)))
-    assert not is_convex(form(np.diag([1.0, -1e-3])))
-    assert not is_convex(form(np.array([[0.0, 1.0], [1.0, 0.0]])))
+    assert (
+        is_positive_semidefinite(form(S))
+        and is_positive_semidefinite(form(np.zeros((2, 2))))
+        and is_positive_semidefinite(form(np.eye(2)))
+    )
+    assert is_positive_semidefinite(form(S - 1e-12 * np.eye(6)))  # indefinite by rounding
+    assert not is_positive_semidefinite(form(S - 1e-3 * np.eye(6)))
+    assert not is_positive_semidefinite(form(np.diag([1.0, -1e-3])))
+    assert not is_positive_semidefinite(form(np.array([[0.0, 1.0], [1.0, 0.0]])))
 
 
 @EACH_SOLVER
