@@ -79,7 +79,7 @@ class ActiveGroup:
 def active_group(
     group: ConeGroup, z: Array, tau: Array, w: Array, ratio: float, length: float = 1.0
 ) -> ActiveGroup:
-    """Classify one group; ``ratio`` is the unit of the gradient by that of z, ``length`` the latter.
+    """Classify one group; ``length`` is the unit of z, ``ratio`` that of the gradient by it.
 
     A cone binds where its dual exceeds its slack, and is at its apex where ‖w‖ is further below t
     than Fz + g is from 0; everything is divided by the units, so scale does not matter.

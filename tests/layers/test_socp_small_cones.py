@@ -1,4 +1,4 @@
-"""Cones that are small beside z, and norms near their kink: closed forms of points and gradients."""
+"""Cones that are small beside z, and norms near their kink: points and gradients in closed form."""
 
 from __future__ import annotations
 
