@@ -156,7 +156,8 @@ def _lengths(groups: Sequence[ConeGroup]) -> tuple[float, float]:
     least, reaches = 0.0, []
     for group in groups:
         push = 1.0 if group.F is None else _longest_row(group.F)
-        shift, head = float(np.linalg.norm(group.g)), _longest_row(group.c)
+        shift = float(np.linalg.norm(group.g))
+        head = _longest_row(group.c) if group.headed else 0.0
         if push or head:
             least = max(least, (shift - float(group.d.min(initial=np.inf))) / (push + head))
             reaches.append((shift + np.abs(group.d)) / max(push, head))
