@@ -16,6 +16,8 @@ from .stack import QPStack
 _ZERO = 1e-6
 # Pz is rounded relative to |P||z|; what cancels by more than this cannot be asked for.
 CANCELLED = 1e-7
+# But what is left of a force must be small beside the data's, however far z is.
+_MOST = 1e3
 
 
 class SolveStatus(enum.Enum):
@@ -137,7 +139,8 @@ def point_units(units: Scaling, length: Any, gradient: Any) -> tuple[Any, Any]:
     but rounding beside the problem's own (:class:`~bpqp_portfolio.problems.qp.Scaling`).
     """
     length = np.maximum(length, _ZERO * units.length)
-    gradient = np.maximum(gradient, CANCELLED * units.curvature * length)
+    cancelled = np.minimum(CANCELLED * units.curvature * length, _MOST * units.gradient)
+    gradient = np.maximum(gradient, cancelled)
     return length, np.maximum(gradient, _ZERO * units.gradient)
 
 
@@ -206,5 +209,5 @@ def kkt_residuals(
         stationarity=_largest(at.stationarity) / at.gradient,
         primal=primal / at.length,
         dual=dual / at.gradient,
-        complementarity=product / (at.gradient * at.length),
+        complementarity=product / at.gradient / at.length,
     )

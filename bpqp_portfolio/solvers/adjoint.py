@@ -122,7 +122,8 @@ def _by_solver(
     size = largest(H) or 1.0
     # The QP is linear in (g, c), which may be tiny: solve it at unit size.
     unit = np.abs(np.concatenate([g / size, c])).max(initial=0.0)
-    if len(g) == 0 or not 0 < unit < np.inf:
+    # Where the rows alone determine x nothing is left to solve.
+    if len(g) <= len(c) or not 0 < unit < np.inf:
         return solve_equality_qp(H, g, C, c)
     # Polishing would be the direct solve over again.
     options = replace(options, polish=False)
@@ -279,7 +280,8 @@ def _by_factors(
         at_nu=nu,
         at_lam=np.where(active.rows, lam, 0.0),
     )
-    settled = np.ones(len(z), dtype=bool)
+    # At a vertex x is determined by the rows alone, and the factors of P only add rounding.
+    settled = dnu.shape[1] + np.count_nonzero(mask, axis=1) < z.shape[1]
     # Contradictory right-hand sides of redundant rows show in duals that go on growing.
     for value, change in zip((x, y, w), step, strict=True):
         if value.shape[1]:

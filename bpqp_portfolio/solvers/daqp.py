@@ -111,5 +111,5 @@ def _set_up(problem: QP, scaled: Scaled, options: SolverOptions) -> tuple[_State
         raise ConfigError(
             f"daqp: the settings {options.native} are not accepted: {error}."
         ) from error
-    flag, _ = native.setup(scaled.P, v.q, np.vstack([scaled.A, scaled.G]), high, low, kinds)
+    flag, _ = native.setup(np.array(scaled.P), v.q, np.vstack([scaled.A, scaled.G]), high, low, kinds)
     return _State(scaled, options, native), int(flag)

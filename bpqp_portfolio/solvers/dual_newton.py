@@ -41,7 +41,10 @@ def solve_active(M: Array, active: Array, rhs: Array, shift: float) -> Array:
         masked = M * keep[:, :, None] * keep[:, None, :]
         diagonal = masked.reshape(items, m * m)[:, :: m + 1]
         diagonal += np.where(active, shift, 1.0)
-        return np.linalg.solve(masked, (rhs * keep)[..., None])[..., 0]
+        try:
+            return np.linalg.solve(masked, (rhs * keep)[..., None])[..., 0]
+        except np.linalg.LinAlgError:  # one of them is singular: each by itself
+            pass
     y = np.zeros((items, m))
     for item in range(items):
         index = np.flatnonzero(active[item])
@@ -154,7 +157,8 @@ def _exact_step(
         lower = np.where(found < 0, t, lower)
         upper = np.where(found > 0, t, upper)
         second = curved + ((out != 0) * change * change).sum(-1, keepdims=True) / mu
-        trial = t - found / np.maximum(second, np.finfo(float).tiny)
+        with np.errstate(over="ignore"):  # a step that long is not inside
+            trial = t - found / np.maximum(second, np.finfo(float).tiny)
         inside = (trial > lower) & (trial < upper)
         t = np.where(settled, t, np.where(inside, trial, 0.5 * (lower + upper)))
         out = excess(base - pull - t * change, low, high)

@@ -33,6 +33,7 @@ DELTA = 1e-6
 _REFINEMENTS = 20
 _RESIDUAL = 1e-10
 _RANK = 1e-12
+_INDEPENDENT = 1e-9
 
 
 def solve_equality_qp(H: Matrix, g: Array, C: Matrix, c: Array) -> tuple[Array, Array]:
@@ -55,6 +56,10 @@ def solve_equality_qp(H: Matrix, g: Array, C: Matrix, c: Array) -> tuple[Array, 
     rows = row_sizes(C)
     H, C = H / size, scale_rows(C, 1.0 / rows)
     rhs = np.concatenate([-g / size, c / rows])
+    if 0 < k <= len(c):
+        t = _vertex(H, to_dense(C), rhs)
+        if t is not None:
+            return t[:k], t[k:] * size / rows
     try:
         t, residual = _refined(H, C, rhs)
         floor = _RESIDUAL * _size(rhs) + 4 * np.finfo(float).eps * _size(t)
@@ -64,6 +69,16 @@ def solve_equality_qp(H: Matrix, g: Array, C: Matrix, c: Array) -> tuple[Array, 
     if not good:
         t = _least_norm(to_dense(H), to_dense(C), rhs)
     return t[:k], t[k:] * size / rows
+
+
+def _vertex(H: Matrix, C: Array, rhs: Array) -> Array | None:
+    """The solution where the rows alone determine x, so that H's size is of no importance."""
+    k = C.shape[1]
+    x, _, rank, _ = np.linalg.lstsq(C, rhs[k:], rcond=_INDEPENDENT)
+    if rank < k or _size(C @ x - rhs[k:]) > _RESIDUAL * (_size(x) + _size(rhs[k:])):
+        return None
+    y = np.linalg.lstsq(C.T, rhs[:k] - H @ x, rcond=_INDEPENDENT)[0]
+    return np.concatenate([x, y])
 
 
 def _size(v: Array) -> float:
