@@ -140,8 +140,8 @@ def _following_group(a: ActiveGroup, z: Array, tau: Array, w: Array, at: Measure
     else:
         apex = bool(rows.any()) and float(heads[rows].min()) < -_ROUNDED * length
         apex = apex and (a.smooth or float(heads[rows].min()) <= -norm)
-    unit = at.gradient / (at.length * group.size**2)
-    return ActiveGroup.on(group, rows, apex, z, tau, w, unit)
+    unit = float(at.gradient / at.length) / group.size**2
+    return ActiveGroup.on(group, rows, bool(apex), z, tau, w, unit)
 
 
 def _inside(problem: SOCP, point: ConePoint) -> ConePoint:
@@ -218,7 +218,10 @@ def as_solution(
 
 
 def failed_cones(problem: SOCP, status: SolveStatus, iterations: int, solver: str) -> SOCPSolution:
-    """A Solution without a point: NaN everywhere. What stopped where P is indefinite has bad data."""
+    """A Solution without a point: NaN everywhere.
+
+    What stopped at the iteration limit is bad data where P is not positive semidefinite.
+    """
     if status is SolveStatus.ITERATION_LIMIT and not problem.qp.convex:
         status = SolveStatus.BAD_DATA
     n, p, m = problem.n, problem.qp.p, problem.qp.m
