@@ -127,7 +127,7 @@ def _smooth_dual(a: ActiveGroup, tau: Array, s1: Array) -> Array:
 
 
 def _following_group(a: ActiveGroup, z: Array, tau: Array, w: Array, at: Measured) -> ActiveGroup:
-    """The same for a group of cones, with what its dual and slack say of the apex."""
+    """How a group of cones binds next, by the signs of its duals and slacks on the way."""
     group = a.group
     length, dual = _NOISE * at.length * group.size, -_NOISE * at.gradient / group.size
     heads, norm = group.heads(z), float(np.linalg.norm(group.norm_vector(z)))
