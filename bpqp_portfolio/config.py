@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 from collections.abc import Iterable, Mapping
 from numbers import Real
+from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import ConfigError
@@ -59,6 +61,30 @@ def lookup(registry: Mapping[str, T], name: str, what: str) -> T:
     if name not in registry:
         raise ConfigError(f"unknown {what} {name!r}.{nearest(name, registry)}")
     return registry[name]
+
+
+def render(path: Path) -> str:
+    """The text of a workflow or comparison with environment variables filled in by Jinja.
+
+    Raises
+    ------
+    ConfigError
+        A variable without a default is not set, or the template is malformed; the message names it.
+    """
+    from jinja2 import Environment, StrictUndefined, TemplateError, UndefinedError
+
+    try:
+        template = Environment(undefined=StrictUndefined).from_string(path.read_text())
+        return template.render(os.environ)
+    except UndefinedError as error:
+        raise ConfigError(
+            f"{path}: {error.message}; set that environment variable, or give it a default: "
+            "{{ NAME | default('...', true) }}."
+        ) from error
+    except TemplateError as error:
+        raise ConfigError(f"{path} is no Jinja template: {error}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}.") from error
 
 
 def check_number(

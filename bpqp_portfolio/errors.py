@@ -23,6 +23,10 @@ class DownloadError(DataError):
     """A download failed, was cut short or did not verify."""
 
 
+class StorageError(DataError, OSError):
+    """A file or folder cannot be written: the disk is full, read-only or forbidden."""
+
+
 class ProblemError(BPQPError, ValueError):
     """An optimisation problem is malformed: shape, finiteness or bounds."""
 

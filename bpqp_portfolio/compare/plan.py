@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -10,11 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Template
 from qlib.utils.data import update_config
 from ruamel.yaml import YAML, YAMLError
 
-from ..config import check_number, from_mapping, nearest
+from ..config import check_number, from_mapping, nearest, render
 from ..data.cache import digest
 from ..errors import ConfigError
 
@@ -156,7 +154,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"no file {path}.")
     try:
-        config = YAML(typ="safe", pure=True).load(Template(path.read_text()).render(os.environ))
+        config = YAML(typ="safe", pure=True).load(render(path))
     except YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     if not isinstance(config, dict):

@@ -21,8 +21,9 @@ from mlflow.tracking import MlflowClient
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..data.atomic import replacing_file
+from ..data.atomic import make_folder, replacing_file
 from ..errors import BPQPError, ConfigError
+from ..report.database import initialise_database
 from ..report.results import RunResults
 from ..report.tracked import TRACKING_URI, download_results
 from .child import CODE, KEY
@@ -72,7 +73,7 @@ def finished(runs: Sequence[Run]) -> dict[str, Tracked]:
 
     The newest, but one of the code of now before one of other code.
     """
-    client = MlflowClient(tracking_uri(runs[0]))
+    client = _client(runs)
     wanted = {run.key for run in runs}
     out: dict[str, Tracked] = {}
     for found in _tracked(client, runs[0].config["experiment_name"]):
@@ -109,7 +110,7 @@ def run_missing(
         raise ConfigError(f"jobs: must be >= 1, got {jobs}.")
     console = console or Console()
     for part in ("logs", "specs"):
-        (out / part).mkdir(parents=True, exist_ok=True)
+        make_folder(out / part)
     with _alone(out):
         done = finished(runs)
         current = {k: t for k, t in done.items() if accept_other_code or t.is_current}
@@ -273,6 +274,12 @@ def _alone(out: Path) -> Iterator[None]:
         ) from None
 
 
+def _client(runs: Sequence[Run]) -> MlflowClient:
+    uri = tracking_uri(runs[0])
+    initialise_database(uri)
+    return MlflowClient(uri)
+
+
 def _tracked(client: MlflowClient, experiment: str) -> list:
     """All tracked runs of the experiment, the newest first."""
     found = client.get_experiment_by_name(experiment)
@@ -296,7 +303,7 @@ def _tracked(client: MlflowClient, experiment: str) -> list:
 
 def _close_killed(runs: Sequence[Run]) -> None:
     """Mark runs that an interruption left behind as killed, or they look at work for ever."""
-    client = MlflowClient(tracking_uri(runs[0]))
+    client = _client(runs)
     names = {run.name for run in runs}
     running = RunStatus.to_string(RunStatus.RUNNING)
     for found in _tracked(client, runs[0].config["experiment_name"]):

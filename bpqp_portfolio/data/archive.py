@@ -18,13 +18,15 @@ from pathlib import Path, PureWindowsPath
 from typing import IO, Any
 
 from ..errors import DataError
+from .bounds import FREE_BYTES, most_bytes
 from .progress import progress_bar
 
 # Far above the full A-share release (under 2 GB unpacked, some 60,000 files).
 MAX_UNPACKED_BYTES = 128 * 2**30
-MAX_MEMBERS = 4_000_000
+MAX_MEMBERS = 500_000
 
 _CHUNK = 2**20
+_MAX_HEADER = 16 * 2**20  # no name or attribute of a member needs more
 # What the standard library raises on damaged input; OSError is also gzip's and bzip2's own.
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
            EOFError, OSError, NotImplementedError, RuntimeError, ValueError)  # fmt: skip
@@ -38,10 +40,14 @@ _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 
 @dataclass(frozen=True)
 class _Member:
-    """A file or folder of an archive; ``open`` gives a file's bytes, ``refusal`` why not to."""
+    """A file or folder of an archive; ``open`` gives a file's bytes, ``refusal`` why not to.
+
+    ``size`` in bytes is what the archive says of it.
+    """
 
     name: str
     is_folder: bool
+    size: int
     open: Callable[[], Any]
     refusal: str = ""
 
@@ -69,6 +75,8 @@ class _Tail:
         self.seek, self.tell = stream.seek, stream.tell
 
     def read(self, size: int = -1) -> bytes:
+        if size > _MAX_HEADER:  # only a header is read at once
+            raise tarfile.ReadError(f"a header claims {size:,} bytes")
         self.last = self.stream.read(size)
         return self.last
 
@@ -85,13 +93,17 @@ def _tar_members(raw: IO[bytes], stack: ExitStack) -> Iterator[_Member]:
             refusal = f"is a link (to {entry.linkname!r})"
         elif not (entry.isfile() or entry.isdir()):
             refusal = "is neither a file nor a folder"
-        yield _Member(entry.name, entry.isdir(), partial(tar.extractfile, entry), refusal)
+        open_ = partial(tar.extractfile, entry)
+        yield _Member(entry.name, entry.isdir(), entry.size, open_, refusal)
         tar.members.clear()  # type: ignore[attr-defined]  # one object a file would pile up
     # tarfile takes a damaged header for the end, and leaves the checksum of the last bytes unread.
     if stream.last != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("the members do not end with an end-of-archive mark")
-    while stream.read(_CHUNK):
-        pass
+    rest = 0
+    while chunk := stream.read(_CHUNK):
+        rest += len(chunk)
+        if rest > FREE_BYTES:
+            raise tarfile.ReadError("the archive goes on after its end")
 
 
 def _zip_members(raw: IO[bytes], stack: ExitStack) -> Iterator[_Member]:
@@ -106,7 +118,8 @@ def _zip_members(raw: IO[bytes], stack: ExitStack) -> Iterator[_Member]:
         elif entry.flag_bits & 1:
             refusal = "is encrypted"
         name = entry.filename.replace("\\", "/")
-        yield _Member(name, name.endswith("/"), partial(archive.open, entry), refusal)
+        open_ = partial(archive.open, entry)
+        yield _Member(name, name.endswith("/"), entry.file_size, open_, refusal)
 
 
 def _objection(member: _Member) -> str:
@@ -134,18 +147,26 @@ def _refused(archive: Path, why: str) -> DataError:
     )
 
 
+def _too_large(archive: Path, member: _Member, most: int) -> DataError:
+    times = most / max(archive.stat().st_size, 1)
+    return _refused(
+        archive, f"{member.name!r} takes it past {most:,} bytes, {times:,.0f} times its own size"
+    )
+
+
 def unpack(
     archive: Path,
     into: Path,
     *,
-    max_bytes: int = MAX_UNPACKED_BYTES,
+    max_bytes: int | None = None,
     max_members: int = MAX_MEMBERS,
     progress: bool = True,
 ) -> None:
     """Unpack a tar (plain, gzip, xz, bzip2) or zip into the empty folder ``into``, reading it all.
 
     Only files and folders are written, with fresh permissions; sizes are counted as written, not
-    as the archive states them. On an error ``into`` may hold a part of the files.
+    as the archive states them. On an error ``into`` may hold a part of the files. ``max_bytes`` is
+    by default :func:`~.bounds.most_bytes` of the archive, at most :data:`MAX_UNPACKED_BYTES`.
 
     Raises
     ------
@@ -165,6 +186,8 @@ def unpack(
     into.mkdir(parents=True, exist_ok=True)
     if any(into.iterdir()):
         raise DataError(f"{into} is not empty; unpack {archive.name} into an empty folder.")
+    if max_bytes is None:
+        max_bytes = min(most_bytes(archive.stat().st_size), MAX_UNPACKED_BYTES)
     written = count = 0
     with ExitStack() as stack:
         raw = stack.enter_context(open(archive, "rb"))
@@ -189,6 +212,9 @@ def unpack(
                 raise _refused(archive, f"{member.name!r} collides with a file") from None
             if member.is_folder:
                 continue
+            # What it says of itself is checked before a byte is written, what it is as it is.
+            if written + member.size > max_bytes:
+                raise _too_large(archive, member, max_bytes)
             if path.is_dir():
                 raise _refused(archive, f"{member.name!r} collides with a folder")
             with _reading(archive):
@@ -201,7 +227,6 @@ def unpack(
                         break
                     written += len(chunk)
                     if written > max_bytes:
-                        why = f"{member.name!r} takes it past {max_bytes:,} bytes"
-                        raise _refused(archive, why)
+                        raise _too_large(archive, member, max_bytes)
                     file.write(chunk)
             bar.update(raw.tell() - bar.n)

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from .atomic import replacing_folder
 
 logger = logging.getLogger(__name__)
 
+ELSEWHERE = "point BPQP_CACHE at another folder"
 VERSION = 1
 KEPT_ENTRIES = 8
 
@@ -89,7 +91,8 @@ def _load(folder: Path, key: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         logger.warning("cache entry %s is damaged (%s); it is built anew", folder.name, error)
         return None
-    os.utime(folder)
+    with suppress(OSError):  # an entry of a read-only cache is as good
+        os.utime(folder)
     return arrays
 
 
@@ -108,6 +111,11 @@ def cached(
     Returns
     -------
     Arrays memory-mapped copy-on-write: changing one never changes the cache.
+
+    Raises
+    ------
+    StorageError
+        What was built cannot be written: the disk is full or read-only.
     """
     parent = cache_root() / kind
     folder = parent / digest(key)[:32]
@@ -116,7 +124,7 @@ def cached(
         logger.info("%s: read from cache %s", kind, folder)
         return arrays
     built = build()
-    with replacing_folder(folder) as scratch:
+    with replacing_folder(folder, elsewhere=ELSEWHERE) as scratch:
         checksums = {}
         for name, array in built.items():
             path = scratch / f"{name}.npy"

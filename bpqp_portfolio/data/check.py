@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ..errors import ProviderError
 from .exclusions import Exclusion, Exclusions
 from .findings import CHECKS, EXCLUDE, SHOWN, CheckReport, Notes
-from .moves import MoveJudge
+from .moves import Move, MoveJudge
 from .provider import FIELDS, Provider, folder_name
 
 # Well-known universes: how many members they have at any time, and their index.
@@ -52,13 +52,13 @@ def check_provider(
     calendar = provider.calendar
     if not len(calendar):
         raise ProviderError(f"the calendar of {provider.root} is empty.")
-    notes, judge = Notes(), MoveJudge()
+    notes, judge = Notes(), MoveJudge(calendar)
     if not _check_calendar(calendar, notes):
         # Positions mean nothing on such a calendar, so nothing else can be judged.
         return CheckReport(provider.root, notes.findings(), _coverage_table([]), Exclusions())
     lists = _read_lists(provider, notes)
     span = _check_files(provider, lists, notes, judge, progress)
-    _note_moves(judge, notes)
+    moves = _note_moves(judge, notes)
     if market is not None and market not in lists:
         notes.add("market-missing", f"{market} (has: {', '.join(sorted(lists)) or 'none'})")
     chosen = [market] if market else [name for name in lists if name != "all"]
@@ -71,7 +71,7 @@ def check_provider(
     listed = {code for spells in lists.values() for code in spells["instrument"]}
     excluded = tuple(
         Exclusion(move.instrument, move.date, f"{move.verdict}: {move.detail}")
-        for move in judge.moves
+        for move in moves
         if CHECKS[move.verdict][2] == EXCLUDE and move.instrument in listed
     )
     return CheckReport(provider.root, notes.findings(), _coverage_table(rows), Exclusions(excluded))
@@ -116,9 +116,8 @@ def _check_files(
             notes.add("files-missing", code)
     absent: dict[str, list[str]] = {}
     span = {}
-    usable = sorted(f for f in folders if f == f.lower())
-    for folder in tqdm(usable, "checking names", disable=None if progress else True):
-        name = folder.removeprefix("_qlib_").upper()
+    usable = provider.names
+    for name in tqdm(usable, "checking names", disable=None if progress else True):
         series = _read_fields(provider, name, notes)
         for missing in set(FIELDS) - set(series):
             absent.setdefault(missing, []).append(name)
@@ -132,7 +131,7 @@ def _check_files(
             continue
         span[name] = (int(seen[0]), int(seen[-1]))
         _check_values(provider.calendar, name, series, notes)
-        judge.judge(provider.calendar, name, series)
+        judge.judge(name, series)
     for missing in FIELDS:
         if missing != "close" and missing in absent:
             names = absent[missing]
@@ -153,9 +152,6 @@ def _read_fields(provider: Provider, name: str, notes: Notes) -> dict[str, np.nd
         except ProviderError as error:
             notes.add("unreadable", str(error))
             continue
-        size = (provider.root / "features" / folder_name(name) / f"{item}.day.bin").stat().st_size
-        if size % 4 or not size:
-            notes.add("unreadable", f"{name} {item} is cut short ({size} bytes)")
         extra = max(0, start + len(values) - days)
         if extra:
             notes.add("past-calendar", f"{name} {item} by {extra} days")
@@ -193,14 +189,16 @@ def _check_values(
         note("ohlc", out, item)
 
 
-def _note_moves(judge: MoveJudge, notes: Notes) -> None:
+def _note_moves(judge: MoveJudge, notes: Notes) -> list[Move]:
     for name in judge.in_percent:
         notes.add("change-percent", name)
-    share = judge.drop_disputes()
+    share = judge.share_disputed()
     if share:
         notes.add("change-unadjusted", f"{share:.2%} of the days")
-    for move in judge.moves:
+    moves = judge.moves
+    for move in moves:
         notes.add(move.verdict, move.place)
+    return moves
 
 
 def _check_universe(

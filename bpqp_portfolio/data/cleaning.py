@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -22,16 +23,19 @@ COUNTS = (
 )
 
 Fields = dict[str, np.ndarray]
+# Values by day, (T,), of all that count and of those that say one thing.
+Counts = dict[str, Any]
+ALL = "all"
 
 
 def is_traded(fields: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Days with a finite, positive close, and volume where the name has volumes at all; (T,)."""
+    """Days with a finite, positive close, and volume once the name has had volumes at all; (T,)."""
     close = fields["close"]
     traded = np.isfinite(close) & (close > 0)
     volume = fields.get("volume")
-    # An index often has no volume, or zeros throughout: then volume says nothing.
-    if volume is not None and (volume > 0).any():
-        traded &= volume != 0
+    # An index often has no volume, or zeros throughout: until the first, volume says nothing.
+    if volume is not None:
+        traded &= (volume != 0) | ~np.logical_or.accumulate(volume > 0)
     return traded
 
 
@@ -46,50 +50,77 @@ def close_to_close(close: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Units:
-    """What a source measures in.
+    """What a source measures in, on all its days or on each of them, (T,).
 
     ``change``: ``"fraction"``, ``"percent"``, or ``"none"`` where it is absent or agrees with
     neither, and is recomputed. ``volume``: ``"hands"`` (lots of 100 shares, with ``amount`` in
     thousands, as Tushare has them), or ``"as given"``.
     """
 
-    change: str = "none"
-    volume: str = "as given"
+    change: str | np.ndarray = "none"
+    volume: str | np.ndarray = "as given"
+
+
+# What a ratio says: its bounds. Half to twice: dividends and a source's own rounding stay well
+# inside; price × (shares / 100) against amount / 1000 is ten.
+_CHANGE = {"fraction": (0.5, 2.0), "percent": (50.0, 200.0)}
+_VOLUME = {"hands": (8.0, 12.5)}
 
 
 @dataclass
 class UnitEvidence:
-    """Gathers from every name of a source what its units are: medians over names of medians."""
+    """Gathers from every name of a source what its units are, by day.
 
-    change: list[float] = field(default_factory=list)
-    amount: list[float] = field(default_factory=list)
+    A day's units are what most values of all names say from the first day up to it, so that later
+    data never change how an earlier day is read; the days before any evidence go by the first.
+    """
+
+    _change: Counts = field(default_factory=dict)
+    _volume: Counts = field(default_factory=dict)
 
     def add(self, fields: Mapping[str, np.ndarray]) -> None:
         """Take one name into account; ``fields`` are (T,) each, as the source has them."""
         if "close" in fields and "change" in fields:
             returns = close_to_close(np.where(is_traded(fields), fields["close"], np.nan))
             usable = (np.abs(returns) > 0.005) & np.isfinite(fields["change"])
-            self._add(self.change, fields["change"][usable], returns[usable])
+            _count(self._change, _CHANGE, fields["change"], returns, usable)
         if all(name in fields for name in ("vwap", "volume", "amount")):
             value = fields["vwap"].astype(np.float64) * fields["volume"]
             usable = np.isfinite(value) & (value > 0) & (fields["amount"] > 0)
-            self._add(self.amount, value[usable], fields["amount"][usable])
-
-    @staticmethod
-    def _add(medians: list[float], top: np.ndarray, bottom: np.ndarray) -> None:
-        if len(top):
-            medians.append(float(np.median(top.astype(np.float64) / bottom)))
+            _count(self._volume, _VOLUME, value, fields["amount"], usable)
 
     def units(self) -> Units:
         """The verdict on the source."""
-        change = float(np.median(self.change)) if self.change else np.nan
-        amount = float(np.median(self.amount)) if self.amount else np.nan
-        return Units(
-            # Half to twice: dividends and a source's own rounding stay well inside.
-            change="fraction" if 0.5 < change < 2 else "percent" if 50 < change < 200 else "none",
-            # price × (shares / 100) against amount / 1000 is ten.
-            volume="hands" if 8 < amount < 12.5 else "as given",
-        )
+        return Units(_most(self._change, "none"), _most(self._volume, "as given"))
+
+
+def _count(
+    counts: Counts,
+    bounds: Mapping[str, tuple[float, float]],
+    top: np.ndarray,
+    bottom: np.ndarray,
+    usable: np.ndarray,
+) -> None:
+    """Add one name's days to ``counts``: all that are usable, and what their ratio says."""
+    ratio = np.full(len(top), np.nan)
+    ratio[usable] = top[usable].astype(np.float64) / bottom[usable]
+    said = {what: (ratio > low) & (ratio < high) for what, (low, high) in bounds.items()}
+    for what, days in {ALL: usable, **said}.items():
+        counts[what] = counts.get(what, 0) + days.astype(np.int64)
+
+
+def _most(counts: Counts, otherwise: str) -> str | np.ndarray:
+    """What more than half of the values say up to each day, (T,)."""
+    if not counts:
+        return otherwise
+    total = np.cumsum(counts[ALL])
+    verdict = np.full(len(total), otherwise, dtype=object)
+    for what, days in counts.items():
+        if what != ALL:
+            verdict[2 * np.cumsum(days) > total] = what
+    first = int(np.argmax(total > 0))
+    verdict[:first] = verdict[first]
+    return verdict
 
 
 def clean(fields: Mapping[str, np.ndarray], units: Units, counts: Counter) -> Fields:
@@ -117,18 +148,21 @@ def clean(fields: Mapping[str, np.ndarray], units: Units, counts: Counter) -> Fi
     if "factor" in out:
         counts["bad_factors"] += _blank(out["factor"], out["factor"] <= 0)
 
-    if units.volume == "hands" and "volume" in out:
-        counts["volumes_converted"] += int(np.isfinite(out["volume"]).sum())
-        out["volume"] *= np.float32(100)
+    days = len(out["close"])
+    hands = np.broadcast_to(units.volume == "hands", days)
+    if "volume" in out:
+        counts["volumes_converted"] += int(np.isfinite(out["volume"][hands]).sum())
+        out["volume"][hands] *= np.float32(100)
         if "amount" in out:
-            out["amount"] *= np.float32(1000)
+            out["amount"][hands] *= np.float32(1000)
     returns = close_to_close(out["close"])
     change = returns
-    if "change" in out and units.change != "none":
+    if "change" in out:
         change = out["change"].astype(np.float64)
-        if units.change == "percent":
-            counts["changes_converted"] += int(np.isfinite(change).sum())
-            change /= 100
+        percent = np.broadcast_to(units.change == "percent", days)
+        counts["changes_converted"] += int(np.isfinite(change[percent]).sum())
+        change[percent] /= 100
+        change[np.broadcast_to(units.change == "none", days)] = np.nan
         missing = np.isnan(change) & ~np.isnan(returns)
         change[missing] = returns[missing]
         counts["changes_recomputed"] += int(missing.sum())

@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 
 from ..config import check_number
 from ..errors import ConfigError, DataError, DownloadError
-from .importer import install, sha256_of
+from .digests import sha256_of
+from .importer import install
 from .progress import progress_bar
 from .provider import Provider, check_target
 

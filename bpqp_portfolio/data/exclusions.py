@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..errors import DataError
 from .atomic import replacing_file
+from .bounds import check_csv, listed
 
 COLUMNS = ("instrument", "date", "reason")
 
@@ -72,13 +73,14 @@ def read_exclusions(path: Path) -> Exclusions:
     path = Path(path).expanduser()
     entries = []
     try:
+        check_csv(path, f"cannot read the exclusions {path}:")
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.reader(file)
             header = tuple(next(rows, ()))
             if header != COLUMNS:
                 raise DataError(
                     f"{path} line 1: expected the columns {','.join(COLUMNS)}, "
-                    f"got {','.join(header) or 'nothing'}."
+                    f"got {listed(header) or 'nothing'}."
                 )
             for row in rows:
                 if row:
@@ -98,7 +100,7 @@ def write_exclusions(path: Path, exclusions: Exclusions) -> None:
 
 def _entry(row: list[str], where: str) -> Exclusion:
     if len(row) != len(COLUMNS):
-        raise DataError(f"{where}: expected {len(COLUMNS)} values, got {len(row)}: {row}.")
+        raise DataError(f"{where}: expected {len(COLUMNS)} values, got {len(row)}: {listed(row)}.")
     instrument, date, reason = (value.strip() for value in row)
     if not instrument:
         raise DataError(f"{where}: the instrument is empty.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ import pandas as pd
 from ..errors import ConfigError, DataError
 from . import cleaning, tables
 from .archive import is_archive, unpack
-from .atomic import replacing_folder
+from .atomic import replacing_folder, scratch_folder
 from .cleaning import Fields, UnitEvidence
+from .digests import sha256_of
 from .progress import progress_bar
 from .provider import (
     Provider,
@@ -186,6 +186,8 @@ def import_provider(
         raise ConfigError(f"{to} lies inside the source; name a folder outside {source}.")
     try:
         return install(source, to, market=market, progress=progress)
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(f"cannot write the provider to {to}: {error}.") from error
 
@@ -214,9 +216,7 @@ def install(
                 )
             manifest |= {"sha256": sha256_of(source), "archive_bytes": source.stat().st_size}
             # Beside the target: the same disk, and not the small /tmp of many machines.
-            place = Path(
-                stack.enter_context(tempfile.TemporaryDirectory(".unpacked", ".", to.parent))
-            )
+            place = stack.enter_context(scratch_folder(to))
             unpack(source, place / "content", progress=progress)
             place = place / "content"
         found = _locate(place, progress)
@@ -319,7 +319,10 @@ def _write(source: _Source, root: Path, market: str | None, progress: bool) -> d
         "without_prices": left_out,
         "universes": {name: _size(spells, last, spans) for name, spells in universes.items()},
         "fields": dict(fields),
-        "source_units": {"change": units.change, "volume": units.volume},
+        "source_units": {
+            what: str(np.atleast_1d(unit)[-1])
+            for what, unit in (("change", units.change), ("volume", units.volume))
+        },
         "cleaned": dict(counts),
         "ignored_columns": list(source.ignored),
     }
@@ -346,12 +349,6 @@ def _check_market(market: str, universes: dict) -> None:
         raise ConfigError(f"{market!r} is no list name: use lower-case letters, digits, - and _.")
     if market in universes:
         raise ConfigError(f"the source has a list {market!r} already; choose another name.")
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sha256_of_files(files: list[Path], place: Path) -> str:

@@ -41,7 +41,7 @@ class Move:
 
 @dataclass
 class MoveJudge:
-    """Judges one name after the other, and how far ``$change`` can be trusted over all of them.
+    """Judges the moves of one name after the other, each from what is known at its day's close.
 
     A move is *disputed* where ``$change`` differs from it by more than a tick: one of ``$change``
     and the adjustment factor is wrong. It is *impossible* beyond the board's price limit and a
@@ -50,82 +50,121 @@ class MoveJudge:
     allows: such a move is *unlimited* and believed, except for a fall on resuming with an unchanged
     factor, which is *unadjusted*: a distribution or share reform that the factor lacks. Where no
     limit is known, a move beyond ``LARGE_MOVE`` is *large*.
+
+    Whether ``$change`` can be trusted, and whether a name has it in percent, is counted from the
+    first day up to the day of the move, so that later data never change an earlier verdict.
+    ``calendar`` (T,) are the days of every series.
     """
 
-    moves: list[Move] = field(default_factory=list)
+    calendar: pd.DatetimeIndex
     in_percent: list[str] = field(default_factory=list)
-    _compared: int = 0
-    _disputed: int = 0
-    _adjustments: int = 0
-    _disputed_adjustments: int = 0
+    _found: list[tuple[int, Move | None, Move | None]] = field(default_factory=list)
 
-    def judge(
-        self, calendar: pd.DatetimeIndex, name: str, series: Mapping[str, np.ndarray]
-    ) -> None:
-        """Judge every move of ``name``; ``series`` are its fields, (T,) each, with ``close``."""
-        nothing = np.full(len(calendar), np.nan)
+    def __post_init__(self) -> None:
+        # By day, over all names: days compared, disputed, adjusted, and both of the last two.
+        self._counts = np.zeros((4, len(self.calendar)), dtype=np.int64)
+
+    def judge(self, name: str, series: Mapping[str, np.ndarray], *, moves: bool = True) -> None:
+        """Judge every move of ``name``; ``series`` are its fields, (T,) each, with ``close``.
+
+        Without ``moves`` the name only counts towards the trust in ``$change``.
+        """
+        nothing = np.full(len(self.calendar), np.nan)
         close, factor = series["close"], series.get("factor", nothing)
         seen = np.flatnonzero(np.isfinite(close) & (close > 0))
         if len(seen) < 2:
             return
         before, day = seen[:-1], seen[1:]
         move = close[day] / close[before] - 1.0
-        halt = day - before - 1
         with np.errstate(invalid="ignore", divide="ignore"):
             # The exchange rounds to a tick: the last close in today's terms, and the limit on it.
             reference = close[before] / factor[day]
             slack = np.where(reference > 0, TICK / reference, TICK) + ROUNDING
             adjusted = np.abs(factor[day] / factor[before] - 1.0) > ROUNDING
-            height = series.get("high", nothing)[day] / series.get("low", nothing)[day]
         change = self._as_fraction(name, series.get("change", nothing)[day], move)
 
         disputed = np.abs(change - move) > slack + 10 * ROUNDING
         compared = np.isfinite(change)
-        self._compared += int(compared.sum())
-        self._disputed += int(disputed.sum())
-        self._adjustments += int((adjusted & compared).sum())
-        self._disputed_adjustments += int((adjusted & disputed).sum())
+        for count, of in zip(
+            self._counts,
+            (compared, disputed, adjusted & compared, adjusted & disputed),
+            strict=True,
+        ):
+            count[day] += of
+        if not moves:
+            return
 
-        limit = price_limits([name], calendar[day])[:, 0]
+        halt = day - before - 1
+        limit = price_limits([name], self.calendar[day])[:, 0]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            height = series.get("high", nothing)[day] / series.get("low", nothing)[day]
         # A name with data from the calendar's first day may have been listed long before.
-        free = free_sessions(name, calendar[seen[0]]) if seen[0] > 0 else 0
+        free = free_sessions(name, self.calendar[seen[0]]) if seen[0] > 0 else 0
         beyond = (np.abs(move) > limit + slack) & (np.arange(2, len(seen) + 1) > free)
         unlimited = (halt >= LONG_HALT) | (height > (1 + limit) / (1 - limit) * (1 + slack))
         unadjusted = unlimited & (halt > 0) & (move < 0) & ~adjusted
-        verdicts = {
-            DISPUTED: disputed,
-            IMPOSSIBLE: beyond & ~disputed & ~unlimited,
-            UNADJUSTED: beyond & ~disputed & unadjusted,
-            UNLIMITED: beyond & ~disputed & unlimited & ~unadjusted,
-            LARGE: np.isnan(limit) & (np.abs(move) > LARGE_MOVE) & ~disputed,
-        }
-        for verdict, hit in verdicts.items():
-            for i in np.flatnonzero(hit):
-                detail = f"{move[i]:+.1%}"
-                if verdict == DISPUTED:
-                    detail += f", $change {change[i]:+.1%}"
-                elif not np.isnan(limit[i]):
-                    detail += f", limit {limit[i]:.0%}"
-                if halt[i]:
-                    detail += f", after {halt[i]} sessions without trade"
-                self.moves.append(Move(verdict, name, calendar[day[i]], detail))
+        verdict = np.select(
+            [
+                beyond & ~unlimited,
+                beyond & unadjusted,
+                beyond,
+                np.isnan(limit) & (np.abs(move) > LARGE_MOVE),
+            ],
+            [IMPOSSIBLE, UNADJUSTED, UNLIMITED, LARGE],
+            default="",
+        )
+        for i in np.flatnonzero(disputed | (verdict != "")):
+            after = f", after {halt[i]} sessions without trade" if halt[i] else ""
+            known = "" if np.isnan(limit[i]) else f", limit {limit[i]:.0%}"
+            date = self.calendar[day[i]]
+            doubt = otherwise = None
+            if disputed[i]:
+                said = f"{move[i]:+.1%}, $change {change[i]:+.1%}{after}"
+                doubt = Move(DISPUTED, name, date, said)
+            if verdict[i]:
+                otherwise = Move(str(verdict[i]), name, date, f"{move[i]:+.1%}{known}{after}")
+            self._found.append((int(day[i]), doubt, otherwise))
 
-    def drop_disputes(self) -> float:
-        """Where ``$change`` must mean something else, drop its disputes; the share disputed, or 0.
+    @property
+    def moves(self) -> list[Move]:
+        """What was found, by name and day.
 
-        That is so if it disagrees on more than 0.5 % of all days, or on most days on which a
-        factor changes: then it is the return of the quoted price.
+        On a day on which ``$change`` is not trusted, nothing is disputed.
         """
-        often = self._disputed > 0.005 * max(self._compared, 1000)
-        if not often and self._disputed_adjustments <= 0.5 * max(self._adjustments, 10):
+        trusted = self.trusted()
+        chosen = (
+            doubt if doubt is not None and trusted[day] else otherwise
+            for day, doubt, otherwise in self._found
+        )
+        return [move for move in chosen if move is not None]
+
+    def trusted(self) -> np.ndarray:
+        """Boolean (T,): does ``$change`` mean the return of the adjusted close, up to the day?
+
+        It does not if it disagrees on more than 0.5 % of all days so far, or on most days so far on
+        which a factor changed: then it is the return of the quoted price.
+        """
+        compared, disputed, adjustments, both = self._counts.cumsum(axis=1)
+        often = disputed > 0.005 * np.maximum(compared, 1000)
+        return ~often & (both <= 0.5 * np.maximum(adjustments, 10))
+
+    def share_disputed(self) -> float:
+        """Share of the days on which ``$change`` disagrees, where it ever lost trust; or 0."""
+        if self.trusted().all():
             return 0.0
-        self.moves = [move for move in self.moves if move.verdict != DISPUTED]
-        return self._disputed / self._compared
+        compared, disputed = self._counts[:2].sum(axis=1)
+        return float(disputed / compared)
 
     def _as_fraction(self, name: str, change: np.ndarray, move: np.ndarray) -> np.ndarray:
-        """``change`` as a fraction; a name that has it in percent is noted."""
+        """``change`` as a fraction; a name that has it in percent is noted.
+
+        Percent is what most lively moves up to the day say; before the first, the nearer reading.
+        """
         lively = (np.abs(move) > LIVELY) & np.isfinite(change)
-        if lively.any() and np.median(change[lively] / move[lively]) > 50:
+        ratio = np.divide(change, move, out=np.zeros(len(move)), where=lively)
+        count, percents = np.cumsum(lively), np.cumsum(ratio > 50)
+        nearer = np.abs(change / 100.0 - move) < np.abs(change - move)
+        percent = np.where(count > 0, 2 * percents > count, nearer)
+        if count[-1] and percent[-1]:
             self.in_percent.append(name)
-            return change / 100.0
-        return change
+        return np.where(percent, change / 100.0, change)

@@ -16,6 +16,8 @@ from ..errors import ConfigError, ProviderError
 
 FIELDS = ("open", "high", "low", "close", "volume", "change", "factor")
 MANIFEST = "manifest.json"
+CODE = r"[^/\\\s.\x00-\x1f\x7f][^/\\\s\x00-\x1f\x7f]*"
+"""Pattern of a code, which becomes a folder and a field of a tab-separated line."""
 # Device names of Windows, which Qlib prefixes so that such a folder can exist there too.
 _RESERVED = {"con", "prn", "aux", "nul"} | {f"{d}{i}" for d in ("com", "lpt") for i in range(10)}
 
@@ -32,18 +34,27 @@ def read_series(path: Path) -> tuple[int, np.ndarray]:
     Raises
     ------
     ProviderError
-        The file is unreadable or does not begin with a calendar position.
+        The file is unreadable, ends within a value or does not begin with a calendar position.
     """
     try:
-        data = np.fromfile(path, dtype="<f4")
+        content = Path(path).read_bytes()
     except OSError as error:
         raise ProviderError(f"cannot read {path}: {error}") from error
-    if not len(data):
-        return 0, data
+    _check_size(path, len(content))
+    data = np.frombuffer(content, dtype="<f4")
     start = data[0]
     if not (np.isfinite(start) and start >= 0 and start == int(start)):
         raise ProviderError(f"{path} does not begin with a calendar position (got {start}).")
     return int(start), data[1:]
+
+
+def _check_size(path: Path, size: int) -> None:
+    """Raise :class:`ProviderError` unless a feature file has whole values, and one at least."""
+    if size % 4 or not size:
+        raise ProviderError(
+            f"{path} is cut short: {size} bytes, where each value has 4 and the first is the "
+            "calendar position. Get it anew."
+        )
 
 
 def spread(start: int, values: np.ndarray, days: int, where: str) -> np.ndarray:
@@ -138,6 +149,13 @@ class Provider:
         if frame.isna().any(axis=None):
             line = int(np.flatnonzero(frame.isna().any(axis=1))[0]) + 1
             raise ProviderError(f"{path}, line {line}: expected CODE<TAB>first day<TAB>last day.")
+        wrong = ~frame["instrument"].str.fullmatch(CODE)
+        if wrong.any():
+            line = int(np.flatnonzero(wrong)[0])
+            raise ProviderError(
+                f"{path}, line {line + 1}: {frame['instrument'][line][:40]!r} is no code; use "
+                "letters, digits and - _ ^ . without spaces, slashes or control characters."
+            )
         return frame
 
     def membership(self, market: str, dates: pd.DatetimeIndex, names: Iterable[str]) -> np.ndarray:
@@ -155,6 +173,12 @@ class Provider:
     def folders(self) -> list[str]:
         """Names of the feature folders, as they are on disk."""
         return sorted(p.name for p in (self.root / "features").iterdir() if p.is_dir())
+
+    @property
+    def names(self) -> list[str]:
+        """Codes of the feature folders that Qlib sees, those in lower case."""
+        lower = (folder for folder in self.folders if folder == folder.lower())
+        return [folder.removeprefix("_qlib_").upper() for folder in lower]
 
     def fields(self, instrument: str) -> list[str]:
         """Fields that ``instrument`` has."""
@@ -213,13 +237,20 @@ class Provider:
         return "\n".join(lines)
 
     def fingerprint(self) -> str:
-        """A key that changes when any file does (names, sizes, times; lists by content)."""
+        """A key that changes when any file does (names, sizes, times; lists by content).
+
+        Raises
+        ------
+        ProviderError
+            A feature file ends within a value: Qlib, which reads some, would lose it in silence.
+        """
         digest = hashlib.sha256()
         for folder in ("calendars", "instruments"):
             for path in sorted((self.root / folder).glob("*.txt")):
                 digest.update(f"{path.name}\0".encode() + path.read_bytes())
         for path in sorted((self.root / "features").rglob("*.bin")):
             stat = path.stat()
+            _check_size(path, stat.st_size)
             relative = path.relative_to(self.root)
             digest.update(f"{relative}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
         return digest.hexdigest()

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DataError
+from .bounds import check_csv, listed
 
 COLUMNS = ("instrument", "sector")
 DATES = ("from", "to")
@@ -44,6 +45,7 @@ def read_sectors(path: Path | str, dates: pd.DatetimeIndex, names: Iterable[str]
     """
     path = Path(path).expanduser()
     try:
+        check_csv(path, f"cannot read the sectors {path}:")
         # A code or a sector may be "NA", which pandas would take for a missing value.
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
@@ -53,7 +55,7 @@ def read_sectors(path: Path | str, dates: pd.DatetimeIndex, names: Iterable[str]
     if wrong or missing:
         raise DataError(
             f"{path} line 1: expected the columns instrument,sector and, where sectors change, "
-            f"from,to; got {','.join(map(str, table.columns))}."
+            f"from,to; got {listed(table.columns)}."
         )
     names = list(names)
     column = {name.upper(): i for i, name in enumerate(names)}

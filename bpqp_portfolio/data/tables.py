@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DataError
+from .bounds import check_csv, check_parquet, listed
 from .cleaning import Fields, is_traded
 from .progress import progress_bar
+from .provider import CODE
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet", ".pq")
 COUNTS = ("duplicate_rows", "rows_out_of_order")
@@ -114,6 +116,7 @@ def _read_file(path: Path) -> tuple[pd.DataFrame, list[str]]:
     """One file as columns date, symbol and adjusted fields, and the columns left out."""
     try:
         if path.name.lower().endswith((".parquet", ".pq")):
+            check_parquet(path)
             frame = pd.read_parquet(path)
             if isinstance(frame.index, pd.DatetimeIndex):
                 frame = frame.rename_axis("date")
@@ -122,6 +125,7 @@ def _read_file(path: Path) -> tuple[pd.DataFrame, list[str]]:
             columns, unknown = _match(frame.columns, path)
             frame = frame[list(columns)]
         else:
+            check_csv(path, f"cannot read {path.name}:")
             names = pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns
             columns, unknown = _match(names, path)
             words = [c for c, name in columns.items() if name in ("date", "symbol")]
@@ -152,7 +156,7 @@ def _read_file(path: Path) -> tuple[pd.DataFrame, list[str]]:
     return _adjusted(frame, path), unknown
 
 
-def _match(columns: Iterable[str], path: Path) -> tuple[dict[str, str], list[str]]:
+def _match(columns: Sequence[str], path: Path) -> tuple[dict[str, str], list[str]]:
     found: dict[str, str] = {}
     unknown = []
     for column in columns:
@@ -166,8 +170,8 @@ def _match(columns: Iterable[str], path: Path) -> tuple[dict[str, str], list[str
     for name in ("date", "close"):
         if name not in found.values():
             raise DataError(
-                f"{path.name} has no column for {name!r} (its columns: "
-                f"{', '.join(map(str, columns))}); name one of them {_HEADINGS[name][0]!r}."
+                f"{path.name} has no column for {name!r} (its columns: {listed(columns)}); name "
+                f"one of them {_HEADINGS[name][0]!r}."
             )
     adjustments = [name for name in found.values() if name in ("factor", "adj_factor", "adj_close")]
     if len(adjustments) > 1:
@@ -199,12 +203,11 @@ def _symbols(frame: pd.DataFrame, path: Path) -> pd.Series | str:
     else:
         symbols = frame["symbol"].astype("string").fillna("")
     symbols = symbols.str.strip().str.upper()
-    # A symbol becomes a folder and a field of a tab-separated line.
-    bad = ~symbols.str.fullmatch(r"[^/\\\s.][^/\\\s]*")
+    bad = ~symbols.str.fullmatch(CODE)
     if bad.any():
         raise DataError(
-            f"{path.name}: {symbols[bad].iloc[0]!r} is no symbol; use letters, digits and - _ ^ . "
-            "(not first), without spaces or slashes."
+            f"{path.name}: {symbols[bad].iloc[0][:40]!r} is no symbol; use letters, digits and "
+            "- _ ^ . (not first), without spaces, slashes or control characters."
         )
     return symbols
 

@@ -80,6 +80,15 @@ class Batch:
         """The object array of statuses in the batch's shape, or the status of a single problem."""
         return status.reshape(self.shape) if self.shape else status[0]
 
+    def messages(self, said: Mapping[int, str]) -> Any:
+        """The messages of items as a Solution has them; empty where there are none."""
+        if not said:
+            return ""
+        every = np.full(self.items, "", dtype=object)
+        for item, message in said.items():
+            every[item] = message
+        return self.statuses(every)
+
     def raise_failures(
         self,
         solver: str,

@@ -163,10 +163,10 @@ class ConvexLayer(nn.Module):
                 )
         batch = Batch(shape[:-1], z0.dtype, z0.device)
         call = _Call(self, batch)
-        z, nu, lam, norm, count, status = _ConvexFunction.apply(call, z0, *parameters)
+        z, nu, lam, norm, count, status, said = _ConvexFunction.apply(call, z0, *parameters)
         return Solution(
             z, nu, lam, torch.zeros_like(z), torch.zeros_like(z), status, norm, count,
-            self._method.name,
+            self._method.name, message=said,
         )  # fmt: skip
 
     def _split(self, i: int) -> bool:
@@ -201,6 +201,7 @@ class _ConvexFunction(torch.autograd.Function):
         norms = np.full(batch.items, np.nan)
         iterations = np.zeros(batch.items, dtype=np.int64)
         solved: dict[int, tuple[ConvexProgram, QP, Solution]] = {}
+        said: dict[int, str] = {}
         sizes = set()
         for item in range(batch.items):
             own = tuple(call.item(i, t, item) for i, t in enumerate(parameters))
@@ -216,7 +217,10 @@ class _ConvexFunction(torch.autograd.Function):
             except UndefinedError as error:
                 if layer.throw:
                     raise UndefinedError(f"{batch.label(item)}{error}") from error
+                said[item] = str(error)
                 continue
+            if point.message:
+                said[item] = point.message
             status[item], norms[item] = point.status, point.kkt_norm
             iterations[item] = point.iterations
             if local is not None and point.status.usable:
@@ -225,7 +229,7 @@ class _ConvexFunction(torch.autograd.Function):
             judged = status.copy()
             if layer._method.own:
                 judged[status == SolveStatus.INACCURATE] = SolveStatus.SOLVED
-            batch.raise_failures(layer._method.name, judged, norms)
+            batch.raise_failures(layer._method.name, judged, norms, said)
         parts = [np.full((batch.items, k), np.nan) for k in sizes.pop()]
         for item, (_, _, point) in solved.items():
             for part, value in zip(parts, (point.z, point.nu, point.lam), strict=True):
@@ -235,7 +239,8 @@ class _ConvexFunction(torch.autograd.Function):
         ctx.save_for_backward(*parameters)
         norm, count = batch.tensor(norms, torch.float64), batch.tensor(iterations, torch.int64)
         ctx.mark_non_differentiable(norm, count)
-        return (*(batch.tensor(part) for part in parts), norm, count, batch.statuses(status))
+        words = batch.statuses(status), batch.messages(said)
+        return (*(batch.tensor(part) for part in parts), norm, count, *words)
 
     @staticmethod
     @once_differentiable

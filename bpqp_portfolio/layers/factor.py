@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..errors import ProblemError
-from ..solvers.structured import FactorSolution, solve_factor_qp
+from ..solvers.structured import BAD_DATA, FactorSolution, solve_factor_qp
 from ..solvers.structured_active import backward
 from ..solvers.structured_batch import Batch, Rows, transposed
 from ..solvers.structured_days import MOST_DAYS
@@ -232,7 +232,7 @@ def factor_qp(
     lower, upper : l ≤ u, broadcastable to (T, n); finite where d = 0.
     budget : broadcastable to (T,), or None for no such row.
     equalities, inequalities : (A, b) and (G, h), broadcastable to (T, p, n), (T, p) and (T, m, n),
-        (T, m).
+        (T, m). Where h is plus infinity there is no limit.
     cost, reference : c ≥ 0 and w⁰ (zero unless given), broadcastable to (T, n).
     mask : (T, n) bool, names in the problem; the others are exactly zero, gradients included.
     tolerance, max_iterations : see :func:`~bpqp_portfolio.solvers.structured.solve_factor_qp`.
@@ -264,10 +264,14 @@ def factor_qp(
     like = q.double()
     A, b = _rows(equalities, like, ("A", "b")) or (None, None)
     G, h = _rows(inequalities, like, ("G", "h")) or (None, None)
+    unlimited = None
+    if G is not None and h is not None and bool((h == torch.inf).any()):
+        unlimited = h == torch.inf
+        G, h = torch.where(unlimited.unsqueeze(-1), 0.0, G), torch.where(unlimited, 1.0, h)
     _check_start(warm_start, like, loadings, A, G)
     factors, variance = loadings.double(), _broadcast(specific, like, "specific")
     low, high = _broadcast(lower, like, "lower"), _broadcast(upper, like, "upper")
-    total = None if budget is None else _broadcast(budget, like[:, 0], "budget")
+    total = None if budget is None else _broadcast(budget, like.new_empty(len(like)), "budget")
     given: dict[str, Tensor | None] = {
         "q": like,
         "loadings": factors,
@@ -284,6 +288,9 @@ def factor_qp(
     }
     if cost is not None:
         given["reference"] = _broadcast(0.0 if reference is None else reference, like, "reference")
+    if not q.numel():
+        sizes = loadings.shape[-1], *(0 if M is None else M.shape[-2] for M in (A, G))
+        return _nothing(q, *sizes, throw=throw)
     few = len(q) <= MOST_DAYS and like.device.type == "cpu" and max_iterations >= _FEW_STEPS
     if few and A is None and G is None and cost is None and total is not None:
         solution = solve_few(like, factors, variance, low, high, total, mask, tolerance, warm_start)
@@ -304,7 +311,32 @@ def factor_qp(
                 shaped = bad.reshape(-1, *(1,) * (value.ndim - 1))
                 given[name] = torch.where(shaped, torch.zeros_like(value), value)
     w, *rest = _FactorQP.apply(*given.values(), mask, options)
-    return FactorSolution(w.to(q.dtype), *rest)
+    solution = FactorSolution(w.to(q.dtype), *rest)
+    if unlimited is not None:
+        solution = replace(solution, lam=solution.lam.masked_fill(unlimited, 0.0))
+    return solution
+
+
+def _nothing(q: Tensor, k: int, p: int, m: int, *, throw: bool) -> FactorSolution:
+    """The solution of no days; or of days without names, which are bad data."""
+    if throw and len(q):
+        raise ProblemError(f"mask: day 0 has no name ({len(q)} days in all).")
+    none = q.detach().double()
+    unknown = none.new_full((len(q),), torch.nan)
+    zero = torch.zeros_like(unknown, dtype=torch.int64)
+    return FactorSolution(
+        w=q.clone(),
+        nu=unknown,
+        x=none.new_full((len(q), k), torch.nan),
+        free=torch.zeros_like(none, dtype=torch.bool),
+        kkt_norm=unknown.clone(),
+        iterations=zero,
+        status=zero + BAD_DATA,
+        nu_rows=none.new_full((len(q), p), torch.nan),
+        lam=none.new_full((len(q), m), torch.nan),
+        lam_lb=none,
+        lam_ub=none.clone(),
+    )
 
 
 def _check_start(

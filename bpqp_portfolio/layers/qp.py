@@ -20,7 +20,7 @@ from ..problems.solution import Solution, SolveStatus
 from ..solvers.adjoint import adjoint_many
 from ..solvers.certificate import conflict
 from ..solvers.dense import DenseSolver
-from ..solvers.handle import Handle
+from ..solvers.handle import Handle, alone
 from ..solvers.many import blas_for, solve_many
 from ..solvers.protocol import Solver, SolverOptions
 from ..solvers.registry import AUTO, get_backward, get_solver
@@ -150,7 +150,8 @@ class QPLayer(nn.Module):
             None, 0. A batch of diagonals (T, n) is one only where T ≠ n and another argument has
             these batch dimensions too; else write it as a pair with k = 0.
         q, lb, ub : (..., n); bounds may be infinite.
-        A : (..., p, n) or sparse, b : (..., p), G : (..., m, n) or sparse, h : (..., m).
+        A : (..., p, n) or sparse, b : (..., p), G : (..., m, n) or sparse, h : (..., m), plus
+            infinity where a row has no limit (its multiplier and gradients are then zero).
             Every leading batch shape broadcasts with the others.
         handle : keeps factorisations and the last solutions for the next call with it.
 
@@ -188,11 +189,13 @@ class QPLayer(nn.Module):
         batch = Batch.of(tensors, trailing)
         _refuse_wide(given, batch, tensors, trailing)
         call = _Call(self._methods, self.throw, batch, sizes, given, handle, self.forward_name)
-        z, nu, lam, lam_lb, lam_ub, norm, count, status, solver = _QPFunction.apply(
-            call, *tensors.values()
-        )
+        with alone(handle):
+            z, nu, lam, lam_lb, lam_ub, norm, count, status, solver, said = _QPFunction.apply(
+                call, *tensors.values()
+            )
         ridge = self.ridge * (z.detach() ** 2).sum(-1) if self.ridge else None
-        return Solution(z, nu, lam, lam_lb, lam_ub, status, norm, count, solver, ridge=ridge)
+        parts = (z, nu, lam, lam_lb, lam_ub, status, norm, count, solver)
+        return Solution(*parts, ridge=ridge, message=said)
 
 
 def _refuse_wide(
@@ -302,6 +305,7 @@ class _QPFunction(torch.autograd.Function):
         status = np.full(batch.items, SolveStatus.BAD_DATA, dtype=object)
         names = np.full(batch.items, call.name, dtype=object)
         conflicts: dict[int, str] = {}
+        said = {item: str(error) for item, error in refused.items()}
         solved: list[tuple[int, QP, Solution]] = []
         for (item, problem), solution in zip(problems.items(), found, strict=True):
             status[item], norms[item] = solution.status, solution.kkt_norm
@@ -312,7 +316,9 @@ class _QPFunction(torch.autograd.Function):
                 for part, value in zip(parts, fields, strict=True):
                     part[item] = value
             elif call.throw:
-                conflicts[item] = conflict(problem, solution)
+                conflicts[item] = solution.message or conflict(problem, solution)
+            if solution.message:
+                said[item] = solution.message
         if call.throw:
             batch.raise_failures(call.name, status, norms, conflicts)
         ctx.call, ctx.solved = call, solved
@@ -324,7 +330,7 @@ class _QPFunction(torch.autograd.Function):
         count = batch.tensor(iterations, torch.int64)
         ctx.mark_non_differentiable(norm, count)
         solver = names[0] if len(set(names)) == 1 else batch.statuses(names)
-        return (*points, norm, count, batch.statuses(status), solver)
+        return (*points, norm, count, batch.statuses(status), solver, batch.messages(said))
 
     @staticmethod
     @once_differentiable

@@ -27,7 +27,7 @@ from ..solvers.adjoint import Adjoint
 from ..solvers.cones import ConeSolver, cone_conflict
 from ..solvers.conic_adjoint import ConeGradient, cone_adjoint
 from ..solvers.conic_many import cone_entries, solve_cones
-from ..solvers.handle import Handle
+from ..solvers.handle import Handle, alone
 from ..solvers.many import in_chunks
 from ..solvers.protocol import Solver, SolverOptions
 from ..solvers.registry import get_backward, get_cone_solver
@@ -146,7 +146,8 @@ class SOCPLayer(nn.Module):
         cones : a sequence of :class:`~bpqp_portfolio.SecondOrderCone` or tuples (F, g, c, d):
             F (..., r, n) or sparse, None for the identity; g (..., r) and c (..., n), None for 0;
             d (...), a number or a tensor.
-        A : (..., p, n) or sparse, b : (..., p), G : (..., m, n) or sparse, h : (..., m).
+        A : (..., p, n) or sparse, b : (..., p), G : (..., m, n) or sparse, h : (..., m), plus
+            infinity where a row has no limit (its multiplier and gradients are then zero).
             Every leading batch shape broadcasts with the others.
         P : None for a linear objective, else as :meth:`bpqp_portfolio.QPLayer.solve` takes it.
         handle : keeps the last solutions, from whose active sets the next call with it starts.
@@ -166,8 +167,9 @@ class SOCPLayer(nn.Module):
             contradict each other where that is the reason.
         """
         values = dict(zip(_ORDER, (q, A, b, G, h, lb, ub, P), strict=True))
-        slot = None if handle is None else handle.slot(self.forward_name, 0)
-        single = solve_single(self._methods, values, cones, slot)
+        with alone(handle):
+            slot = None if handle is None else handle.slot(self.forward_name, 0)
+            single = solve_single(self._methods, values, cones, slot)
         if single is not None:
             return single
         n = int(q.shape[-1]) if isinstance(q, Tensor) and q.ndim else None
@@ -191,12 +193,13 @@ class SOCPLayer(nn.Module):
         call = _Call(
             self._methods, self.throw, batch, sizes, given, read, handle, self.forward_name
         )
-        out = _SOCPFunction.apply(call, *tensors.values())
-        (z, nu, lam, lam_lb, lam_ub), (norm, count, status, solver) = out[:5], out[-4:]
-        duals = tuple(out[5:-4])
+        with alone(handle):
+            out = _SOCPFunction.apply(call, *tensors.values())
+        (z, nu, lam, lam_lb, lam_ub), (norm, count, status, solver, said) = out[:5], out[-5:]
         return SOCPSolution(
-            z, nu, lam, lam_lb, lam_ub, status, norm, count, solver, cone_duals=duals
-        )
+            z, nu, lam, lam_lb, lam_ub, status, norm, count, solver,
+            message=said, cone_duals=tuple(out[5:-5]),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -307,6 +310,7 @@ class _SOCPFunction(torch.autograd.Function):
         status = np.full(batch.items, SolveStatus.BAD_DATA, dtype=object)
         names = np.full(batch.items, call.name, dtype=object)
         conflicts: dict[int, str] = {}
+        said = {item: str(error) for item, error in refused.items()}
         solved: dict[int, tuple[SOCP, SOCPSolution]] = {}
         slots = [call.handle.slot(call.name, i) for i in problems] if call.handle else None
         every = solve_cones(
@@ -322,7 +326,9 @@ class _SOCPFunction(torch.autograd.Function):
                 for part, value in zip(parts, fields, strict=True):
                     part[item] = value
             elif call.throw:
-                conflicts[item] = cone_conflict(problem, solution)
+                conflicts[item] = solution.message or cone_conflict(problem, solution)
+            if solution.message:
+                said[item] = solution.message
         if call.throw:
             batch.raise_failures(call.name, status, norms, conflicts)
         ctx.call, ctx.solved = call, solved
@@ -333,7 +339,8 @@ class _SOCPFunction(torch.autograd.Function):
         norm = batch.tensor(norms, torch.float64)
         count = batch.tensor(iterations, torch.int64)
         ctx.mark_non_differentiable(norm, count)
-        return (*points, norm, count, batch.statuses(status), batch.statuses(names))
+        words = batch.statuses(status), batch.statuses(names), batch.messages(said)
+        return (*points, norm, count, *words)
 
     @staticmethod
     @once_differentiable

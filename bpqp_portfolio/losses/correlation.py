@@ -18,9 +18,12 @@ class InformationCoefficient:
     """1 − the day's Pearson correlation of scores and labels, in [0, 2].
 
     Level and scale of the scores are left open, so a portfolio needs a problem that standardises
-    them. A day whose scores or labels do not vary counts 1 and has no gradient.
+    them. A day whose scores or labels do not vary counts 1 and has no gradient; one with a score
+    or label that is not finite is NaN.
     """
 
     def __call__(self, scores: Tensor, batch: DayBatch, problem: PortfolioProblem) -> LossTerms:
         ic = information_coefficient(scores, batch.label, batch.known)
-        return LossTerms(1 - torch.nan_to_num(ic, nan=0.0), score_error(scores, batch), None)
+        error = score_error(scores, batch)
+        loss = 1 - torch.nan_to_num(ic, nan=0.0)
+        return LossTerms(torch.where(error.isfinite(), loss, torch.nan), error, None)

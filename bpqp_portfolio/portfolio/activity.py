@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..solvers.structured import INACCURATE
-from .draft_qp import Setup
+from .draft_qp import LEVERAGE, TRACKING, TURNOVER, Setup
 from .multipliers import Point
 
 # A limit counts as kept within this, in units of one plus the limit.
@@ -49,13 +48,26 @@ class MandateSolution:
         return {name: used.count(name) for name in sorted(set(used))}
 
 
-def missed(words: Sequence[str], value: Tensor, limit: Tensor) -> Tensor:
-    """Which constraints of :func:`activity` the day's point does not keep, (T, c) bool."""
-    over = value - limit
-    floor = torch.tensor([i == 1 or ">=" in one for i, one in enumerate(words)])
-    over = torch.where(floor, -over, over)
-    over[:, 0] = over[:, 0].abs()
-    return over > KEPT * (1 + limit.abs())
+@dataclass(frozen=True)
+class Activity:
+    """Every constraint in words, the budget first; ``terms`` they belong to, and which are floors
+    (c,); ``value``, ``limit`` and ``dual`` (T, c)."""
+
+    words: tuple[str, ...]
+    terms: tuple[str, ...]
+    floors: tuple[bool, ...]
+    value: Tensor
+    limit: Tensor
+    dual: Tensor
+
+    @property
+    def missed(self) -> Tensor:
+        """Which constraints the day's point does not keep, (T, c) bool."""
+        over = self.value - self.limit
+        floors = torch.tensor(self.floors, device=over.device)
+        over = torch.where(floors, -over, over)
+        over[:, 0] = over[:, 0].abs()
+        return over > KEPT * (1 + self.limit.abs())
 
 
 def unusable(setup: Setup, point: Point) -> Tensor:
@@ -63,36 +75,41 @@ def unusable(setup: Setup, point: Point) -> Tensor:
 
     A point that is not exact will do where it keeps the limits.
     """
-    words, value, limit, _ = activity(setup, point)
-    hard = torch.tensor([not setup.is_soft(one) for one in words], device=value.device)
-    broken = (missed(words, value, limit) & hard).any(-1)
+    table = activity(setup, point)
+    hard = [term not in setup.soft for term in table.terms]
+    broken = (table.missed & torch.tensor(hard, device=table.value.device)).any(-1)
     failed = (point.status > INACCURATE) | ~torch.isfinite(point.w.detach()).all(-1)
     return failed | ((point.status == INACCURATE) & broken)
 
 
-def activity(setup: Setup, point: Point) -> tuple[tuple[str, ...], Tensor, Tensor, Tensor]:
-    """Words, and value, limit and dual (T, c) of every constraint."""
+def activity(setup: Setup, point: Point) -> Activity:
+    """What every constraint comes to at a point."""
     d, w = setup.draft, point.w.detach()
-    total = w.sum(-1)
-    columns: list[tuple[str, Tensor, Tensor, Tensor]] = [
-        (d.budget_words, total, d.budget, point.budget)
+    lowest, low = (_least(torch.where(setup.mask, v, torch.inf)) for v in (w, d.lower))
+    highest, high = (-_least(torch.where(setup.mask, -v, torch.inf)) for v in (w, d.upper))
+    columns: list[tuple[str, str, bool, Tensor, Tensor, Tensor]] = [
+        (d.budget_words, "budget", False, w.sum(-1), d.budget, point.budget),
+        (d.lower_words, "lower", True, lowest, low, point.lower.sum(-1)),
+        (d.upper_words, "upper", False, highest, high, point.upper.sum(-1)),
     ]
-    far = torch.where(setup.mask, w, torch.inf).amin(-1), torch.where(setup.mask, w, -1e9).amax(-1)
-    low = torch.where(setup.mask, d.lower, torch.inf).amin(-1)
-    high = torch.where(setup.mask, d.upper, -torch.inf).amax(-1)
-    columns.append((d.lower_words, far[0], low, point.lower.sum(-1)))
-    columns.append((d.upper_words, far[1], high, point.upper.sum(-1)))
-    used = setup.used(w)
-    for i, words in enumerate(setup.words):
-        sign = -1.0 if ">=" in words else 1.0
-        columns.append((words, sign * used[:, i], sign * setup.h[:, i], point.rows[:, i]))
+    for i, row in enumerate(d.rows):
+        value = (row.matrix * w).sum(-1)
+        columns.append((row.words, row.term, row.floor, value, row.limit, point.rows[:, i]))
+    if d.leverage is not None:
+        gross, dual = w.abs().sum(-1), point.rows[:, -1]
+        columns.append((d.leverage_words, LEVERAGE, False, gross, d.leverage, dual))
     if d.turnover is not None:
         moved = 0.5 * (w - setup.previous).abs().sum(-1)
-        columns.append((d.turnover_words, moved, d.turnover, point.turnover))
+        columns.append((d.turnover_words, TURNOVER, False, moved, d.turnover, point.turnover))
     if d.tracking is not None:
         unit = d.tracking_unit
-        error = setup.distance(w, setup.bench)
-        columns.append((d.tracking_words, error * unit, d.tracking * unit, point.tracking))
-    parts = list(zip(*columns, strict=True))[1:]
+        error, limit = setup.distance(w, setup.bench) * unit, d.tracking * unit
+        columns.append((d.tracking_words, TRACKING, False, error, limit, point.tracking))
+    words, terms, floors, *parts = zip(*columns, strict=True)
     value, limit, dual = (torch.stack([p.detach() for p in part], -1) for part in parts)
-    return tuple(words for words, *_ in columns), value, limit, dual
+    return Activity(words, terms, floors, value, limit, dual)
+
+
+def _least(values: Tensor) -> Tensor:
+    """Least of each row (T,), infinity of an empty one."""
+    return torch.nn.functional.pad(values, (0, 1), value=torch.inf).amin(-1)

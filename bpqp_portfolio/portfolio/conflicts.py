@@ -36,16 +36,7 @@ def reason(setup: Setup, status: Tensor, day: int, broken: Sequence[str], told: 
         who = first if names is None else names[first]
         return f"{d.lower_words} cannot meet {d.upper_words} for name {who}"
     if code == BAD_DATA:
-        fields = {
-            "mu": setup.q,
-            "loadings": setup.loadings,
-            "specific": setup.specific,
-            "previous": setup.previous,
-            "benchmark": setup.bench,
-        }
-        bad = [k for k, v in fields.items() if not bool(v[day].isfinite().all())]
-        bad += [] if bool((setup.specific[day] >= 0).all()) else ["specific (below zero)"]
-        return "bad data in " + (", ".join(bad) or "bounds")
+        return "bad data in bounds"
     return told or STATUS_NAMES[code] + (f", missing {' and '.join(broken)}" if broken else "")
 
 
@@ -84,7 +75,7 @@ def _remedy(draft: ConeDraft, parts: Sequence[str | int]) -> str:
     goal = parts[0]
     if goal in (LOWER, UPPER, STUCK, BUDGET):
         return ""
-    floor = isinstance(goal, int) and ">=" in draft.setup.words[goal]
+    floor = draft.is_floor(goal)
     rest = [part for part in draft.words() if part != goal]
     for others, which in ((rest, "meets all else"), (parts[1:], "does")):
         value = draft.least(goal, others)

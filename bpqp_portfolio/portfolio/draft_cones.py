@@ -145,8 +145,11 @@ class ConeDraft:
         found = self._least(goal, parts, polish=False)
         if found is None:
             return None
-        floor = isinstance(goal, int) and ">=" in self.setup.words[goal]
-        return -found.value if floor else found.value
+        return -found.value if self.is_floor(goal) else found.value
+
+    def is_floor(self, part: str | int) -> bool:
+        """Whether a part is a row that is not to be fallen below."""
+        return isinstance(part, int) and self.setup.floors[part]
 
     def _least(
         self, goal: str | int | None, parts: Collection[str | int], *, polish: bool

@@ -13,6 +13,8 @@ from ..layers.factor import factor_qp
 from ..solvers.structured import FactorSolution
 from .constraints import Draft
 
+# Terms whose limits are no rows of a draft, by name.
+TURNOVER, LEVERAGE, TRACKING = "max_turnover", "max_leverage", "max_tracking_error"
 # Curvature of a slack, as a part of its price, so that its optimum is unique.
 _SLACK_CURVATURE = 1e-6
 
@@ -22,8 +24,8 @@ class Setup:
     """One draft, ready to be solved at any risk aversion γ and multipliers θ and λ, all (T,).
 
     θ is that of the tracking-error limit, λ that of the turnover limit, which acts as a cost
-    λ‖w − w⁰‖₁. Rows in ``soft`` get a slack at the price ``penalty``. ``rows`` are those of the
-    draft that take part, by number.
+    λ‖w − w⁰‖₁. Rows of terms in ``soft`` get a slack at the price ``penalty``. ``rows`` are those
+    of the draft that take part, by number.
 
     A leverage limit on short positions is a row of ``legs``: w = p − s with long and short legs
     p, s ≥ 0, 2n names of which no two are held at once, since the variance d(p² + s²) grows with
@@ -44,27 +46,35 @@ class Setup:
         self.specific = torch.where(self.mask, market.specific.double(), 0.0)
         zero = torch.zeros_like(self.specific)
         held = market.previous
+        held = held if "previous" in d.used else None
         self.previous = zero if held is None else torch.where(self.mask, held.double(), 0.0)
-        benched = market.benchmark is not None
+        benched = d.tracking is not None or d.penalty is not None
         self.bench = market.needed("benchmark", "mandate") if benched else zero
         self.turnover = None if d.turnover is None else 2 * d.turnover
         self.legs = d.leverage is not None and not bool((d.lower >= 0).all())
-        self.words = [words for words, *_ in d.rows]
-        matrices, limits = [m for _, m, _ in d.rows], [h for *_, h in d.rows]
+        matrices, limits = [], []
+        for row in d.rows:
+            sign = -1.0 if row.floor else 1.0
+            h = sign * row.limit
+            # Nothing is limited by infinity: 0ᵀw ≤ 1.
+            unlimited = h == torch.inf
+            matrices.append(torch.where(unlimited.unsqueeze(-1), 0.0, sign * row.matrix))
+            limits.append(torch.where(unlimited, 1.0, h))
+        self.words = [row.words for row in d.rows]
+        self.floors = [row.floor for row in d.rows]
+        self.terms = [row.term for row in d.rows]
         if d.leverage is not None:
             matrices.append(torch.ones_like(zero))
             limits.append(d.leverage)
             self.words.append(d.leverage_words)
+            self.floors.append(False)
+            self.terms.append(LEVERAGE)
         T, n = zero.shape
         self.G = torch.stack(matrices, 1) if matrices else zero.new_zeros(T, 0, n)
         self.h = torch.stack(limits, 1) if limits else zero.new_zeros(T, 0)
         self.rows.extend(
-            i for i, one in enumerate(self.words) if self.is_soft(one) and i not in self.rows
+            i for i, term in enumerate(self.terms) if term in self.soft and i not in self.rows
         )
-
-    def is_soft(self, words: str) -> bool:
-        """Whether the constraint is one that may be relaxed."""
-        return any(words.split(":")[0].split(" ")[0] == name for name in self.soft)
 
     def distance(self, w: Tensor, centre: Tensor | float = 0.0) -> Tensor:
         """‖Σ^½(w − centre)‖ (T,), per day."""
@@ -107,7 +117,7 @@ class Setup:
 
     def budget_dual(self, raw: FactorSolution) -> Tensor:
         """Dual (T,) of the budget."""
-        by_row = self.legs or any(self.is_soft(self.words[row]) for row in self.rows)
+        by_row = self.legs or any(self.terms[row] in self.soft for row in self.rows)
         return raw.nu_rows[:, 0] if by_row else raw.nu
 
     def days(self, index: Tensor, *, keep: bool = False) -> Setup:
@@ -169,7 +179,7 @@ class Setup:
             cost = None if cost is None else _both(cost)
             last = [len(self.words) - 1 == row for row in self.rows]
             G = torch.cat([G, torch.where(_flags(last, G).unsqueeze(-1), G, -G)], -1)
-        soft = [i for i, row in enumerate(self.rows) if self.is_soft(self.words[row])]
+        soft = [i for i, row in enumerate(self.rows) if self.terms[row] in self.soft]
         m = len(soft)
         if m:
             slack = G.new_zeros(T, G.shape[1], m)
@@ -226,6 +236,6 @@ def _days_of(draft: Draft, days: Tensor, keep: bool) -> Draft:
     names = [f.name for f in fields(m) if f.name not in ("groups", "exposures")]
     own: dict[str, Any] = {name: of(getattr(m, name)) for name in names}
     market = replace(m, groups=None, exposures=None, **own)
-    rows = [(words, of(a), of(h)) for words, a, h in draft.rows]
+    rows = [replace(row, matrix=of(row.matrix), limit=of(row.limit)) for row in draft.rows]
     values: dict[str, Any] = {f.name: of(getattr(draft, f.name)) for f in fields(draft)}
     return Draft(**{**values, "market": market, "rows": rows})

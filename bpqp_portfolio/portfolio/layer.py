@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,17 @@ GENERAL_TOLERANCE = 1e-10
 # The codes of FactorSolution.status are positions in this list.
 STATUSES = list(SolveStatus)
 STATUS_NAMES = {i: status.name.lower().replace("_", " ") for i, status in enumerate(STATUSES)}
+
+
+def refuse_unknown(values: Tensor, mask: Tensor, what: str = "mu") -> None:
+    """Raise :class:`ProblemError` for the first of ``values`` (T, n) in ``mask`` not finite."""
+    wrong = torch.nonzero(~torch.isfinite(values) & mask)
+    if len(wrong):
+        day, item = wrong[0].tolist()
+        raise ProblemError(
+            f"{what}: {float(values[day, item])} for name {item} of day {day} ({len(wrong)} such "
+            "values); mask such names out, or look for what made the forecast fail."
+        )
 
 
 class PortfolioLayer(nn.Module):
@@ -149,13 +161,8 @@ class PortfolioLayer(nn.Module):
             raise ProblemError(
                 f"mu and mask must be (T, n); got {tuple(mu.shape)} and {tuple(mask.shape)}."
             )
-        wrong = torch.nonzero(~torch.isfinite(mu) & mask)
-        if self.throw and len(wrong):
-            day, item = wrong[0].tolist()
-            raise ProblemError(
-                f"mu: {float(mu[day, item])} for name {item} of day {day} ({len(wrong)} such "
-                "values); mask such names out, or look for what made the forecast fail."
-            )
+        if self.throw:
+            refuse_unknown(mu, mask)
         names = mask.sum(-1)
         short = (names > 0) & (names.double() * self.max_weight < 1 - 1e-12)
         if self.throw and bool(short.any()):
@@ -173,6 +180,11 @@ class PortfolioLayer(nn.Module):
             cost = torch.where(entry, 0.0, previous.new_full((), self.turnover_cost))
             cost = cost.expand(mu.shape)
         rows = equalities, inequalities
+        if not mu.numel():
+            loadings = mu.new_zeros(*mu.shape, 0) if loadings is None else loadings
+            specific = mu if specific is None else specific
+            how: dict[str, Any] = {"equalities": equalities, "inequalities": inequalities}
+            return factor_qp(-mu, loadings, specific, mask=mask, throw=self.throw, **how)
         if covariance is not None:
             quadratic = self.risk_aversion * covariance
             solution = self._solve_general(-mu, quadratic, None, mask, cost, previous, *rows)
@@ -235,12 +247,13 @@ class PortfolioLayer(nn.Module):
         A, b = inside.unsqueeze(-2), inside.new_ones(T, 1)
         if equalities is not None:
             rows = equalities[0].double().expand(T, -1, n)
-            A = torch.cat([A, rows * inside.unsqueeze(-2)], -2)
+            A = torch.cat([A, torch.where(mask.unsqueeze(-2), rows, 0.0)], -2)
             b = torch.cat([b, equalities[1].double().expand(T, A.shape[-2] - 1)], -1)
         G = h = None
         m = 0
         if inequalities is not None:
-            G = inequalities[0].double().expand(T, -1, n) * inside.unsqueeze(-2)
+            rows = inequalities[0].double().expand(T, -1, n)
+            G = torch.where(mask.unsqueeze(-2), rows, 0.0)
             m = G.shape[-2]
             h = inequalities[1].double().expand(T, m)
         if cost is not None and previous is not None:
@@ -260,6 +273,10 @@ class PortfolioLayer(nn.Module):
                 torch.cat([upper, reach], -1),
             )
         found = self._general.solve(P, q, A, b, G, h, lb=lower, ub=upper)
+        for day, said in enumerate(found.message if self.throw else ()):
+            if said:
+                bad = found.status[day] is SolveStatus.BAD_DATA
+                raise (ProblemError if bad else SolverError)(f"day {day}: {said}")
         # A masked name is zero exactly, whatever the solver's tolerance left of it.
         w = torch.where(mask, found.z[:, :n], 0.0)
         free = mask & (w > 0) & (w < self.max_weight)
@@ -276,7 +293,9 @@ class PortfolioLayer(nn.Module):
             free=free,
             kkt_norm=torch.as_tensor(found.kkt_norm),
             iterations=torch.as_tensor(found.iterations),
-            status=torch.tensor([STATUSES.index(status) for status in found.status]),
+            status=torch.tensor(
+                [STATUSES.index(status) for status in found.status], dtype=torch.int64
+            ),
             nu_rows=nu[:, 1:],
             lam=found.lam.detach()[:, :m],
             lam_lb=found.lam_lb.detach()[:, :n],

@@ -10,16 +10,18 @@ from torch import Tensor, nn
 
 from ..config import check_number, lookup
 from ..errors import ConfigError, SolverError
-from .activity import MandateSolution, activity, missed, unusable
+from .activity import MandateSolution, activity, unusable
 from .conflicts import reason
 from .constraints import CONSTRAINTS, COSTS, Draft
+from .constraints.base import number, shown
 from .constraints.budget import Budget
 from .constraints.linear_cost import LinearCost
 from .costs import TradingCosts
 from .draft_qp import Setup
+from .faults import faults
 from .mandate_config import arguments, way_out
 from .market import Market
-from .multipliers import solve
+from .multipliers import Point, solve
 from .second_way import second_way
 
 __all__ = ["Mandate", "MandateSolution", "Market"]
@@ -96,10 +98,8 @@ class Mandate(nn.Module):
         super().__init__()
         if objective not in OBJECTIVES:
             lookup(dict.fromkeys(OBJECTIVES), objective, "objective")
-        if not isinstance(risk_aversion, Tensor):
-            check_number(risk_aversion, "risk_aversion", low=0, open_low=objective != "robust")
-        if not isinstance(kappa, Tensor):
-            check_number(kappa, "kappa", low=0, open_low=objective == "robust")
+        number(risk_aversion, "risk_aversion", low=0, open_low=objective != "robust")
+        number(kappa, "kappa", low=0, open_low=objective == "robust")
         check_number(tolerance, "tolerance", low=0, open_low=True)
         self.risk_aversion, self.kappa = risk_aversion, kappa
         self.objective, self.tolerance = objective, float(tolerance)
@@ -124,6 +124,13 @@ class Mandate(nn.Module):
             if isinstance(term, LinearCost):
                 return TradingCosts(float(term.buy), float(term.sell), 0.0)
         return TradingCosts(0.0, 0.0, 0.0)
+
+    @property
+    def benchmarked(self) -> bool:
+        """Whether a constraint or cost rests on the benchmark's weights."""
+        return any(
+            getattr(t, "benchmarked", False) or getattr(t, "relative", False) for t in self.terms
+        )
 
     @property
     def long_only(self) -> bool:
@@ -154,13 +161,12 @@ class Mandate(nn.Module):
         return str(self)
 
     def __str__(self) -> str:
-        gamma = float(torch.as_tensor(self.risk_aversion).detach())
+        gamma, kappa = shown(self.risk_aversion), shown(self.kappa)
         what = {
-            "mean_variance": f"maximise return - {gamma:g}/2 x variance",
+            "mean_variance": f"maximise return - {gamma}/2 x variance",
             "minimum_variance": "minimise variance",
-            "maximum_utility": f"maximise return - {gamma:g} x variance",
-            "robust": f"maximise return - {float(torch.as_tensor(self.kappa)):g} x risk"
-            f" - {gamma:g}/2 x variance",
+            "maximum_utility": f"maximise return - {gamma} x variance",
+            "robust": f"maximise return - {kappa} x risk - {gamma}/2 x variance",
         }[self.objective]
         defaults = {t.name for t in self.terms}
         lines = [what]
@@ -191,8 +197,7 @@ class Mandate(nn.Module):
             Days that were not solved, where ``on_failure`` says to raise: their constraints that
             contradict each other.
         """
-        setup = self._setup(market)
-        point = solve(setup, *self._weighing(setup))
+        setup, point, bad = self._point(market)
         failed = unusable(setup, point)
         T = len(failed)
         solver = ["structured"] * T
@@ -205,12 +210,13 @@ class Mandate(nn.Module):
         ways: list[str | None] = [None] * T
         reasons: list[str | None] = [None] * T
         table = activity(setup, point)
-        broken = missed(*table[:3])
+        broken = table.missed
         weights = torch.where(market.mask, point.w, 0.0)
         status = point.status
         for day in torch.nonzero(failed).flatten().tolist():
-            names = [words for words, one in zip(table[0], broken[day], strict=True) if one]
-            reasons[day] = reason(setup, status, day, names, told.get(day, ""))
+            names = [words for words, one in zip(table.words, broken[day], strict=True) if one]
+            why = bad.get(day)
+            reasons[day] = why or reason(setup, status, day, names, told.get(day, ""))
         left = failed
         for way, soft, penalty in self.ways:
             if not bool(left.any()):
@@ -230,18 +236,19 @@ class Mandate(nn.Module):
                 f"{len(days)} of {T} days were not solved ({shown}). Loosen a constraint, or set "
                 "on_failure to relax, hold or equal_weights."
             )
-        labels, value, limit, dual = table
         blank = failed.unsqueeze(-1)
+        unknown = torch.zeros_like(failed)
+        unknown[list(bad)] = True
         return MandateSolution(
             w=weights.to(market.mu.dtype),
             status=status,
             kkt_norm=point.kkt_norm,
             iterations=point.iterations,
-            objective=self._value(setup, weights.detach()),
-            labels=labels,
-            value=value.masked_fill(blank, torch.nan),
-            limit=limit,
-            dual=dual.masked_fill(blank, torch.nan),
+            objective=self._value(setup, weights.detach()).masked_fill(unknown, torch.nan),
+            labels=table.words,
+            value=table.value.masked_fill(blank, torch.nan),
+            limit=table.limit.masked_fill(unknown.unsqueeze(-1), torch.nan),
+            dual=table.dual.masked_fill(blank, torch.nan),
             solver=tuple(solver),
             fallback=tuple(ways),
             reason=tuple(reasons),
@@ -270,6 +277,7 @@ class Mandate(nn.Module):
             # What the market forbids comes before what the mandate wants.
             for flag, side in ((market.no_buy, "upper"), (market.no_sell, "lower")):
                 if flag is not None:
+                    draft.used.add("previous")
                     upper, lower = draft.upper, draft.lower
                     if side == "upper":
                         upper = torch.where(flag, torch.minimum(upper, held), upper)
@@ -279,12 +287,33 @@ class Mandate(nn.Module):
                         upper = torch.where(flag, torch.maximum(upper, held), upper)
                     draft.upper, draft.lower = upper, lower
             if market.pinned is not None:
+                draft.used.add("previous")
                 draft.lower = torch.where(market.pinned, held, draft.lower)
                 draft.upper = torch.where(market.pinned, held, draft.upper)
         inside = market.mask
         draft.lower = torch.where(inside, draft.lower, 0.0)
         draft.upper = torch.where(inside, draft.upper, 0.0)
         return draft
+
+    def _point(
+        self, market: Market, soft: Sequence[str] = (), penalty: float = 1.0
+    ) -> tuple[Setup, Point, dict[int, str]]:
+        """The problem of every day, its point, and what is wrong with the data of days that have
+        none; these take no part, so that they are nothing to the others."""
+        setup = self._setup(market, soft, penalty)
+        gamma, kappa = self._weighing(setup)
+        bad = faults(setup, gamma, kappa)
+        if not market.mu.shape[1]:
+            bad = dict.fromkeys(range(len(gamma)), "no name in the problem")
+        if not bad and len(gamma):
+            return setup, solve(setup, gamma, kappa), bad
+        point = Point.bad(setup)
+        good = [day for day in range(len(gamma)) if day not in bad]
+        if good:
+            days = torch.tensor(good, device=gamma.device)
+            part, own = setup.days(days, keep=True), None if kappa is None else kappa[days]
+            point = point.put(days, solve(part, gamma[days], own))
+        return setup, point, bad
 
     def _setup(self, market: Market, soft: Sequence[str] = (), penalty: float = 1.0) -> Setup:
         draft = self._draft(market)
@@ -316,7 +345,7 @@ class Mandate(nn.Module):
         trade = w - setup.previous
         total = (setup.q * w).sum(-1) + 0.5 * gamma * risk**2
         if self.objective == "robust":
-            total = total + torch.as_tensor(self.kappa) * risk
+            total = total + torch.as_tensor(self.kappa, dtype=w.dtype, device=w.device) * risk
         if d.buy is not None and d.sell is not None:
             total = total + (d.buy * trade.clamp_min(0) - d.sell * trade.clamp_max(0)).sum(-1)
         if d.impact is not None:
@@ -330,18 +359,18 @@ class Mandate(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Weights (T, n) that a way out offers, and on which days (T,) it can."""
         if way == "relax":
-            setup = self._setup(market, soft, penalty)
-            point = solve(setup, *self._weighing(setup))
+            setup, point, _ = self._point(market, soft, penalty)
             good = ~unusable(setup, point)
             return torch.where(good.unsqueeze(-1), point.w, 0.0), good
         if way == "hold":
             zero = torch.zeros_like(market.mu, dtype=torch.float64)
             held = market.previous
             if held is None:
-                return zero, torch.zeros_like(zero[:, 0], dtype=torch.bool)
+                return zero, torch.zeros(len(zero), dtype=torch.bool, device=zero.device)
             held = torch.where(market.mask, held.double(), 0.0)
             good = torch.isfinite(held.detach()).all(-1)
             return torch.where(good.unsqueeze(-1), held, 0.0), good
         count = market.mask.sum(-1, keepdim=True)
         budget = self._draft(market).budget.detach().unsqueeze(-1)
-        return market.mask * budget / count.clamp_min(1), count.squeeze(-1) > 0
+        good = (count > 0) & budget.isfinite()
+        return torch.where(market.mask & good, budget / count.clamp_min(1), 0.0), good.squeeze(-1)

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from ..problems.solution import SolveStatus
-from ..solvers.structured import INACCURATE, FactorSolution
-from .draft_qp import Setup
+from ..solvers.structured import BAD_DATA, INACCURATE, FactorSolution
+from .draft_qp import TRACKING, TURNOVER, Setup
 from .layer import STATUSES
 
 FAILED = STATUSES.index(SolveStatus.ITERATION_LIMIT)
@@ -250,6 +250,23 @@ class Point:
     upper: Tensor
     budget: Tensor
 
+    @classmethod
+    def bad(cls, setup: Setup) -> Point:
+        """A point of every day of ``setup`` without weights: its data are bad."""
+        q = setup.q.detach()
+        none, names = q.new_full((len(q),), torch.nan), torch.full_like(q, torch.nan)
+        zero = torch.zeros_like(none, dtype=torch.int64)
+        rows = q.new_full((len(q), len(setup.words)), torch.nan)
+        return cls(names, zero + BAD_DATA, none, zero, rows, none, none, names, names.clone(), none)
+
+    def put(self, days: Tensor, other: Point) -> Point:
+        """This point with ``days`` (d,) replaced by those of ``other``, gradients included."""
+        values = {}
+        for f in fields(self):
+            own, new = getattr(self, f.name), getattr(other, f.name)
+            values[f.name] = own.index_copy(0, days, new.to(own.dtype))
+        return Point(**values)
+
 
 def solve(setup: Setup, gamma: Tensor, kappa: Tensor | None = None) -> Point:
     """The optimum of a draft at risk aversion ``gamma`` (T,), with κ (T,) of the robust term.
@@ -327,11 +344,11 @@ def _sizes(problem: Problem) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     if d.tracking is not None:
         unit = gamma + size / risk.clamp_min(1e-300)
         unit = torch.where(unit.isfinite(), unit, 1.0)
-        soft = setup.is_soft(d.tracking_words)
+        soft = TRACKING in setup.soft
         price = setup.penalty * d.tracking_unit / d.tracking
         found.append((price if soft else _WIDEST * unit, unit, 0 * unit, soft))
     if setup.turnover is not None:
-        soft = setup.is_soft(setup.draft.turnover_words)
+        soft = TURNOVER in setup.soft
         price = torch.full_like(size, setup.penalty / 2)
         found.append((price if soft else _WIDEST * size, size, 0 * size, soft))
     if not found:

@@ -17,7 +17,7 @@ from ..solvers.structured import FactorSolution
 from .account import held, held_after
 from .costs import LARGEST_RATE
 from .deciders import build_decider
-from .layer import STRUCTURED, PortfolioLayer
+from .layer import STRUCTURED, PortfolioLayer, refuse_unknown
 from .scores import NORMALISATIONS
 
 
@@ -107,7 +107,14 @@ class PortfolioProblem:
         return other
 
     def forecast(self, scores: Tensor, mask: Tensor) -> Tensor:
-        """Expected daily returns (T, n) float64, as fractions, of the ``scores`` in ``mask``."""
+        """Expected daily returns (T, n) float64, as fractions, of the ``scores`` in ``mask``.
+
+        Raises
+        ------
+        ProblemError
+            A score that is not finite.
+        """
+        refuse_unknown(scores, mask, "scores")
         normalised = NORMALISATIONS[self.config.normalisation](scores.double(), mask)
         return self.unit * normalised
 
@@ -125,6 +132,7 @@ class PortfolioProblem:
         ``warm_start`` is an earlier solution of the same days in the same order, such as the last
         epoch's; it changes the time, not the answer.
         """
+        refuse_unknown(mu, batch.mask)
         return self.decider(mu, batch.believed(), self, warm_start)
 
     def solve_exactly(

@@ -17,7 +17,8 @@ def standardised(scores: Tensor, mask: Tensor) -> Tensor:
     """Scores (T, n) less their day's mean, over their day's standard deviation.
 
     Both over the names of ``mask`` (T, n), the deviation with the divisor n; zero elsewhere, and
-    on a day whose scores do not vary (where the gradient is zero too). Blind to the level and the
+    on a day whose scores do not vary (where the gradient is zero too); NaN on a day with a score
+    that is not finite. Blind to the level and the
     spread of a day's scores: the factor that multiplies them decides how bold the portfolio is.
     """
     count = mask.sum(-1, keepdim=True).clamp_min(1)
@@ -27,8 +28,9 @@ def standardised(scores: Tensor, mask: Tensor) -> Tensor:
     # A constant less its mean is rounding noise rather than zero.
     largest = inside.detach().abs().amax(-1, keepdim=True)
     noise = (64 * torch.finfo(scores.dtype).eps * largest).square()
-    varies = variance > noise
-    return torch.where(varies, centred / torch.where(varies, variance, 1.0).sqrt(), 0.0)
+    # Of scores that are not finite NaN, not the zero of scores that are all alike.
+    alike = variance <= noise
+    return torch.where(alike, 0.0, centred / torch.where(alike, 1.0, variance).sqrt())
 
 
 def mean_spread(values: Tensor, mask: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -30,8 +30,6 @@ def second_way(
     which limits contradict each other.
     """
     status = torch.where(failed & (point.status <= INFEASIBLE), FAILED, point.status)
-    known = setup.previous.isfinite() & setup.bench.isfinite()
-    status[failed & ~known.all(-1)] = BAD_DATA
     found: list[tuple[int, Point]] = []
     told: dict[int, str] = {}
     for day in torch.nonzero(failed & (status != BAD_DATA)).flatten().tolist():
@@ -48,12 +46,10 @@ def second_way(
             words = words or conflict(fixed, KEPT / 100)
             if words:
                 status[day], told[day] = INFEASIBLE, words
-    values = {f.name: getattr(point, f.name) for f in fields(Point)} | {"status": status}
+    point = replace(point, status=status)
     again = torch.zeros_like(failed)
-    if found:
-        days = torch.tensor([day for day, _ in found], device=status.device)
-        again[days] = True
-        for name, value in values.items():
-            own_days = torch.cat([getattr(one, name) for _, one in found]).to(value.dtype)
-            values[name] = value.index_copy(0, days, own_days)
-    return Point(**values), again, told
+    for day, one in found:
+        index = torch.tensor([day], device=status.device)
+        again[index] = True
+        point = point.put(index, one)
+    return point, again, told

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
 
@@ -21,6 +21,7 @@ from .matrices import (
     largest,
     row_norms,
     row_sizes,
+    scale_rows,
 )
 
 _SYMMETRY = 1e-6
@@ -137,12 +138,14 @@ def check_argument(name: str, value: Matrix) -> Matrix:
     Raises
     ------
     ProblemError
-        NaN or infinity (bounds may be infinite on their side), P not symmetric, negative d.
+        NaN or infinity (h and bounds may be infinite on their side), P not symmetric, negative d.
     """
     if name == "lb":
         _refuse_entry(name, value, np.isnan(value) | (value == np.inf), "a number or -inf")
     elif name == "ub":
         _refuse_entry(name, value, np.isnan(value) | (value == -np.inf), "a number or inf")
+    elif name == "h":
+        _refuse_entry(name, value, ~(value > -np.inf), "a number or inf")
     else:
         _refuse_infinite(name, value)
     if name == "P":
@@ -161,13 +164,14 @@ class QP:
     ----------
     P : (n, n) symmetric positive semidefinite; q : (n,).
     A : (p, n), b : (p,), G : (m, n), h : (m,), lb, ub : (n,). Each may be None. Bounds may be
-        infinite, nothing else.
+        infinite, and h plus infinity where a row has no limit; nothing else.
 
     Numpy arrays, torch tensors of any device and dtype, or nested lists are accepted; P, A and G
     may be scipy sparse, and P a :class:`~bpqp_portfolio.problems.matrices.FactorMatrix`.
     Afterwards every field is a float64 array, a ``csr_array`` or that FactorMatrix: an absent
-    constraint has zero rows, an absent bound is infinite. P is symmetrised when it is symmetric up
-    to rounding (1e-6 of its largest entry).
+    constraint has zero rows, an absent bound is infinite, and a row without a limit is zero with a
+    finite h; ``unlimited`` (m,) says which those are, None where there are none. P is symmetrised
+    when it is symmetric up to rounding (1e-6 of its largest entry).
     Positive semidefiniteness is not checked here: ``convex`` is what a solver asks before it says
     that it solved.
 
@@ -185,6 +189,7 @@ class QP:
     h: Any = None
     lb: Any = None
     ub: Any = None
+    unlimited: Any = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         given = {k: v for k in ARGUMENTS if (v := getattr(self, k)) is not None}
@@ -207,12 +212,21 @@ class QP:
     def _fill(self, n: int, given: Mapping[str, Any]) -> None:
         """Set every field, absent ones to their defaults."""
         fields = {**_absent(n), **given}
-        lb, ub = fields["lb"], fields["ub"]
-        self.__dict__.update(fields)
+        lb, ub, h = fields["lb"], fields["ub"], fields["h"]
+        self.__dict__.update(fields, unlimited=None)
+        if len(h) and h.max() == np.inf:
+            self._lift_limits(h == np.inf)
         if "lb" not in given and "ub" not in given:
             self.__dict__["bounded"] = False
         elif (lb > ub).any():
             _refuse_entry("lb", lb, lb > ub, "at most ub there")
+
+    def _lift_limits(self, unlimited: Array) -> None:
+        """Make rows without a limit 0ᵀz ≤ the unit of z, which is never near."""
+        G, h = self.G, np.where(unlimited, 1.0, self.h)
+        G = scale_rows(G, np.where(unlimited, 0.0, 1.0))
+        self.__dict__.update(G=G, h=h, unlimited=unlimited)
+        h[unlimited] = self.scaling.length
 
     @property
     def n(self) -> int:
@@ -316,7 +330,10 @@ def _data_length(problem: QP, curvature: float, slope: float, least: float, reac
     stand-ins for infinity.
     """
     lb, ub = problem.lb, problem.ub
-    for rows, side in ((problem.A, problem.b), (problem.G, problem.h)):
+    G, h = problem.G, problem.h
+    if problem.unlimited is not None:
+        G, h = G[~problem.unlimited], h[~problem.unlimited]
+    for rows, side in ((problem.A, problem.b), (G, h)):
         if len(side):
             distance = np.abs(side) / row_norms(rows)
             beyond = distance if rows is problem.A else distance[side < 0.0]

@@ -8,9 +8,10 @@ from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from ..errors import ProblemError
-from .matrices import Array, FactorMatrix, Matrix, largest, row_norms, same
+from .matrices import Array, FactorMatrix, Matrix, is_sparse, largest, row_norms, same
 from .qp import QP, Scaling, _refuse_infinite, _to_array, median_size
 from .solution import KKTResiduals, Measured, Solution, point_units
 
@@ -18,7 +19,8 @@ from .solution import KKTResiduals, Measured, Solution, point_units
 class SecondOrderCone(NamedTuple):
     """The constraint ‖Fz + g‖₂ ≤ cᵀz + d.
 
-    F (r, n), None for the identity (then r = n); g (r,) and c (n,), None for zero; d a number.
+    F (r, n), None for the identity (then r = n); g (r,) and c (n,), None for zero; d a number,
+    infinity for no limit.
     In a layer each may carry leading batch dimensions.
     """
 
@@ -98,8 +100,7 @@ class SOCP:
     groups: tuple[ConeGroup, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        n = self.qp.n
-        arrays = [_cone_arrays(i, cone, n) for i, cone in enumerate(self.cones)]
+        arrays = [_cone_arrays(i, cone, self.qp) for i, cone in enumerate(self.cones)]
         object.__setattr__(self, "groups", _grouped(arrays))
 
     @classmethod
@@ -209,8 +210,8 @@ def check_cone_shapes(index: int, shapes: dict[str, tuple[int, ...] | None], n: 
     return r
 
 
-def _cone_arrays(index: int, cone: Any, n: int) -> tuple[Matrix | None, Array, Array, float]:
-    parts = cone_parts(index, cone)
+def _cone_arrays(index: int, cone: Any, qp: QP) -> tuple[Matrix | None, Array, Array, float]:
+    n, parts = qp.n, cone_parts(index, cone)
     names = [f"cones[{index}].{k}" for k in SecondOrderCone._fields]
     F, g, c, d = (None if v is None else _to_array(k, v) for k, v in zip(names, parts, strict=True))
     shapes = {k: None if v is None else v.shape for k, v in zip("Fgc", (F, g, c), strict=True)}
@@ -224,7 +225,11 @@ def _cone_arrays(index: int, cone: Any, n: int) -> tuple[Matrix | None, Array, A
             raise ProblemError(
                 f"{name}: one problem has no batch dimensions, got shape {value.shape}."
             )
-        _refuse_infinite(name, value if ndim else value.reshape(1))
+        if ndim or value != np.inf:
+            _refuse_infinite(name, value if ndim else value.reshape(1))
+    if d == np.inf:  # no limit: ‖0‖ ≤ the unit of z
+        empty = sparse.csr_array((r, n)) if is_sparse(F) else np.zeros((r, n))
+        return empty, np.zeros(r), np.zeros(n), qp.scaling.length
     return F, g, c, float(np.asarray(d))
 
 

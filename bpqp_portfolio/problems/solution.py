@@ -69,6 +69,8 @@ class Solution:
     iterations : of the forward solver; shape of the batch.
     solver : name of the forward solver; for a batch whose items took several, an object array.
     ridge : ε‖z‖², what a layer's ridge adds to the objective at z; None without one.
+    message : what is wrong with the data, or what the solver's package raised, in words; empty
+        where neither is so, and for a batch an object array of the items' unless it is for all.
     factors : what a solver may leave for the backward QP; see ``solvers.dense``.
 
     A solver's own Solution of an infeasible problem holds the certificate: for a primal infeasible
@@ -87,6 +89,7 @@ class Solution:
     iterations: Any
     solver: Any
     ridge: Any = None
+    message: Any = ""
     factors: Any = field(default=None, repr=False, compare=False)
 
     def residuals(self, problem: QP) -> KKTResiduals:

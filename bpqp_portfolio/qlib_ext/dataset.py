@@ -30,6 +30,7 @@ from ..risk.rolling import rolling_risk
 from .handlers import CachedAlpha158
 from .preflight import check_learned, check_records, check_segments, check_universe
 from .stages import StageClock
+from .tracking import check_variables
 
 PANEL_VERSION = 1
 HANDLER = {"class": "CachedAlpha158", "module_path": "bpqp_portfolio.qlib_ext.handlers"}
@@ -328,7 +329,8 @@ def _read_exclusions(
 
 
 def _check_task(problem: ProblemConfig) -> None:
-    """Check model and records of the task that qrun is running, where there is one."""
+    """Check variables, model and records of the task that qrun is running, where there is one."""
+    check_variables()
     experiment = R.exp_manager.active_experiment
     recorder = experiment.active_recorder if experiment is not None else None
     if recorder is not None and "task" in recorder.list_artifacts():

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..config import check_number, nearest
+from ..data.bounds import check_csv, listed
 from ..data.provider import Provider
 from ..errors import DataError
 from .lots import account_after, lot_trades
@@ -31,13 +32,14 @@ def read_holdings(path: Path, provider: Provider) -> dict[str, float]:
     out: dict[str, float] = {}
     known = {folder.removeprefix("_qlib_").upper() for folder in provider.folders}
     try:
+        check_csv(path, f"cannot read the holdings {path}:")
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.reader(file)
             header = tuple(cell.strip() for cell in next(rows, []))
             if header != COLUMNS:
                 raise DataError(
                     f"{path} line 1: expected the columns {','.join(COLUMNS)}, "
-                    f"got {','.join(header) or 'nothing'}."
+                    f"got {listed(header) or 'nothing'}."
                 )
             for row in rows:
                 if row:
@@ -52,7 +54,7 @@ def read_holdings(path: Path, provider: Provider) -> dict[str, float]:
 
 def _holding(row: list[str], where: str, known: set[str]) -> tuple[str, float]:
     if len(row) != len(COLUMNS):
-        raise DataError(f"{where}: expected {len(COLUMNS)} values, got {len(row)}: {row}.")
+        raise DataError(f"{where}: expected {len(COLUMNS)} values, got {len(row)}: {listed(row)}.")
     name = row[0].strip().upper()
     if name not in known:
         few = nearest(name, known) if len(known) < 50 else _close(name, known)

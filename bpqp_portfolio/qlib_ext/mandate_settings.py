@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..config import check_keys, check_number, from_mapping
@@ -17,7 +18,7 @@ from ..data.index_weights import PROXIES, index_weights
 from ..data.market import Market
 from ..data.provider import Provider
 from ..data.sectors import read_sectors
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..portfolio.constraints import CONSTRAINTS, COSTS
 from ..portfolio.constraints.exposures import Exposures
 from ..portfolio.mandate import Mandate
@@ -157,7 +158,15 @@ class MandateSettings:
             exposures.check(*test)
         elif self.exposure_table is not None:
             read_dated(self.exposure_table, "exposures", market.names)
-        index_weights(self.index_weights, market, provider)
+        index = index_weights(self.index_weights, market, provider)
+        decided = (market.dates >= test[0]) & (market.dates <= test[1])
+        without = np.flatnonzero(decided & ~(index.weights.sum(1) > 0))
+        if self.build().benchmarked and len(without):
+            raise DataError(
+                f"mandate.index_weights: {index.source} has no weight of a member on "
+                f"{market.dates[without[0]]:%Y-%m-%d} ({len(without)} such days): add the weights "
+                "of a date on or before it, or bound nothing relative to the index."
+            )
         if isinstance(self.sectors, str):
             read_sectors(self.sectors, market.dates, market.names)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -263,7 +264,9 @@ class PortfolioModel(Model):
         if self.network is None:
             raise ConfigError("model: fit it before saving.")
         with replacing_file(Path(folder) / "state_dict.pt") as scratch:
-            torch.save(self.network.state_dict(), scratch)
+            buffer = io.BytesIO()  # torch itself would not say that a disk is full
+            torch.save(self.network.state_dict(), buffer)
+            scratch.write_bytes(buffer.getvalue())
         settings = {
             "model": {**asdict(self.settings), "device": AUTO},
             "features": dataset.handler.feature_names,

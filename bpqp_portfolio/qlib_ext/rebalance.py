@@ -184,6 +184,12 @@ def rebalance(
     first = not is_held.any()
     # Without holdings there is nothing to pin; what must not be bought is no part of the problem.
     chosen = np.flatnonzero((open_ & ~no_buy) if first else (open_ | pinned))
+    known_index = np.where(inputs.member, inputs.benchmark, 0.0)[chosen]
+    if mandate.benchmarked and len(chosen) and not known_index.sum() > 0:
+        raise DataError(
+            f"mandate.index_weights: no weight of a name that may be held on "
+            f"{inputs.date:%Y-%m-%d}, which the mandate's limits are relative to."
+        )
     market = _market(inputs, chosen, previous, modelled, pinned, no_buy, no_sell, first)
     with torch.no_grad():
         solution = mandate.solve(market)

@@ -262,13 +262,14 @@ def _backtest_settings(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def realised_weights(positions: Mapping[pd.Timestamp, Any]) -> pd.DataFrame:
-    """Weights at the close of each trading day, of the account's total value."""
+    """Weights at the close of each trading day, of the account's total value, by day and name."""
     rows = [
         (pd.Timestamp(date), name, weight)
         for date, position in positions.items()
         for name, weight in position.get_stock_weight_dict(only_stock=False).items()
     ]
-    return pd.DataFrame(rows, columns=["datetime", "instrument", "weight"]).astype(
+    # A position lists its names in the order of their orders, which a set decides.
+    return pd.DataFrame(sorted(rows), columns=["datetime", "instrument", "weight"]).astype(
         {"datetime": "datetime64[ns]", "weight": float}
     )
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 
 from ..data.atomic import replacing_file
+from ..data.digests import seal, verify
 from ..data.exclusions import Exclusions, read_exclusions, write_exclusions
 from ..errors import ConfigError, DataError
 from ..portfolio.costs import TradingCosts
@@ -27,12 +28,16 @@ from .rebalance import BookRules
 if TYPE_CHECKING:
     from .dataset import PortfolioDataset
 
-SCHEMA = 2
+logger = logging.getLogger(__name__)
+
+SCHEMA = 3
+UNSEALED = 2  # the schema of runs made before their files had digests
 FACTS, WEIGHTS, EXCLUSIONS = "model.json", "state_dict.pt", "exclusions.csv"
 BOOSTER = "lightgbm.txt"
 GROUPS = "groups.npz"
 ARTIFACTS = "bpqp/model"
 """Folder among a run's artifacts that holds what :func:`save_run` wrote."""
+REMEDY = "restore the run's artifacts from a copy, or run its workflow again."
 
 
 def save_run(
@@ -52,7 +57,7 @@ def save_run(
         facts = json.loads((folder / FACTS).read_text())
     elif hasattr(getattr(model, "model", None), "save_model"):
         with replacing_file(folder / BOOSTER) as scratch:
-            model.model.save_model(str(scratch))
+            scratch.write_text(model.model.model_to_string())
         facts = {"features": dataset.handler.feature_names, "score_scale": dataset.problem.scale}
     else:
         return False
@@ -90,6 +95,7 @@ def save_run(
     with replacing_file(folder / FACTS) as scratch:
         scratch.write_text(json.dumps(facts, indent=1) + "\n")
     write_exclusions(folder / EXCLUSIONS, dataset.excluded)
+    seal(folder)
     return True
 
 
@@ -177,81 +183,124 @@ class SavedRun:
 
 
 def load_run(folder: Path, run_id: str) -> SavedRun:
-    """Read what :func:`save_run` wrote.
+    """Read what :func:`save_run` wrote, after its digests were checked.
 
-    The network is read as tensors alone (``weights_only``); nothing is unpickled.
+    The network is read as tensors alone (``weights_only``); nothing is unpickled. A run made before
+    runs had digests is read with a warning that it cannot be verified.
 
     Raises
     ------
     DataError
-        A file is missing, damaged, or of a run of another version.
+        A file is missing, damaged, or of a run of another version; a tensor is not finite.
     """
     folder = Path(folder)
-    where = f"run {run_id!r}"
+    where = f"run {run_id!r}, artifacts {ARTIFACTS}"
+    sealed = verify(folder, where, REMEDY)
+    facts = _facts(folder, where)
+    if not sealed and facts["schema"] != UNSEALED:
+        raise DataError(f"{where}: digests.json is missing; {REMEDY}")
+    if not sealed:
+        logger.warning(
+            "%s has no digests: it was made by an earlier version and cannot be verified; run its "
+            "workflow again to have them",
+            where,
+        )
+    with _reading(where, EXCLUSIONS):
+        excluded = read_exclusions(folder / EXCLUSIONS)
+    run = SavedRun(run_id, facts, _scorer(folder, facts, where), excluded, _groups(folder, where))
+    with _reading(where, FACTS):
+        _ = run.days[0], run.risk, run.problem, run.mandate, facts["backtest"] and run.rules
+        _ = facts["data"]["folder"], facts["data"]["names"][0], facts["market"]
+        _ = facts["segments"]["valid"][1], facts["exclusions"], list(facts["processors"])
+    return run
+
+
+@contextlib.contextmanager
+def _reading(where: str, file: str) -> Iterator[None]:
+    """Say which file of which run is damaged, whatever its reader makes of it."""
+    try:
+        yield
+    except Exception as error:  # readers of torch, numpy, JSON raise anything on damaged bytes
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:400]
+        raise DataError(f"{where}: {file} is damaged ({what}); {REMEDY}") from error
+
+
+def _facts(folder: Path, where: str) -> dict[str, Any]:
     try:
         facts = json.loads((folder / FACTS).read_text())
     except (OSError, ValueError) as error:
-        raise DataError(f"{where}: cannot read its saved model ({error}); run it again.") from error
-    if facts.get("schema") != SCHEMA:
         raise DataError(
-            f"{where} was saved by another version of this package (schema "
-            f"{facts.get('schema')}, needed {SCHEMA}), without what new days need: run its "
-            "workflow again."
+            f"{where}: cannot read its saved model, {FACTS} ({error}); {REMEDY}"
+        ) from error
+    schema = facts.get("schema") if isinstance(facts, dict) else None
+    if schema not in (SCHEMA, UNSEALED):
+        raise DataError(
+            f"{where}: {FACTS} was saved by another version of this package (schema {schema}, "
+            f"needed {SCHEMA}), without what new days need: run its workflow again."
         )
-    if facts["loader"] != "market":
+    with _reading(where, FACTS):
+        loader, mandate = facts["loader"], facts["mandate"]
+    if loader != "market":
         raise DataError(
             f"{where}: its handler has filters or processors of single names, whose features "
             "cannot be computed for one day; leave out filter_pipe and inst_processors."
         )
-    if facts["mandate"] is True:
+    if mandate is True:
         raise DataError(
             f"{where} was saved when a mandate's constraints were not kept with its run: run its "
             "workflow again."
         )
-    excluded = read_exclusions(folder / EXCLUSIONS)
-    return SavedRun(run_id, facts, _scorer(folder, facts, where), excluded, _groups(folder, where))
+    return facts
 
 
 def _groups(folder: Path, where: str) -> tuple[np.ndarray, np.ndarray] | None:
     if not (folder / GROUPS).is_file():
         return None
-    try:
-        with np.load(folder / GROUPS, allow_pickle=False) as arrays:
-            return arrays["start"], arrays["codes"]
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise DataError(
-            f"{where}: its groups of names ({GROUPS}) are damaged ({error}); run its workflow "
-            "again."
-        ) from error
+    with _reading(where, GROUPS), np.load(folder / GROUPS, allow_pickle=False) as arrays:
+        return arrays["start"], arrays["codes"]
 
 
 def _scorer(folder: Path, facts: Mapping[str, Any], where: str) -> Any:
-    if len(facts["features"]) != len(facts["expressions"]):
-        raise DataError(f"{where}: {FACTS} is damaged: its columns and expressions do not match.")
+    with _reading(where, FACTS):
+        count, expressions = len(facts["features"]), len(facts["expressions"])
+    if count != expressions:
+        raise DataError(
+            f"{where}: {FACTS} is damaged, its columns and expressions do not match; {REMEDY}"
+        )
     if (folder / BOOSTER).is_file():
         from lightgbm import Booster
 
-        booster = Booster(model_file=str(folder / BOOSTER))
-        if booster.num_feature() != len(facts["features"]):
+        with _reading(where, BOOSTER):
+            booster = Booster(model_file=str(folder / BOOSTER))
+        if booster.num_feature() != count:
             raise DataError(
-                f"{where}: its trees were trained on {booster.num_feature()} columns, but "
-                f"{FACTS} lists {len(facts['features'])}: run its workflow again."
+                f"{where}: the trees of {BOOSTER} were trained on {booster.num_feature()} columns, "
+                f"but {FACTS} lists {count}: run its workflow again."
             )
         return booster
-    model, features = facts["model"], len(facts["features"])
-    heads = {key: model[key] for key in ("risk_head", "learn_kappa") if model.get(key) is not None}
-    try:
-        members = int(model.get("members", 1))
+    with _reading(where, FACTS):
+        model = facts["model"]
+        heads = {k: model[k] for k in ("risk_head", "learn_kappa") if model.get(k) is not None}
+        members, factors = int(model.get("members", 1)), facts.get("factors", 1)
         networks = [
-            build_network(model["predictor"], features, factors=facts.get("factors", 1), **heads)
+            build_network(model["predictor"], count, factors=factors, **heads)
             for _ in range(members)
         ]
         network = networks[0] if members == 1 else Ensemble(networks)
-        network.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True, map_location="cpu"))
-    except (OSError, RuntimeError, ValueError, UnpicklingError) as error:
+    with _reading(where, WEIGHTS):
+        state = torch.load(folder / WEIGHTS, weights_only=True, map_location="cpu")
+        state = {str(name): torch.as_tensor(value) for name, value in state.items()}
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise DataError(
+                f"{where}: {name} in {WEIGHTS} has a value that is not finite; {REMEDY}"
+            )
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
         what = " ".join(str(error).split())[:400]
         raise DataError(
-            f"{where}: its network does not fit the {len(facts['features'])} columns that it lists "
-            f"({what}): the model is stale or damaged; run its workflow again."
+            f"{where}: its network ({WEIGHTS}) does not fit the {count} columns that it lists "
+            f"({what}): the model is stale or damaged; {REMEDY}"
         ) from error
     return network.double().eval()

@@ -21,7 +21,8 @@ from ..portfolio.problem import PortfolioProblem
 from ..risk.rolling import RiskPanel, rolling_risk
 from .saved import SavedRun
 
-JUDGED = ("close", "high", "low", "change", "factor")
+COUNTED = ("close", "change", "factor")
+JUDGED = (*COUNTED, "high", "low")
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,15 +230,17 @@ def _exclusions(run: SavedRun, provider: Provider, market: Market, day: int) -> 
         later = [e for e in read_exclusions(Path(how)) if e.date > last]
         return Exclusions((*run.excluded, *later))
     window = slice(max(day + 1 - run.risk.window, 0), day + 1)
-    judge, end = MoveJudge(), day + 1
-    for name in market.names[market.member[window].any(0)]:
+    judge, end = MoveJudge(market.dates[: day + 1]), day + 1
+    wanted = set(market.names[market.member[window].any(0)])
+    # Every name of the provider counts towards the trust in $change, as in the check.
+    for name in provider.names:
         series = {
             item: provider.series(name, item)[:end].astype(np.float64)
-            for item in JUDGED
+            for item in (JUDGED if name in wanted else COUNTED)
             if provider.has(name, item)
         }
-        judge.judge(market.dates[:end], name, series)
-    judge.drop_disputes()
+        if "close" in series:
+            judge.judge(name, series, moves=name in wanted)
     later = [
         Exclusion(move.instrument, move.date, f"{move.verdict}: {move.detail}")
         for move in judge.moves

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -15,6 +14,7 @@ import pandas as pd
 
 from ..config import nearest
 from ..data.atomic import replacing_folder
+from ..data.digests import sha256_of
 from ..errors import DataError
 
 SCHEMA = 1
@@ -235,7 +235,7 @@ def save_results(results: RunResults, folder: Path | str) -> Path:
                 continue
             path = fresh / f"{table}.parquet"
             getattr(results, table).to_parquet(path, engine="pyarrow")
-            digests[path.name] = _digest(path)
+            digests[path.name] = sha256_of(path)
         facts = {
             f.name: plain(getattr(results, f.name))
             for f in fields(results)
@@ -276,7 +276,7 @@ def load_results(folder: Path | str) -> RunResults:
             continue
         if not file.is_file():
             raise DataError(f"{file} is missing. {again}")
-        if _digest(file) != digests.get(file.name):
+        if sha256_of(file) != digests.get(file.name):
             raise DataError(f"{file} is damaged: its checksum differs from {FACTS}. {again}")
         tables[table] = pd.read_parquet(file, engine="pyarrow")
     try:
@@ -300,7 +300,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, date | datetime):
         return value.isoformat()
     return str(value)
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

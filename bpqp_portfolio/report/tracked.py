@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError
+from .database import database_file
 from .results import RunResults, load_results
 
 if TYPE_CHECKING:
@@ -75,7 +76,14 @@ def download_artifacts(
     if not client.list_artifacts(run_id, where):
         raise DataError(f"run {run_id!r} at {tracking_uri} {missing.format(where=where)}")
     with tempfile.TemporaryDirectory() as scratch:
-        yield Path(client.download_artifacts(run_id, where, scratch))
+        try:
+            copy = Path(client.download_artifacts(run_id, where, scratch))
+        except (MlflowException, OSError) as error:
+            raise DataError(
+                f"run {run_id!r} at {tracking_uri}: its {where}/ cannot be read ({error}); restore "
+                "it from a copy, or run its workflow again."
+            ) from error
+        yield copy
 
 
 def find_run(run: str, tracking_uri: str | None = None) -> str:
@@ -121,17 +129,27 @@ def find_run(run: str, tracking_uri: str | None = None) -> str:
 def _client(tracking_uri: str) -> MlflowClient:
     _require_database(tracking_uri)
     # MLflow takes seconds to import, and a report of a folder does not need it.
+    from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
+    from sqlalchemy.exc import SQLAlchemyError
 
-    return MlflowClient(tracking_uri)
+    client = MlflowClient(tracking_uri)
+    try:
+        client.search_experiments(max_results=1)
+    except (MlflowException, SQLAlchemyError) as error:
+        what = str(error).splitlines()[0]
+        raise DataError(
+            f"the runs at {tracking_uri} cannot be read ({what}): the file is damaged, or of "
+            f"another version of MLflow. {REMEDY}"
+        ) from error
+    return client
 
 
 def _require_database(tracking_uri: str) -> None:
     """Refuse an absent SQLite file, which MLflow would silently create, empty."""
-    if tracking_uri.startswith("sqlite:///"):
-        path = Path(tracking_uri.removeprefix("sqlite:///").partition("?")[0])
-        if not path.is_file():
-            raise DataError(
-                f"no tracking database at {path.absolute()}: run this where the workflow ran, or "
-                "name the address by --tracking-uri or MLFLOW_TRACKING_URI."
-            )
+    path = database_file(tracking_uri)
+    if path is not None and not path.is_file():
+        raise DataError(
+            f"no tracking database at {path}: run this where the workflow ran, or name the address "
+            "by --tracking-uri or MLFLOW_TRACKING_URI."
+        )

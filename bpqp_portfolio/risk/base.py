@@ -29,7 +29,8 @@ class RiskModel(Protocol):
         Raises
         ------
         DataError
-            The window is too small for k factors, or a name has fewer than two observations.
+            The window is too small for k factors, or a name has fewer than two observations or an
+        infinite one.
         """
         ...
 
@@ -54,6 +55,9 @@ def complete_returns(returns: np.ndarray, factors: int) -> np.ndarray:
             f"{returns.shape}; lower `factors`."
         )
     observed = ~np.isnan(returns)
+    if np.isinf(returns).any():
+        day, name = np.argwhere(np.isinf(returns))[0]
+        raise DataError(f"the return of day {day}, name {name} is infinite; make it NaN.")
     count = observed.sum(axis=0)
     if count.min() < 2:
         raise DataError(f"name {count.argmin()} has fewer than two returns in the window.")

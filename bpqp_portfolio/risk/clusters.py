@@ -10,6 +10,7 @@ from sklearn.cluster import KMeans
 from tqdm import tqdm
 
 from ..config import check_number
+from ..errors import DataError
 from .base import complete_returns, top_eigenpairs
 
 
@@ -58,7 +59,15 @@ def cluster_returns(
     dates : (T,) trading days.
     since, before : find the groups from day ``since`` on, where those of the day before it are
         ``before`` (N,); the days before are −1.
+
+    Raises
+    ------
+    DataError
+        A return is infinite.
     """
+    if np.isinf(returns).any():
+        day, name = np.argwhere(np.isinf(returns))[0]
+        raise DataError(f"the return of day {day}, name {name} is infinite; make it NaN.")
     T, N = returns.shape
     labels = np.full((T, N), -1, dtype=np.int16)
     period = (dates.year * 12 + dates.month - 1) // config.months

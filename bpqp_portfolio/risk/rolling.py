@@ -180,6 +180,7 @@ def _estimate_days(
                 window = winsorise(window, config.winsorise)
             try:
                 loadings, specific = model.estimate(window.T)
+                _refuse_infinite(loadings, specific)
                 results.append((_canonical(loadings), *_floor(loadings, specific, config.floor)))
             except DataError as error:
                 raise DataError(f"day {label}: {error}") from error
@@ -215,6 +216,15 @@ def _canonical(loadings: np.ndarray) -> np.ndarray:
     """The same factors, each with its sign chosen so that its largest loading is positive."""
     largest = np.abs(loadings).argmax(axis=0)
     return loadings * np.where(loadings[largest, np.arange(loadings.shape[1])] < 0, -1.0, 1.0)
+
+
+def _refuse_infinite(loadings: np.ndarray, specific: np.ndarray) -> None:
+    wrong = ~(np.isfinite(loadings).all(axis=1) & np.isfinite(specific))
+    if wrong.any():
+        raise DataError(
+            f"the estimate for name {wrong.argmax()} of the window ({wrong.sum()} such names) is "
+            "not finite: look for returns that are constant or beyond all measure."
+        )
 
 
 def _floor(loadings: np.ndarray, specific: np.ndarray, fraction: float) -> tuple[np.ndarray, int]:

@@ -6,7 +6,15 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import linprog
 
-from ..problems.matrices import Array, FactorMatrix, Matrix, largest, scale_rows, to_sparse
+from ..problems.matrices import (
+    Array,
+    FactorMatrix,
+    Matrix,
+    is_sparse,
+    largest,
+    scale_rows,
+    to_sparse,
+)
 from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
 
@@ -220,6 +228,9 @@ def _linear_program(
         if matrix is not None and matrix.shape[0]:
             rows[f"A_{letters}"] = matrix
             rows[f"b_{letters}"] = np.zeros(matrix.shape[0]) if side is None else side
+    parts = (cost / (largest(cost) or 1.0), *rows.values())
+    if not all(np.isfinite(m.data if is_sparse(m) else m).all() for m in parts):
+        return None  # beyond what numbers can be scaled to
     result = linprog(
         cost / (largest(cost) or 1.0),
         **rows,

@@ -14,6 +14,7 @@ from ..problems.matrices import Array
 from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
 from .handle import Slot
+from .native import native
 from .protocol import SolverOptions
 from .scaled import Scaled, Vectors, csc, keep, kept, upper_triangle
 
@@ -60,8 +61,11 @@ class ClarabelSolver:
         else:
             v = state.scaled.vectors(problem)
             b = _right_side(v, state.fixed, state.lower, state.upper)
-            state.native.update(q=v.q, b=b)
-        scaled, result = state.scaled, state.native.solve()
+            with native:
+                state.native.update(q=v.q, b=b)
+        scaled = state.scaled
+        with native:
+            result = state.native.solve()
         fixed, lower, upper = state.fixed, state.lower, state.upper
         sizes = [scaled.A.shape[0], len(fixed), scaled.G.shape[0], len(lower)]
         nu, mu_fixed, lam, mu_lower, mu_upper = np.split(np.asarray(result.z), np.cumsum(sizes))
@@ -119,15 +123,11 @@ def _set_up(problem: QP, options: SolverOptions) -> _State:
         cones.append(clarabel.ZeroConeT(equalities))
     if inequalities:
         cones.append(clarabel.NonnegativeConeT(inequalities))
-    native = clarabel.DefaultSolver(
-        upper_triangle(scaled.P),
-        v.q,
-        csc([scaled.A, (fixed, 1.0), scaled.G, (lower, -1.0), (upper, 1.0)], scaled.size),
-        _right_side(v, fixed, lower, upper),
-        cones,
-        settings,
-    )
-    return _State(scaled, options, fixed, lower, upper, native)
+    rows = csc([scaled.A, (fixed, 1.0), scaled.G, (lower, -1.0), (upper, 1.0)], scaled.size)
+    P, b = upper_triangle(scaled.P), _right_side(v, fixed, lower, upper)
+    with native:
+        model = clarabel.DefaultSolver(P, v.q, rows, b, cones, settings)
+    return _State(scaled, options, fixed, lower, upper, model)
 
 
 def _settings(options: SolverOptions) -> clarabel.DefaultSettings:

@@ -8,8 +8,6 @@ from ..problems.matrices import FactorMatrix, is_sparse
 from ..problems.socp import SOCP, SOCPSolution
 from ..problems.solution import SolveStatus
 from .conic_ball import solve_ball
-from .conic_clarabel import ConicClarabel
-from .conic_interior import ConicInterior
 from .protocol import SolverOptions
 from .registry import available_cone_solvers, get_cone_solver
 
@@ -47,16 +45,16 @@ class ConicAuto:
             if found is not None:
                 return found
             if choose_cones(problem) == "interior":
-                found = ConicInterior().solve(problem, options=options)
+                found = get_cone_solver("interior").solve(problem, options=options)
                 if found.status in _SETTLED:
                     return found
-        first = ConicClarabel().solve(problem, options=options)
+        first = get_cone_solver("clarabel").solve(problem, options=options)
         if first.status in _SETTLED or options.native or "scs" not in available_cone_solvers():
             return first
         second = get_cone_solver("scs").solve(problem, options=options)
         if second.status in _SETTLED:
             return second
-        return second if second.kkt_norm < first.kkt_norm else first
+        return first if first.kkt_norm <= second.kkt_norm else second
 
 
 def choose_cones(problem: SOCP) -> str:

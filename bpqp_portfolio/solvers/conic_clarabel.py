@@ -13,6 +13,7 @@ from ..problems.socp import SOCP, SOCPSolution
 from ..problems.solution import SolveStatus
 from .cones import ConicForm
 from .conic_finish import finish_cones
+from .native import native
 from .protocol import SolverOptions
 
 _Status = clarabel.SolverStatus
@@ -46,9 +47,9 @@ class ConicClarabel:
         if form.inequalities:
             cones.append(clarabel.NonnegativeConeT(form.inequalities))
         cones += [clarabel.SecondOrderConeT(size) for size in form.cones]
-        result = clarabel.DefaultSolver(
-            form.P, form.q, form.rows, form.rhs, cones, settings
-        ).solve()
+        with native:
+            model = clarabel.DefaultSolver(form.P, form.q, form.rows, form.rhs, cones, settings)
+            result = model.solve()
         x, y, count = np.asarray(result.x), np.asarray(result.z), int(result.iterations)
         for status, meaning in _FAILURES:
             if result.status == status:

@@ -140,7 +140,7 @@ def _following_group(a: ActiveGroup, z: Array, tau: Array, w: Array, at: Measure
     else:
         apex = bool(rows.any()) and float(heads[rows].min()) < -_ROUNDED * length
         apex = apex and (a.smooth or float(heads[rows].min()) <= -norm)
-    unit = float(at.gradient / at.length) / group.size**2
+    unit = float(at.gradient / at.length) / group.size / group.size
     return ActiveGroup.on(group, rows, bool(apex), z, tau, w, unit)
 
 

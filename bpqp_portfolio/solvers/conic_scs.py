@@ -13,6 +13,7 @@ from ..problems.socp import SOCP, SOCPSolution
 from ..problems.solution import SolveStatus
 from .cones import ConicForm
 from .conic_finish import failed_cones, finish_cones
+from .native import BackendError, native
 from .protocol import SolverOptions
 
 _MAX_ITERATIONS = 20_000
@@ -68,12 +69,14 @@ class ConicSCS:
         data = {"P": form.P, "A": form.rows, "b": form.rhs, "c": form.q}
         cone = {"z": form.equalities, "l": form.inequalities, "q": list(form.cones)}
         try:
-            solver = scs.SCS(data, cone, **settings)
-        except (TypeError, ValueError) as error:
-            if isinstance(error, ValueError) and not options.native:
-                return failed_cones(problem, SolveStatus.ITERATION_LIMIT, 0, self.name)
+            with native:
+                solver = scs.SCS(data, cone, **settings)
+        except BackendError as error:
+            if not options.native:
+                raise
             raise ConfigError(f"scs: a setting is not accepted: {error}.") from error
-        result = solver.solve(warm_start=False)
+        with native:
+            result = solver.solve(warm_start=False)
         x, y, count = np.asarray(result["x"]), np.asarray(result["y"]), int(result["info"]["iter"])
         failure = _FAILURES.get(result["info"]["status_val"])
         if failure is not None:

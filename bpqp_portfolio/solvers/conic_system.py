@@ -88,7 +88,7 @@ def active_group(
     as there.
     """
     norm = float(np.linalg.norm(group.norm_vector(z)))
-    unit = ratio / group.size**2
+    unit = ratio / group.size / group.size
     total = float(tau.sum())
     inside = total - float(np.linalg.norm(w))
     apex = inside >= unit * norm and total > 0

@@ -15,6 +15,7 @@ from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
 from .finish import failed
 from .handle import Slot
+from .native import native
 from .protocol import SolverOptions
 from .scaled import Scaled, Vectors, keep, kept
 
@@ -56,8 +57,12 @@ class DAQPSolver:
         else:
             v = state.scaled.vectors(problem)
             low, high, _ = _limits(v)
-            flag = state.native.update(f=v.q, bupper=high, blower=low)
-        x, _, flag, info = state.native.solve() if flag >= 0 else (None, None, flag, {})
+            with native:
+                flag = state.native.update(f=v.q, bupper=high, blower=low)
+        x, info = None, {}
+        if flag >= 0:
+            with native:
+                x, _, flag, info = state.native.solve()
         iterations = int(info.get("iterations", 0))
         scaled = state.scaled
         for failure, kind in (
@@ -100,16 +105,18 @@ def _limits(v: Vectors) -> tuple[Array, Array, Array]:
 def _set_up(problem: QP, scaled: Scaled, options: SolverOptions) -> tuple[_State, int]:
     v = scaled.vectors(problem)
     low, high, kinds = _limits(v)
-    native = daqp.Model()
-    check_keys(options.native, native.settings, "daqp")
+    model = daqp.Model()
+    check_keys(options.native, model.settings, "daqp")
     settings = {"primal_tol": options.eps, "dual_tol": options.eps, **options.native}
     if options.max_iterations is not None:
         settings.setdefault("iter_limit", options.max_iterations)
     try:
-        native.settings = settings
+        model.settings = settings
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"daqp: the settings {options.native} are not accepted: {error}."
         ) from error
-    flag, _ = native.setup(np.array(scaled.P), v.q, np.vstack([scaled.A, scaled.G]), high, low, kinds)
-    return _State(scaled, options, native), int(flag)
+    P, rows = np.array(scaled.P), np.vstack([scaled.A, scaled.G])
+    with native:
+        flag, _ = model.setup(P, v.q, rows, high, low, kinds)
+    return _State(scaled, options, model), int(flag)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
+from threading import RLock
 from typing import Any
 
 from ..problems.matrices import Matrix, same
@@ -24,6 +26,10 @@ class Slot:
     solution: Solution | None = None
     matrices: dict[str, Matrix] = field(default_factory=dict, repr=False)
     pattern: bytes = field(default=b"", repr=False)
+
+    def __reduce__(self) -> tuple[type[Slot], tuple[()]]:
+        # Solvers' own objects can be neither copied nor stored; what is kept can be found again.
+        return type(self), ()
 
     def reusable(self, problem: QP) -> bool:
         """Whether P, A and G, and which bounds are finite or equal, are those of ``state``."""
@@ -57,11 +63,15 @@ class Handle:
     """Pass one to successive calls of a layer that solve similar problems.
 
     Solvers that can then update q, b, h and finite bounds without a new factorisation while P, A
-    and G stay the same, and start from the last solution. It belongs to one caller: two threads
-    that solve at once need one each.
+    and G stay the same, and start from the last solution. Threads that use one handle solve one
+    after the other; with one each they solve at once. A copy, and what is pickled, keeps nothing.
     """
 
     slots: dict[tuple[str, int], Slot] = field(default_factory=dict, repr=False)
+    _lock: Any = field(default_factory=RLock, init=False, repr=False)
+
+    def __reduce__(self) -> tuple[type[Handle], tuple[()]]:
+        return type(self), ()
 
     def slot(self, solver: str, item: int) -> Slot:
         """The slot of ``solver`` for position ``item`` of the batch."""
@@ -69,4 +79,10 @@ class Handle:
 
     def clear(self) -> None:
         """Forget everything."""
-        self.slots.clear()
+        with self._lock:
+            self.slots.clear()
+
+
+def alone(handle: Handle | None) -> AbstractContextManager[Any]:
+    """A context in which no other thread solves with ``handle``."""
+    return nullcontext() if handle is None else handle._lock

@@ -16,6 +16,7 @@ from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
 from .finish import failed
 from .handle import Slot
+from .native import native
 from .protocol import SolverOptions
 from .scaled import Scaled, Vectors, csc, keep, kept, upper_triangle
 
@@ -61,15 +62,16 @@ class HiGHSSolver:
             state = _set_up(problem, options)
         else:
             _update(state, problem)
-        scaled, native = state.scaled, state.native
-        if native is None:  # its own check of the Hessian
+        scaled, model = state.scaled, state.native
+        if model is None:  # its own check of the Hessian
             return failed(problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name)
-        native.run()
-        if native.getModelStatus() == _Status.kSolveError:
-            # Its QP solver needs the shift where P is singular; polishing takes it out again.
-            native.setOptionValue("qp_regularization_value", _SHIFT)
-            native.run()
-        status, info = native.getModelStatus(), native.getInfo()
+        with native:
+            model.run()
+            if model.getModelStatus() == _Status.kSolveError:
+                # Its QP solver needs the shift where P is singular; polishing takes it out again.
+                model.setOptionValue("qp_regularization_value", _SHIFT)
+                model.run()
+            status, info, found = model.getModelStatus(), model.getInfo(), model.getSolution()
         if status == _Status.kNotset:  # it refuses a Hessian with a negative diagonal
             return failed(problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name)
         iterations = max(info.simplex_iteration_count, 0) + max(info.qp_iteration_count, 0)
@@ -77,7 +79,6 @@ class HiGHSSolver:
         for claim, kind in _CLAIMS:
             if status == claim:
                 return scaled.infeasible(problem, kind, iterations=iterations, solver=self.name)
-        found = native.getSolution()
         if not found.value_valid:  # also where its QP solver meets an unbounded problem
             return scaled.gave_up(problem, iterations=iterations, solver=self.name)
         rows, bounds = -np.asarray(found.row_dual), -np.asarray(found.col_dual)
@@ -118,23 +119,25 @@ def _set_up(problem: QP, options: SolverOptions) -> _State:
         hessian.dim_, hessian.format_ = n, highspy.HessianFormat.kTriangular
         hessian.start_, hessian.index_, hessian.value_ = P.indptr, P.indices, P.data
     # highspy.Highs registers callbacks, and prints a banner before it can be told not to.
-    native = highspy._Highs()  # type: ignore[attr-defined]
-    _configure(native, options)
-    refused = native.passModel(model) == highspy.HighsStatus.kError
-    return _State(scaled, options, None if refused else native)
+    solver = highspy._Highs()  # type: ignore[attr-defined]
+    _configure(solver, options)
+    with native:
+        refused = solver.passModel(model) == highspy.HighsStatus.kError
+    return _State(scaled, options, None if refused else solver)
 
 
 def _update(state: _State, problem: QP) -> None:
     v = state.scaled.vectors(problem)
-    native, columns = state.native, np.arange(state.scaled.size, dtype=np.int32)
-    native.changeColsCost(len(columns), columns, v.q)
-    native.changeColsBounds(len(columns), columns, v.lb, v.ub)
+    model, columns = state.native, np.arange(state.scaled.size, dtype=np.int32)
     low, high = _limits(v)
     rows = np.arange(len(low), dtype=np.int32)
-    native.changeRowsBounds(len(rows), rows, low, high)
+    with native:
+        model.changeColsCost(len(columns), columns, v.q)
+        model.changeColsBounds(len(columns), columns, v.lb, v.ub)
+        model.changeRowsBounds(len(rows), rows, low, high)
 
 
-def _configure(native: Any, options: SolverOptions) -> None:
+def _configure(solver: Any, options: SolverOptions) -> None:
     check_keys(options.native, _KNOWN, "highs")
     tolerance = max(options.eps, _TIGHTEST)
     settings = {
@@ -147,5 +150,5 @@ def _configure(native: Any, options: SolverOptions) -> None:
     settings["simplex_iteration_limit"] = options.max_iterations or _SIMPLEX_ITERATIONS
     settings["qp_iteration_limit"] = options.max_iterations or _QP_ITERATIONS
     for key, value in {**settings, **options.native}.items():
-        if native.setOptionValue(key, value) != highspy.HighsStatus.kOk:
+        if solver.setOptionValue(key, value) != highspy.HighsStatus.kOk:
             raise ConfigError(f"highs: {key} = {value!r} is not accepted.")

@@ -56,17 +56,16 @@ def solve_equality_qp(H: Matrix, g: Array, C: Matrix, c: Array) -> tuple[Array, 
     rows = row_sizes(C)
     H, C = H / size, scale_rows(C, 1.0 / rows)
     rhs = np.concatenate([-g / size, c / rows])
-    if 0 < k <= len(c):
-        t = _vertex(H, to_dense(C), rhs)
-        if t is not None:
-            return t[:k], t[k:] * size / rows
+    t = _vertex(H, to_dense(C), rhs) if 0 < k <= len(c) else None
+    if t is not None:
+        return t[:k], t[k:] * size / rows
     try:
         t, residual = _refined(H, C, rhs)
         floor = _RESIDUAL * _size(rhs) + 4 * np.finfo(float).eps * _size(t)
         good = bool(residual <= floor)
     except (linalg.LinAlgError, RuntimeError):  # H is indefinite by more than δ
         good = False
-    if not good:
+    if t is None or not good:
         t = _least_norm(to_dense(H), to_dense(C), rhs)
     return t[:k], t[k:] * size / rows
 

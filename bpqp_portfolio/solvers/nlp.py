@@ -19,6 +19,7 @@ from ..problems.solution import Solution, SolveStatus, point_units
 from .active import active_set, corrected_rows
 from .finish import judge
 from .kkt import solve_equality_qp
+from .native import BackendError, native, words
 
 _EXACT = 1e-13
 _ROUNDS = 10
@@ -120,8 +121,14 @@ class ForwardMethod:
             program.refuse_undefined(program.start)
             module, function = _SOLVERS[self.forward]
             home = importlib.import_module(f".{module}", __package__)
-            raw = getattr(home, function)(program, self.eps, self.options)
-        point, local = _complete(program, raw, self.name)
+            try:
+                raw = getattr(home, function)(program, self.eps, self.options)
+            except BackendError as error:
+                return self._nothing(program, error), None
+        try:
+            point, local = _complete(program, raw, self.name)
+        except BackendError as error:
+            return self._nothing(program, error), None
         if local is None:
             return point, None
         if not self.own:
@@ -130,6 +137,11 @@ class ForwardMethod:
         if self.own and not status.usable:
             status = SolveStatus.INACCURATE
         return replace(point, status=status), local
+
+    def _nothing(self, program: ConvexProgram, error: BackendError) -> Solution:
+        """The answer where a package raised: no point, and its words."""
+        point, _ = _complete(program, RawPoint(np.full(program.n, np.nan)), self.name)
+        return replace(point, message=words(error))
 
 
 def _unpack(program: ConvexProgram, name: str, result: Any) -> RawPoint:
@@ -199,7 +211,8 @@ def least_squares_duals(program: ConvexProgram, z: Array) -> tuple[Array, Array]
         rows = np.vstack([G.T - Q @ (Q.T @ G.T), np.diag(slack / length)])
         size = float(np.abs(gradient).max()) or 1.0
         target = np.concatenate([Q @ (Q.T @ gradient) - gradient, np.zeros(program.m)]) / size
-        lam = optimize.nnls(rows, target, maxiter=30 * (program.m + 10))[0] * size
+        with native:
+            lam = optimize.nnls(rows, target, maxiter=30 * (program.m + 10))[0] * size
     nu = np.zeros(program.p)
     nu[order[:rank]] = -linalg.solve_triangular(R, Q.T @ (gradient + G.T @ lam))
     return nu / units.rows_A, lam / units.rows_G

@@ -11,6 +11,7 @@ from scipy import optimize
 
 from ..problems.convex import ConvexProgram
 from ..problems.matrices import Array, row_sizes
+from .native import BackendError, native
 from .nlp import RawPoint
 
 OPTIONS = {
@@ -47,13 +48,45 @@ class _Units:
         )
 
 
-def slsqp(program: ConvexProgram, eps: float, options: Mapping[str, Any]) -> RawPoint:
+class _Watched:
+    """A program whose functions remember what they raised: the caller's errors, not scipy's."""
+
+    def __init__(self, program: ConvexProgram) -> None:
+        self._program = program
+        self.raised: list[Exception] = []
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._program, name)
+        if not callable(value):
+            return value
+
+        def watched(*arguments: Any) -> Any:
+            try:
+                return value(*arguments)
+            except Exception as error:
+                self.raised.append(error)
+                raise
+
+        return watched
+
+    def minimise(self, fun: Any, **settings: Any) -> Any:
+        """scipy's minimize from the program's start."""
+        try:
+            with native:
+                return optimize.minimize(fun, self.start, **settings)
+        except BackendError:
+            if self.raised:
+                raise self.raised[-1] from None
+            raise
+
+
+def slsqp(given: ConvexProgram, eps: float, options: Mapping[str, Any]) -> RawPoint:
     """D. Kraft, A software package for sequential quadratic programming, 1988; scipy's version.
 
     Options: ``maxiter``, ``ftol`` (default min(eps, 1e-10), of the objective in units of its first
     gradient).
     """
-    unit = _Units.of(program)
+    unit, program = _Units.of(given), _Watched(given)
     constraints = []
     if program.p:
         constraints.append(
@@ -72,9 +105,8 @@ def slsqp(program: ConvexProgram, eps: float, options: Mapping[str, Any]) -> Raw
                 "jac": lambda z: -program.jacobian_g(z) / unit.g[:, None],
             }
         )
-    result = optimize.minimize(
+    result = program.minimise(
         lambda z: program.value(z) / unit.f,
-        program.start,
         jac=lambda z: program.gradient(z) / unit.f,
         method="SLSQP",
         constraints=constraints,
@@ -83,13 +115,13 @@ def slsqp(program: ConvexProgram, eps: float, options: Mapping[str, Any]) -> Raw
     return RawPoint(np.asarray(result.x, dtype=np.float64), iterations=int(result.nit))
 
 
-def trust_constr(program: ConvexProgram, eps: float, options: Mapping[str, Any]) -> RawPoint:
+def trust_constr(given: ConvexProgram, eps: float, options: Mapping[str, Any]) -> RawPoint:
     """R. H. Byrd, M. E. Hribar and J. Nocedal, SIAM J. Optim. 9 (1999); scipy's version.
 
     It may evaluate f outside the domain and then fails. Options: scipy's own but ``verbose`` and
     ``disp``; ``gtol``, ``xtol`` and ``barrier_tol`` follow eps.
     """
-    unit = _Units.of(program)
+    unit, program = _Units.of(given), _Watched(given)
     none_h, none_g = np.zeros(program.p), np.zeros(program.m)
     constraints = []
     if program.p:
@@ -112,9 +144,8 @@ def trust_constr(program: ConvexProgram, eps: float, options: Mapping[str, Any])
                 hess=lambda z, v: program.hessian(z, none_h, v / unit.g, 0.0),
             )
         )
-    result = optimize.minimize(
+    result = program.minimise(
         lambda z: program.value(z) / unit.f,
-        program.start,
         jac=lambda z: program.gradient(z) / unit.f,
         hess=lambda z: program.hessian(z, none_h, none_g) / unit.f,
         method="trust-constr",

@@ -15,11 +15,12 @@ from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
 from .finish import failed
 from .handle import Slot
+from .native import BackendError, native
 from .protocol import SolverOptions
 from .scaled import Scaled, csc, keep, kept, upper_triangle
 
 _MAX_ITERATIONS = 20_000
-# It measures against the data's size of z, where the status is judged against that of its point.
+# It measures against the data's size of z, an unpolished point's status against that of the point.
 _SHARE = 0.1
 # Adapting ρ helps mostly but may cycle for ever, at its default tolerance of 5 also on problems of
 # two variables; a fixed ρ always converges. On the scaled problem 1 is a good one.
@@ -28,7 +29,7 @@ _ADAPTIVE_TOLERANCE = 20.0
 _RHO = 1.0
 # Its default of 1e-4 calls some solvable problems unbounded.
 _INFEASIBILITY = 1e-6
-_Status = osqp.SolverStatus
+_Status, _Error = osqp.SolverStatus, osqp.SolverError
 _PRIMAL = (_Status.OSQP_PRIMAL_INFEASIBLE, _Status.OSQP_PRIMAL_INFEASIBLE_INACCURATE)
 _DUAL = (_Status.OSQP_DUAL_INFEASIBLE, _Status.OSQP_DUAL_INFEASIBLE_INACCURATE)
 _UNFINISHED = (
@@ -72,28 +73,38 @@ class OSQPSolver:
         if state is None:
             try:
                 state = _set_up(problem, options)
-            except osqp.OSQPException as error:
-                if error.args and error.args[0] == osqp.SolverError.OSQP_NONCVX_ERROR:
+            except BackendError as error:
+                why = _code(error)
+                if why == _Error.OSQP_NONCVX_ERROR:
                     return failed(problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name)
+                if why == _Error.OSQP_SETTINGS_VALIDATION_ERROR:
+                    raise ConfigError(f"osqp: one of {options.native} is not accepted.") from error
+                if why is not None:
+                    raise BackendError(f"OSQPException: {why.name}") from error
                 raise
         else:
             v = state.scaled.vectors(problem)
             low, high = _limits(v, state.bounded)
-            state.native.update(q=v.q, l=low, u=high)
+            with native:
+                state.native.update(q=v.q, l=low, u=high)
         start = state.scaled.start(problem, slot)
         if start is not None:
             x, nu, lam, lam_lb, lam_ub = start
-            state.native.warm_start(x, np.concatenate([nu, lam, (lam_ub - lam_lb)[state.bounded]]))
-        scaled, native = state.scaled, state.native
-        result = native.solve(raise_error=False)
+            y = np.concatenate([nu, lam, (lam_ub - lam_lb)[state.bounded]])
+            with native:
+                state.native.warm_start(x, y)
+        scaled, model = state.scaled, state.native
+        with native:
+            result = model.solve(raise_error=False)
         iterations, keeping = int(result.info.iter), state
         if result.info.status_val in _UNFINISHED and iterations < state.limit:
-            native.update_settings(
-                rho=options.native.get("rho", _RHO),
-                adaptive_rho=False,
-                max_iter=state.limit - iterations,
-            )
-            result = native.solve(raise_error=False)
+            with native:
+                model.update_settings(
+                    rho=options.native.get("rho", _RHO),
+                    adaptive_rho=False,
+                    max_iter=state.limit - iterations,
+                )
+                result = model.solve(raise_error=False)
             iterations += int(result.info.iter)
             keeping = None  # its settings are no longer those of a first attempt
         status = result.info.status_val
@@ -139,14 +150,23 @@ def _limits(v: Any, bounded: Array) -> tuple[Array, Array]:
     return low, np.concatenate([v.b, v.h, v.ub[bounded]])
 
 
+def _code(error: BackendError) -> Any:
+    """OSQP's own code of an error, or None."""
+    cause = error.__cause__
+    if not isinstance(cause, osqp.OSQPException) or not cause.args:
+        return None
+    return next((code for code in _Error if code == cause.args[0]), None)
+
+
 def _set_up(problem: QP, options: SolverOptions) -> _State:
     limit = options.native.get("max_iter", options.max_iterations or _MAX_ITERATIONS)
     check_number(limit, "osqp: max_iter", low=1, integer=True)
+    eps = options.eps if options.polish else _SHARE * options.eps
     settings = {
         "rho": _RHO,
         "adaptive_rho_tolerance": _ADAPTIVE_TOLERANCE,
-        "eps_abs": _SHARE * options.eps,
-        "eps_rel": _SHARE * options.eps,
+        "eps_abs": eps,
+        "eps_rel": eps,
         "eps_prim_inf": _INFEASIBILITY,
         "eps_dual_inf": _INFEASIBILITY,
         "verbose": False,
@@ -154,22 +174,18 @@ def _set_up(problem: QP, options: SolverOptions) -> _State:
         "max_iter": min(limit, _ADAPTIVE_ITERATIONS),
     }
     check_keys(settings, _KNOWN, "osqp")
-    native = osqp.OSQP()
+    model = osqp.OSQP()
     for key, value in options.native.items():
         try:
-            setattr(native.ext.OSQPSettings(), key, value)
+            setattr(model.ext.OSQPSettings(), key, value)
         except TypeError as error:
             raise ConfigError(f"osqp: {key} = {value!r} is not accepted: {error}.") from error
     scaled = Scaled.of(problem)
     v = scaled.vectors(problem)
     bounded = np.flatnonzero(np.isfinite(v.lb) | np.isfinite(v.ub))
     low, high = _limits(v, bounded)
-    native.setup(
-        P=upper_triangle(scaled.P),
-        q=v.q,
-        A=csc([scaled.A, scaled.G, (bounded, 1.0)], scaled.size),
-        l=low,
-        u=high,
-        **settings,
-    )
-    return _State(scaled, options, bounded, native, limit)
+    rows = csc([scaled.A, scaled.G, (bounded, 1.0)], scaled.size)
+    upper = upper_triangle(scaled.P)
+    with native:
+        model.setup(P=upper, q=v.q, A=rows, l=low, u=high, **settings)
+    return _State(scaled, options, bounded, model, limit)

@@ -14,6 +14,7 @@ from ..problems.matrices import Array
 from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
 from .handle import Slot
+from .native import native
 from .protocol import SolverOptions
 from .scaled import Scaled, Vectors, csc, keep, kept
 
@@ -57,10 +58,13 @@ class PIQPSolver:
         if state is None:
             state = _set_up(problem, options)
         else:
-            state.native.update(**_vectors(state.scaled.vectors(problem), state.fixed))
-        scaled, native, fixed = state.scaled, state.native, state.fixed
-        status = native.solve()
-        result = native.result
+            vectors = _vectors(state.scaled.vectors(problem), state.fixed)
+            with native:
+                state.native.update(**vectors)
+        scaled, model, fixed = state.scaled, state.native, state.fixed
+        with native:
+            status = model.solve()
+        result = model.result
         iterations = int(result.info.iter)
         nu, mu = np.split(np.asarray(result.y), [scaled.A.shape[0]])
         x, lam = np.asarray(result.x), np.asarray(result.z_u)
@@ -107,16 +111,18 @@ def _set_up(problem: QP, options: SolverOptions) -> _State:
     fixed = np.flatnonzero(problem.lb == problem.ub)
     P, A, G = scaled.P, scaled.A, scaled.G
     if scaled.sparse:
-        native = piqp.SparseSolver()
+        model = piqp.SparseSolver()
         P, G = csc([P], scaled.size), csc([G], scaled.size)
         A = csc([A, (fixed, 1.0)], scaled.size)
     else:
-        native = piqp.DenseSolver()
+        model = piqp.DenseSolver()
         P = P.T  # symmetric, and then in the order of its library
         A = np.vstack([A, np.eye(scaled.size)[fixed]]) if len(fixed) else A
-    _configure(native.settings, options)
-    native.setup(P=P, A=A, G=G, **_vectors(scaled.vectors(problem), fixed))
-    return _State(scaled, options, fixed, native)
+    _configure(model.settings, options)
+    vectors = _vectors(scaled.vectors(problem), fixed)
+    with native:
+        model.setup(P=P, A=A, G=G, **vectors)
+    return _State(scaled, options, fixed, model)
 
 
 def _configure(settings: Any, options: SolverOptions) -> None:

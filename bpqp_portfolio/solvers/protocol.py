@@ -42,7 +42,8 @@ class Solver(Protocol):
 
     - A failed solve is a :class:`~bpqp_portfolio.problems.SolveStatus`, not an exception. Raised
       are only errors of the caller: an unknown native setting is a
-      :class:`~bpqp_portfolio.errors.ConfigError`.
+      :class:`~bpqp_portfolio.errors.ConfigError`. What a package raises is a status as well:
+      its calls stand under ``with native:`` (:mod:`bpqp_portfolio.solvers.native`).
     - The status is judged by the KKT norm of the returned point, not by the solver's claim;
       :func:`~bpqp_portfolio.solvers.finish.finish` does that, so end with it.
     - Duals have the signs of :class:`~bpqp_portfolio.problems.Solution`; bounds are bounds, and

@@ -14,6 +14,7 @@ from ..problems.matrices import Array
 from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
 from .handle import Slot
+from .native import native
 from .protocol import SolverOptions
 from .scaled import Scaled, Vectors, csc, keep, kept
 
@@ -64,10 +65,13 @@ class ProxQPSolver:
             v = state.scaled.vectors(problem)
             # Its results are those of the last call: only a usable state is kept.
             state.native.settings.initial_guess = proxqp.COLD_START_WITH_PREVIOUS_RESULT
-            state.native.update(**_vectors(v, state.bounded, state.scaled.sparse))
-        scaled, native, bounded = state.scaled, state.native, state.bounded
-        native.solve()
-        result = native.results
+            vectors = _vectors(v, state.bounded, state.scaled.sparse)
+            with native:
+                state.native.update(**vectors)
+        scaled, model, bounded = state.scaled, state.native, state.bounded
+        with native:
+            model.solve()
+        result = model.results
         iterations = int(result.info.iter)
         x, nu = np.array(result.x), np.array(result.y)
         lam, mu = np.split(np.array(result.z), [scaled.G.shape[0]])
@@ -124,15 +128,17 @@ def _set_up(problem: QP, options: SolverOptions) -> _State:
     n, p, m = scaled.size, scaled.A.shape[0], scaled.G.shape[0]
     bounded = np.flatnonzero(np.isfinite(v.lb) | np.isfinite(v.ub))
     if scaled.sparse:
-        native = proxqp.sparse.QP(n, p, m + len(bounded))
+        model = proxqp.sparse.QP(n, p, m + len(bounded))
         P, A, G = csc([scaled.P], n), csc([scaled.A], n), csc([scaled.G, (bounded, 1.0)], n)
     else:
         bounded = np.arange(n) if len(bounded) else bounded
-        native = proxqp.dense.QP(n, p, m, bool(len(bounded)))
+        model = proxqp.dense.QP(n, p, m, bool(len(bounded)))
         P, A, G = scaled.P, scaled.A, scaled.G
-    _configure(native.settings, options)
-    native.init(H=P, A=A, C=G, **_vectors(v, bounded, scaled.sparse))
-    return _State(scaled, options, bounded, native)
+    _configure(model.settings, options)
+    vectors = _vectors(v, bounded, scaled.sparse)
+    with native:
+        model.init(H=P, A=A, C=G, **vectors)
+    return _State(scaled, options, bounded, model)
 
 
 def _configure(settings: Any, options: SolverOptions) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..config import lookup
 from ..errors import SolverNotInstalledError
+from .conic_finish import failed_cones
+from .finish import failed
+from .native import Guarded
 from .protocol import Solver
 
 if TYPE_CHECKING:
@@ -70,7 +74,7 @@ def get_solver(name: str) -> Solver:
     SolverNotInstalledError
         Its package is missing. An error inside an installed package comes through as it is.
     """
-    return _made(lookup(_SOLVERS, name, "solver"), name, available_solvers())
+    return _made(lookup(_SOLVERS, name, "solver"), name, available_solvers(), failed)
 
 
 def available_cone_solvers() -> tuple[str, ...]:
@@ -80,7 +84,8 @@ def available_cone_solvers() -> tuple[str, ...]:
 
 def get_cone_solver(name: str) -> ConeSolver:
     """The forward solver ``name`` of cone programs; raises as :func:`get_solver`."""
-    return _made(lookup(_CONE_SOLVERS, name, "cone solver"), name, available_cone_solvers())
+    entry = lookup(_CONE_SOLVERS, name, "cone solver")
+    return _made(entry, name, available_cone_solvers(), failed_cones)
 
 
 def get_backward(name: str) -> Solver | None:
@@ -95,14 +100,14 @@ def get_backward(name: str) -> Solver | None:
     return get_solver(name)
 
 
-def _made(entry: _Entry, name: str, installed: tuple[str, ...]) -> Any:
+def _made(entry: _Entry, name: str, installed: tuple[str, ...], failed: Callable[..., Any]) -> Any:
     if not _installed(entry):
         raise SolverNotInstalledError(
             f"solver {name!r} needs the package {entry.package!r}: {entry.install}. "
             f"Installed: {', '.join(installed) or 'none'}."
         )
     module = importlib.import_module(f"{__package__}.{entry.module}")
-    return getattr(module, entry.cls)()
+    return Guarded(getattr(module, entry.cls)(), failed)
 
 
 @cache

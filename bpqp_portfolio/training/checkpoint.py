@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ..data.atomic import replacing_file
+from ..data.cache import ELSEWHERE
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ def save_checkpoint(path: Path, key: str, **content: Any) -> None:
     buffer = io.BytesIO()
     torch.save({"key": key, **content}, buffer)
     saved = buffer.getvalue()
-    with replacing_file(path) as scratch:
+    with replacing_file(path, elsewhere=ELSEWHERE) as scratch:
         scratch.write_bytes(hashlib.sha256(saved).digest() + saved)
 
 

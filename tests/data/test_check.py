@@ -151,6 +151,24 @@ def test_a_fall_on_resuming_without_a_new_factor_is_not_believed(tmp_path, marke
     assert len(report.exclusions) == 0
 
 
+def test_a_fall_on_a_day_without_a_halt_before_it_is_believed_if_its_range_shows_it(
+    tmp_path, market
+):
+    """A reform that the factor lacks shows itself on resuming; a fall in trading is a fall."""
+    move(market["SZ000001"], "2019-08-20", -0.3)
+    # A high 24 % above the low cannot be within 10 % of any one price.
+    market["SZ000001"].loc["2019-08-20", ["high", "low"]] *= [1.12, 0.9]
+    report = check_provider(write(tmp_path / "a", market).root)
+    assert moves(report) == {"move-unlimited": ("SZ000001 2019-08-20 (-30.0%, limit 10%)",)}
+    assert len(report.exclusions) == 0
+    # The same day after a halt of a single session.
+    market["SZ000001"].loc["2019-08-19"] = np.nan
+    market["SZ000001"].loc["2019-08-20", "change"] = np.nan
+    report = check_provider(write(tmp_path / "b", market).root)
+    assert list(moves(report)) == ["move-unadjusted"]
+    assert len(report.exclusions) == 1
+
+
 def test_a_wrong_factor_within_the_limit_is_seen_by_change(tmp_path, market):
     frame = market["SH600004"]
     move(frame, "2020-11-25", -0.06, change=False)
@@ -260,7 +278,9 @@ def test_files_that_do_not_fit(tmp_path, market):
     (features / "sh688001").rename(tmp_path / "gone")
     report = check_provider(root)
     assert report["past-calendar"].places == ("SH600000 close by 2 days",)
-    assert any("SH600004 open is cut short" in place for place in report["unreadable"].places)
+    assert any(
+        "sh600004/open.day.bin is cut short" in place for place in report["unreadable"].places
+    )
     assert any("low.day.bin does not begin" in place for place in report["unreadable"].places)
     assert report["close-missing"].places == ("SZ300750",)
     assert report["folder-case"].places == ("AAPL",)

@@ -10,6 +10,7 @@ from bpqp_portfolio.data.index_weights import index_weights
 from bpqp_portfolio.data.market import load_market
 from bpqp_portfolio.data.provider import write_provider
 from bpqp_portfolio.errors import ConfigError, DataError
+from bpqp_portfolio.qlib_ext.mandate_settings import MandateSettings
 
 DAYS = pd.bdate_range("2020-01-06", periods=6)
 
@@ -46,6 +47,34 @@ def test_value_traded(provider):
         index_weights("traded_value", load_market(provider, "all"), provider)
 
 
+def test_value_traded_is_known_up_to_the_day(tmp_path):
+    """AAA trades 1 a day and BBB 3; a value of 501 for AAA counts from its day on, for 250 days."""
+    days = pd.bdate_range("2020-01-06", periods=260)
+    flat = pd.DataFrame({"close": 1.0, "volume": 1.0}, index=days)
+    series = {"AAA": flat.copy(), "BBB": flat.assign(close=3.0)}
+    series["AAA"].iloc[4, 1] = 501.0
+    spells = pd.DataFrame({"instrument": ["AAA", "BBB"], "start": days[0], "end": days[-1]})
+    provider = write_provider(tmp_path / "m", days, series, {"all": spells})
+    found = index_weights("traded_value", load_market(provider, "all"), provider).weights[:, 0]
+    np.testing.assert_allclose(found[:4], 0.25)
+    # Means over the days there are: (501 + 4) / 5 = 101, then (501 + 5) / 6 = 84⅓, ...
+    np.testing.assert_allclose(found[[4, 5]], [101 / 104, (506 / 6) / (506 / 6 + 3)])
+    np.testing.assert_allclose(found[[249, 253]], (750 / 250) / (750 / 250 + 3))
+    np.testing.assert_allclose(found[254:], 0.25)
+
+
+def test_a_day_without_trade_does_not_count(tmp_path):
+    """AAA trades 4, nothing, then 2; BBB 3 on each day: means 4, 4, 3."""
+    days = pd.bdate_range("2020-01-06", periods=3)
+    flat = pd.DataFrame({"close": 1.0, "volume": 3.0}, index=days)
+    series = {"AAA": flat.assign(volume=[4.0, 0.0, 2.0]), "BBB": flat}
+    series["AAA"].iloc[1] = np.nan
+    spells = pd.DataFrame({"instrument": ["AAA", "BBB"], "start": days[0], "end": days[-1]})
+    provider = write_provider(tmp_path / "m", days, series, {"all": spells})
+    found = index_weights("traded_value", load_market(provider, "all"), provider).weights[:, 0]
+    np.testing.assert_allclose(found, [4 / 7, 4 / 7, 1 / 2])
+
+
 def test_a_table_holds_until_the_next(provider, tmp_path):
     file = tmp_path / "weights.csv"
     file.write_text(
@@ -75,3 +104,16 @@ def test_what_is_refused(provider, tmp_path, text, message):
     (tmp_path / "weights.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         index_weights(str(tmp_path / "weights.csv"), load_market(provider, "all"), provider)
+
+
+def test_a_mandate_relative_to_the_index_needs_its_weights_on_every_day(provider, tmp_path):
+    file = tmp_path / "weights.csv"
+    file.write_text("date,instrument,weight\n2020-01-07,AAA,2\n2020-01-07,BBB,0\n")
+    market, span = load_market(provider, "two"), (DAYS[0], DAYS[-1])
+    block = {"index_weights": str(file), "active_weights": 0.1}
+    settings = MandateSettings.from_config(block)
+    with pytest.raises(DataError, match=r"weights.csv has no weight .* 2020-01-06 \(1 such days\)"):
+        settings.check_tables(market, provider, 3, span)
+    settings.check_tables(market, provider, 3, (DAYS[1], DAYS[-1]))
+    free = MandateSettings.from_config({"index_weights": str(file), "max_weights": 0.7})
+    free.check_tables(market, provider, 3, span)

@@ -146,11 +146,11 @@ def test_inaccurate_points_are_errors_or_kept_with_their_gradient():
 
 
 def test_points_far_from_a_solution_are_nan():
-    data = batch((1.0, 1.0))
-    # Bounds that OSQP cannot place in one iteration, so that polishing starts from the wrong ones.
-    data["q"] = torch.linspace(-1e3, 1e3, 40, dtype=torch.float64)[torch.arange(40) * 7 % 40]
-    n = torch.ones(40, dtype=torch.float64)
-    data |= {"P": torch.diag(n), "A": n.unsqueeze(0), "lb": 0 * n, "ub": 100 * n, "b": 300 * n[:1]}
+    # So many rows that after one iteration of OSQP polishing does not find the active ones.
+    rng = torch.Generator().manual_seed(0)
+    draw = {"generator": rng, "dtype": torch.float64}
+    G, P = torch.randn(300, 40, **draw), torch.randn(40, 40, **draw)
+    data = {"P": P @ P.mT, "q": 10 * torch.randn(40, **draw), "G": G, "h": torch.rand(300, **draw)}
     layer = bp.QPLayer("osqp", throw=False, options={"max_iter": 1})
     solution = layer.solve(**data)
     assert solution.status is SolveStatus.ITERATION_LIMIT

@@ -9,7 +9,7 @@ import pytest
 import torch
 from panels import random_panel
 
-from bpqp_portfolio.errors import ConfigError
+from bpqp_portfolio.errors import ConfigError, ProblemError
 from bpqp_portfolio.losses import OBJECTIVES, build_objective, decision_loss, mean_squared_error
 from bpqp_portfolio.portfolio import PortfolioProblem
 from bpqp_portfolio.predictors import build_predictor
@@ -258,3 +258,34 @@ def test_a_step_against_the_gradient_lowers_the_loss(name, batch):
         optimiser.step()
         losses.append(float(loss.detach()))
     assert np.mean(losses[-5:]) < losses[0] - 0.1 * abs(losses[0])
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_score_that_is_not_finite_is_no_score(name, value, batch, scores):
+    """It is an error that names it, or its day's loss is not finite and the others are theirs."""
+    problem = PortfolioProblem({"normalisation": "standardise"}, score_scale=0.01)
+    objective = build_objective(name)
+    scores = scores.detach().clone()
+    column = int(torch.nonzero(batch.mask[1] & batch.known[1])[0])
+    good = objective(scores, batch, problem).total
+    scores[1, column] = value
+    try:
+        found = objective(scores, batch, problem).total
+    except ProblemError as error:
+        assert str(error).startswith(f"scores: {value} for name {column} of day 1")
+        return
+    assert not found[1].isfinite()
+    others = torch.arange(len(found)) != 1
+    assert torch.equal(found[others], good[others])
+
+
+@pytest.mark.parametrize("name", ["mse", "huber", "ic"])
+def test_a_known_label_that_is_not_finite_is_its_day_s_alone(name, batch, scores):
+    column = int(torch.nonzero(batch.mask[1] & batch.known[1])[0])
+    label = batch.label.clone()
+    label[1, column] = float("nan")
+    objective = build_objective(name)
+    problem = PortfolioProblem({}, score_scale=0.01)
+    found = objective(scores, dataclasses.replace(batch, label=label), problem).total
+    assert found.isfinite().tolist() == [day != 1 for day in range(len(found))]

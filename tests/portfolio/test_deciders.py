@@ -239,3 +239,19 @@ def test_dc3_on_its_authors_simple_qp():
         best.append(cp.Problem(cp.Minimize(objective), [A @ v == row, G @ v <= h]).solve())
     gap = float(value(y).mean()) - np.mean(best)
     assert -1e-6 < gap < 0.15 * abs(np.mean(best))
+
+
+@pytest.mark.parametrize("name", DECIDERS)
+def test_a_forecast_that_is_not_finite_decides_nothing(name, batch, scores):
+    scores = scores.detach().clone()
+    column = int(torch.nonzero(batch.mask[1])[0])
+    scores[1, column] = float("nan")
+    with pytest.raises(ProblemError, match=rf"^scores: nan for name {column} of day 1"):
+        problem(name).solve(scores, batch)
+    # Whoever decides directly says so of that day alone.
+    if name not in ("bpqp", "equal_weight", "minimum_variance", "unrolled"):
+        own = problem(name)
+        status = own.decider(scores * own.unit, batch, own).status
+        assert [int(code) for code in status] == [
+            5 if day == 1 else 0 for day in range(len(scores))
+        ]

@@ -97,11 +97,16 @@ def test_nan_names_argument_and_entry(name):
     assert str(caught.value).startswith(f"{name}: entry {index} is nan")
 
 
-@pytest.mark.parametrize("name", ["P", "q", "A", "b", "G", "h"])
-def test_infinity_is_for_bounds_only(name):
+@pytest.mark.parametrize("name", ["P", "q", "A", "b", "G"])
+def test_infinity_is_for_limits_only(name):
     with pytest.raises(ProblemError, match=f"^{name}: entry .* is inf, expected a finite number"):
         QP(**with_entry(name, (0, 0) if GOOD[name].ndim == 2 else 0, np.inf))
     assert QP(**with_entry("ub", 0, np.inf)).ub[0] == np.inf
+    free = QP(**with_entry("h", 0, np.inf))
+    assert free.unlimited[0] and not free.G[0].any() and np.isfinite(free.h).all()
+    assert QP(**GOOD).unlimited is None and QP(**GOOD).G[0].any()
+    with pytest.raises(ProblemError, match=r"^h: entry 0 is -inf"):
+        QP(**with_entry("h", 0, -np.inf))
     with pytest.raises(ProblemError, match=r"^lb: entry 0 is inf"):
         QP(**with_entry("lb", 0, np.inf))
     with pytest.raises(ProblemError, match=r"^ub: entry 0 is -inf"):

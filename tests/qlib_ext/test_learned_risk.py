@@ -17,6 +17,7 @@ from qlib.workflow.record_temp import SignalRecord
 from qlib_markets import FEW, MODEL, SETTINGS, build, connect, run_task
 from test_tomorrow_mandate import BACKTEST, MANDATE, Desk, decided, trading
 
+from bpqp_portfolio.data.digests import seal
 from bpqp_portfolio.data.panel import DailyPanel
 from bpqp_portfolio.errors import ConfigError, DataError
 from bpqp_portfolio.portfolio import PortfolioLayer, PortfolioProblem
@@ -193,6 +194,7 @@ def test_it_is_kept_as_tensors_and_json(run, tmp_path):
     assert sum(key.endswith("kappa") for key in state) == run.model.settings.members
     facts["model"]["risk_head"] = None
     (folder / "model.json").write_text(json.dumps(facts))
+    seal(folder)
     with pytest.raises(DataError, match="the model is stale or damaged"):
         load_run(folder, run.id)
 

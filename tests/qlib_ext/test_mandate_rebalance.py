@@ -166,3 +166,14 @@ def test_an_account_worth_nothing_is_refused(mandate):
 def test_rules_are_checked(wrong):
     with pytest.raises(ConfigError, match=r"risk_degree|lot"):
         BookRules(**wrong)
+
+
+def test_a_day_without_index_weights_is_no_day_of_a_zero_index(mandate):
+    """Limits relative to nothing would be limits of another kind."""
+    empty = dict.fromkeys(NAMES, 0.0)
+    assert len(rebalance(mandate, inputs(benchmark=empty), {}, 1e6, RULES).table)
+    for config in ({"max_tracking_error": 0.1}, {"groups": {"limit": 0.1, "relative": True}}):
+        relative = Mandate.from_config(config)
+        assert relative.benchmarked and not mandate.benchmarked
+        with pytest.raises(DataError, match=r"no weight of a name .* 2020-01-06"):
+            rebalance(relative, inputs(benchmark=empty), {}, 1e6, RULES)

@@ -8,6 +8,7 @@ import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from bpqp_portfolio.errors import DataError
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
 from bpqp_portfolio.qlib_ext.decisions import decide
 from bpqp_portfolio.qlib_ext.model import PortfolioModel, row_index
+from bpqp_portfolio.qlib_ext.records import realised_weights
 from bpqp_portfolio.report.metrics import flatten, summarise
 from bpqp_portfolio.report.results import load_results
 
@@ -280,6 +282,22 @@ def test_the_error_on_one_scale_is_that_of_a_regression(finished, again):
     assert (signal["mse"].mean() < 1) == (slope > 0) and (other.mean() < 1) == (slope < 0)
     known = pd.Series(panel.returns[rows].numpy(), index=pred.index).fillna(0.0)
     assert decide(again, known)[1]["mse"].mean() < 0.3
+
+
+def test_realised_weights_come_by_day_and_name():
+    """Whatever the order in which a process happens to list what is held."""
+    days = pd.to_datetime(["2020-01-03", "2020-01-02"])
+    held = {"B": 0.25, "C": 0.5, "A": 0.125}
+    orders = [list(held), sorted(held), sorted(held, reverse=True)]
+    tables = []
+    for order in orders:
+        weights = {name: held[name] for name in order}
+        position = SimpleNamespace(get_stock_weight_dict=lambda only_stock, w=weights: w)
+        tables.append(realised_weights(dict.fromkeys(days, position)))
+    assert tables[0]["instrument"].tolist() == ["A", "B", "C"] * 2
+    assert tables[0]["datetime"].is_monotonic_increasing
+    for table in tables[1:]:
+        pd.testing.assert_frame_equal(table, tables[0], check_exact=True)
 
 
 def test_realised_weights_follow_the_targets_by_one_day(finished):

@@ -16,6 +16,7 @@ from qlib_markets import MODEL, SEGMENTS, build, lists, rewrite, run_task
 from typer.testing import CliRunner
 
 from bpqp_portfolio.cli import app
+from bpqp_portfolio.data.digests import seal
 from bpqp_portfolio.data.provider import Provider, write_provider
 from bpqp_portfolio.errors import ConfigError, DataError, ProviderError
 from bpqp_portfolio.portfolio.problem import PortfolioProblem
@@ -511,6 +512,7 @@ def test_a_damaged_or_older_model_is_refused(copied):
 
     def loaded(**changes):
         (copied / "model.json").write_text(json.dumps({**facts, **changes}))
+        seal(copied)
         return load_run(copied, "r")
 
     assert loaded().facts == facts
@@ -524,6 +526,7 @@ def test_a_damaged_or_older_model_is_refused(copied):
     with pytest.raises(DataError, match="constraints were not kept"):
         loaded(mandate=True)
     (copied / "model.json").write_text("{")
+    seal(copied)
     with pytest.raises(DataError, match="cannot read its saved model"):
         load_run(copied, "r")
 
@@ -534,7 +537,8 @@ def test_a_pickle_in_place_of_the_network_is_not_run(copied, tmp_path):
             return os.mkdir, (str(tmp_path / "sprung"),)
 
     torch.save({"weight": Trap()}, copied / "state_dict.pt")
-    with pytest.raises(DataError, match="stale or damaged"):
+    seal(copied)
+    with pytest.raises(DataError, match=r"state_dict\.pt is damaged"):
         load_run(copied, "r")
     assert not (tmp_path / "sprung").exists()
 
@@ -543,5 +547,6 @@ def test_an_unknown_processor_is_refused_before_it_is_made(copied, market):
     facts = json.loads((copied / "model.json").read_text())
     facts["processors"].append({"class": "TanhProcess"})
     (copied / "model.json").write_text(json.dumps(facts))
+    seal(copied)
     with pytest.raises(DataError, match="processor TanhProcess, which cannot be applied"):
         single_day(load_run(copied, "r"), market)

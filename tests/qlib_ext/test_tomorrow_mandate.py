@@ -14,6 +14,7 @@ from qlib_markets import FEW, MODEL, SEGMENTS, lists, run_task
 from typer.testing import CliRunner
 
 from bpqp_portfolio.cli import app
+from bpqp_portfolio.data.digests import seal
 from bpqp_portfolio.data.market import load_market
 from bpqp_portfolio.data.provider import Provider, write_provider
 from bpqp_portfolio.errors import ConfigError, DataError, SolverError
@@ -324,14 +325,19 @@ def test_a_damaged_or_older_run_is_refused(desk, copied):
     facts = json.loads((copied / "model.json").read_text())
     assert facts["mandate"]["constraints"] == MANDATE["constraints"]
     (copied / "groups.npz").write_bytes(b"no archive")
-    with pytest.raises(DataError, match="its groups of names"):
-        load_run(copied, "r")
+    for sealed in (False, True):
+        with pytest.raises(DataError, match=r"run 'r'.*groups\.npz is damaged"):
+            load_run(copied, "r")
+        if not sealed:
+            seal(copied)
     (copied / "groups.npz").unlink()
+    seal(copied)
     run = load_run(copied, "r")
     day = single_day(run, desk.market, "2016-01-13")
     with pytest.raises(DataError, match="keeps no groups of names"):
         single_inputs(run, run.mandate, desk.market, day, {})
     (copied / "model.json").write_text(json.dumps({**facts, "mandate": True}))
+    seal(copied)
     with pytest.raises(DataError, match="constraints were not kept with its run"):
         load_run(copied, "r")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bpqp_portfolio.errors import ConfigError
+from bpqp_portfolio.errors import ConfigError, DataError
 from bpqp_portfolio.risk.clusters import ClusterConfig, cluster_returns
 
 DATES = pd.bdate_range("2015-01-01", periods=780)
@@ -45,6 +45,22 @@ def test_a_new_name_has_a_group_from_the_next_period_on(labels):
     assert (labels[since:, 29] == labels[since, 2]).all()
 
 
+@pytest.mark.parametrize(
+    ("back", "inside"),
+    [(0, False), (1, True), (60, True), (61, False)],
+)
+def test_a_window_is_of_the_last_days_before_the_period(returns, back, inside):
+    """Of 60 returns, all needed: one that is missing 1 to 60 days before leaves a name without a
+    group; one before them, or on the first day itself, does not."""
+    first = DATES.get_loc(pd.Timestamp("2016-07-01"))
+    table = returns.copy()
+    table[first - back, 0] = np.nan
+    settings = ClusterConfig(count=3, window=60, min_history=60, months=6)
+    found = cluster_returns(table, DATES, settings)[first]
+    assert (found[0] == -1) == inside
+    assert (found[1:29] >= 0).all()
+
+
 def test_the_future_changes_nothing(returns, labels):
     changed = returns.copy()
     cut = DATES.get_loc(pd.Timestamp("2016-07-01"))
@@ -79,3 +95,11 @@ def test_groups_go_on_from_those_of_a_day(returns, labels):
     for since in (400, int(np.flatnonzero(DATES >= "2016-07-01")[0])):
         again = cluster_returns(returns, DATES, SETTINGS, since=since, before=labels[since - 1])
         assert (again[since:] == labels[since:]).all() and (again[:since] == -1).all()
+
+
+def test_an_infinite_return_is_refused():
+    dates = pd.bdate_range("2020-01-01", periods=30)
+    returns = np.zeros((30, 4))
+    returns[7, 3] = -np.inf
+    with pytest.raises(DataError, match="the return of day 7, name 3 is infinite"):
+        cluster_returns(returns, dates, ClusterConfig())

@@ -163,3 +163,11 @@ def test_a_constant_name_breaks_correlations_with_a_clear_error():
 def test_unknown_name():
     with pytest.raises(ConfigError, match="Did you mean 'ledoit_wolf'"):
         build_risk_model("ledoitwolf", 3)
+
+
+@pytest.mark.parametrize("name", RISK_MODELS)
+def test_an_infinite_return_is_refused(name):
+    returns = simulate(60, 8)
+    returns[7, 3] = np.inf
+    with pytest.raises(DataError, match="the return of day 7, name 3 is infinite"):
+        build_risk_model(name, K).estimate(returns)

@@ -46,9 +46,17 @@ def test_bounds():
     assert active.free.tolist() == [False, False, True, True]
 
 
-def test_weakly_active_counts_as_inactive():
-    problem = QP(np.eye(1), np.zeros(1), lb=[0.0])
+@pytest.mark.parametrize("side", [{"lb": [0.0]}, {"ub": [0.0]}])
+def test_weakly_active_counts_as_inactive(side):
+    problem = QP(np.eye(1), np.zeros(1), **side)
     assert at(problem, [0.0]).free.all()
+
+
+def test_a_weakly_active_row_counts_as_inactive():
+    """Of three rows through the point, the one with a dual binds."""
+    problem = QP(np.eye(2), np.array([-1.0, 0.0]), G=[[1, 0], [1, 1], [0, 1]], h=[1, 1, 0])
+    assert at(problem, [1.0, 0.0], [0, 0, 0]).rows.tolist() == [False, False, False]
+    assert at(problem, [1.0, 0.0], [0, 0.5, 0]).rows.tolist() == [False, True, False]
 
 
 def test_equal_bounds_are_active_on_the_side_of_the_larger_dual():
@@ -56,3 +64,27 @@ def test_equal_bounds_are_active_on_the_side_of_the_larger_dual():
     active = at(problem, [1.0] * 3, lam_lb=[2.0, 0.0, 0.0], lam_ub=[0.0, 2.0, 0.0])
     assert active.lower.tolist() == [True, False, True]
     assert active.upper.tolist() == [False, True, False]
+
+
+def test_a_coordinate_is_on_one_side_of_a_narrow_box():
+    """Both sides are nearer than any dual says: the larger dual decides."""
+    problem = QP(np.eye(2), np.ones(2), lb=[0.0] * 2, ub=[1e-12] * 2)
+    active = at(problem, [0.0, 0.0], lam_lb=[0.5, 0.3], lam_ub=[0.3, 0.5])
+    assert active.lower.tolist() == [True, False]
+    assert active.upper.tolist() == [False, True]
+
+
+def test_a_dual_does_not_move_a_coordinate_off_the_side_where_it_is():
+    """The other side's dual is the larger one, but that side is a whole unit away."""
+    problem = QP(np.eye(2), np.ones(2), lb=[0.0] * 2, ub=[1.0] * 2)
+    active = at(problem, [0.0, 1.0], lam_lb=[0.3, 0.5], lam_ub=[0.5, 0.3])
+    assert active.lower.tolist() == [True, False]
+    assert active.upper.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e3, 1e6])
+def test_a_slack_is_small_by_the_size_of_the_point(unit):
+    """Of z = (1, 1) units: a row a millionth from its limit, and one half a unit."""
+    z = unit * np.ones(2)
+    problem = QP(np.eye(2) / unit, -np.ones(2), G=np.eye(2), h=z + unit * np.array([1e-6, 0.5]))
+    assert at(problem, z, [1e-3, 1e-3]).rows.tolist() == [True, False]

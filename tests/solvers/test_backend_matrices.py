@@ -106,10 +106,11 @@ def test_the_lifted_problem_is_the_same(case):
     if k:
         y = scaled.A[scaled.p :, : problem.n] @ z
         np.testing.assert_allclose((scaled.A @ np.concatenate([z, y]))[scaled.p :], 0.0, atol=1e-15)
-    x, v = np.concatenate([z, y]), scaled.vectors(problem)
-    value = 0.5 * x @ (scaled.P @ x) + v.q @ x
-    assert value * scaled.units.objective == pytest.approx(problem.objective(z), rel=1e-12)
-    rows = (scaled.A @ x - v.b)[: scaled.p] * scaled.units.rows_A
+    units = scaled.units
+    x, v = np.concatenate([z, y]) / units.length, scaled.vectors(problem)
+    value = (0.5 * x @ (scaled.P @ x) + v.q @ x) * units.gradient * units.length
+    assert value == pytest.approx(problem.objective(z), rel=1e-12)
+    rows = (scaled.A @ x - v.b)[: scaled.p] * units.rows_A * units.length
     np.testing.assert_allclose(rows, problem.A @ z - problem.b, atol=1e-13)
 
 

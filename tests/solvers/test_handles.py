@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 
+import bpqp_portfolio as bp
 from bpqp_portfolio.problems import QP, SolveStatus
 from bpqp_portfolio.problems.matrices import FactorMatrix
 from bpqp_portfolio.solvers import SolverOptions, available_solvers, get_solver
@@ -154,3 +159,70 @@ def test_items_of_a_batch_have_slots_of_their_own(name):
     assert handle.slot(name, 0).state is not handle.slot(name, 1).state
     handle.clear()
     assert handle.slot(name, 0).state is None
+
+
+class Model(torch.nn.Module):
+    """A user's model that keeps a handle."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(N, dtype=torch.float64))
+        self.handle = Handle()
+        self.layer = bp.QPLayer(BACKENDS[0])
+
+    def forward(self, scale=1.0):
+        G = torch.eye(N, dtype=torch.float64)
+        limit = scale * self.weight
+        return self.layer(G, -2.0 * self.weight, G=G, h=limit, handle=self.handle)
+
+
+@pytest.mark.parametrize("how", ["deepcopy", "copy", "pickle", "save"])
+def test_a_model_with_a_used_handle_is_copied_and_saved(how, tmp_path):
+    model = Model()
+    model().sum().backward()
+    assert model.handle.slots
+    if how == "save":
+        torch.save(model, tmp_path / "model.pt")
+        other = torch.load(tmp_path / "model.pt", weights_only=False)
+    elif how == "pickle":
+        other = pickle.loads(pickle.dumps(model))
+    else:
+        other = getattr(copy, how)(model)
+        if how == "copy":
+            other.handle = copy.copy(model.handle)
+    assert model.handle.slots and not other.handle.slots
+    assert torch.equal(other(0.5), model(0.5)) and other.handle.slots
+    assert copy.deepcopy(next(iter(model.handle.slots.values()))).state is None
+
+
+@pytest.mark.parametrize("name", available_solvers())
+def test_threads_may_share_a_handle(name):
+    handle, layer = Handle(), bp.QPLayer(name)
+    one = problem(matrices("dense"), vectors(0))
+    P, A, G, b, ub = (torch.as_tensor(v) for v in (one.P, one.A, one.G, one.b, one.ub))
+    q = [torch.as_tensor(vectors(seed)["q"]) for seed in range(8)]
+    h = torch.as_tensor(one.h)
+
+    def solve(q, handle=None):
+        q = q.clone().requires_grad_()
+        z = layer(P, q, A, b, G, h, -ub, ub, handle=handle)
+        z.square().sum().backward()
+        return z.detach(), q.grad
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda v: solve(v, handle), q * 6))
+    for v, (z, gradient) in zip(q * 6, found, strict=True):
+        expected = solve(v)
+        torch.testing.assert_close(z, expected[0], rtol=0, atol=1e-8)
+        torch.testing.assert_close(gradient, expected[1], rtol=0, atol=1e-6)
+
+
+def test_threads_may_share_a_handle_of_cones():
+    handle, layer = Handle(), bp.SOCPLayer("clarabel")
+    q = torch.randn(8, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    F = torch.eye(5, dtype=torch.float64)[:3]
+    cones = [(F, None, None, 1.0), (None, None, None, 2.0)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda i: layer(q[i % 8], cones, handle=handle), range(40)))
+    for i, z in enumerate(found):
+        torch.testing.assert_close(z, layer(q[i % 8], cones), rtol=0, atol=1e-7)

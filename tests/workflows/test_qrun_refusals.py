@@ -40,9 +40,14 @@ def market(workspace):
             {},
             "ConfigError: MandateRecord: unknown key 'risk_degre'. Did you mean 'risk_degree'?",
         ),
+        (
+            (WORKFLOW, "net_utility", '"{{ BPQP_LOSS }}"'),
+            {},
+            "ConfigError: workflows/bpqp_csi300.yaml: 'BPQP_LOSS' is undefined; set that",
+        ),
         (None, {"BPQP_PROVIDER_URI": "nowhere"}, "ProviderError: no Qlib provider at "),
     ],
-    ids=["loss", "record", "provider"],
+    ids=["loss", "record", "variable", "provider"],
 )
 def test_qrun_ends_before_any_work(workspace, edit, variables, message):
     kept = {}
@@ -57,4 +62,5 @@ def test_qrun_ends_before_any_work(workspace, edit, variables, message):
     for stage in ("features", "risk", "training"):
         assert f"[{stage}]" not in done.stdout
     assert not (workspace.folder / "cache").exists()
-    assert workspace.runs("bpqp_csi300")[0].info.status == "FAILED"
+    if "is undefined" not in message:  # that one ends before anything is tracked
+        assert workspace.runs("bpqp_csi300")[0].info.status == "FAILED"

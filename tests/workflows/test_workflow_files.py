@@ -77,7 +77,7 @@ def test_defaults(file):
     init = load(file)["qlib_init"]
     tracker = init["exp_manager"]
     assert tracker["kwargs"]["uri"] == "sqlite:///mlflow.db"
-    assert tracker["class"] == "MLflowExpManager" and tracker["kwargs"]["default_exp_name"]
+    assert tracker["class"] == "TrackingManager" and tracker["kwargs"]["default_exp_name"]
     demo = file.stem in DEMO
     assert init["provider_uri"] == ("data/demo" if demo else "~/.qlib/qlib_data/cn_data")
     assert init["region"] == ("us" if demo else "cn")

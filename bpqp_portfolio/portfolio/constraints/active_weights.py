@@ -16,6 +16,7 @@ class ActiveWeights:
 
     limit: Any
     name: ClassVar[str] = "active_weights"
+    benchmarked: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_per_name(self.limit, self.name, low=0)
@@ -24,7 +25,7 @@ class ActiveWeights:
         return f"active_weights: within {shown(self.limit)} of the benchmark"
 
     def apply(self, draft: Draft) -> None:
-        base = draft.market.needed("benchmark", self.name)
+        base = draft.needed("benchmark", self.name)
         reach = per_name(self.limit, draft.market, 1.0)
         draft.lower = torch.maximum(draft.lower, base - reach)
         draft.upper = torch.minimum(draft.upper, base + reach)

@@ -14,14 +14,29 @@ from ...errors import ProblemError
 from ..market import Market
 
 
+@dataclass(frozen=True)
+class Row:
+    """matrixᵀw ≤ limit, or ≥ where it is a ``floor``, on each day: (T, n) and (T,).
+
+    ``term`` names the constraint that it belongs to; ``words`` are for people alone.
+    """
+
+    term: str
+    words: str
+    matrix: Tensor
+    limit: Tensor
+    floor: bool = False
+
+
 @dataclass
 class Draft:
     """min ½ wᵀ(γΣ)w + qᵀw + buyᵀ(w−w⁰)₊ + sellᵀ(w⁰−w)₊ + κᵀ(w−w⁰)² and its constraints.
 
-    ``lower``, ``upper`` (T, n); ``budget`` (T,); rows ``matrix`` (T, m, n) ≤ ``limit`` (T, m) in
-    words; ``turnover`` limit (T,) of ½‖w−w⁰‖₁, ``leverage`` limit (T,) of ‖w‖₁,
-    ``tracking`` limit (T,) of ‖Σ^½(w−w_b)‖ per day, ``penalty`` (T,) θ of ½θ(w−w_b)ᵀΣ(w−w_b).
+    ``lower``, ``upper`` (T, n); ``budget`` (T,); ``rows``; ``turnover`` limit (T,) of ½‖w−w⁰‖₁,
+    ``leverage`` limit (T,) of ‖w‖₁, ``tracking`` limit (T,) of ‖Σ^½(w−w_b)‖ per day, ``penalty``
+    (T,) θ of ½θ(w−w_b)ᵀΣ(w−w_b).
     ``own`` are the mandate's bounds where the market's, of names that cannot trade, replace them.
+    ``used`` names the market's fields that the problem rests on.
     """
 
     market: Market
@@ -31,7 +46,7 @@ class Draft:
     budget_words: str = "budget = 1"
     lower_words: str = "long only: weights >= 0"
     upper_words: str = "weights <= 1"
-    rows: list[tuple[str, Tensor, Tensor]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     turnover: Tensor | None = None
     turnover_words: str = ""
     leverage: Tensor | None = None
@@ -44,17 +59,42 @@ class Draft:
     sell: Tensor | None = None
     impact: Tensor | None = None
     own: tuple[Tensor, Tensor] | None = None
+    used: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, market: Market) -> Draft:
         """Long only, fully invested."""
         zero = torch.zeros_like(market.mu, dtype=torch.float64)
-        return cls(market, zero, zero + 1.0, zero[:, 0] + 1.0)
+        return cls(market, zero, zero + 1.0, zero.new_ones(len(zero)))
 
-    def row(self, words: str, matrix: Tensor, limit: Tensor | float) -> None:
-        """Add matrixᵀw ≤ limit for ``matrix`` (T, n) and ``limit`` broadcastable to (T,)."""
-        limit = torch.as_tensor(limit, dtype=torch.float64, device=matrix.device)
-        self.rows.append((words, matrix, limit.expand(len(matrix))))
+    def needed(self, name: str, who: str) -> Tensor:
+        """The market's field ``name`` in float64, zero outside the mask.
+
+        Raises
+        ------
+        ProblemError
+            The market lacks it, and the term ``who`` wants it.
+        """
+        self.used.add(name)
+        return self.market.needed(name, who)
+
+    def per_day(self, value: Any, who: str) -> Tensor:
+        """A number or tensor of the term ``who`` as (T,) float64."""
+        value = torch.as_tensor(value, dtype=torch.float64, device=self.budget.device)
+        try:
+            return value.expand(self.budget.shape)
+        except RuntimeError:
+            raise ProblemError(
+                f"{who}: expected one number, or one for each of {len(self.budget)} days; got "
+                f"shape {tuple(value.shape)}."
+            ) from None
+
+    def row(
+        self, term: str, words: str, matrix: Tensor, limit: Tensor | float, *, floor: bool
+    ) -> None:
+        """Add matrixᵀw ≤ limit, or ≥ where it is a ``floor``, for ``matrix`` (T, n) and ``limit``
+        broadcastable to (T,)."""
+        self.rows.append(Row(term, words, matrix, self.per_day(limit, words), floor))
 
 
 class Term(Protocol):
@@ -71,9 +111,12 @@ class Term(Protocol):
 
 
 def number(value: Any, name: str, **limits: Any) -> Any:
-    """A checked number, or a tensor as it is."""
+    """A checked number, or a tensor as it is: of one entry that is checked, of more when it is
+    used, day by day."""
     if not isinstance(value, Tensor):
         check_number(value, name, **limits)
+    elif value.numel() == 1:
+        check_number(value.detach().item(), name, **limits)
     return value
 
 
@@ -96,7 +139,14 @@ def per_name(value: Any, market: Market, default: float) -> Tensor:
         rest: float = value.get("default", default)
         own = [float(value.get(str(code), rest)) for code in market.names]
         return torch.tensor(own, dtype=torch.float64, device=like.device).expand(like.shape)
-    return torch.as_tensor(value, dtype=torch.float64, device=like.device).expand(like.shape)
+    value = torch.as_tensor(value, dtype=torch.float64, device=like.device)
+    try:
+        return value.expand(like.shape)
+    except RuntimeError:
+        raise ProblemError(
+            f"a value by name must be one number, (n,) or (T, n) = {tuple(like.shape)}; got shape "
+            f"{tuple(value.shape)}."
+        ) from None
 
 
 def check_per_name(value: Any, name: str, low: float = -math.inf, high: float = math.inf) -> None:

@@ -29,5 +29,4 @@ class Budget:
         return bool((torch.as_tensor(self.limit) > 1).any())
 
     def apply(self, draft: Draft) -> None:
-        value = torch.as_tensor(self.limit, dtype=torch.float64, device=draft.budget.device)
-        draft.budget, draft.budget_words = value.expand(draft.budget.shape), str(self)
+        draft.budget, draft.budget_words = draft.per_day(self.limit, self.name), str(self)

@@ -52,10 +52,10 @@ class Exposures:
         return f"exposures: {', '.join(parts)}{tail}"
 
     def apply(self, draft: Draft) -> None:
-        X = draft.market.needed("exposures", self.name)
+        X = draft.needed("exposures", self.name)
         names = draft.market.exposure_names or [str(j) for j in range(X.shape[-1])]
         known = {str(key): j for j, key in enumerate(names)}
-        for value, sign, word in ((self.limit, 1.0, "<="), (self.lower, -1.0, ">=")):
+        for value, floor in ((self.limit, False), (self.lower, True)):
             if value is None:
                 continue
             pairs = value if isinstance(value, dict) else dict.fromkeys(known, value)
@@ -65,6 +65,6 @@ class Exposures:
                 column = X[..., lookup(known, key, "exposure")]
                 base: Any = 0.0
                 if self.relative:
-                    base = (column * draft.market.needed("benchmark", self.name)).sum(-1)
-                words = f"exposures: {key} {word} {shown(one)}"
-                draft.row(words, sign * column, sign * (one + base))
+                    base = (column * draft.needed("benchmark", self.name)).sum(-1)
+                words = f"exposures: {key} {'>=' if floor else '<='} {shown(one)}"
+                draft.row(self.name, words, column, one + base, floor=floor)

@@ -41,6 +41,7 @@ class Groups:
 
     def apply(self, draft: Draft) -> None:
         members = draft.market.members()
+        draft.used.add("groups")
         for value in (self.limit, self.lower):
             if isinstance(value, dict):
                 for group in value:
@@ -49,9 +50,9 @@ class Groups:
         for group, own in members.items():
             base: Any = 0.0
             if self.relative:
-                base = (own * draft.market.needed("benchmark", self.name)).sum(-1)
-            for value, sign, word in ((self.limit, 1.0, "<="), (self.lower, -1.0, ">=")):
+                base = (own * draft.needed("benchmark", self.name)).sum(-1)
+            for value, floor in ((self.limit, False), (self.lower, True)):
                 one = value.get(group) if isinstance(value, dict) else value
                 if one is not None:
-                    words = f"groups: {group} {word} {shown(one)}{tail}"
-                    draft.row(words, sign * own, sign * (one + base))
+                    words = f"groups: {group} {'>=' if floor else '<='} {shown(one)}{tail}"
+                    draft.row(self.name, words, own, one + base, floor=floor)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-
 from .base import Draft, number, shown
 
 
@@ -24,5 +22,4 @@ class MaxLeverage:
         return f"max_leverage {shown(self.limit)}"
 
     def apply(self, draft: Draft) -> None:
-        limit = torch.as_tensor(self.limit, dtype=torch.float64, device=draft.budget.device)
-        draft.leverage, draft.leverage_words = limit.expand(draft.budget.shape), str(self)
+        draft.leverage, draft.leverage_words = draft.per_day(self.limit, self.name), str(self)

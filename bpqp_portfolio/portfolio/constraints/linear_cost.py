@@ -28,5 +28,6 @@ class LinearCost:
 
     def apply(self, draft: Draft) -> None:
         if draft.market.previous is not None:
+            draft.used.add("previous")
             draft.buy = per_name(self.buy, draft.market, 0.0)
             draft.sell = per_name(self.sell, draft.market, 0.0)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-
 from .base import Draft, number, shown
 
 
@@ -17,6 +15,7 @@ class MaxTrackingError:
     limit: Any
     days_per_year: float = 252.0
     name: ClassVar[str] = "max_tracking_error"
+    benchmarked: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         number(self.limit, self.name, low=0, open_low=True)
@@ -26,8 +25,7 @@ class MaxTrackingError:
         return f"max_tracking_error {shown(self.limit)} a year"
 
     def apply(self, draft: Draft) -> None:
-        draft.market.needed("benchmark", self.name)
-        limit = torch.as_tensor(self.limit, dtype=torch.float64, device=draft.budget.device)
+        draft.needed("benchmark", self.name)
         draft.tracking_unit = self.days_per_year**0.5
-        draft.tracking = limit.expand(draft.budget.shape) / draft.tracking_unit
+        draft.tracking = draft.per_day(self.limit, self.name) / draft.tracking_unit
         draft.tracking_words = str(self)

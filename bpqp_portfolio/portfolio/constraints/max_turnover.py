@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-
 from .base import Draft, number, shown
 
 
@@ -28,5 +26,5 @@ class MaxTurnover:
 
     def apply(self, draft: Draft) -> None:
         if draft.market.previous is not None:
-            limit = torch.as_tensor(self.limit, dtype=torch.float64, device=draft.budget.device)
-            draft.turnover, draft.turnover_words = limit.expand(draft.budget.shape), str(self)
+            draft.used.add("previous")
+            draft.turnover, draft.turnover_words = draft.per_day(self.limit, self.name), str(self)

@@ -26,4 +26,5 @@ class QuadraticCost:
 
     def apply(self, draft: Draft) -> None:
         if draft.market.previous is not None:
+            draft.used.add("previous")
             draft.impact = per_name(self.limit, draft.market, 0.0)

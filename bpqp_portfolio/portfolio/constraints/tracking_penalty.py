@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-
 from .base import Draft, number, shown
 
 
@@ -16,6 +14,7 @@ class TrackingPenalty:
 
     limit: Any
     name: ClassVar[str] = "tracking_penalty"
+    benchmarked: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         number(self.limit, self.name, low=0)
@@ -24,6 +23,5 @@ class TrackingPenalty:
         return f"tracking_penalty {shown(self.limit)}"
 
     def apply(self, draft: Draft) -> None:
-        draft.market.needed("benchmark", self.name)
-        value = torch.as_tensor(self.limit, dtype=torch.float64, device=draft.budget.device)
-        draft.penalty = value.expand(draft.budget.shape)
+        draft.needed("benchmark", self.name)
+        draft.penalty = draft.per_day(self.limit, self.name)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...data.panel import DayBatch
-from ...solvers.structured import SOLVED, FactorSolution
+from ...solvers.structured import BAD_DATA, SOLVED, FactorSolution
 from .simplex import project
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def as_solution(
         free=batch.mask & (w > 0) & (w < cap),
         kkt_norm=norm,
         iterations=torch.full((T,), iterations, device=w.device),
-        status=torch.full((T,), SOLVED, device=w.device),
+        status=torch.where(w.detach().isfinite().all(-1), SOLVED, BAD_DATA),
         nu_rows=nothing,
         lam=nothing,
         lam_lb=unknown,

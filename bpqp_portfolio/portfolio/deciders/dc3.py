@@ -12,7 +12,7 @@ from torch import Tensor
 from ...config import check_number
 from ...data.panel import DayBatch
 from ...problems.solution import SolveStatus
-from ...solvers.structured import SOLVED, FactorSolution
+from ...solvers.structured import FactorSolution
 from .base import as_solution
 
 if TYPE_CHECKING:
@@ -105,5 +105,5 @@ class DC3:
         )
         solution = as_solution(w, mu, batch, problem, int(self.corrections))
         outside = torch.maximum(-w, w - cap).detach().masked_fill(~mask, -1).amax(-1)
-        solution.status.copy_(torch.where(outside > self.tolerance, INACCURATE, SOLVED))
+        solution.status.masked_fill_(outside > self.tolerance, INACCURATE)
         return solution

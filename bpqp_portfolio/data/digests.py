@@ -1,0 +1,54 @@
+"""SHA-256 of files, and of all files of a folder in a list beside them, checked before use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from ..errors import DataError
+from .atomic import replacing_file
+
+DIGESTS = "digests.json"
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seal(folder: Path) -> None:
+    """Write the digests of all files of ``folder`` into :data:`DIGESTS`."""
+    digests = {p.name: sha256_of(p) for p in sorted(folder.iterdir()) if p.name != DIGESTS}
+    with replacing_file(folder / DIGESTS) as scratch:
+        scratch.write_text(json.dumps({"sha256": digests}, indent=1) + "\n")
+
+
+def verify(folder: Path, where: str, remedy: str) -> bool:
+    """Are the files of ``folder`` those that were sealed?  False where none were.
+
+    Raises
+    ------
+    DataError
+        A file is damaged, missing or none of those that were sealed; the message says ``where``
+        and ends with the ``remedy``.
+    """
+    path = folder / DIGESTS
+    if not path.exists():
+        return False
+    try:
+        digests = json.loads(path.read_text())["sha256"]
+        items = {str(name): str(digest) for name, digest in digests.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{where}: {DIGESTS} is damaged ({error!r}); {remedy}") from error
+    found = {p.name for p in folder.iterdir()} - {DIGESTS}
+    for name in sorted(found ^ set(items)):
+        what = "is missing" if name in items else f"is not listed in {DIGESTS}"
+        raise DataError(f"{where}: {name} {what}; {remedy}")
+    for name, digest in items.items():
+        if sha256_of(folder / name) != digest:
+            raise DataError(
+                f"{where}: {name} is damaged, its digest is not that of {DIGESTS}; {remedy}"
+            )
+    return True
