@@ -309,7 +309,7 @@ class Scaling:
 
     @classmethod
     def of(cls, problem: QP, least: float = 0.0, reach: float = np.inf) -> Scaling:
-        """The units of ``problem``; ``least`` and ``reach`` are lengths that other constraints set."""
+        """The units of ``problem``; ``least`` and ``reach`` are lengths that cones set."""
         curvature, slope = largest(problem.P), largest(problem.q)
         length = _data_length(problem, curvature, slope, least, reach)
         return cls(
