@@ -307,16 +307,11 @@ class Scaling:
     rows_A: Array
     rows_G: Array
 
-    @property
-    def objective(self) -> float:
-        """max |P|, |q|."""
-        return max(self.curvature, self.slope) or 1.0
-
     @classmethod
-    def of(cls, problem: QP) -> Scaling:
-        """The units of ``problem``."""
+    def of(cls, problem: QP, least: float = 0.0, reach: Array = np.zeros(0)) -> Scaling:  # noqa: B008
+        """The units of ``problem``; ``least`` and ``reach`` (any length) are lengths of cones."""
         curvature, slope = largest(problem.P), largest(problem.q)
-        length = _data_length(problem, curvature, slope)
+        length = _data_length(problem, curvature, slope, least, reach)
         return cls(
             curvature,
             slope,
@@ -327,7 +322,7 @@ class Scaling:
         )
 
 
-def _data_length(problem: QP, curvature: float, slope: float) -> float:
+def _data_length(problem: QP, curvature: float, slope: float, least: float, reach: Array) -> float:
     """The size of z that the data speak of; multiplied by c where z, b, h and bounds are.
 
     No feasible z is shorter than ``least``. Where 0 is feasible z goes as far as q pushes it
@@ -335,18 +330,20 @@ def _data_length(problem: QP, curvature: float, slope: float) -> float:
     one, since a few may be stand-ins for infinity.
     """
     lb, ub = problem.lb, problem.ub
-    limits, least = [np.zeros(0)], 0.0
+    limits = [reach]
     if problem.p:
-        least = float((np.abs(problem.b) / row_norms(problem.A)).max())
+        least = max(least, float((np.abs(problem.b) / row_norms(problem.A)).max()))
     if problem.m:
         distance = problem.h / row_norms(problem.G)
-        least = max(least, float(-distance.min()))
+        if problem.unlimited is not None:
+            distance = distance[~problem.unlimited]
+        least = max(least, float(-distance.min(initial=0.0)))
         limits.append(np.abs(distance))
     if problem.bounded:
         least = max(least, float(lb.max()), float(-ub.min()))
-        limits.append(np.abs(np.concatenate([lb[np.isfinite(lb)], ub[np.isfinite(ub)]])))
+        limits += [np.abs(lb), np.abs(ub)]
     reach = np.concatenate(limits)
-    reach = reach[reach > 0.0]
+    reach = reach[(reach > 0.0) & (reach < np.inf)]
     if slope and curvature:
         size = min(slope / curvature, float(reach.max(initial=0.0)) or np.inf)
     else:

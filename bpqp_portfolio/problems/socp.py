@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
 
 from ..errors import ProblemError
-from .matrices import Array, FactorMatrix, Matrix, is_sparse, largest, row_sizes, same
-from .qp import QP, _refuse_infinite, _to_array
-from .solution import KKTResiduals, Solution
+from .matrices import Array, FactorMatrix, Matrix, is_sparse, largest, row_norms, same
+from .qp import QP, Scaling, _refuse_infinite, _to_array
+from .solution import KKTResiduals, Measured, Solution, point_units
 
 
 class SecondOrderCone(NamedTuple):
@@ -120,6 +120,11 @@ class SOCP:
         """Whether any bound is finite."""
         return self.qp.bounded
 
+    @cached_property
+    def scaling(self) -> Scaling:
+        """The program's units: those of ``qp`` with a length of z that the cones take part in."""
+        return Scaling.of(self.qp, *_lengths(self.groups)) if self.groups else self.qp.scaling
+
     def objective(self, z: Array) -> float:
         """½ zᵀPz + qᵀz."""
         return self.qp.objective(z)
@@ -141,6 +146,27 @@ class SOCP:
                 part = w * (t / total) if len(tau) > 1 and total > 0 else w / len(tau)
                 out[i] = np.concatenate([[t], part])
         return tuple(out)
+
+
+def _lengths(groups: Sequence[ConeGroup]) -> tuple[float, Array]:
+    """What cones say of the length of z: no feasible one is much shorter, and how far they reach.
+
+    A cone that 0 does not meet is at least (‖g‖ − d) / (‖F‖ + ‖c‖) away; z gets about as far as
+    (‖g‖ + |d|) over the larger of ‖F‖ and ‖c‖. The norm is that of a matrix's longest row.
+    """
+    least, reaches = 0.0, []
+    for group in groups:
+        push = 1.0 if group.F is None else _longest_row(group.F)
+        shift = float(np.linalg.norm(group.g))
+        head = _longest_row(group.c) if group.headed else 0.0
+        if push or head:
+            least = max(least, (shift - float(group.d.min(initial=np.inf))) / (push + head))
+            reaches.append((shift + np.abs(group.d)) / max(push, head))
+    return least, np.concatenate(reaches) if reaches else np.zeros(0)
+
+
+def _longest_row(rows: Matrix) -> float:
+    return float(row_norms(rows).max()) if largest(rows) else 0.0
 
 
 @cache
@@ -283,17 +309,13 @@ class ConePoint:
 
 
 def lagrangian_gradient(problem: SOCP, point: ConePoint) -> tuple[Array, float]:
-    """∇L (n,) at a point, and its unit: the largest entry of its terms and of P, or 1.
-
-    As for a QP (:func:`~bpqp_portfolio.problems.solution.point_scales`) the unit makes accuracy
-    relative to the size of the data.
-    """
+    """∇L (n,) at a point, and the largest entry of its terms."""
     qp, s = problem.qp, point
-    terms, curved = [qp.q], qp.P is not linear(qp.n)
-    if curved:
+    terms = [qp.q]
+    if qp.P is not linear(qp.n):
         terms.append(qp.P @ s.z)
     if problem.bounded or s.lam_lb.any() or s.lam_ub.any():
-        terms.append(s.lam_ub - s.lam_lb)
+        terms += [-s.lam_lb, s.lam_ub]
     if qp.p:
         terms.append(qp.A.T @ s.nu)
     if qp.m:
@@ -303,8 +325,24 @@ def lagrangian_gradient(problem: SOCP, point: ConePoint) -> tuple[Array, float]:
         if group.headed:
             terms.append(-(tau @ group.c))
     stacked = np.array(terms)
-    unit = max(float(np.abs(stacked).max(initial=0.0)), largest(qp.P) if curved else 0.0)
-    return stacked.sum(0), unit or 1.0
+    return stacked.sum(0), _largest(stacked)
+
+
+def measure_cones(problem: SOCP, point: ConePoint) -> Measured:
+    """What residuals and active set of a point are read from, as
+    :func:`~bpqp_portfolio.problems.solution.measure` has it for a QP."""
+    qp, z = problem.qp, point.z
+    stationarity, terms = lagrangian_gradient(problem, point)
+    length, gradient = point_units(problem.scaling, _largest(z), terms)
+    return Measured(
+        gradient=gradient,
+        length=length,
+        stationarity=stationarity,
+        equality=qp.A @ z - qp.b,
+        slack=qp.h - qp.G @ z,
+        to_lb=z - qp.lb,
+        to_ub=qp.ub - z,
+    )
 
 
 def socp_residuals(problem: SOCP, point: ConePoint) -> KKTResiduals:
@@ -317,18 +355,16 @@ def socp_residuals(problem: SOCP, point: ConePoint) -> KKTResiduals:
     of the Jordan product (sᵀy, s₀w + t s₁), which is zero exactly for complementary pairs and,
     unlike sᵀy alone, measures an angle between them to first order.
     """
-    qp, s = problem.qp, point
-    gradient, unit = lagrangian_gradient(problem, s)
-    length = max(1.0, _largest(s.z))
+    qp, s, units = problem.qp, point, problem.scaling
+    at = measure_cones(problem, s)
     primal, dual, product = [0.0], [0.0], [0.0]
     if qp.p:
-        primal.append(_largest((qp.A @ s.z - qp.b) / row_sizes(qp.A)))
+        primal.append(_largest(at.equality / units.rows_A))
     slacks, duals = [], []
     if qp.m:
-        rows = row_sizes(qp.G)
-        slacks.append((qp.h - qp.G @ s.z) / rows)
-        duals.append(s.lam * rows)
-    bounds = ((s.lam_lb, s.z - qp.lb), (s.lam_ub, qp.ub - s.z)) if problem.bounded else ()
+        slacks.append(at.slack / units.rows_G)
+        duals.append(s.lam * units.rows_G)
+    bounds = ((s.lam_lb, at.to_lb), (s.lam_ub, at.to_ub)) if problem.bounded else ()
     for lam, slack in bounds:
         finite = np.isfinite(slack)
         slacks.append(slack[finite])
@@ -353,10 +389,10 @@ def socp_residuals(problem: SOCP, point: ConePoint) -> KKTResiduals:
         product += [_largest(tau * (s0 - norm)), abs(mean * total + w @ s1)]
         product.append(float(np.linalg.norm(mean * w + total * s1)))
     return KKTResiduals(
-        stationarity=_largest(gradient) / unit,
-        primal=max(primal) / length,
-        dual=max(dual) / unit,
-        complementarity=max(product) / (unit * length),
+        stationarity=_largest(at.stationarity) / at.gradient,
+        primal=max(primal) / at.length,
+        dual=max(dual) / at.gradient,
+        complementarity=max(product) / (at.gradient * at.length),
     )
 
 

@@ -70,29 +70,39 @@ def active_set(
 _WRONG = 1e-13
 
 
-def corrected_rows(problem: QP, point: Solution, rows: Array, lam: Array) -> Array:
+def corrected_rows(
+    problem: QP, point: Solution, rows: Array, lam: Array, measured: Measured | None = None
+) -> Array:
     """``rows`` (m,) of G less those whose dual in ``lam`` (m,) is below 0, and with those violated.
 
     ``lam`` are the duals on ``rows`` before they were made non-negative for ``point``.
     """
-    at = measure(problem, point.z, point.nu, point.lam, point.lam_lb, point.lam_ub)
+    s = point
+    at = measured or measure(problem, s.z, s.nu, s.lam, s.lam_lb, s.lam_ub)
     units = problem.scaling.rows_G
     right = lam * units >= -_WRONG * at.gradient
     return (rows & right) | (at.slack < -_WRONG * at.length * units)
 
 
 def corrected(
-    problem: QP, point: Solution, active: ActiveSet, lam: Array, lam_lb: Array, lam_ub: Array
+    problem: QP,
+    point: Solution,
+    active: ActiveSet,
+    lam: Array,
+    lam_lb: Array,
+    lam_ub: Array,
+    measured: Measured | None = None,
 ) -> ActiveSet:
     """``active`` less the constraints whose dual is below 0, and with those that are violated.
 
     The point is that of the active set, before it was moved inside its bounds; the duals (m,), (n,)
     and (n,) are those before they were made non-negative.
     """
-    rows = corrected_rows(problem, point, active.rows, lam)
+    s = point
+    at = measured or measure(problem, s.z, s.nu, s.lam, s.lam_lb, s.lam_ub)
+    rows = corrected_rows(problem, point, active.rows, lam, at)
     if not problem.bounded:
         return ActiveSet(rows, active.lower, active.upper)
-    at = measure(problem, point.z, point.nu, point.lam, point.lam_lb, point.lam_ub)
     least, fixed = -_WRONG * at.gradient, problem.lb == problem.ub
     lower = (active.lower & ((lam_lb >= least) | fixed)) | (at.to_lb < -_WRONG * at.length)
     upper = (active.upper & ((lam_ub >= least) | fixed)) | (at.to_ub < -_WRONG * at.length)

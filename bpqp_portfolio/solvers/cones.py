@@ -36,7 +36,8 @@ class ConeSolver(Protocol):
 class ConicForm:
     """min ½ xᵀPx + qᵀx  s.t.  rhs − rows x ∈ {0} × R₊ × second-order cones, data of unit size.
 
-    x is z and, for each group of two or more cones, t with ‖Fz + g‖ ≤ t ≤ cz + d. The rows are A
+    x is z and, for each group of two or more cones, t with ‖Fz + g‖ ≤ t ≤ cz + d, in the unit
+    ``units.length``; the objective's is ``units.gradient`` · ``units.length``. The rows are A
     and equal bounds; G, the other bounds and the t ≤ cz + d; and the cones. P is upper triangular.
     """
 
@@ -48,9 +49,7 @@ class ConicForm:
     equalities: int
     inequalities: int
     cones: tuple[int, ...]
-    objective: float
-    rows_A: Array
-    rows_G: Array
+    units: Scaling
     fixed: Array
     lower: Array
     upper: Array
@@ -59,25 +58,26 @@ class ConicForm:
     def of(cls, problem: SOCP) -> ConicForm:
         """The standard form of ``problem``."""
         qp, n = problem.qp, problem.n
-        units = Scaling.of(qp)
+        units = problem.scaling
+        length = units.length
         equal = qp.lb == qp.ub
         fixed = np.flatnonzero(equal)
         lower = np.flatnonzero(np.isfinite(qp.lb) & ~equal)
         upper = np.flatnonzero(np.isfinite(qp.ub) & ~equal)
         build = _Rows()
         if qp.p:
-            build.add(scale_rows(qp.A, 1 / units.rows_A), qp.b / units.rows_A)
-        build.unit(fixed, 1.0, qp.lb[fixed])
+            build.add(scale_rows(qp.A, 1 / units.rows_A), qp.b / (units.rows_A * length))
+        build.unit(fixed, 1.0, qp.lb[fixed] / length)
         equalities = build.count
         if qp.m:
-            build.add(scale_rows(qp.G, 1 / units.rows_G), qp.h / units.rows_G)
-        build.unit(lower, -1.0, -qp.lb[lower])
-        build.unit(upper, 1.0, qp.ub[upper])
+            build.add(scale_rows(qp.G, 1 / units.rows_G), qp.h / (units.rows_G * length))
+        build.unit(lower, -1.0, -qp.lb[lower] / length)
+        build.unit(upper, 1.0, qp.ub[upper] / length)
         width = n
         for group in problem.groups:
             if not _direct(group):
                 start = build.count
-                build.add(-group.c / group.size, group.d / group.size)
+                build.add(-group.c / group.size, group.d / (group.size * length))
                 if group.r:
                     build.entries(np.arange(start, build.count), np.full(len(group.d), width), 1.0)
                     width += 1
@@ -87,30 +87,28 @@ class ConicForm:
             if not group.r:
                 continue
             if _direct(group):
-                build.add(-group.c / group.size, group.d / group.size)
+                build.add(-group.c / group.size, group.d / (group.size * length))
             else:
                 build.unit(np.array([column]), -1.0, np.zeros(1))
                 column += 1
             if group.F is None:
-                build.unit(np.arange(n), -1.0 / group.size, group.g / group.size)
+                build.unit(np.arange(n), -1.0 / group.size, group.g / (group.size * length))
             else:
-                build.add(group.F * (-1.0 / group.size), group.g / group.size)
+                build.add(group.F * (-1.0 / group.size), group.g / (group.size * length))
             sizes.append(group.r + 1)
         rows, rhs = build.finish(width)
         q = np.zeros(width)
-        q[:n] = qp.q / units.objective
+        q[:n] = qp.q / units.gradient
         return cls(
             problem,
-            _upper(qp.P, units.objective, width),
+            _upper(qp.P, units.gradient / length, width),
             q,
             rows,
             rhs,
             equalities,
             inequalities,
             tuple(sizes),
-            units.objective,
-            units.rows_A,
-            units.rows_G,
+            units,
             fixed,
             lower,
             upper,
@@ -119,7 +117,8 @@ class ConicForm:
     def point(self, x: Array, y: Array) -> ConePoint:
         """The point of the original problem; x, y are solution and duals of the standard form."""
         qp, n = self.problem.qp, self.problem.n
-        y = y * self.objective
+        units = self.units
+        y = y * units.gradient
         counts = [qp.p, len(self.fixed), qp.m, len(self.lower), len(self.upper)]
         nu, on_fixed, lam, on_lower, on_upper, rest = np.split(y, np.cumsum(counts))
         lam_lb, lam_ub = np.zeros(n), np.zeros(n)
@@ -138,7 +137,8 @@ class ConicForm:
                 duals.append((own[:1] if tau is None else tau, own[1:]))
             else:
                 duals.append((tau, np.zeros(0)))
-        return ConePoint(x[:n], nu / self.rows_A, lam / self.rows_G, lam_lb, lam_ub, tuple(duals))
+        z, nu, lam = x[:n] * units.length, nu / units.rows_A, lam / units.rows_G
+        return ConePoint(z, nu, lam, lam_lb, lam_ub, tuple(duals))
 
     def infeasible(
         self, status: SolveStatus, x: Array, y: Array, iterations: int, solver: str

@@ -15,6 +15,7 @@ _SETTLED = (
     SolveStatus.SOLVED,
     SolveStatus.PRIMAL_INFEASIBLE,
     SolveStatus.DUAL_INFEASIBLE,
+    SolveStatus.BAD_DATA,
 )
 # Measured on robust linear programs and on balls of factor loadings, n = 10 to 500 with 5 to 400
 # rows: from about so many entries on, this package's own solver is the faster one.

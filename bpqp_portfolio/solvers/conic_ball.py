@@ -41,13 +41,14 @@ def solve_ball(problem: SOCP) -> SOCPSolution | None:
     if qp.p:
         if 2 * qp.p > qp.n:
             return None
-        A = to_dense(qp.A)
+        rows = problem.scaling.rows_A
+        A, b = to_dense(qp.A) / rows[:, None], qp.b / rows
         # Q R = Aᵀ: an orthonormal basis of the rows.
         Q, R = np.linalg.qr(A.T)
         diagonal = np.abs(R.diagonal())
         if diagonal.min() <= _DEPENDENT * diagonal.max():
             return None
-        y0 = Q @ np.linalg.solve(R.T, qp.b + A @ group.g)
+        y0 = Q @ np.linalg.solve(R.T, b + A @ group.g)
         pull = p - Q @ (Q.T @ p)
         pull = pull - Q @ (Q.T @ pull)
         left = radius**2 - float(y0 @ y0)
@@ -66,7 +67,7 @@ def solve_ball(problem: SOCP) -> SOCPSolution | None:
     nu = qp.b
     if A is not None:
         # p + δy − w + Aᵀν = 0 along the rows.
-        nu = -np.linalg.solve(R, Q.T @ (p + delta * y - w))
+        nu = -np.linalg.solve(R, Q.T @ (p + delta * y - w)) / problem.scaling.rows_A
     none = np.zeros(qp.n)
     point = ConePoint(y - group.g, nu, qp.h, none, none, ((np.array([tau]), w),))
     norm = point_norm(problem, point)

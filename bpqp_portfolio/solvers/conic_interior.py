@@ -31,7 +31,7 @@ _ITERATIONS = 60
 _CLOSE = 1e-6
 _DONE = 1e-11
 _STEP = 0.99
-_PROOF = 1e-8
+_PROOF = 1e-7
 _STUCK = 1e-6
 
 
@@ -61,10 +61,10 @@ class ConicInterior:
 
 @dataclass(frozen=True, eq=False)
 class _Form:
-    """min ½ xᵀPx + qᵀx, Ax = b, s = push(x) + e ≥ 0: rows, bounds and cones of unit size.
+    """min ½ xᵀPx + qᵀx, Ax = b, s = push(x) + e ≥ 0: objective, rows and cones of unit size.
 
-    x is z and, for each group of two or more cones, t with ‖Fz + g‖ ≤ t ≤ cz + d. The linear part
-    of s is e − Lx, x − lb, ub − x.
+    x is z and, for each group of two or more cones, t with ‖Fz + g‖ ≤ t ≤ cz + d, in the unit
+    ``units.length``. The linear part of s is e − Lx, x − lb, ub − x.
     """
 
     problem: SOCP
@@ -83,7 +83,8 @@ class _Form:
     @classmethod
     def of(cls, problem: SOCP) -> _Form:
         qp, n = problem.qp, problem.n
-        units = Scaling.of(qp)
+        units = problem.scaling
+        length = units.length
         width = n + sum(len(g.d) > 1 and g.r > 0 for g in problem.groups)
         lower = upper = fixed = np.zeros(0, dtype=np.intp)
         if problem.bounded:
@@ -95,7 +96,7 @@ class _Form:
         if qp.p:
             A[: qp.p, :n] = to_dense(scale_rows(qp.A, 1 / units.rows_A))
         A[np.arange(qp.p, len(A)), fixed] = 1.0
-        b = np.concatenate([qp.b / units.rows_A, qp.lb[fixed]])
+        b = np.concatenate([qp.b / units.rows_A, qp.lb[fixed]]) / length
         rows, right, cones, shifts = [], [], [], []
         if qp.m:
             rows.append(_wide(to_dense(scale_rows(qp.G, 1 / units.rows_G)), width))
@@ -121,13 +122,13 @@ class _Form:
         L = np.concatenate(rows) if rows else np.zeros((0, width))
         right += [-qp.lb[lower], qp.ub[upper]]
         q = np.zeros(width)
-        q[:n] = qp.q / units.objective
-        P = qp.P / units.objective
+        q[:n] = qp.q / units.gradient
+        P = qp.P / (units.gradient / length)
         if is_sparse(P):
             P = to_dense(P)
         if width > n:
             P = _bordered(P, width)
-        e = Scaled(np.concatenate(right), shifts)
+        e = Scaled(np.concatenate(right) / length, [shift / length for shift in shifts])
         return cls(problem, P, q, A, b, L, lower, upper, fixed, tuple(cones), e, units)
 
     def push(self, x: Array) -> Scaled:
@@ -149,7 +150,7 @@ class _Form:
 
     def point(self, x: Array, nu: Array, y: Scaled) -> ConePoint:
         """The point of the original problem."""
-        qp, n, unit = self.problem.qp, self.problem.n, self.units.objective
+        qp, n, unit = self.problem.qp, self.problem.n, self.units.gradient
         nu, on_fixed = nu[: qp.p] * unit / self.units.rows_A, nu[qp.p :] * unit
         linear = y.linear * unit
         lam, linear = linear[: qp.m] / self.units.rows_G, linear[qp.m :]
@@ -166,7 +167,7 @@ class _Form:
         lam_ub[self.upper] = linear[len(self.lower) :]
         lam_lb[self.fixed] = np.maximum(-on_fixed, 0.0)
         lam_ub[self.fixed] = np.maximum(on_fixed, 0.0)
-        return ConePoint(x[:n], nu, lam, lam_lb, lam_ub, tuple(duals))
+        return ConePoint(x[:n] * self.units.length, nu, lam, lam_lb, lam_ub, tuple(duals))
 
 
 def _wide(rows: Array, width: int) -> Array:
@@ -197,7 +198,7 @@ def _solve(problem: SOCP, options: SolverOptions, name: str) -> SOCPSolution:
         return failed_cones(problem, SolveStatus.ITERATION_LIMIT, 0, name)
     length = max(1.0, form.e.largest(), float(np.abs(form.b).max(initial=0.0)))
     limit = options.max_iterations or _ITERATIONS
-    tried, count = _CLOSE, 0
+    tried, count, least, best = _CLOSE, 0, np.inf, (x, nu, y)
     for count in range(limit + 1):
         Px, pulled, pushed = form.P @ x, form.pull(y) - nu @ form.A, form.push(x)
         Ax = form.A @ x
@@ -211,14 +212,17 @@ def _solve(problem: SOCP, options: SolverOptions, name: str) -> SOCPSolution:
         far = max(1.0, _size(x))
         error = max(_size(off_x) / grown, _size(off_nu) / length, off_s.largest() / length)
         error = max(error, gap / (grown * far))
-        last = error <= _DONE or count == limit
-        if last or (options.polish and error <= tried):
+        if error < least:
+            least, best = error, (x, nu, y)
+        if error <= _DONE or (options.polish and error <= tried):
             found = finish_cones(
                 problem, form.point(x, nu, y), iterations=count, solver=name, options=options
             )
-            if last or found.kkt_norm <= _DONE:
+            if error <= _DONE or found.kkt_norm <= _DONE:
                 return found
             tried = 1e-2 * error
+        if count == limit:
+            break
         try:
             step = _step(form, system, degree, gap, (s, y), (off_x, off_nu, off_s), one)
         except np.linalg.LinAlgError:
@@ -228,9 +232,8 @@ def _solve(problem: SOCP, options: SolverOptions, name: str) -> SOCPSolution:
             break
         x, s = x + by_s * dx, s + by_s * ds
         nu, y = nu + by_y * dnu, y + by_y * dy
-    return finish_cones(
-        problem, form.point(x, nu, y), iterations=count, solver=name, options=options
-    )
+    # Near a cone's boundary the scaling is singular, and a step may lose what was reached.
+    return finish_cones(problem, form.point(*best), iterations=count, solver=name, options=options)
 
 
 def _start(form: _Form, system: NewtonSystem, one: Scaled) -> tuple[Array, Array, Scaled, Scaled]:
@@ -298,7 +301,7 @@ def _proofs(
     pulled: Array,
     pushed: Scaled,
 ) -> list[SolveStatus]:
-    """The certificates that the iterate seems to be, to 1e-8."""
+    """The certificates that the iterate seems to be, to 1e-7."""
     out = []
     value = form.b @ nu + form.e @ y
     if value < 0 and _size(pulled) <= _PROOF * -value:

@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from ..problems.socp import SOCP, SOCPSolution
 from ..problems.solution import SolveStatus
 from .cones import ConicForm
-from .conic_finish import finish_cones
+from .conic_finish import failed_cones, finish_cones
 from .native import BackendError, native
 from .protocol import SolverOptions
 
@@ -63,6 +63,8 @@ class ConicSCS:
             "max_iters": options.max_iterations or _MAX_ITERATIONS,
             **options.native,
         }
+        if not problem.qp.convex:
+            return failed_cones(problem, SolveStatus.BAD_DATA, 0, self.name)
         form = ConicForm.of(problem)
         data = {"P": form.P, "A": form.rows, "b": form.rhs, "c": form.q}
         cone = {"z": form.equalities, "l": form.inequalities, "q": list(form.cones)}

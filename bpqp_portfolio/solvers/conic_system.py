@@ -17,8 +17,9 @@ from ..problems.socp import (
     SOCP,
     ConeGroup,
     ConePoint,
-    lagrangian_gradient,
+    measure_cones,
 )
+from ..problems.solution import Measured
 from .active import ActiveSet, active_set
 from .kkt import solve_equality_qp
 
@@ -50,9 +51,35 @@ class ActiveGroup:
         """Whether it binds away from its apex."""
         return bool(not self.apex and self.rows.any())
 
+    @classmethod
+    def on(
+        cls, group: ConeGroup, rows: Array, apex: bool, z: Array, tau: Array, w: Array, unit: float
+    ) -> ActiveGroup:
+        """Where ``rows`` bind, at the apex or not; ``unit`` is that of a dual by that of Fz + g.
 
-def active_group(group: ConeGroup, z: Array, tau: Array, w: Array, ratio: float) -> ActiveGroup:
-    """Classify one group; ``ratio`` is the unit of the gradient by that of z.
+        Slack and dual point the same way, u = (Fz + g)/‖Fz + g‖ = −w/‖w‖: u is the direction of
+        their difference, in which the error of each counts for as much as the other's. Of a cone
+        that is small beside z the slack alone is rounding. So is ‖Fz + g‖, and cz + d is the better
+        one where c = 0.
+        """
+        s1 = group.norm_vector(z)
+        norm = float(np.linalg.norm(s1))
+        if rows.any():
+            head = float(group.heads(z)[rows].min())
+            norm = head if head > 0 else norm
+        apart = unit * s1 - w if tau.any() else s1
+        size = float(np.linalg.norm(apart))
+        normal = apart / size if size > 0 else apart
+        # ‖w‖ = Στ away from the apex; at that of ‖z‖ ≤ d, where a solver may think it is, nothing
+        # determines τ.
+        curvature = float(np.linalg.norm(w)) / norm if norm > 0 and rows.any() else 0.0
+        return cls(group, rows, bool((apex or size == 0) and rows.any()), normal, norm, curvature)
+
+
+def active_group(
+    group: ConeGroup, z: Array, tau: Array, w: Array, ratio: float, length: float = 1.0
+) -> ActiveGroup:
+    """Classify one group; ``length`` is the unit of z, ``ratio`` that of the gradient by it.
 
     A cone binds where its dual exceeds its slack, and is at its apex where ‖w‖ is further below t
     than Fz + g is from 0; everything is divided by the units, so scale does not matter.
@@ -60,18 +87,14 @@ def active_group(group: ConeGroup, z: Array, tau: Array, w: Array, ratio: float)
     dual both zero up to rounding) does not bind; one with a dual on the boundary at the apex counts
     as there.
     """
-    s1 = group.norm_vector(z)
-    norm = float(np.linalg.norm(s1))
+    norm = float(np.linalg.norm(group.norm_vector(z)))
     unit = ratio / group.size / group.size
     total = float(tau.sum())
     inside = total - float(np.linalg.norm(w))
     apex = inside >= unit * norm and total > 0
     slack = group.heads(z) - (0.0 if apex else norm)
-    rows = tau > unit * (np.maximum(slack, 0.0) + _WEAK * group.size)
-    apex = bool((apex or norm == 0.0) and rows.any())
-    curvature = float(tau[rows].sum()) / norm if norm > 0 else 0.0
-    normal = s1 / norm if norm > 0 else s1
-    return ActiveGroup(group, rows, apex, normal, norm, curvature)
+    rows = tau > unit * (np.maximum(slack, 0.0) + _WEAK * group.size * length)
+    return ActiveGroup.on(group, rows, bool(apex or norm == 0.0), z, tau, w, unit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +109,10 @@ class Curvature:
     def __matmul__(self, z: Array) -> Array:
         out = self.d * z + self.U @ (self.s * (self.U.T @ z))
         return out if self.dense is None else out + self.dense @ z
+
+    def __truediv__(self, number: float) -> Curvature:
+        dense = None if self.dense is None else self.dense / number
+        return Curvature(self.d / number, self.U, self.s / number, dense)
 
     def block(self, free: Array) -> Curvature:
         """Its rows and columns ``free``."""
@@ -133,17 +160,17 @@ class ActiveSystem:
         cls, problem: SOCP, point: ConePoint, known: tuple[ActiveGroup, ...] | None = None
     ) -> ActiveSystem:
         """The system at ``point``; ``known`` says how its groups bind."""
-        linear = _active_linear(problem, point)
+        if known is not None and not (problem.qp.m or problem.bounded):
+            return cls.of(problem, _no_linear(problem), known)
+        at = measure_cones(problem, point)
+        linear = _active_linear(problem, point, at)
         if known is not None:
             return cls.of(problem, linear, known)
-        groups: tuple[ActiveGroup, ...] = ()
-        if problem.groups:
-            _, unit = lagrangian_gradient(problem, point)
-            ratio = unit / max(1.0, float(np.abs(point.z).max(initial=0.0)))
-            groups = tuple(
-                active_group(group, point.z, tau, w, ratio)
-                for group, (tau, w) in zip(problem.groups, point.duals, strict=True)
-            )
+        ratio, length = float(at.gradient / at.length), float(at.length)
+        groups = tuple(
+            active_group(group, point.z, tau, w, ratio, length)
+            for group, (tau, w) in zip(problem.groups, point.duals, strict=True)
+        )
         return cls.of(problem, linear, groups)
 
     @classmethod
@@ -164,6 +191,17 @@ class ActiveSystem:
                 rows.append(np.eye(qp.n) if F is None else to_dense(F))
         stacked = np.concatenate(rows) if rows else np.zeros((0, qp.n))
         return cls(problem, linear, tuple(groups), _curvature(problem, groups), stacked)
+
+    @property
+    def key(self) -> bytes:
+        """Which constraints are active, as a value that can be compared."""
+        apexes = np.array([a.apex for a in self.groups])
+        return self.linear.key + np.concatenate([apexes, *(a.rows for a in self.groups)]).tobytes()
+
+    @property
+    def bent(self) -> bool:
+        """Whether a cone binds away from its apex, so that one step need not be the last."""
+        return any(a.smooth for a in self.groups)
 
     def split(self, values: Array) -> tuple[Array, Array, list[Array]]:
         """A vector over ``rows`` as its parts: of A (p,), of G (m,), and of each group."""
@@ -193,20 +231,29 @@ class ActiveSystem:
 
         Returns x (n,) and the multipliers of the rows; ``by`` is another method for this QP.
         """
+        # In the units of the problem, of which a Hessian of zero tells nothing.
+        units = self.problem.scaling
+        unit = units.gradient / units.length
+        x, y = self._in_units(unit * z, gradient, unit * missing, self.hessian / unit, by)
+        return x / unit, y
+
+    def _in_units(
+        self, z: Array, gradient: Array, missing: Array, H: Curvature, by: Solve | None
+    ) -> tuple[Array, Array]:
+        """:meth:`solve` with the Hessian ``H``."""
         solve = solve_curved if by is None else _densely(by)
         free = self.linear.free
         if not self.problem.bounded or free.all():
             if by is None and self._ball:
                 # The Hessian's −κ uuᵀ is along the row uᵀx = missing: a part of its multiplier.
-                H = self.hessian
                 x, y = solve(_straight(H), gradient, self.rows, missing)
                 y[-1] -= H.s[0] * missing[-1]
                 return x, y
-            return solve(self.hessian, gradient, self.rows, missing)
+            return solve(H, gradient, self.rows, missing)
         z = np.where(free, 0.0, z)
         x, y = solve(
-            self.hessian.block(free),
-            (gradient + self.hessian @ z)[free],
+            H.block(free),
+            (gradient + H @ z)[free],
             self.rows[:, free],
             missing - self.rows @ z,
         )
@@ -214,12 +261,15 @@ class ActiveSystem:
         return z, y
 
 
-def _active_linear(problem: SOCP, point: ConePoint) -> ActiveSet:
-    qp = problem.qp
-    if qp.m or problem.bounded:
-        return active_set(qp, point)  # type: ignore[arg-type]
-    none = np.zeros(qp.n, dtype=bool)
-    return ActiveSet(np.zeros(0, dtype=bool), none, none)
+def _active_linear(problem: SOCP, point: ConePoint, measured: Measured) -> ActiveSet:
+    if problem.qp.m or problem.bounded:
+        return active_set(problem.qp, point, measured)  # type: ignore[arg-type]
+    return _no_linear(problem)
+
+
+def _no_linear(problem: SOCP) -> ActiveSet:
+    none = np.zeros(problem.n, dtype=bool)
+    return ActiveSet(np.zeros(problem.qp.m, dtype=bool), none, none)
 
 
 def _curvature(problem: SOCP, groups: Sequence[ActiveGroup]) -> Curvature:

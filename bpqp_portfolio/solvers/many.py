@@ -31,7 +31,7 @@ _LARGE = 1 << 19
 # Below this BLAS takes one thread anyway.
 _SMALL = 1 << 11
 # What a solver is asked for, beside eps, where its point did not lead to the active set.
-_MORE = 1e-4
+MORE = 1e-4
 
 
 @cache
@@ -124,7 +124,7 @@ def _more_exactly(
     limited = options.native or options.max_iterations is not None
     if solution.status is not SolveStatus.INACCURATE or not options.polish or limited:
         return solution
-    again = solver.solve(problem, options=replace(options, eps=_MORE * options.eps))
+    again = solver.solve(problem, options=replace(options, eps=MORE * options.eps))
     if not again.status.usable or not again.kkt_norm < solution.kkt_norm:
         return solution
     return replace(again, status=judge(again.kkt_norm, options.eps, exact=True))

@@ -66,6 +66,21 @@ def test_an_unbounded_objective_is_told_from_infeasible():
         SOCPLayer()(-torch.ones(3, dtype=D), [(None, None, torch.ones(3, dtype=D), 1.0)])
 
 
+@pytest.mark.parametrize("forward", bp.solvers.registry.available_cone_solvers())
+def test_an_indefinite_P_is_never_solved(forward):
+    # In a batch with a good item; the saddle (−.3, .1) of the other is a KKT point.
+    P = torch.stack([torch.eye(2, dtype=D), torch.diag(torch.tensor([1.0, -1.0], dtype=D))])
+    q = torch.tensor([0.3, 0.1], dtype=D)
+    box = {"lb": -torch.ones(2, dtype=D), "ub": torch.ones(2, dtype=D)}
+    cones = [(None, None, None, 9.0)]
+    s = SOCPLayer(forward, throw=False).solve(q, cones, P=P, **box)
+    assert list(s.status) == [SolveStatus.SOLVED, SolveStatus.BAD_DATA]
+    torch.testing.assert_close(s.z[0], -q, rtol=0, atol=1e-9)
+    assert s.z[1].isnan().all()
+    with pytest.raises(bp.SolverError, match="not convex"):
+        SOCPLayer(forward)(q, cones, P=P[1], **box)
+
+
 @pytest.mark.parametrize("forward", ["auto", "clarabel", "scs"])
 def test_failed_items_are_nan_with_zero_gradient_and_the_others_untouched(forward):
     if forward == "scs":

@@ -13,6 +13,7 @@ from bpqp_portfolio.problems.socp import SOCP, ConePoint, linear
 from bpqp_portfolio.solvers.conic_auto import ConicAuto, choose_cones
 from bpqp_portfolio.solvers.conic_ball import solve_ball
 from bpqp_portfolio.solvers.conic_clarabel import ConicClarabel
+from bpqp_portfolio.solvers.conic_finish import failed_cones
 from bpqp_portfolio.solvers.conic_interior import ConicInterior
 from bpqp_portfolio.solvers.conic_many import solve_cones
 from bpqp_portfolio.solvers.conic_newton import Scaled, scaled
@@ -196,7 +197,10 @@ def test_the_automatic_choice():
 
 
 def test_auto_falls_back_where_its_first_choice_stops(monkeypatch):
-    monkeypatch.setattr("bpqp_portfolio.solvers.conic_interior._ITERATIONS", 1)
+    def stopped(problem, *_):
+        return failed_cones(problem, SolveStatus.ITERATION_LIMIT, 1, "interior")
+
+    monkeypatch.setattr("bpqp_portfolio.solvers.conic_interior._solve", stopped)
     problem = robust(200, 50, 0)
     assert ConicInterior().solve(problem).status is not SolveStatus.SOLVED
     found = ConicAuto().solve(problem)
