@@ -14,6 +14,7 @@ from ..solvers.structured import FactorSolution, solve_factor_qp
 from ..solvers.structured_active import backward
 from ..solvers.structured_batch import Batch, Rows, transposed
 from ..solvers.structured_days import MOST_DAYS
+from ..solvers.structured_redundant import dependent_days, settled
 from .factor_days import solve_few
 
 # Fewer iterations than the short way may take are for the general one.
@@ -139,7 +140,13 @@ class _FactorQP(torch.autograd.Function):
         w = torch.where(inside, solution.w, 0.0)
         r = torch.zeros_like(ctx.lifted)
         r[:, :n] = torch.where(inside, grad, 0.0)
-        z, y, slope = backward(batch, batch.box.free(ctx.lifted) & solved, r)
+        free = batch.box.free(ctx.lifted) & solved
+        z, y, slope = backward(batch, free, r)
+        nu_rows, lam = solution.nu_rows, solution.lam
+        days = dependent_days(batch, free)
+        days = days[solved[days, 0]]
+        if len(days):
+            y, slope, nu_rows, lam = _settled(batch, ctx.lifted, days, y, slope, solution)
         unit = (batch.weight_unit / batch.gradient_unit).unsqueeze(-1)
         z = torch.where(inside, z[:, :n] * unit, 0.0)
         y, slope = torch.where(solved, y / batch.row_unit, 0.0), slope[:, :n]
@@ -167,8 +174,8 @@ class _FactorQP(torch.autograd.Function):
         ones, p = ctx.sizes
         if ones:
             out["budget"] = -y[:, 0]
-        parts = {"A": (slice(ones, ones + p), solution.nu_rows)}
-        parts["G"] = slice(ones + p, None), solution.lam
+        parts = {"A": (slice(ones, ones + p), nu_rows)}
+        parts["G"] = slice(ones + p, None), lam
         for name, (at, dual) in parts.items():
             tilde = y[:, at]
             dual = torch.where(solved, dual, 0.0)
@@ -178,6 +185,31 @@ class _FactorQP(torch.autograd.Function):
                 ) * z.unsqueeze(-2)
             out["b" if name == "A" else "h"] = -tilde
         return *(out.get(k) if needed[k] else None for k in _ARGUMENTS), None, None
+
+
+def _settled(
+    batch: Batch,
+    w: Tensor,
+    days: Tensor,
+    y: Tensor,
+    slope: Tensor,
+    solution: FactorSolution,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """y (T, r), slope (T, N), ν_A (T, p) and λ (T, m) as dependent rows have them on ``days``."""
+    p, n = solution.nu_rows.shape[-1], solution.w.shape[-1]
+    duals = torch.cat([solution.nu.unsqueeze(-1), solution.nu_rows, solution.lam], -1)
+    ones = y.shape[-1] + 1 - duals.shape[-1]
+    duals = duals[:, 1 - ones :].clone()
+    unit = batch.gradient_unit.unsqueeze(-1)
+    own, pull = batch.row_unit / unit, (solution.lam_lb - solution.lam_ub) / unit
+    y, slope = y.clone(), slope.clone()
+    for day in days.tolist():
+        at = duals[day] * own[day]
+        points = ((y[day], slope[day, :n]), (at, pull[day]))
+        found = settled(batch, w, day, at, pull[day], points)
+        (y[day], slope[day, :n]), (at, _) = found
+        duals[day] = at / own[day]
+    return y, slope, duals[:, ones : ones + p], duals[:, ones + p :]
 
 
 _ARGUMENTS = (
@@ -221,8 +253,8 @@ def factor_qp(
 
     The gradient is the backward QP (arXiv:2411.19285, Theorem 1) in the same structure. A name that
     does not trade is held by its reference as by a bound: its gradient goes to w⁰; where w⁰ lies
-    on a bound, to the bound only if that has a positive multiplier. Dependent active rows share
-    their dual in the least-norm sense.
+    on a bound, to the bound only if that has a positive multiplier. Where active rows and bounds
+    depend on each other, inequalities give way (:mod:`bpqp_portfolio.solvers.redundant`).
 
     Parameters
     ----------

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ..solvers.redundant import redundancy
 from ..solvers.structured import SOLVED, FactorSolution
 from ..solvers.structured_days import Days, solve_days
 
@@ -71,6 +72,8 @@ class _Weights(torch.autograd.Function):
         days: Days = ctx.days
         r = torch.where(mask, grad, 0.0).numpy()
         z, y, slope = (torch.from_numpy(part) for part in days.backward(r))
+        for day in np.flatnonzero(~days.free.any(-1)).tolist():
+            y[day], slope[day] = _at_vertex(days, day, y[day], slope[day], lower, upper, mask)
         w = torch.from_numpy(days.weights)
         needed = ctx.needs_input_grad
         out: list[Tensor | None] = [z if needed[0] else None, None, None, None, None, None]
@@ -89,3 +92,18 @@ class _Weights(torch.autograd.Function):
         if needed[5]:
             out[5] = -y
         return *out, None, None
+
+
+def _at_vertex(
+    days: Days, day: int, y: Tensor, slope: Tensor, lower: Tensor, upper: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """ỹ and slope (n,) of a day without a free name, whose budget depends on the bounds."""
+    inside, gradient = mask[day].numpy(), days.gradient[day]
+    w, low, high = days.weights[day], lower[day].numpy(), upper[day].numpy()
+    sides = np.where(inside, (w <= low).astype(int) - (w >= high), 0)
+    row, none = inside[None].astype(float), np.zeros(len(w), dtype=bool)
+    spare = redundancy(row, none, np.array([True]), sides, days.theta[day, -1:], gradient)
+    assert spare is not None
+    before = y.reshape(1).numpy()
+    change = spare.settle(before, slope.numpy())[0] - before[0]
+    return y + change, slope + change * mask[day]

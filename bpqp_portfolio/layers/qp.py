@@ -64,9 +64,10 @@ class QPLayer(nn.Module):
     -----
     The module has no parameters and keeps nothing between calls. Solving is in float64 on the CPU;
     results have the dtype and device of the inputs. Gradients are exact where the active set is
-    locally constant; a weakly active constraint is differentiated as inactive, redundant rows and
-    flat directions in the least-norm sense (see :mod:`bpqp_portfolio.solvers.kkt`), so a gradient
-    is never NaN. Items of a batch are solved on as many threads as torch may use.
+    locally constant; a weakly active constraint is differentiated as inactive. Where active ones
+    depend on each other, inequalities give way (:mod:`bpqp_portfolio.solvers.redundant`), and the
+    gradient is a derivative for one side; flat directions count in the least-norm sense
+    (:mod:`bpqp_portfolio.solvers.kkt`), so a gradient is never NaN. Items of a batch are solved on as many threads as torch may use.
 
     References
     ----------
