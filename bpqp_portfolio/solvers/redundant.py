@@ -58,7 +58,8 @@ def redundancy(
     ----------
     free : (n,) mask of the coordinates that no bound holds.
     equalities : (k,) mask of the rows whose multiplier has no sign.
-    sides : (n,) 1 where a lower bound holds, −1 an upper one, 0 at free and fixed coordinates.
+    sides : (n,) 1 where a lower bound holds, −1 an upper one, 0 at free coordinates and at those
+        that both hold.
     duals : (k,) the problem's multipliers of the rows; slope : (n,) its λ_lb − λ_ub.
     """
     k = rows.shape[0]
@@ -85,6 +86,8 @@ def redundancy(
     at = np.concatenate([duals * sizes, sides * slope])
     weights = np.where(_vanishing(moves, at, signed), 1.0, _STAYS)
     weights[:k] *= sizes
+    # Coordinates that are held from both sides take what the others do not.
+    weights[k:] *= sides != 0
     return Redundancy(null / sizes[:, None], bounds, weights)
 
 

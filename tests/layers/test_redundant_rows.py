@@ -17,7 +17,7 @@ SOLVERS = bp.available_solvers()
 PAIRS = [(f, "auto") for f in SOLVERS] + [("clarabel", b) for b in ("kkt", *SOLVERS)]
 CONE_PAIRS = [(f, "auto") for f in available_cone_solvers()]
 CONE_PAIRS += [("clarabel", b) for b in ("kkt", *SOLVERS)]
-SEARCH = settings(max_examples=40, deadline=None, derandomize=True)
+SEARCH = settings(max_examples=25, deadline=None, derandomize=True)
 SIDES = {"b": "A", "h": "G"}
 
 
