@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..errors import ProblemError
 from ..solvers.structured import FactorSolution, solve_factor_qp
@@ -16,6 +15,8 @@ from ..solvers.structured_batch import Batch, Rows, transposed
 from ..solvers.structured_days import MOST_DAYS
 from ..solvers.structured_redundant import dependent_days, settled
 from .factor_days import solve_few
+from .factor_second import Held, gradients_again
+from .transforms import eager, refuse_forward_mode, refuse_transforms
 
 # Fewer iterations than the short way may take are for the general one.
 _FEW_STEPS = 50
@@ -121,16 +122,24 @@ class _FactorQP(torch.autograd.Function):
             **options,
         )
         ctx.batch, ctx.lifted, ctx.solution = batch, lifted, solution
-        ctx.save_for_backward(loadings, lower, upper, mask, cost, reference)
+        given = (q, loadings, d, lower, upper, budget, A, b, G, h, cost, reference)
+        ctx.save_for_backward(*given, mask)
         ctx.sizes = int(budget is not None), 0 if A is None else A.shape[-2]
         rest = tuple(getattr(solution, f.name) for f in fields(solution))[1:]
         ctx.mark_non_differentiable(*rest)
         return (solution.w.clone(), *rest)
 
+    jvp = refuse_forward_mode("factor_qp")
+
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any):  # type: ignore[override]
-        loadings, lower, upper, mask, cost, reference = ctx.saved_tensors
+        refuse_transforms("factor_qp")
+        *given, mask = ctx.saved_tensors
+        values = dict(zip(_ARGUMENTS, given, strict=True))
+        if torch.is_grad_enabled():
+            return *_again(ctx, values, mask, grad), None, None
+        loadings, lower, upper = values["loadings"], values["lower"], values["upper"]
+        cost, reference = values["cost"], values["reference"]
         batch: Batch = ctx.batch
         solution: FactorSolution = ctx.solution
         n = grad.shape[-1]
@@ -212,6 +221,33 @@ def _settled(
     return y, slope, duals[:, ones : ones + p], duals[:, ones + p :]
 
 
+def _again(
+    ctx: Any, values: dict[str, Tensor | None], mask: Tensor, grad: Tensor
+) -> list[Tensor | None]:
+    """The gradients as differentiable functions of everything; see :mod:`.second_order`."""
+    batch, solution = ctx.batch, ctx.solution
+    lower, upper = values["lower"], values["upper"]
+    cost, reference = values["cost"], values["reference"]
+    assert lower is not None and upper is not None
+    solved = torch.isfinite(solution.w).all(-1, keepdim=True)
+    inside, w, n = mask & solved, solution.w.nan_to_num(), grad.shape[-1]
+    free = batch.box.free(ctx.lifted)
+    still, side = torch.zeros_like(mask), torch.zeros_like(w)
+    if cost is not None and reference is not None:
+        free_of_bounds = (solution.lam_lb == 0) & (solution.lam_ub == 0)
+        still = inside & (w == reference) & (cost > 0) & free_of_bounds
+        side = (w - reference).sign()
+    held = Held(
+        free[:, :n] & inside,
+        inside & ~still & (w <= lower),
+        inside & ~still & (w >= upper),
+        still,
+        side,
+        ~free[:, n:],
+    )
+    return gradients_again(values, held, solved.squeeze(-1), grad, ctx.needs_input_grad)
+
+
 _ARGUMENTS = (
     "q",
     "loadings",
@@ -228,6 +264,7 @@ _ARGUMENTS = (
 )
 
 
+@eager
 def factor_qp(
     q: Tensor,
     loadings: Tensor,

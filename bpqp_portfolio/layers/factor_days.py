@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..solvers.redundant import redundancy
 from ..solvers.structured import SOLVED, FactorSolution
 from ..solvers.structured_days import Days, solve_days
+from .factor_second import Held, gradients_again
+from .transforms import refuse_forward_mode, refuse_transforms
 
 
 def solve_few(
@@ -62,14 +63,25 @@ class _Weights(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q, loadings, d, lower, upper, budget, days: Days, mask):  # type: ignore[override]
         ctx.days = days
-        ctx.save_for_backward(loadings, lower, upper, mask)
+        ctx.save_for_backward(q, loadings, d, lower, upper, budget, mask)
         return torch.from_numpy(days.weights).clone()
 
+    jvp = refuse_forward_mode("factor_qp")
+
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor):  # type: ignore[override]
-        loadings, lower, upper, mask = ctx.saved_tensors
+        refuse_transforms("factor_qp")
+        q, loadings, d, lower, upper, budget, mask = ctx.saved_tensors
         days: Days = ctx.days
+        if torch.is_grad_enabled():
+            given = (q, loadings, d, lower, upper, budget)
+            values = dict(zip(("q", "loadings", "d", "lower", "upper", "budget"), given, strict=True))
+            w, free = torch.from_numpy(days.weights), torch.from_numpy(days.free) & mask
+            none = torch.zeros_like(mask)
+            at_lower, at_upper = mask & (w <= lower), mask & (w >= upper)
+            held = Held(free, at_lower, at_upper, none, torch.zeros_like(w), none[:, :0])
+            every = torch.ones_like(mask[:, 0])
+            return *gradients_again(values, held, every, grad, ctx.needs_input_grad), None, None
         r = torch.where(mask, grad, 0.0).numpy()
         z, y, slope = (torch.from_numpy(part) for part in days.backward(r))
         for day in np.flatnonzero(~days.free.any(-1)).tolist():

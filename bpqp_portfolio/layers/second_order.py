@@ -80,7 +80,7 @@ def pairing(
     H = _jacobian(slope, x)
     C = _jacobian(c, x)
     K = torch.cat([torch.cat([H, C.mT], 1), torch.cat([C, C.new_zeros(len(c), len(c))], 1)])
-    _refuse_singular(K.detach(), len(x), what)
+    refuse_singular(K.detach(), len(x), what)
     tilde = torch.linalg.solve(K, -torch.cat([dz, dy]))
     there = z.view_as(z)
     f, c, extra = program(there, y, seen)
@@ -114,7 +114,7 @@ def _jacobian(values: Tensor, x: Tensor) -> Tensor:
     return torch.stack([_grad(value, (x,))[0] for value in values])
 
 
-def _refuse_singular(K: Tensor, n: int, what: str) -> None:
+def refuse_singular(K: Tensor, n: int, what: str) -> None:
     """Raise where K, its blocks and rows at unit size, is singular."""
     size = K[:n, :n].abs().amax() if n else K.new_ones(())
     rows = K[n:, :n].abs().amax(-1) if n else K.new_ones(len(K))
