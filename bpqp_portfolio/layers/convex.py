@@ -241,7 +241,7 @@ class _ConvexFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        refuse_transforms("ConvexLayer")
+        refuse_transforms("ConvexLayer", grads)
         call: _Call = ctx.call
         layer, batch = call.layer, call.batch
         parameters = ctx.saved_tensors

@@ -133,7 +133,7 @@ class _FactorQP(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any):  # type: ignore[override]
-        refuse_transforms("factor_qp")
+        refuse_transforms("factor_qp", (grad,))
         *given, mask = ctx.saved_tensors
         values = dict(zip(_ARGUMENTS, given, strict=True))
         if torch.is_grad_enabled():

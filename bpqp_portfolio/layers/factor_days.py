@@ -70,12 +70,14 @@ class _Weights(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor):  # type: ignore[override]
-        refuse_transforms("factor_qp")
+        refuse_transforms("factor_qp", (grad,))
         q, loadings, d, lower, upper, budget, mask = ctx.saved_tensors
         days: Days = ctx.days
         if torch.is_grad_enabled():
             given = (q, loadings, d, lower, upper, budget)
-            values = dict(zip(("q", "loadings", "d", "lower", "upper", "budget"), given, strict=True))
+            values = dict(
+                zip(("q", "loadings", "d", "lower", "upper", "budget"), given, strict=True)
+            )
             w, free = torch.from_numpy(days.weights), torch.from_numpy(days.free) & mask
             none = torch.zeros_like(mask)
             at_lower, at_upper = mask & (w <= lower), mask & (w >= upper)

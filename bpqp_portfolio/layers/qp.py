@@ -29,7 +29,7 @@ from .arguments import Argument
 from .batch import Batch
 from .qp_second import qp_pairing
 from .qp_single import solve_single
-from .second_order import Known, pulled, refuse_second, view
+from .second_order import Known, pulled, refuse_second, refuse_sparse, view
 from .transforms import eager, refuse_forward_mode, refuse_transforms
 
 # P of one problem: dense, a vector for its diagonal, sparse, or (B, d) for B Bᵀ + diag(d).
@@ -331,7 +331,7 @@ class _QPFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        refuse_transforms("QPLayer")
+        refuse_transforms("QPLayer", grads)
         call: _Call = ctx.call
         batch, methods = call.batch, call.methods
         n, p, m = call.sizes
@@ -396,7 +396,8 @@ def _again(
     """The gradients as differentiable functions of everything; see :mod:`.second_order`."""
     batch, methods = call.batch, call.methods
     if methods.smoothing:
-        refuse_second("QPLayer", "with smoothing")
+        refuse_second("QPLayer with smoothing", "of a relaxed solution")
+    refuse_sparse("QPLayer", [a.kind for a in call.arguments for _ in a.tensors], wanted)
     known = Known(
         {"call": call, "solved": solved}, tuple(_points(call, solved)), _QPFunction.backward
     )
@@ -406,7 +407,8 @@ def _again(
     seen = [t if v is None else v for t, v in zip(tensors, views, strict=True)]
     total = torch.zeros((), dtype=torch.float64)
     for item, problem, solution in solved:
-        own, same = ({} for _ in range(2))
+        own: dict[str, Tensor] = {}
+        same: dict[str, Tensor] = {}
         for values, given in ((own, tensors), (same, seen)):
             rest = iter(given)
             for argument in call.arguments:

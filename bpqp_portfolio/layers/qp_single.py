@@ -92,7 +92,7 @@ class _SingleFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        refuse_transforms("QPLayer")
+        refuse_transforms("QPLayer", grads)
         found: Direct = ctx.found
         # Raises where an argument was changed in place.
         values = ctx.saved_tensors

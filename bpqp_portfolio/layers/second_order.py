@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from ..errors import SolverError
-from .transforms import refuse_transforms
 
 _SINGULAR = 1e-11
 
@@ -89,6 +88,12 @@ def pairing(
     return total if extra is None else total + extra
 
 
+def refuse_sparse(what: str, kinds: Sequence[str], wanted: Sequence[bool]) -> None:
+    """Raise where the gradient of a sparse tensor is wanted: torch's own has no second one."""
+    if any(kind == "sparse" and want for kind, want in zip(kinds, wanted, strict=True)):
+        refuse_second(what, "in a sparse argument that requires a gradient")
+
+
 def pulled(total: Tensor, views: Sequence[Tensor | None]) -> list[Tensor | None]:
     """The gradient of ``total`` in each of the ``views``, None for those that are not wanted."""
     inputs = [v for v in views if v is not None]
@@ -130,7 +135,26 @@ def refuse_singular(K: Tensor, n: int, what: str) -> None:
 
 
 def refuse_second(what: str, why: str) -> None:
-    """Raise inside a backward that is to be differentiated and cannot be."""
-    refuse_transforms(what)
+    """Raise in a backward that is itself to be differentiated, which ``what`` does not allow."""
     if torch.is_grad_enabled():
-        raise SolverError(f"{what}: second derivatives (create_graph=True) are not there {why}.")
+        raise SolverError(
+            f"{what}: no second derivatives {why}; leave out create_graph, or see "
+            "QPLayer, SOCPLayer and PortfolioLayer, which have them."
+        )
+
+
+def first_order(value: Tensor, what: str, why: str) -> Tensor:
+    """``value``, whose gradient is right but must not be differentiated again: that raises."""
+    return _FirstOrder.apply(value, what, why)  # type: ignore[no-any-return]
+
+
+class _FirstOrder(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, what: str, why: str) -> Tensor:  # type: ignore[override]
+        ctx.words = what, why
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+        refuse_second(*ctx.words)
+        return grad, None, None

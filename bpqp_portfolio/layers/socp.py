@@ -32,7 +32,7 @@ from ..solvers.protocol import Solver, SolverOptions
 from ..solvers.registry import get_backward, get_cone_solver
 from .arguments import Argument, Pattern
 from .batch import Batch, flat_array, flat_shape, float_shape, lead
-from .second_order import Known, pulled, view
+from .second_order import Known, pulled, refuse_sparse, view
 from .socp_second import ConeProgram, cone_pairing
 from .socp_single import solve_single
 from .transforms import eager, refuse_forward_mode, refuse_transforms
@@ -358,7 +358,7 @@ class _SOCPFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        refuse_transforms("SOCPLayer")
+        refuse_transforms("SOCPLayer", grads)
         call: _Call = ctx.call
         batch, methods, tensors = call.batch, call.methods, ctx.saved_tensors
         if not ctx.solved:
@@ -434,6 +434,13 @@ def _again(
 ) -> list[Tensor | None]:
     """The gradients as differentiable functions of everything; see :mod:`.second_order`."""
     batch = call.batch
+    kinds = [a.kind for a in call.arguments for _ in a.tensors]
+    kinds += [
+        "sparse" if part == "F" and cone.pattern is not None else "dense"
+        for cone in call.cones
+        for part in cone.tensors
+    ]
+    refuse_sparse("SOCPLayer", kinds, wanted)
     points = tuple(_points(call, solved))
     known = Known({"call": call, "solved": solved}, points, _SOCPFunction.backward)
     rows = [batch.float64_rows(v) for v in known.again(*tensors)]

@@ -119,6 +119,7 @@ def _cones(
     out = [torch.stack(each)]
     if a.apex:
         fixed = share.detach()
-        out.append(-sum(fixed[j] * values.norm_vector(i, x) for j, i in enumerate(members)))
+        parts = [fixed[j] * values.norm_vector(i, x) for j, i in enumerate(members)]
+        out.append(-torch.stack(parts).sum(0))
         return out, extra, k + a.group.r
     return out, extra, k

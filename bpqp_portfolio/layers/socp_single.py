@@ -185,7 +185,7 @@ class _SingleFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        refuse_transforms("SOCPLayer")
+        refuse_transforms("SOCPLayer", grads)
         call: _Single = ctx.call
         # Raises where an argument was changed in place.
         tensors = ctx.saved_tensors

@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from ..errors import ProblemError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def refuse_transforms(what: str) -> None:
+def refuse_transforms(what: str, grads: Sequence[Any] = ()) -> None:
     """Raise inside vmap, torch.func and ``jacobian(vectorize=True)``.
+
+    The last calls a backward with ``grads`` of a kind of its own.
 
     Raises
     ------
     ProblemError
         Says what to use instead.
     """
-    if torch._C._are_functorch_transforms_active():
+    if torch._C._are_functorch_transforms_active() or any(map(_is_batched, grads)):
         raise ProblemError(
             f"{what}: torch.func and vmap (vmap, grad, jacrev, jvp, jacobian(vectorize=True)) do "
             "not go through a solver. Batch dimensions are solved together as they are; for "
             "derivatives use torch.autograd.grad or torch.autograd.functional.jacobian without "
             "vectorize."
         )
+
+
+def _is_batched(grad: Any) -> bool:
+    return isinstance(grad, Tensor) and torch._C._functorch.is_legacy_batchedtensor(grad)
 
 
 def refuse_forward_mode(what: str) -> Any:

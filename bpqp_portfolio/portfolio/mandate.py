@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..config import check_number, lookup
 from ..errors import ConfigError, SolverError
+from ..layers.transforms import eager
 from .activity import MandateSolution, activity, missed, unusable
 from .conflicts import reason
 from .constraints import CONSTRAINTS, COSTS, Draft
@@ -180,6 +181,7 @@ class Mandate(nn.Module):
         """Weights (T, n), differentiable in the market and in the mandate's tensors."""
         return self.solve(market).w
 
+    @eager
     def solve(self, market: Market) -> MandateSolution:
         """Weights with status, activity and the ways out that were taken.
 
