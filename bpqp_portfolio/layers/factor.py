@@ -149,17 +149,18 @@ class _FactorQP(torch.autograd.Function):
         w = torch.where(inside, solution.w, 0.0)
         r = torch.zeros_like(ctx.lifted)
         r[:, :n] = torch.where(inside, grad, 0.0)
+        needed = dict(zip(_ARGUMENTS, ctx.needs_input_grad, strict=False))
         free = batch.box.free(ctx.lifted) & solved
         z, y, slope = backward(batch, free, r)
         nu_rows, lam = solution.nu_rows, solution.lam
-        days = dependent_days(batch, free)
-        days = days[solved[days, 0]]
-        if len(days):
+        # Gradients in the objective do not depend on the choice.
+        days = dependent_days(batch, free) if any(needed[k] for k in _CONSTRAINTS) else None
+        if days is not None and len(days):
+            days = days[solved[days, 0]]
             y, slope, nu_rows, lam = _settled(batch, ctx.lifted, days, y, slope, solution)
         unit = (batch.weight_unit / batch.gradient_unit).unsqueeze(-1)
         z = torch.where(inside, z[:, :n] * unit, 0.0)
         y, slope = torch.where(solved, y / batch.row_unit, 0.0), slope[:, :n]
-        needed = dict(zip(_ARGUMENTS, ctx.needs_input_grad, strict=False))
         out: dict[str, Tensor | None] = {"q": z, "d": z * w}
         if needed["loadings"]:
             loadings = torch.where(inside.unsqueeze(-1), loadings, 0.0)
@@ -262,6 +263,8 @@ _ARGUMENTS = (
     "cost",
     "reference",
 )
+
+_CONSTRAINTS = ("lower", "upper", "budget", "A", "b", "G", "h")
 
 
 @eager

@@ -86,7 +86,9 @@ class _Weights(torch.autograd.Function):
             return *gradients_again(values, held, every, grad, ctx.needs_input_grad), None, None
         r = torch.where(mask, grad, 0.0).numpy()
         z, y, slope = (torch.from_numpy(part) for part in days.backward(r))
-        for day in np.flatnonzero(~days.free.any(-1)).tolist():
+        vertices = np.flatnonzero(~days.free.any(-1)).tolist()
+        # Gradients in the objective do not depend on the choice.
+        for day in vertices if any(ctx.needs_input_grad[3:6]) else ():
             y[day], slope[day] = _at_vertex(days, day, y[day], slope[day], lower, upper, mask)
         w = torch.from_numpy(days.weights)
         needed = ctx.needs_input_grad

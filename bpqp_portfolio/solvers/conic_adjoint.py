@@ -17,7 +17,7 @@ from ..problems.socp import SOCP, ConePoint, SOCPSolution
 from .adjoint import Adjoint, _by_solver, sides
 from .conic_system import ActiveGroup, ActiveSystem, Solve
 from .protocol import Solver, SolverOptions
-from .redundant import redundancy
+from .redundant import independent, redundancy
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +114,18 @@ def _settled(
     """
     qp, active = system.problem.qp, system.linear
     at = np.concatenate([solution.nu, solution.lam[active.rows]])
+    if not independent(system.rows, active.free):
+        at, y = _chosen(system, solution, at, y, slope)
+    at_lam = np.zeros(qp.m)
+    at_lam[active.rows] = at[qp.p :]
+    return at[: qp.p], at_lam, y
+
+
+def _chosen(
+    system: ActiveSystem, solution: SOCPSolution, at: Array, y: Array, slope: Array
+) -> tuple[Array, Array]:
+    """``at`` and ``y`` where rows depend on each other."""
+    qp, active = system.problem.qp, system.linear
     duals, equalities = [at], [np.arange(len(at)) < qp.p]
     for a in system.groups:
         if a.rows.any():
@@ -122,16 +134,14 @@ def _settled(
             more = a.group.r if a.apex else 0
             duals.append(np.zeros(more))
             equalities.append(np.full(len(duals[-2]) + more, a.apex))
-    whole, signs = np.concatenate(duals), np.concatenate(equalities)
+    whole, signs, k = np.concatenate(duals), np.concatenate(equalities), len(at)
     pull, held = solution.lam_lb - solution.lam_ub, sides(qp, active)
     spare = redundancy(system.rows, active.free, signs, held, whole, pull)
     if spare is not None:
-        y, k = spare.settle(y, slope + system.rows.T @ y), len(at)
+        y = spare.settle(y, slope + system.rows.T @ y)
         own = redundancy(system.rows[:k], active.free, signs[:k], held, at, pull)
         at = at if own is None else own.settle(at, pull)
-    at_lam = np.zeros(qp.m)
-    at_lam[active.rows] = at[qp.p :]
-    return at[: qp.p], at_lam, y
+    return at, y
 
 
 def _by(solver: Solver | None, options: SolverOptions) -> Solve | None:

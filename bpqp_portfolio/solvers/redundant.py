@@ -62,17 +62,14 @@ def redundancy(
         that both hold.
     duals : (k,) the problem's multipliers of the rows; slope : (n,) its λ_lb − λ_ub.
     """
-    k = rows.shape[0]
-    if not k or (is_sparse(rows) and k > _MOST_SPARSE):
+    if independent(rows, free):
         return None
-    sizes = row_sizes(rows)
+    k, sizes = rows.shape[0], row_sizes(rows)
     scaled = to_dense(rows) / sizes[:, None]
     inside = scaled[:, free]
     length = np.sqrt(np.einsum("ij,ij->i", inside, inside))
     length[length <= _RANK] = 0.0
     inside = inside / np.where(length > 0, length, 1.0)[:, None]
-    if length.all() and not _suspect(inside):
-        return None
     inside[length == 0] = 0.0
     U, values, _ = np.linalg.svd(inside)
     rank = int(np.count_nonzero(values > _RANK * max(inside.shape)))
@@ -91,13 +88,26 @@ def redundancy(
     return Redundancy(null / sizes[:, None], bounds, weights)
 
 
-def _suspect(rows: Array) -> bool:
-    """Whether rows of unit length may be dependent."""
-    k, n = rows.shape
-    if k > n:
+def independent(rows: Matrix, free: Array) -> bool:
+    """Whether the ``rows`` (k, n) are clearly independent on the ``free`` coordinates (n,)."""
+    k = rows.shape[0]
+    if not k or (is_sparse(rows) and k > _MOST_SPARSE):
         return True
-    _, _, rank, _ = lapack.dpstrf(rows @ rows.T, tol=SUSPECT)
-    return bool(rank < k)
+    rows = to_dense(rows)
+    inside = rows if free.all() else rows[:, free]
+    if k > inside.shape[1]:
+        return False
+    gram = inside @ inside.T
+    square = gram.diagonal().copy()
+    if not (square > (_RANK * row_sizes(rows)) ** 2).all():
+        return False
+    if k == 1:
+        return True
+    unit = 1.0 / np.sqrt(square)
+    gram *= unit
+    gram *= unit[:, None]
+    factor, info = lapack.dpotrf(gram, lower=1, clean=0, overwrite_a=True)
+    return bool(info == 0 and factor.diagonal().min() ** 2 > SUSPECT)
 
 
 def _vanishing(moves: Array, at: Array, signed: Array) -> Array:
