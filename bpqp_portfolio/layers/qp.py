@@ -70,8 +70,10 @@ class QPLayer(nn.Module):
     locally constant; a weakly active constraint is differentiated as inactive. Where active ones
     depend on each other, inequalities give way (:mod:`bpqp_portfolio.solvers.redundant`), and the
     gradient is a derivative for one side; flat directions count in the least-norm sense
-    (:mod:`bpqp_portfolio.solvers.kkt`), so a gradient is never NaN. Items of a batch are solved on
-    as many threads as torch may use.
+    (:mod:`bpqp_portfolio.solvers.kkt`), so a gradient is never NaN. With create_graph gradients are
+    differentiable themselves, where active constraints are independent, and not with smoothing or
+    in sparse arguments; they then cost dense solves of torch's. Items of a batch are solved on as
+    many threads as torch may use.
 
     References
     ----------

@@ -71,10 +71,11 @@ class SOCPLayer(nn.Module):
     The module has no parameters and keeps nothing between calls. Solving is in float64 on the CPU;
     results have the dtype and device of the inputs. Gradients are exact where the active
     constraints are locally constant. A cone at its apex stays there: r + 1 equalities. A weakly
-    active constraint is differentiated as inactive, redundant rows and flat directions in the
-    least-norm sense (see :mod:`bpqp_portfolio.solvers.kkt`), so a gradient is never NaN. Cones
-    that share F and g (the same tensors, or None) cost one norm together. Items of a batch are
-    solved on as many threads as torch may use.
+    active constraint is differentiated as inactive, dependent ones as
+    :mod:`bpqp_portfolio.solvers.redundant` says, flat directions in the least-norm sense
+    (:mod:`bpqp_portfolio.solvers.kkt`), so a gradient is never NaN. Second derivatives are there
+    where active constraints are independent. Cones that share F and g (the same tensors, or None)
+    cost one norm together. Items of a batch are solved on as many threads as torch may use.
 
     References
     ----------
