@@ -363,7 +363,6 @@ def test_second_derivatives():
     assert torch.autograd.gradgradcheck(weights, q, eps=1e-6, atol=1e-5, rtol=1e-4)
 
 
-
 def test_a_warm_start_changes_neither_weights_nor_gradients():
     data = smooth_days()
     r = torch.ones_like(data["q"]).cumsum(-1)
