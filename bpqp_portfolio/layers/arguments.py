@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,6 +143,25 @@ class Argument:
             else batch.positions(lead(t, k))
             for t, k in zip(self.tensors, self.trailing, strict=True)
         ]
+
+    def dense_item(self, tensors: Sequence[Tensor], batch: Batch, item: int) -> Tensor:
+        """What ``item`` uses, dense and in float64 on the CPU, a function of ``tensors``."""
+        if self.kind == "sparse":
+            assert self.pattern is not None
+            values = tensors[0].to("cpu", torch.float64)
+            at = torch.as_tensor(self.pattern.rows), torch.as_tensor(self.pattern.columns)
+            return values.new_zeros(self.pattern.shape).index_put(at, values, accumulate=True)
+        parts = [
+            t.reshape(flat_shape(t, k))[int(place[item])].to("cpu", torch.float64)
+            for t, k, place in zip(tensors, self.trailing, self.places(batch), strict=True)
+        ]
+        match self.kind:
+            case "factor":
+                return parts[0] @ parts[0].mT + torch.diag(parts[1])
+            case "diagonal":
+                return torch.diag(parts[0])
+            case _:
+                return parts[0]
 
     def gradients(
         self, found: Adjoint, items: np.ndarray, batch: Batch, problems: list[Any]

@@ -76,6 +76,12 @@ class Batch:
         array = gradient.detach().to("cpu", torch.float64)
         return array.reshape(self.items, gradient.shape[-1]).numpy()
 
+    def float64_rows(self, value: Tensor | None) -> Tensor | None:
+        """A tensor (*shape, k) as one (items, k) in float64 on the CPU, in the graph."""
+        if value is None:
+            return None
+        return value.to("cpu", torch.float64).reshape(self.items, value.shape[-1])
+
     def statuses(self, status: np.ndarray) -> Any:
         """The object array of statuses in the batch's shape, or the status of a single problem."""
         return status.reshape(self.shape) if self.shape else status[0]

@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from ..config import check_number
 from ..errors import ConfigError, ProblemError
-from ..problems.convex import ConvexProgram, UndefinedError
+from ..problems.convex import ConvexProgram, UndefinedError, as_float64
 from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
+from ..solvers.active import active_set
 from ..solvers.adjoint import adjoint
 from ..solvers.nlp import Forward, ForwardMethod
 from ..solvers.protocol import SolverOptions
 from ..solvers.registry import get_backward
 from .batch import Batch, float_shape
+from .second_order import Known, pairing, pulled, view
+from .transforms import eager, refuse_forward_mode, refuse_transforms
 
 
 class ConvexLayer(nn.Module):
@@ -110,6 +112,7 @@ class ConvexLayer(nn.Module):
         """The solution z (..., n); see :meth:`solve`."""
         return self.solve(z0, *parameters).z
 
+    @eager
     def solve(self, z0: Tensor, *parameters: Tensor) -> Solution:
         """The primal-dual solution; z, nu and lam carry gradients to the parameters.
 
@@ -230,31 +233,35 @@ class _ConvexFunction(torch.autograd.Function):
             if layer._method.own:
                 judged[status == SolveStatus.INACCURATE] = SolveStatus.SOLVED
             batch.raise_failures(layer._method.name, judged, norms, said)
-        parts = [np.full((batch.items, k), np.nan) for k in sizes.pop()]
-        for item, (_, _, point) in solved.items():
-            for part, value in zip(parts, (point.z, point.nu, point.lam), strict=True):
-                part[item] = value
-        ctx.call, ctx.solved = call, solved
+        ctx.call, ctx.solved, ctx.sizes = call, solved, sizes.pop()
+        ctx.set_materialize_grads(False)
         # Not read back as numbers, but torch then notices an argument changed in place.
         ctx.save_for_backward(*parameters)
         norm, count = batch.tensor(norms, torch.float64), batch.tensor(iterations, torch.int64)
         ctx.mark_non_differentiable(norm, count)
         words = batch.statuses(status), batch.messages(said)
-        return (*(batch.tensor(part) for part in parts), norm, count, *words)
+        return (*_points(batch, solved, ctx.sizes), norm, count, *words)
+
+    jvp = refuse_forward_mode("ConvexLayer")
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
+        refuse_transforms("ConvexLayer", grads)
         call: _Call = ctx.call
         layer, batch = call.layer, call.batch
         parameters = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return (None, None, *_again(ctx, grads))
         wanted = ctx.needs_input_grad[2:]
         out = [
             torch.zeros(t.shape, dtype=torch.float64, device=t.device) if needed else None
             for t, needed in zip(parameters, wanted, strict=True)
         ]
-        incoming = [batch.rows(g) for g in grads[:3]]
-        none, options = np.zeros(grads[0].shape[-1]), SolverOptions(eps=layer.eps)
+        incoming = [
+            np.zeros((batch.items, k)) if g is None else batch.rows(g)
+            for g, k in zip(grads[:3], ctx.sizes, strict=True)
+        ]
+        none, options = np.zeros(ctx.sizes[0]), SolverOptions(eps=layer.eps)
         for item, (program, local, point) in ctx.solved.items():
             dz, dnu, dlam = (g[item] for g in incoming)
             at = adjoint(
@@ -269,3 +276,46 @@ class _ConvexFunction(torch.autograd.Function):
             None,
             *(None if t is None else t.to(p.dtype) for t, p in zip(out, parameters, strict=True)),
         )
+
+
+def _points(batch: Batch, solved: Mapping[int, Any], sizes: tuple[int, int, int]) -> list[Tensor]:
+    """z, ν and λ of a call's items, NaN for those that are not solved."""
+    parts = [np.full((batch.items, k), np.nan) for k in sizes]
+    for item, (_, _, point) in solved.items():
+        for part, value in zip(parts, (point.z, point.nu, point.lam), strict=True):
+            part[item] = value
+    return [batch.tensor(part) for part in parts]
+
+
+def _again(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The gradients as differentiable functions of everything; see :mod:`.second_order`."""
+    call, solved, parameters = ctx.call, ctx.solved, ctx.saved_tensors
+    batch, wanted = call.batch, ctx.needs_input_grad[2:]
+    points = tuple(_points(batch, solved, ctx.sizes))
+    state = {"call": call, "solved": solved, "sizes": ctx.sizes}
+    # The start is no parameter: an empty one stands for it.
+    known = Known(state, points, _ConvexFunction.backward, unsaved=1)
+    z, nu, lam = (batch.float64_rows(v) for v in known.again(torch.zeros(0), *parameters))
+    rates = [
+        p.new_zeros(p.shape).double() if g is None else batch.float64_rows(g)
+        for g, p in zip(grads[:3], (z, nu, lam), strict=True)
+    ]
+    views = [view(t, w) for t, w in zip(parameters, wanted, strict=True)]
+    seen = [t if v is None else v for t, v in zip(parameters, views, strict=True)]
+    total = torch.zeros((), dtype=torch.float64)
+    for item, (program, local, point) in solved.items():
+        rows = np.flatnonzero(active_set(local, point).rows)
+
+        def at(x: Tensor, _: Tensor, values: Any, program: Any = program, rows: Any = rows) -> Any:
+            f, h, g = program.evaluate(x.to(program.device), values)
+            return f.cpu(), torch.cat([h, g[rows]]).cpu(), None
+
+        own, same = (
+            tuple(as_float64(call.item(i, t, item)) for i, t in enumerate(given))
+            for given in (parameters, seen)
+        )
+        y = torch.cat([nu[item], lam[item][rows]])
+        dy = torch.cat([rates[1][item], rates[2][item][rows]])
+        what = f"ConvexLayer, {batch.label(item)}".rstrip(" :,")
+        total = total + pairing(at, z[item], y, own, same, rates[0][item], dy, what)
+    return pulled(total, views)

@@ -7,14 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..errors import ProblemError
 from ..solvers.structured import BAD_DATA, FactorSolution, solve_factor_qp
 from ..solvers.structured_active import backward
 from ..solvers.structured_batch import Batch, Rows, transposed
 from ..solvers.structured_days import MOST_DAYS
+from ..solvers.structured_redundant import dependent_days, settled
 from .factor_days import solve_few
+from .factor_second import Held, gradients_again
+from .transforms import eager, refuse_forward_mode, refuse_transforms
 
 # Fewer iterations than the short way may take are for the general one.
 _FEW_STEPS = 50
@@ -120,16 +122,24 @@ class _FactorQP(torch.autograd.Function):
             **options,
         )
         ctx.batch, ctx.lifted, ctx.solution = batch, lifted, solution
-        ctx.save_for_backward(loadings, lower, upper, mask, cost, reference)
+        given = (q, loadings, d, lower, upper, budget, A, b, G, h, cost, reference)
+        ctx.save_for_backward(*given, mask)
         ctx.sizes = int(budget is not None), 0 if A is None else A.shape[-2]
         rest = tuple(getattr(solution, f.name) for f in fields(solution))[1:]
         ctx.mark_non_differentiable(*rest)
         return (solution.w.clone(), *rest)
 
+    jvp = refuse_forward_mode("factor_qp")
+
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any):  # type: ignore[override]
-        loadings, lower, upper, mask, cost, reference = ctx.saved_tensors
+        refuse_transforms("factor_qp", (grad,))
+        *given, mask = ctx.saved_tensors
+        values = dict(zip(_ARGUMENTS, given, strict=True))
+        if torch.is_grad_enabled():
+            return *_again(ctx, values, mask, grad), None, None
+        loadings, lower, upper = values["loadings"], values["lower"], values["upper"]
+        cost, reference = values["cost"], values["reference"]
         batch: Batch = ctx.batch
         solution: FactorSolution = ctx.solution
         n = grad.shape[-1]
@@ -139,11 +149,18 @@ class _FactorQP(torch.autograd.Function):
         w = torch.where(inside, solution.w, 0.0)
         r = torch.zeros_like(ctx.lifted)
         r[:, :n] = torch.where(inside, grad, 0.0)
-        z, y, slope = backward(batch, batch.box.free(ctx.lifted) & solved, r)
+        needed = dict(zip(_ARGUMENTS, ctx.needs_input_grad, strict=False))
+        free = batch.box.free(ctx.lifted) & solved
+        z, y, slope = backward(batch, free, r)
+        nu_rows, lam = solution.nu_rows, solution.lam
+        # Gradients in the objective do not depend on the choice.
+        days = dependent_days(batch, free) if any(needed[k] for k in _CONSTRAINTS) else None
+        if days is not None and len(days):
+            days = days[solved[days, 0]]
+            y, slope, nu_rows, lam = _settled(batch, ctx.lifted, days, y, slope, solution)
         unit = (batch.weight_unit / batch.gradient_unit).unsqueeze(-1)
         z = torch.where(inside, z[:, :n] * unit, 0.0)
         y, slope = torch.where(solved, y / batch.row_unit, 0.0), slope[:, :n]
-        needed = dict(zip(_ARGUMENTS, ctx.needs_input_grad, strict=False))
         out: dict[str, Tensor | None] = {"q": z, "d": z * w}
         if needed["loadings"]:
             loadings = torch.where(inside.unsqueeze(-1), loadings, 0.0)
@@ -167,8 +184,8 @@ class _FactorQP(torch.autograd.Function):
         ones, p = ctx.sizes
         if ones:
             out["budget"] = -y[:, 0]
-        parts = {"A": (slice(ones, ones + p), solution.nu_rows)}
-        parts["G"] = slice(ones + p, None), solution.lam
+        parts = {"A": (slice(ones, ones + p), nu_rows)}
+        parts["G"] = slice(ones + p, None), lam
         for name, (at, dual) in parts.items():
             tilde = y[:, at]
             dual = torch.where(solved, dual, 0.0)
@@ -178,6 +195,58 @@ class _FactorQP(torch.autograd.Function):
                 ) * z.unsqueeze(-2)
             out["b" if name == "A" else "h"] = -tilde
         return *(out.get(k) if needed[k] else None for k in _ARGUMENTS), None, None
+
+
+def _settled(
+    batch: Batch,
+    w: Tensor,
+    days: Tensor,
+    y: Tensor,
+    slope: Tensor,
+    solution: FactorSolution,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """y (T, r), slope (T, N), ν_A (T, p) and λ (T, m) as dependent rows have them on ``days``."""
+    p, n = solution.nu_rows.shape[-1], solution.w.shape[-1]
+    duals = torch.cat([solution.nu.unsqueeze(-1), solution.nu_rows, solution.lam], -1)
+    ones = y.shape[-1] + 1 - duals.shape[-1]
+    duals = duals[:, 1 - ones :].clone()
+    unit = batch.gradient_unit.unsqueeze(-1)
+    own, pull = batch.row_unit / unit, (solution.lam_lb - solution.lam_ub) / unit
+    y, slope = y.clone(), slope.clone()
+    for day in days.tolist():
+        at = duals[day] * own[day]
+        points = ((y[day], slope[day, :n]), (at, pull[day]))
+        found = settled(batch, w, day, at, pull[day], points)
+        (y[day], slope[day, :n]), (at, _) = found
+        duals[day] = at / own[day]
+    return y, slope, duals[:, ones : ones + p], duals[:, ones + p :]
+
+
+def _again(
+    ctx: Any, values: dict[str, Tensor | None], mask: Tensor, grad: Tensor
+) -> list[Tensor | None]:
+    """The gradients as differentiable functions of everything; see :mod:`.second_order`."""
+    batch, solution = ctx.batch, ctx.solution
+    lower, upper = values["lower"], values["upper"]
+    cost, reference = values["cost"], values["reference"]
+    assert lower is not None and upper is not None
+    solved = torch.isfinite(solution.w).all(-1, keepdim=True)
+    inside, w, n = mask & solved, solution.w.nan_to_num(), grad.shape[-1]
+    free = batch.box.free(ctx.lifted)
+    still, side = torch.zeros_like(mask), torch.zeros_like(w)
+    if cost is not None and reference is not None:
+        free_of_bounds = (solution.lam_lb == 0) & (solution.lam_ub == 0)
+        still = inside & (w == reference) & (cost > 0) & free_of_bounds
+        side = (w - reference).sign()
+    held = Held(
+        free[:, :n] & inside,
+        inside & ~still & (w <= lower),
+        inside & ~still & (w >= upper),
+        still,
+        side,
+        ~free[:, n:],
+    )
+    return gradients_again(values, held, solved.squeeze(-1), grad, ctx.needs_input_grad)
 
 
 _ARGUMENTS = (
@@ -195,7 +264,10 @@ _ARGUMENTS = (
     "reference",
 )
 
+_CONSTRAINTS = ("lower", "upper", "budget", "A", "b", "G", "h")
 
+
+@eager
 def factor_qp(
     q: Tensor,
     loadings: Tensor,
@@ -221,8 +293,8 @@ def factor_qp(
 
     The gradient is the backward QP (arXiv:2411.19285, Theorem 1) in the same structure. A name that
     does not trade is held by its reference as by a bound: its gradient goes to w⁰; where w⁰ lies
-    on a bound, to the bound only if that has a positive multiplier. Dependent active rows share
-    their dual in the least-norm sense.
+    on a bound, to the bound only if that has a positive multiplier. Where active rows and bounds
+    depend on each other, inequalities give way (:mod:`bpqp_portfolio.solvers.redundant`).
 
     Parameters
     ----------

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from ..solvers.redundant import redundancy
 from ..solvers.structured import SOLVED, FactorSolution
 from ..solvers.structured_days import Days, solve_days
+from .factor_second import Held, gradients_again
+from .transforms import refuse_forward_mode, refuse_transforms
 
 
 def solve_few(
@@ -61,16 +63,33 @@ class _Weights(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q, loadings, d, lower, upper, budget, days: Days, mask):  # type: ignore[override]
         ctx.days = days
-        ctx.save_for_backward(loadings, lower, upper, mask)
+        ctx.save_for_backward(q, loadings, d, lower, upper, budget, mask)
         return torch.from_numpy(days.weights).clone()
 
+    jvp = refuse_forward_mode("factor_qp")
+
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor):  # type: ignore[override]
-        loadings, lower, upper, mask = ctx.saved_tensors
+        refuse_transforms("factor_qp", (grad,))
+        q, loadings, d, lower, upper, budget, mask = ctx.saved_tensors
         days: Days = ctx.days
+        if torch.is_grad_enabled():
+            given = (q, loadings, d, lower, upper, budget)
+            values = dict(
+                zip(("q", "loadings", "d", "lower", "upper", "budget"), given, strict=True)
+            )
+            w, free = torch.from_numpy(days.weights), torch.from_numpy(days.free) & mask
+            none = torch.zeros_like(mask)
+            at_lower, at_upper = mask & (w <= lower), mask & (w >= upper)
+            held = Held(free, at_lower, at_upper, none, torch.zeros_like(w), none[:, :0])
+            every = torch.ones_like(mask[:, 0])
+            return *gradients_again(values, held, every, grad, ctx.needs_input_grad), None, None
         r = torch.where(mask, grad, 0.0).numpy()
         z, y, slope = (torch.from_numpy(part) for part in days.backward(r))
+        vertices = np.flatnonzero(~days.free.any(-1)).tolist()
+        # Gradients in the objective do not depend on the choice.
+        for day in vertices if any(ctx.needs_input_grad[3:6]) else ():
+            y[day], slope[day] = _at_vertex(days, day, y[day], slope[day], lower, upper, mask)
         w = torch.from_numpy(days.weights)
         needed = ctx.needs_input_grad
         out: list[Tensor | None] = [z if needed[0] else None, None, None, None, None, None]
@@ -89,3 +108,18 @@ class _Weights(torch.autograd.Function):
         if needed[5]:
             out[5] = -y
         return *out, None, None
+
+
+def _at_vertex(
+    days: Days, day: int, y: Tensor, slope: Tensor, lower: Tensor, upper: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """ỹ and slope (n,) of a day without a free name, whose budget depends on the bounds."""
+    inside, gradient = mask[day].numpy(), days.gradient[day]
+    w, low, high = days.weights[day], lower[day].numpy(), upper[day].numpy()
+    sides = np.where(inside, (w <= low).astype(int) - (w >= high), 0)
+    row, none = inside[None].astype(float), np.zeros(len(w), dtype=bool)
+    spare = redundancy(row, none, np.array([True]), sides, days.theta[day, -1:], gradient)
+    assert spare is not None
+    before = y.reshape(1).numpy()
+    change = spare.settle(before, slope.numpy())[0] - before[0]
+    return y + change, slope + change * mask[day]

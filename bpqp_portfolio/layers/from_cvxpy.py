@@ -15,6 +15,7 @@ from .cvxpy_checks import ParameterShape
 from .cvxpy_program import Program, read_program
 from .qp import QPLayer
 from .socp import SOCPLayer
+from .transforms import eager
 
 
 def from_cvxpy(
@@ -77,6 +78,7 @@ class CvxpyLayer(nn.Module):
         """The variables; see :meth:`solve`."""
         return self.solve(*parameters)[0]
 
+    @eager
     def solve(self, *parameters: Tensor) -> tuple[tuple[Tensor, ...], Solution]:
         """The optimal variables, and the solution of the program that cvxpy made.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from ..config import check_number
 from ..errors import ConfigError, ProblemError
 from ..problems.matrices import FactorMatrix
 from ..problems.qp import ARGUMENTS, QP, all_sound, check_argument, check_shapes
 from ..problems.solution import Solution, SolveStatus
+from ..solvers.active import active_set
 from ..solvers.adjoint import adjoint_many
 from ..solvers.certificate import conflict
 from ..solvers.dense import DenseSolver
@@ -27,7 +27,10 @@ from ..solvers.registry import AUTO, get_backward, get_solver
 from ..solvers.smoothed import smoothed_adjoint
 from .arguments import Argument
 from .batch import Batch
+from .qp_second import qp_pairing
 from .qp_single import solve_single
+from .second_order import Known, pulled, refuse_second, refuse_sparse, view
+from .transforms import eager, refuse_forward_mode, refuse_transforms
 
 # P of one problem: dense, a vector for its diagonal, sparse, or (B, d) for B Bᵀ + diag(d).
 Quadratic = Tensor | tuple[Tensor, Tensor]
@@ -64,9 +67,13 @@ class QPLayer(nn.Module):
     -----
     The module has no parameters and keeps nothing between calls. Solving is in float64 on the CPU;
     results have the dtype and device of the inputs. Gradients are exact where the active set is
-    locally constant; a weakly active constraint is differentiated as inactive, redundant rows and
-    flat directions in the least-norm sense (see :mod:`bpqp_portfolio.solvers.kkt`), so a gradient
-    is never NaN. Items of a batch are solved on as many threads as torch may use.
+    locally constant; a weakly active constraint is differentiated as inactive. Where active ones
+    depend on each other, inequalities give way (:mod:`bpqp_portfolio.solvers.redundant`), and the
+    gradient is a derivative for one side; flat directions count in the least-norm sense
+    (:mod:`bpqp_portfolio.solvers.kkt`), so a gradient is never NaN. With create_graph gradients are
+    differentiable themselves, where active constraints are independent, and not with smoothing or
+    in sparse arguments; they then cost dense solves of torch's. Items of a batch are solved on as
+    many threads as torch may use.
 
     References
     ----------
@@ -127,6 +134,7 @@ class QPLayer(nn.Module):
         """The minimiser z (..., n); see :meth:`solve`."""
         return self.solve(P, q, A, b, G, h, lb, ub, handle=handle).z
 
+    @eager
     def solve(
         self,
         P: Quadratic | None,
@@ -298,8 +306,6 @@ class _QPFunction(torch.autograd.Function):
         found = solve_many(
             methods.solver, list(problems.values()), options=methods.options, slots=slots
         )
-        n, p, m = call.sizes
-        parts = [np.full((batch.items, k), np.nan) for k in (n, p, m, n, n)]
         norms = np.full(batch.items, np.nan)
         iterations = np.zeros(batch.items, dtype=np.int64)
         status = np.full(batch.items, SolveStatus.BAD_DATA, dtype=object)
@@ -312,9 +318,6 @@ class _QPFunction(torch.autograd.Function):
             iterations[item], names[item] = solution.iterations, solution.solver
             if solution.status.usable:
                 solved.append((item, problem, solution))
-                fields = (solution.z, solution.nu, solution.lam, solution.lam_lb, solution.lam_ub)
-                for part, value in zip(parts, fields, strict=True):
-                    part[item] = value
             elif call.throw:
                 conflicts[item] = solution.message or conflict(problem, solution)
             if solution.message:
@@ -325,22 +328,26 @@ class _QPFunction(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         # Not read back as numbers, but torch then notices an argument changed in place.
         ctx.save_for_backward(*tensors)
-        points = [batch.tensor(part) for part in parts]
+        points = _points(call, solved)
         norm = batch.tensor(norms, torch.float64)
         count = batch.tensor(iterations, torch.int64)
         ctx.mark_non_differentiable(norm, count)
         solver = names[0] if len(set(names)) == 1 else batch.statuses(names)
         return (*points, norm, count, batch.statuses(status), solver, batch.messages(said))
 
+    jvp = refuse_forward_mode("QPLayer")
+
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
+        refuse_transforms("QPLayer", grads)
         call: _Call = ctx.call
         batch, methods = call.batch, call.methods
         n, p, m = call.sizes
         tensors = ctx.saved_tensors
         if not ctx.solved:
             return (None, *(torch.zeros_like(t) for t in tensors))
+        if torch.is_grad_enabled():
+            return (None, *_again(call, ctx.solved, tensors, ctx.needs_input_grad[1:], grads))
         items = np.array([item for item, _, _ in ctx.solved])
         problems = [problem for _, problem, _ in ctx.solved]
         solutions = [solution for _, _, solution in ctx.solved]
@@ -375,3 +382,52 @@ class _QPFunction(torch.autograd.Function):
                 grad = torch.from_numpy(array).reshape(tensor.shape).to(tensor) if want else None
                 out.append(grad)
         return (None, *out)
+
+
+def _points(call: _Call, solved: Sequence[tuple[int, QP, Solution]]) -> list[Tensor]:
+    """z, ν, λ, λ_lb and λ_ub of a call's items, NaN for those that are not solved."""
+    n, p, m = call.sizes
+    parts = [np.full((call.batch.items, k), np.nan) for k in (n, p, m, n, n)]
+    for item, _, s in solved:
+        for part, value in zip(parts, (s.z, s.nu, s.lam, s.lam_lb, s.lam_ub), strict=True):
+            part[item] = value
+    return [call.batch.tensor(part) for part in parts]
+
+
+def _again(
+    call: _Call,
+    solved: Sequence[tuple[int, QP, Solution]],
+    tensors: Sequence[Tensor],
+    wanted: Sequence[bool],
+    grads: Sequence[Tensor | None],
+) -> list[Tensor | None]:
+    """The gradients as differentiable functions of everything; see :mod:`.second_order`."""
+    batch, methods = call.batch, call.methods
+    if methods.smoothing:
+        refuse_second("QPLayer with smoothing", "of a relaxed solution")
+    refuse_sparse("QPLayer", [a.kind for a in call.arguments for _ in a.tensors], wanted)
+    known = Known(
+        {"call": call, "solved": solved}, tuple(_points(call, solved)), _QPFunction.backward
+    )
+    points = [batch.float64_rows(v) for v in known.again(*tensors)]
+    rates = [batch.float64_rows(g) for g in grads[:5]]
+    views = [view(t, w) for t, w in zip(tensors, wanted, strict=True)]
+    seen = [t if v is None else v for t, v in zip(tensors, views, strict=True)]
+    total = torch.zeros((), dtype=torch.float64)
+    for item, problem, solution in solved:
+        own: dict[str, Tensor] = {}
+        same: dict[str, Tensor] = {}
+        for values, given in ((own, tensors), (same, seen)):
+            rest = iter(given)
+            for argument in call.arguments:
+                parts = [next(rest) for _ in argument.tensors]
+                values[argument.name] = argument.dense_item(parts, batch, item)
+            if methods.ridge:
+                eye = 2 * methods.ridge * torch.eye(call.sizes[0], dtype=torch.float64)
+                values["P"] = eye + values["P"] if "P" in values else eye
+        point = [p[item] for p in points if p is not None]
+        rate = [None if g is None else g[item] for g in rates]
+        active = active_set(problem, solution)
+        label = f"QPLayer, {batch.label(item)}".rstrip(" :,")
+        total = total + qp_pairing(own, same, active, point, rate, label)
+    return pulled(total, views)

@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from ..problems.solution import Solution, SolveStatus
+from ..solvers.active import ActiveSet
 from ..solvers.dense import TOLERANCE, DenseSolver
 from ..solvers.direct import Direct, solve_direct
 from ..solvers.many import blas_for
+from .qp_second import NAMES, qp_pairing
+from .second_order import Known, pulled, view
+from .transforms import refuse_forward_mode, refuse_transforms
 
 _PLAIN = (Tensor, nn.Parameter)
 _ABSENT = np.zeros(0)
@@ -85,11 +88,16 @@ class _SingleFunction(torch.autograd.Function):
         points = (found.z.copy(), found.nu.copy(), found.lam.copy(), *zero)
         return tuple(map(torch.from_numpy, points))
 
+    jvp = refuse_forward_mode("QPLayer")
+
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
+        refuse_transforms("QPLayer", grads)
         found: Direct = ctx.found
-        ctx.saved_tensors  # noqa: B018 - raises where an argument was changed in place
+        # Raises where an argument was changed in place.
+        values = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return (None, *_again(found, values, ctx.needs_input_grad[1:], grads))
         z, nu, lam = found.z, found.nu, found.lam
         given = [None if g is None else g.detach().numpy() for g in grads[:3]]
         _, P, q, A, b, G, h = ctx.needs_input_grad
@@ -108,3 +116,24 @@ class _SingleFunction(torch.autograd.Function):
             out[3] = -at_nu if b else None
             out[5] = -at_lam if h else None
         return (None, *(None if g is None else torch.from_numpy(g) for g in out))
+
+
+def _again(
+    found: Direct,
+    values: tuple[Tensor | None, ...],
+    wanted: tuple[bool, ...],
+    grads: tuple[Tensor | None, ...],
+) -> list[Tensor | None]:
+    """The gradients as differentiable functions of everything; see :mod:`.second_order`."""
+    n, m = len(found.z), len(found.lam)
+    points = tuple(map(torch.from_numpy, (found.z, found.nu, found.lam, *np.zeros((2, n)))))
+    known = Known({"found": found}, points, _SingleFunction.backward)
+    z, nu, lam = known.again(*values)[:3]
+    rows = np.zeros(m, dtype=bool)
+    rows[found.rows] = True
+    none = np.zeros(n, dtype=bool)
+    views = [None if v is None else view(v, w) for v, w in zip(values, wanted, strict=True)]
+    own = dict(zip(NAMES, values, strict=True))
+    seen = {k: own[k] if v is None else v for k, v in zip(NAMES, views, strict=True)}
+    active = ActiveSet(rows, none, none)
+    return pulled(qp_pairing(own, seen, active, (z, nu, lam), (*grads[:3], None, None)), views)

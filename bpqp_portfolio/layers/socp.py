@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from ..config import check_number
 from ..errors import ConfigError, ProblemError
@@ -33,7 +32,10 @@ from ..solvers.protocol import Solver, SolverOptions
 from ..solvers.registry import get_backward, get_cone_solver
 from .arguments import Argument, Pattern
 from .batch import Batch, flat_array, flat_shape, float_shape, lead
+from .second_order import Known, pulled, refuse_sparse, view
+from .socp_second import ConeProgram, cone_pairing
 from .socp_single import solve_single
+from .transforms import eager, refuse_forward_mode, refuse_transforms
 
 _ORDER = ("q", "A", "b", "G", "h", "lb", "ub", "P")
 _TRAILING = {"F": 2, "g": 1, "c": 1, "d": 0}
@@ -69,10 +71,11 @@ class SOCPLayer(nn.Module):
     The module has no parameters and keeps nothing between calls. Solving is in float64 on the CPU;
     results have the dtype and device of the inputs. Gradients are exact where the active
     constraints are locally constant. A cone at its apex stays there: r + 1 equalities. A weakly
-    active constraint is differentiated as inactive, redundant rows and flat directions in the
-    least-norm sense (see :mod:`bpqp_portfolio.solvers.kkt`), so a gradient is never NaN. Cones
-    that share F and g (the same tensors, or None) cost one norm together. Items of a batch are
-    solved on as many threads as torch may use.
+    active constraint is differentiated as inactive, dependent ones as
+    :mod:`bpqp_portfolio.solvers.redundant` says, flat directions in the least-norm sense
+    (:mod:`bpqp_portfolio.solvers.kkt`), so a gradient is never NaN. Second derivatives are there
+    where active constraints are independent. Cones that share F and g (the same tensors, or None)
+    cost one norm together. Items of a batch are solved on as many threads as torch may use.
 
     References
     ----------
@@ -124,6 +127,7 @@ class SOCPLayer(nn.Module):
         """The minimiser z (..., n); see :meth:`solve`."""
         return self.solve(q, cones, A, b, G, h, lb, ub, P, handle=handle).z
 
+    @eager
     def solve(
         self,
         q: Tensor,
@@ -293,6 +297,29 @@ class _Call:
                 refused[item] = error
         return problems, refused
 
+    def program(self, tensors: Sequence[Tensor], item: int) -> ConeProgram:
+        """What ``item`` uses, dense, as functions of ``tensors``."""
+        rest = iter(tensors)
+        linear_part, cones = {}, []
+        for argument in self.arguments:
+            own = [next(rest) for _ in argument.tensors]
+            linear_part[argument.name] = argument.dense_item(own, self.batch, item)
+        for cone in self.cones:
+            parts: dict[str, Tensor] = {}
+            for part in cone.tensors:
+                tensor, k = next(rest), cone.trailing(part)
+                place = int(self.batch.positions(lead(tensor, k))[item])
+                if part == "F" and cone.pattern is not None:
+                    at = torch.as_tensor(cone.pattern.rows), torch.as_tensor(cone.pattern.columns)
+                    values = tensor.to("cpu", torch.float64)
+                    own_F = values.new_zeros(cone.pattern.shape)
+                    parts[part] = own_F.index_put(at, values, accumulate=True)
+                else:
+                    flat = tensor.reshape(flat_shape(tensor, k))
+                    parts[part] = flat[place].to("cpu", torch.float64)
+            cones.append((parts.get("F"), parts.get("g"), parts.get("c"), parts["d"]))
+        return ConeProgram(linear_part, cones)
+
 
 class _SOCPFunction(torch.autograd.Function):
     @staticmethod
@@ -302,9 +329,6 @@ class _SOCPFunction(torch.autograd.Function):
         if call.throw and refused:
             item = min(refused)
             raise ProblemError(f"{batch.label(item)}{refused[item]}") from refused[item]
-        n, p, m = call.sizes
-        sizes = [n, p, m, n, n, *(cone.r + 1 for cone in call.cones)]
-        parts = [np.full((batch.items, k), np.nan) for k in sizes]
         norms = np.full(batch.items, np.nan)
         iterations = np.zeros(batch.items, dtype=np.int64)
         status = np.full(batch.items, SolveStatus.BAD_DATA, dtype=object)
@@ -321,10 +345,6 @@ class _SOCPFunction(torch.autograd.Function):
             iterations[item], names[item] = solution.iterations, solution.solver
             if solution.status.usable:
                 solved[item] = problem, solution
-                s = solution
-                fields = (s.z, s.nu, s.lam, s.lam_lb, s.lam_ub, *s.cone_duals)
-                for part, value in zip(parts, fields, strict=True):
-                    part[item] = value
             elif call.throw:
                 conflicts[item] = solution.message or cone_conflict(problem, solution)
             if solution.message:
@@ -335,20 +355,24 @@ class _SOCPFunction(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         # Not read back as numbers, but torch then notices an argument changed in place.
         ctx.save_for_backward(*tensors)
-        points = [batch.tensor(part) for part in parts]
+        points = _points(call, solved)
         norm = batch.tensor(norms, torch.float64)
         count = batch.tensor(iterations, torch.int64)
         ctx.mark_non_differentiable(norm, count)
         words = batch.statuses(status), batch.statuses(names), batch.messages(said)
         return (*points, norm, count, *words)
 
+    jvp = refuse_forward_mode("SOCPLayer")
+
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
+        refuse_transforms("SOCPLayer", grads)
         call: _Call = ctx.call
         batch, methods, tensors = call.batch, call.methods, ctx.saved_tensors
         if not ctx.solved:
             return (None, *(torch.zeros_like(t) for t in tensors))
+        if torch.is_grad_enabled():
+            return (None, *_again(call, ctx.solved, tensors, ctx.needs_input_grad[1:], grads))
         n, p, m = call.sizes
         incoming = [
             np.zeros((batch.items, k)) if g is None else batch.rows(g)
@@ -395,6 +419,50 @@ class _SOCPFunction(torch.autograd.Function):
                     continue
                 out.append(_as(tensor, _in_cone(cone, part, tensor, batch, items, mine, found)))
         return (None, *out)
+
+
+def _points(call: _Call, solved: Mapping[int, tuple[SOCP, SOCPSolution]]) -> list[Tensor]:
+    """z, ν, λ, λ_lb, λ_ub and the cones' duals, NaN for items that are not solved."""
+    n, p, m = call.sizes
+    sizes = [n, p, m, n, n, *(cone.r + 1 for cone in call.cones)]
+    parts = [np.full((call.batch.items, k), np.nan) for k in sizes]
+    for item, (_, s) in solved.items():
+        fields = (s.z, s.nu, s.lam, s.lam_lb, s.lam_ub, *s.cone_duals)
+        for part, value in zip(parts, fields, strict=True):
+            part[item] = value
+    return [call.batch.tensor(part) for part in parts]
+
+
+def _again(
+    call: _Call,
+    solved: Mapping[int, tuple[SOCP, SOCPSolution]],
+    tensors: Sequence[Tensor],
+    wanted: Sequence[bool],
+    grads: Sequence[Tensor | None],
+) -> list[Tensor | None]:
+    """The gradients as differentiable functions of everything; see :mod:`.second_order`."""
+    batch = call.batch
+    kinds = [a.kind for a in call.arguments for _ in a.tensors]
+    kinds += [
+        "sparse" if part == "F" and cone.pattern is not None else "dense"
+        for cone in call.cones
+        for part in cone.tensors
+    ]
+    refuse_sparse("SOCPLayer", kinds, wanted)
+    points = tuple(_points(call, solved))
+    known = Known({"call": call, "solved": solved}, points, _SOCPFunction.backward)
+    rows = [batch.float64_rows(v) for v in known.again(*tensors)]
+    rates = [batch.float64_rows(g) for g in grads[: len(rows)]]
+    views = [view(t, w) for t, w in zip(tensors, wanted, strict=True)]
+    seen = [t if v is None else v for t, v in zip(tensors, views, strict=True)]
+    total = torch.zeros((), dtype=torch.float64)
+    for item, (problem, solution) in solved.items():
+        own, same = (call.program(given, item) for given in (tensors, seen))
+        point = [p[item] for p in rows if p is not None]
+        rate = [None if g is None else g[item] for g in rates]
+        what = f"SOCPLayer, {batch.label(item)}".rstrip(" :,")
+        total = total + cone_pairing(own, same, problem, solution, point, rate, what)
+    return pulled(total, views)
 
 
 def _as(tensor: Tensor, array: np.ndarray) -> Tensor:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from ..errors import ProblemError
 from ..problems.matrices import FactorMatrix
@@ -24,6 +23,9 @@ from ..solvers.conic_adjoint import ConeGradient, cone_adjoint
 from ..solvers.conic_many import solve_cone
 from ..solvers.handle import Slot
 from ..solvers.many import blas_for
+from .second_order import Known, pulled, view
+from .socp_second import ConeProgram, cone_pairing
+from .transforms import refuse_forward_mode, refuse_transforms
 
 _VECTORS = {"q": "n", "b": "p", "h": "m", "lb": "n", "ub": "n"}
 _ROWS = {"A": ("p", "b"), "G": ("m", "h")}
@@ -77,6 +79,12 @@ class _Single:
     names: list[Any]
     problem: SOCP
     solution: SOCPSolution
+
+    @property
+    def fields(self) -> tuple[np.ndarray, ...]:
+        """z, ν, λ, λ_lb, λ_ub and the cones' duals."""
+        s = self.solution
+        return (s.z, s.nu, s.lam, s.lam_lb, s.lam_ub, *s.cone_duals)
 
 
 def _array(value: Any, ndim: int) -> np.ndarray | None:
@@ -170,16 +178,19 @@ class _SingleFunction(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         # Not read back as numbers, but torch then notices an argument changed in place.
         ctx.save_for_backward(*tensors)
-        s = call.solution
         # Copies: the caller may overwrite the results, and the backward needs them.
-        fields = (s.z, s.nu, s.lam, s.lam_lb, s.lam_ub, *s.cone_duals)
-        return tuple(torch.from_numpy(field.copy()) for field in fields)
+        return tuple(torch.from_numpy(field.copy()) for field in call.fields)
+
+    jvp = refuse_forward_mode("SOCPLayer")
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
+        refuse_transforms("SOCPLayer", grads)
         call: _Single = ctx.call
-        ctx.saved_tensors  # noqa: B018 - raises where an argument was changed in place
+        # Raises where an argument was changed in place.
+        tensors = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return (None, *_again(call, tensors, ctx.needs_input_grad[1:], grads))
         methods, problem = call.methods, call.problem
         s = call.solution
         incoming = [
@@ -200,6 +211,38 @@ class _SingleFunction(torch.autograd.Function):
                 for name, want in zip(call.names, ctx.needs_input_grad[1:], strict=True)
             ]
         return (None, *out)
+
+
+def _again(
+    call: _Single,
+    tensors: Sequence[Tensor],
+    wanted: Sequence[bool],
+    grads: Sequence[Tensor | None],
+) -> list[Tensor | None]:
+    """The gradients as differentiable functions of everything; see :mod:`.second_order`."""
+    points = tuple(map(torch.from_numpy, call.fields))
+    point = Known({"call": call}, points, _SingleFunction.backward).again(*tensors)
+    views = [view(t, w) for t, w in zip(tensors, wanted, strict=True)]
+    seen = [t if v is None else v for t, v in zip(tensors, views, strict=True)]
+    own, same = (_program(call, given) for given in (tensors, seen))
+    return pulled(cone_pairing(own, same, call.problem, call.solution, point, grads), views)
+
+
+def _program(call: _Single, tensors: Sequence[Tensor]) -> ConeProgram:
+    """The program's parameters as dense tensors."""
+    linear_part: dict[str, Tensor] = {}
+    cones: list[dict[str, Tensor]] = [{} for _ in call.problem.cones]
+    for name, tensor in zip(call.names, tensors, strict=True):
+        if isinstance(name, tuple):
+            cones[name[0]][name[1]] = tensor
+        else:
+            flat = name == "P" and tensor.ndim == 1
+            linear_part[name] = torch.diag(tensor) if flat else tensor
+    parts = [
+        (own.get("F"), own.get("g"), own.get("c"), own.get("d", torch.tensor(cone[3]).double()))
+        for own, cone in zip(cones, call.problem.cones, strict=True)
+    ]
+    return ConeProgram(linear_part, parts)
 
 
 def _gradient(name: Any, problem: SOCP, a: Adjoint, cones: Sequence[ConeGradient]) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..data.panel import DayBatch
+from ..layers.second_order import first_order
 from ..portfolio.problem import PortfolioProblem
 from .terms import KAPPA, DecisionLoss, LossTerms
 
@@ -44,4 +45,5 @@ class SPOPlus(DecisionLoss):
             best = problem.solve_exactly(m, batch).w
             regret = problem.regret(problem.solve_forecast(forecast, batch).w, batch)
         loss = problem.objective(perfect, m, batch) - problem.objective(best, m, batch)
+        loss = first_order(loss, "spo_plus", "since its optimum is held fixed")
         return self.terms(loss / problem.scale, regret / problem.scale, scores, batch)

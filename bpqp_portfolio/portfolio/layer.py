@@ -12,6 +12,7 @@ from ..config import check_number
 from ..errors import ProblemError, SolverError
 from ..layers.factor import factor_qp
 from ..layers.qp import QPLayer
+from ..layers.transforms import eager
 from ..problems.solution import SolveStatus
 from ..solvers.structured import SOLVED, FactorSolution
 
@@ -105,6 +106,7 @@ class PortfolioLayer(nn.Module):
         """Weights (T, n), each day's summing to 1; see :meth:`solve`."""
         return self.solve(mu, loadings, specific, mask, previous, covariance=covariance).w
 
+    @eager
     def solve(
         self,
         mu: Tensor,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..config import check_number, lookup
 from ..errors import ConfigError, SolverError
+from ..layers.transforms import eager
 from ..solvers.structured import SOLVED
 from .activity import Activity, MandateSolution, activity, unusable
 from .conflicts import reason
@@ -188,6 +189,7 @@ class Mandate(nn.Module):
         """Weights (T, n), differentiable in the market and in the mandate's tensors."""
         return self.solve(market).w
 
+    @eager
     def solve(self, market: Market) -> MandateSolution:
         """Weights with status, activity and the ways out that were taken.
 

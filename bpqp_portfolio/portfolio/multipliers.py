@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from ..layers.second_order import first_order
 from ..problems.solution import SolveStatus
 from ..solvers.structured import BAD_DATA, INACCURATE, FactorSolution
 from .draft_qp import TRACKING, TURNOVER, Setup
@@ -289,6 +290,8 @@ def solve(setup: Setup, gamma: Tensor, kappa: Tensor | None = None) -> Point:
     w = w + (best.moves * step.unsqueeze(-1)).sum(1)
     low, high = d.lower.detach(), d.upper.detach()
     w = w + (torch.minimum(torch.maximum(w.detach(), low), high) - w.detach())
+    why = "with a limit of turnover or tracking error, or a robust objective"
+    w = first_order(w, "Mandate", why)
     h = fixed.misses(w.detach(), x)
     status = raw.status.clone()
     # A soft limit is missed at its price.

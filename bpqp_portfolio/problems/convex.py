@@ -50,7 +50,7 @@ class ConvexProgram:
     m: int = field(init=False)
 
     def __post_init__(self) -> None:
-        parameters = tuple(_as_float64(t.detach()) for t in self.parameters)
+        parameters = tuple(as_float64(t.detach()) for t in self.parameters)
         object.__setattr__(self, "parameters", parameters)
         object.__setattr__(self, "start", np.array(self.start, dtype=np.float64))
         with torch.enable_grad():
@@ -216,7 +216,7 @@ class ConvexProgram:
                 f"{name}: expected a torch tensor, got {type(value).__name__}; write it in torch "
                 "operations on z."
             )
-        return _as_float64(value)
+        return as_float64(value)
 
     def _plain(self, function: Callable[..., Tensor] | None, name: str, z: Array) -> Tensor:
         with torch.no_grad():
@@ -303,7 +303,8 @@ class ConvexProgram:
         return value.detach().cpu().numpy()
 
 
-def _as_float64(value: Tensor) -> Tensor:
+def as_float64(value: Tensor) -> Tensor:
+    """A floating point tensor in float64, any other as it is."""
     return value.to(torch.float64) if value.is_floating_point() else value
 
 

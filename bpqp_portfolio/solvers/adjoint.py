@@ -26,12 +26,13 @@ from ..problems.matrices import (
 from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
 from ..problems.stack import QPStack, together
-from .active import active_set
+from .active import ActiveSet, active_set
 from .dense import Factors, FactorStack
 from .direct import Direct
 from .kkt import solve_equality_qp
 from .many import in_chunks
 from .protocol import Solver, SolverOptions
+from .redundant import redundancy
 
 _TINY = np.finfo(float).tiny
 # Refinement shrinks corrections by a constant factor; one below this, it has converged.
@@ -100,19 +101,31 @@ def adjoint(
     else:
         x, y = _by_solver(solver, H, g, C[:, free], c, options)
     z[free] = x
-    nu, lam = y[: problem.p], np.zeros(problem.m)
-    lam[rows] = y[problem.p :]
-    slope = problem.P @ z + dz + problem.A.T @ nu + problem.G.T @ lam
+    slope = problem.P @ z + dz
+    at = np.concatenate([solution.nu, solution.lam[rows]])
+    equalities = np.arange(len(at)) < problem.p
+    pull = solution.lam_lb - solution.lam_ub
+    spare = redundancy(C, free, equalities, sides(problem, active), at, pull)
+    if spare is not None:
+        y, at = spare.settle(y, slope + C.T @ y), spare.settle(at, pull)
+    slope = slope + C.T @ y
+    lam, at_lam = np.zeros((2, problem.m))
+    lam[rows], at_lam[rows] = y[problem.p :], at[problem.p :]
     return Adjoint(
         z=z,
-        nu=nu,
+        nu=y[: problem.p],
         lam=lam,
         lb=np.where(active.lower, slope, 0.0),
         ub=np.where(active.upper, slope, 0.0),
         at_z=solution.z,
-        at_nu=solution.nu,
-        at_lam=np.where(rows, solution.lam, 0.0),
+        at_nu=at[: problem.p],
+        at_lam=at_lam,
     )
+
+
+def sides(problem: QP, active: ActiveSet) -> Array:
+    """1 for a coordinate at its lower bound, −1 at its upper, 0 for a free or fixed one (n,)."""
+    return np.where(problem.lb == problem.ub, 0, active.lower.astype(int) - active.upper)
 
 
 def _by_solver(
@@ -280,9 +293,10 @@ def _by_factors(
         at_nu=nu,
         at_lam=np.where(active.rows, lam, 0.0),
     )
-    # At a vertex x is determined by the rows alone, and the factors of P only add rounding.
-    settled = dnu.shape[1] + np.count_nonzero(mask, axis=1) < z.shape[1]
-    # Contradictory right-hand sides of redundant rows show in duals that go on growing.
+    # The multipliers of dependent rows are rounding here, and seldom go on growing. At a vertex z̃
+    # is determined by the rows alone, and the factors of P only add rounding.
+    settled = factors.independent(mask)
+    settled &= dnu.shape[1] + np.count_nonzero(mask, axis=1) < z.shape[1]
     for value, change in zip((x, y, w), step, strict=True):
         if value.shape[1]:
             settled &= np.abs(change).max(1) <= _SETTLED * np.abs(value).max(1)

@@ -14,9 +14,10 @@ import numpy as np
 
 from ..problems.matrices import Array
 from ..problems.socp import SOCP, ConePoint, SOCPSolution
-from .adjoint import Adjoint, _by_solver
+from .adjoint import Adjoint, _by_solver, sides
 from .conic_system import ActiveGroup, ActiveSystem, Solve
 from .protocol import Solver, SolverOptions
+from .redundant import independent, redundancy
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +81,7 @@ def cone_adjoint(
         z = np.where(active.lower, dlam_lb, np.where(active.upper, -dlam_ub, 0.0))
     gradient = dz + linear
     z, y = system.solve(z, gradient, np.concatenate(goal), _by(solver, options))
+    at_nu, at_lam, y = _settled(system, solution, y, system.hessian @ z + gradient)
     nu, lam, parts = system.split(y)
     lb = ub = none
     if problem.bounded:
@@ -92,8 +94,8 @@ def cone_adjoint(
         lb=lb,
         ub=ub,
         at_z=solution.z,
-        at_nu=solution.nu,
-        at_lam=np.where(active.rows, solution.lam, 0.0),
+        at_nu=at_nu,
+        at_lam=at_lam,
     )
     cones: list[ConeGradient | None] = [None] * len(problem.cones)
     for a, part, turn in zip(system.groups, parts, turned, strict=True):
@@ -101,6 +103,45 @@ def cone_adjoint(
         for i, cone in zip(a.group.members, _cone_gradients(a, part, turn, duals, z), strict=True):
             cones[i] = cone
     return found, cones  # type: ignore[return-value]
+
+
+def _settled(
+    system: ActiveSystem, solution: SOCPSolution, y: Array, slope: Array
+) -> tuple[Array, Array, Array]:
+    """ν and λ of the point and the multipliers y of the backward QP, as dependent rows have them.
+
+    The duals of its cones stay as they are: with them the Hessian would change.
+    """
+    qp, active = system.problem.qp, system.linear
+    at = np.concatenate([solution.nu, solution.lam[active.rows]])
+    if not independent(system.rows, active.free):
+        at, y = _chosen(system, solution, at, y, slope)
+    at_lam = np.zeros(qp.m)
+    at_lam[active.rows] = at[qp.p :]
+    return at[: qp.p], at_lam, y
+
+
+def _chosen(
+    system: ActiveSystem, solution: SOCPSolution, at: Array, y: Array, slope: Array
+) -> tuple[Array, Array]:
+    """``at`` and ``y`` where rows depend on each other."""
+    qp, active = system.problem.qp, system.linear
+    duals, equalities = [at], [np.arange(len(at)) < qp.p]
+    for a in system.groups:
+        if a.rows.any():
+            duals.append(np.array([solution.cone_duals[i][0] for i in a.group.members])[a.rows])
+            # The rows of an apex stay together.
+            more = a.group.r if a.apex else 0
+            duals.append(np.zeros(more))
+            equalities.append(np.full(len(duals[-2]) + more, a.apex))
+    whole, signs, k = np.concatenate(duals), np.concatenate(equalities), len(at)
+    pull, held = solution.lam_lb - solution.lam_ub, sides(qp, active)
+    spare = redundancy(system.rows, active.free, signs, held, whole, pull)
+    if spare is not None:
+        y = spare.settle(y, slope + system.rows.T @ y)
+        own = redundancy(system.rows[:k], active.free, signs[:k], held, at, pull)
+        at = at if own is None else own.settle(at, pull)
+    return at, y
 
 
 def _by(solver: Solver | None, options: SolverOptions) -> Solve | None:

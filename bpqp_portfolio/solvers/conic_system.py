@@ -28,6 +28,8 @@ _WEAK = 1e-11
 _FLAT = 1e-8
 _RESIDUAL = 1e-11
 _ROUNDING = 4e-15
+# An entry of the Hessian is 0 below this part of the terms that it is the sum of.
+_CANCELLED = 1e-14
 _REFINEMENTS = 2
 
 
@@ -120,12 +122,20 @@ class Curvature:
         return Curvature(self.d[free], self.U[free], self.s, dense)
 
     def to_dense(self) -> Array:
-        """As an (n, n) array."""
+        """As an (n, n) array.
+
+        What is left by rounding where terms cancel is 0: the curvature of a cone without a
+        direction to bend in would else be the only one, and be scaled up to size.
+        """
         out = (self.U * self.s) @ self.U.T
+        terms = np.abs(self.U * self.s) @ np.abs(self.U.T)
         if self.dense is not None:
             out += self.dense
-        out[np.diag_indices_from(out)] += self.d
-        return out
+            terms += np.abs(self.dense)
+        diagonal = np.diag_indices_from(out)
+        out[diagonal] += self.d
+        terms[diagonal] += np.abs(self.d)
+        return np.where(np.abs(out) > _CANCELLED * terms, out, 0.0)
 
 
 def _straight(H: Curvature) -> Curvature:

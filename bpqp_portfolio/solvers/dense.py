@@ -22,10 +22,11 @@ from ..problems.solution import Solution, SolveStatus, kkt_residuals
 from ..problems.stack import QPStack, together
 from .certificate import infeasible
 from .direct import solve_direct
-from .dual_newton import minimise, solve_active
+from .dual_newton import independent, minimise, solve_active
 from .finish import failed, judge, polished
 from .handle import Slot
 from .protocol import SolverOptions
+from .redundant import SUSPECT
 
 # ρ relative to the largest entry of P, tried in turn until the factorisation is well conditioned.
 _RHO = (0.0, 1e-9, 1e-7, 1e-5)
@@ -139,6 +140,16 @@ class FactorStack:
         self.pulls = bool(self.pull.any())
         self.rho = np.array([f.rho for f in self.each])[:, None]
         self.bounded = first.bounded
+
+    def independent(self, active: Array) -> Array:
+        """Whether the equalities and the ``active`` rows (T, m) are clearly independent (T,)."""
+        out = np.ones(len(active), dtype=bool)
+        for item, f in enumerate(self.each):
+            p = len(f.unit_A)
+            # The diagonal had p · 1e-12 added, which is a dependent row's pivot.
+            out[item] = not p or f.L_A.diagonal().min() ** 2 > SUSPECT + 2e-12 * p
+        out = np.broadcast_to(out[0], len(active)) if len(self.each) == 1 else out
+        return out & independent(self.M, active, _SHIFT, SUSPECT)
 
     def triangular(self, name: str, x: Array, *, transposed: bool = False) -> Array:
         """L⁻¹x or L⁻ᵀx for the factor ``name`` and x (T, n)."""

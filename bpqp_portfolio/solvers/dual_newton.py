@@ -62,6 +62,34 @@ def solve_active(M: Array, active: Array, rhs: Array, shift: float) -> Array:
     return y
 
 
+def independent(M: Array, active: Array, shift: float, least: float) -> Array:
+    """Whether the Cholesky pivots of M + shift I on the ``active`` rows all exceed ``least`` (T,).
+
+    M has at most a unit diagonal: a pivot is the square of a row's independent share.
+    """
+    items, m = active.shape
+    out = np.ones(items, dtype=bool)
+    if items > 1 and m <= _TOGETHER:
+        keep = active.astype(float)
+        masked = M * keep[:, :, None] * keep[:, None, :]
+        diagonal = masked.reshape(items, m * m)[:, :: m + 1]
+        diagonal += np.where(active, shift, 1.0)
+        try:
+            factor = np.linalg.cholesky(masked)
+        except np.linalg.LinAlgError:
+            pass
+        else:
+            return np.diagonal(factor, axis1=1, axis2=2).min(1, initial=1.0) ** 2 > least
+    for item in range(items):
+        index = np.flatnonzero(active[item])
+        if len(index):
+            own = M[item if len(M) > 1 else 0].take(index, 0).take(index, 1)
+            own.ravel()[:: len(index) + 1] += shift
+            factor, info = lapack.dpotrf(own.T, lower=1, overwrite_a=True)
+            out[item] = info == 0 and factor.diagonal().min() ** 2 > least
+    return out
+
+
 def minimise(
     M: Array,
     v: Array,

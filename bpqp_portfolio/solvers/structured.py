@@ -62,6 +62,8 @@ class FactorSolution:
     and ``BAD_DATA`` (both NaN weights); ``nu_rows`` (T, p); ``lam`` (T, m); ``lam_lb``, ``lam_ub``
     (T, n).
 
+    Of a layer's solution only ``w`` carries gradients; the rest are figures.
+
     On an infeasible day the duals hold the certificate, largest entry 1 (in units of each row's
     largest entry): ν1 + Aᵀν_A + Gᵀλ − λ_lb + λ_ub = 0 and ν budget + bᵀν_A + hᵀλ − lᵀλ_lb + uᵀλ_ub
     is negative.
