@@ -1,0 +1,80 @@
+"""Cases: a seed and a number give a kind, its data, units, layouts and door."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bpqp_portfolio.solvers.registry import available_solvers
+
+from .judge import Finding
+from .problem import Problem, Random
+from .qp_kinds import QP_KINDS
+from .trial import Trial
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of case: what draws one, and the solvers that it is put to."""
+
+    name: str
+    draw: Callable[[Random], Any]
+    solvers: tuple[str, ...]
+
+
+def _posed(make: Callable[[Random], Problem]) -> Callable[[Random], Trial]:
+    return lambda rng: Trial.draw(rng, make(rng), ("kkt", *available_solvers()))
+
+
+def kinds() -> dict[str, Kind]:
+    """Every kind by name."""
+    return {name: Kind(name, _posed(make), available_solvers()) for name, make in QP_KINDS.items()}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one solver did at one case; ``finding`` None where it is right."""
+
+    solver: str
+    finding: Finding | None
+
+
+@dataclass(frozen=True)
+class Case:
+    """Case ``number`` of ``seed`` among the kinds in ``among``."""
+
+    seed: int
+    number: int
+    kind: Kind
+    trial: Any
+
+    @classmethod
+    def draw(cls, seed: int, number: int, among: Sequence[Kind]) -> Case:
+        """The data depend on seed, number and kind alone, not on what else is drawn from."""
+        kind = among[int(np.random.default_rng([seed, number]).integers(len(among)))]
+        rng = np.random.default_rng([seed, number, zlib.crc32(kind.name.encode())])
+        return cls(seed, number, kind, kind.draw(rng))
+
+    def solvers(self, wanted: Sequence[str]) -> tuple[str, ...]:
+        """Those of ``wanted`` that this kind is put to; unless told, the first and two more."""
+        own = self.kind.solvers
+        if wanted:
+            return own if "all" in wanted else tuple(s for s in own if s in wanted)
+        rng = np.random.default_rng([self.seed, self.number, 1])
+        return (own[0], *rng.permutation(own[1:])[:2].tolist())
+
+    def told(self, solver: str, finding: Finding) -> str:
+        """A report from which the case can be run again."""
+        return "\n".join(
+            [
+                f"{finding.fault}: {self.kind.name}, solver {solver}: {finding.told}",
+                f"  {self.trial.describe()}",
+                f"  python -m benchmarks.fuzz --seed {self.seed} --first {self.number} --cases 1 "
+                f"--kinds {self.kind.name} --solvers {solver}",
+                *("  " + line for line in self.trial.snippet(solver).splitlines()),
+            ]
+        )
