@@ -92,10 +92,14 @@ class Report:
 
 def _work(pipe: Connection, state: Any, options: argparse.Namespace, numbers: Any) -> None:
     """One worker: cases in turn, each answer sent as (number, kind, solver, ending, report)."""
+    import os
+
     import torch
     from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
+    # Some solvers print what they think of a problem.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     with threadpool_limits(1):
         try:
             for number in numbers:

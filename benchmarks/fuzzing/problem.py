@@ -136,6 +136,26 @@ class Problem:
         }
         return found[: self.n], adjoint, float(np.abs(y).max(initial=0.0))
 
+    def one_sided(self, w: Array) -> float:
+        """The largest derivative of wᵀz in the side of one active row, its length 1.
+
+        Where rows are redundant, that row is held with as many others as are independent of it.
+        """
+        z, _, largest = self.backward(w)
+        pull = -(w + self.curvature @ z)
+        C = self._kkt[0][self.n :, : self.n]
+        if np.linalg.matrix_rank(C, tol=_RANK) == len(C):
+            return largest
+        for i in range(len(C)):
+            basis: list[Array] = []
+            for row in (C[i], *C[:i], *C[i + 1 :]):
+                rest = row - sum(((row @ b) * b for b in _unit(basis)), np.zeros(self.n))
+                if np.linalg.norm(rest) > 1e-6:
+                    basis.append(row)
+            y = np.linalg.lstsq(np.array(basis).T, pull, rcond=None)[0]
+            largest = max(largest, abs(float(y[0])))
+        return largest
+
     def gradients(self, w: Array) -> dict[str, Array]:
         """Exact gradients of wᵀz in the arguments of ``smooth``, by name (cones: "0.F", ...)."""
         z, at, _ = self.backward(w)
@@ -219,6 +239,11 @@ class Problem:
 def _normal(v: Array) -> tuple[Array, float]:
     t = float(np.linalg.norm(v))
     return v / t, t
+
+
+def _unit(rows: list[Array]) -> list[Array]:
+    """An orthonormal basis of independent ``rows``."""
+    return list(np.linalg.qr(np.array(rows).T)[0].T) if rows else []
 
 
 def _lengths(rows: Array) -> Array:

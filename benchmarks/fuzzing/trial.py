@@ -130,6 +130,11 @@ class Trial:
             _spoil(scaled, self.bad)
         return scaled
 
+    def _layout(self, name: str) -> str:
+        layout = self.layouts.get(name, "plain")
+        vector = name == "P" and self.form == "diagonal"
+        return "plain" if vector and layout in ("coo", "csr", "csc") else layout
+
     def run(self, solver: str) -> Finding | None:
         """What is wrong with ``solver`` here, or what it honestly did not reach; None if right."""
         start = time.perf_counter()
@@ -151,7 +156,7 @@ class Trial:
 
     def _solver(self, name: str) -> Finding | None:
         given = self.arguments(self.natural)
-        laid = {k: layouts.array(v, self.layouts.get(k, "plain")) for k, v in given.items()}
+        laid = {k: layouts.array(v, self._layout(k)) for k, v in given.items()}
         n = self.problem.n
         P = laid.get("P", np.zeros((n, n)))
         if self.form == "diagonal":
@@ -178,9 +183,7 @@ class Trial:
     def _tensors(self, items: list[Problem]) -> dict[str, Any]:
         out = {}
         for name, value in self.arguments(items).items():
-            layout = self.layouts.get(name, "plain")
-            if name == "P" and self.form == "diagonal" and layout in ("coo", "csr"):
-                layout = "plain"
+            layout = self._layout(name)
             made = layouts.tensor(value, layout, self.dtype)
             if len(items) > 1 and self.expand and layout not in ("coo", "csr"):
                 shared = name not in _VECTORS and name.split(".")[-1] not in ("g", "d")
