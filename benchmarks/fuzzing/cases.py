@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from bpqp_portfolio.solvers.registry import available_solvers
+from bpqp_portfolio.solvers.registry import available_cone_solvers, available_solvers
 
+from .cone_kinds import CONE_KINDS
 from .judge import Finding
 from .problem import Problem, Random
 from .qp_kinds import QP_KINDS
@@ -32,7 +33,12 @@ def _posed(make: Callable[[Random], Problem]) -> Callable[[Random], Trial]:
 
 def kinds() -> dict[str, Kind]:
     """Every kind by name."""
-    return {name: Kind(name, _posed(make), available_solvers()) for name, make in QP_KINDS.items()}
+    found = {name: Kind(name, _posed(make), available_solvers()) for name, make in QP_KINDS.items()}
+    found |= {
+        name: Kind(name, _posed(make), available_cone_solvers())
+        for name, make in CONE_KINDS.items()
+    }
+    return found
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from .problem import DUAL, PRIMAL, REFUSED, SOLVED, Array, Problem
 
 SOLUTION, GRADIENT, SINGLE = 1e-6, 1e-4, 1e-5
 # A gradient among redundant rows may be shared out in many ways, but not blown up.
-_MANY_TIMES = 5.0
+_MANY_TIMES = 10.0
 _HONEST = (SolveStatus.INACCURATE, SolveStatus.ITERATION_LIMIT)
 
 
@@ -55,7 +55,7 @@ def judge_status(problem: Problem, status: Any, z: Array) -> Finding | None:
 def judge_z(problem: Problem, z: Array, dtype: torch.dtype = torch.float64) -> Finding | None:
     """A solution that is none: z where it is unique, else its objective and feasibility."""
     tolerance = (SOLUTION if dtype is torch.float64 else SINGLE) * problem.condition
-    unit = float(np.abs(problem.z).max()) or 1.0
+    unit = problem.unit or float(np.abs(problem.z).max()) or 1.0
     if not np.isfinite(z).all():
         return Finding("solution", "not finite")
     if problem.unique:

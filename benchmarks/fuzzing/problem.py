@@ -8,7 +8,7 @@ All is in natural units, where data, z and multipliers are of size 1.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -42,8 +42,9 @@ class Problem:
 
     ``B``, ``d`` are P's factors where it has some. ``expect`` says how a solve should end,
     ``unique`` whether z is the only solution, ``smooth`` the arguments in which z is
-    differentiable, ``steady`` whether moving all constraints along together moves z with them.
-    ``precise`` problems do not bear float32 rounding. ``lam`` (m,), ``lower``, ``upper`` (n,) are
+    differentiable.
+    ``precise`` problems do not bear float32 rounding. Errors of z are relative to ``unit``, to
+    its largest entry where that is 0. ``lam`` (m,), ``lower``, ``upper`` (n,) are
     multipliers; an active row is one whose multiplier is positive or that ``active`` names.
     """
 
@@ -69,8 +70,7 @@ class Problem:
     smooth: frozenset[str] = frozenset()
     precise: bool = False
     ridge: float = 0.0
-    culprit: str = ""
-    notes: dict[str, Any] = field(default_factory=dict)
+    unit: float = 0.0
 
     @property
     def n(self) -> int:
@@ -124,6 +124,12 @@ class Problem:
         """1 / the smallest singular value of the KKT matrix that is not 0, at least 1."""
         values = np.linalg.svd(self._kkt[0], compute_uv=False)
         return float(max(1.0, 1.0 / values[values > _RANK * values[0]].min(initial=1.0)))
+
+    @property
+    def regular(self) -> bool:
+        """Whether the KKT matrix is well away from singular: one solution, one set of duals."""
+        values = np.linalg.svd(self._kkt[0], compute_uv=False)
+        return bool(values.min(initial=1.0) > 1e-3)
 
     def backward(self, w: Array) -> tuple[Array, dict[tuple[str, int], float], float]:
         """z̃, the adjoints by constraint and their largest size, row lengths 1, for a loss wᵀz."""
