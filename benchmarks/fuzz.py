@@ -24,6 +24,7 @@ from typing import Any
 
 _STUCK = 60.0
 _EVERY = 2.0
+_PLAIN = ("right", "honest", "backward")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -45,47 +46,50 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--keep-going", action="store_true", help="count wrong answers, do not stop"
     )
+    parser.add_argument("--show-honest", action="store_true", help="print the honest ones too")
     return parser.parse_args(arguments)
 
 
 @dataclass
 class Report:
-    """Counts by (kind, solver, how it ended), and the first report of each wrong ending."""
+    """Counts by (kind, solver, how it ended); the first report of each sort that is not right."""
 
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    wrong: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    told: dict[tuple[str, str, str], str] = field(default_factory=dict)
 
     def add(self, kind: str, solver: str, ending: str, told: str | None = None) -> bool:
         """Count an ending; whether it is the first of its sort."""
         key = (kind, solver, ending)
         self.counts[key] += 1
         if told is not None:
-            self.wrong.setdefault(key, told)
+            self.told.setdefault(key, told)
         return self.counts[key] == 1
 
-    def number(self, ending: str) -> int:
-        """How many answers ended so; "wrong" is whatever is neither right nor honest."""
-        plain = ("right", "honest")
-        return sum(
-            n for (_, _, e), n in self.counts.items()
-            if e == ending or (ending == "wrong" and e not in plain)
-        )  # fmt: skip
+    @property
+    def wrong(self) -> int:
+        """How many answers are neither right nor say that they are not."""
+        return sum(n for (_, _, ending), n in self.counts.items() if ending not in _PLAIN)
+
+    @property
+    def honest(self) -> int:
+        """How many answers say that they are not right."""
+        return sum(n for (_, _, ending), n in self.counts.items() if ending in _PLAIN[1:])
 
     def table(self) -> str:
-        """Markdown: kinds × solvers, "honest / wrong" of all where there are any."""
-        solvers = list(dict.fromkeys(s for _, s, _ in sorted(self.counts, key=lambda k: k[1])))
-        lines = ["| not right: honest + wrong of all | " + " | ".join(solvers) + " |"]
-        lines.append("|---" * (len(solvers) + 1) + "|")
+        """Markdown, kinds × solvers: how many of all were honest (h, of the backward b), wrong."""
+        solvers = sorted({s for _, s, _ in self.counts})
+        lines = ["| kind | " + " | ".join(solvers) + " |", "|---" * (len(solvers) + 1) + "|"]
         for kind in sorted({k for k, _, _ in self.counts}):
             cells = []
             for solver in solvers:
                 own = {e: n for (k, s, e), n in self.counts.items() if (k, s) == (kind, solver)}
-                total = sum(own.values())
-                honest = own.get("honest", 0)
-                wrong = total - honest - own.get("right", 0)
-                bad = f"{honest}" + (f" + **{wrong}**" if wrong else "")
-                cells.append("" if not total else f"{bad} of {total}" if honest or wrong else
-                             f"0 of {total}")  # fmt: skip
+                total, right = sum(own.values()), own.get("right", 0)
+                honest, backward = own.get("honest", 0), own.get("backward", 0)
+                wrong = total - right - honest - backward
+                parts = [f"**{wrong} wrong**"] if wrong else []
+                parts += [f"{honest} h"] if honest else []
+                parts += [f"{backward} b"] if backward else []
+                cells.append(f"{', '.join(parts) or 0} of {total}" if total else "")
             lines.append(f"| {kind} | " + " | ".join(cells) + " |")
         return "\n".join(lines)
 
@@ -121,7 +125,7 @@ def answers(options: argparse.Namespace, number: int, state: Any = None) -> Any:
         if state is not None:
             state[:] = [float(number), float(case.kind.solvers.index(solver)), time.monotonic()]
         finding = case.trial.run(solver)
-        told = case.told(solver, finding) if finding is not None and finding.wrong else None
+        told = None if finding is None else case.told(solver, finding)
         yield case.kind.name, solver, finding.fault if finding else "right", told
 
 
@@ -188,7 +192,7 @@ def run(options: argparse.Namespace, *, progress: bool = True) -> Report:
             first = min([w.numbers.start for w in workers], default=last)
             sys.stderr.write(
                 f"\r{done:,} of {options.cases:,} cases ({rate:.0f}/s), all before {first:,}; "
-                f"{report.number('honest'):,} honest, {report.number('wrong'):,} wrong {end}"
+                f"{report.honest:,} honest, {report.wrong:,} wrong {end}"
             )
             sys.stderr.flush()
 
@@ -212,7 +216,9 @@ def run(options: argparse.Namespace, *, progress: bool = True) -> Report:
                 if isinstance(message, int):
                     done += 1
                     ended = worker.finished(message)
-                elif report.add(*message) and message[3]:
+                elif report.add(*message) and (
+                    message[2] not in _PLAIN or (options.show_honest and message[3])
+                ):
                     print(message[3], end="\n\n", flush=True)
                 if ended:
                     workers.remove(worker)

@@ -12,19 +12,22 @@ import numpy as np
 from bpqp_portfolio.solvers.registry import available_cone_solvers, available_solvers
 
 from .cone_kinds import CONE_KINDS
+from .days import DAY_KINDS, infeasible_days
 from .judge import Finding
 from .problem import Problem, Random
 from .qp_kinds import QP_KINDS
+from .smooth import SmoothTrial
 from .trial import Trial
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of case: what draws one, and the solvers that it is put to."""
+    """A kind of case: what draws one, the solvers that it is put to, and how often it is drawn."""
 
     name: str
     draw: Callable[[Random], Any]
     solvers: tuple[str, ...]
+    weight: float = 1.0
 
 
 def _posed(make: Callable[[Random], Problem]) -> Callable[[Random], Trial]:
@@ -38,6 +41,11 @@ def kinds() -> dict[str, Kind]:
         name: Kind(name, _posed(make), available_cone_solvers())
         for name, make in CONE_KINDS.items()
     }
+    found["smooth"] = Kind("smooth", SmoothTrial.draw, ("sqp", "slsqp", "trust-constr"), 0.1)
+    factor, general = ("structured",), ("structured", *available_solvers())
+    found["factor_days"] = Kind("factor_days", DAY_KINDS["factor_days"], factor)
+    found["infeasible_days"] = Kind("infeasible_days", infeasible_days, factor)
+    found["portfolio_layer"] = Kind("portfolio_layer", DAY_KINDS["portfolio_layer"], general)
     return found
 
 
@@ -61,7 +69,9 @@ class Case:
     @classmethod
     def draw(cls, seed: int, number: int, among: Sequence[Kind]) -> Case:
         """The data depend on seed, number and kind alone, not on what else is drawn from."""
-        kind = among[int(np.random.default_rng([seed, number]).integers(len(among)))]
+        share = np.cumsum([kind.weight for kind in among])
+        at = np.random.default_rng([seed, number]).random() * share[-1]
+        kind = among[int(np.searchsorted(share, at, side="right"))]
         rng = np.random.default_rng([seed, number, zlib.crc32(kind.name.encode())])
         return cls(seed, number, kind, kind.draw(rng))
 

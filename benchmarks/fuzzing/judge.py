@@ -20,14 +20,18 @@ _HONEST = (SolveStatus.INACCURATE, SolveStatus.ITERATION_LIMIT)
 
 @dataclass(frozen=True)
 class Finding:
-    """What is not right: a ``fault``, in words ``told``; "honest" where the status admits it."""
+    """What is not right: a ``fault``, in words ``told``.
+
+    It is "honest" where the status admits it, "backward" where a solver that was asked for the
+    backward QP says that it could not.
+    """
 
     fault: str
     told: str
 
     @property
     def wrong(self) -> bool:
-        return self.fault != "honest"
+        return self.fault not in ("honest", "backward")
 
 
 def judge_status(problem: Problem, status: Any, z: Array) -> Finding | None:
@@ -103,11 +107,9 @@ def judge_gradients(
                 right = np.where(getattr(items[0], name) != 0, right, 0.0)
             pairs = [(got, right)]
         for got, right in pairs:
-            size = max(float(np.abs(right).max(initial=0.0)), 1e-2 * unit)
-            error = float(np.abs(got - right).max(initial=0.0)) / size
-            if error > tolerance:
-                return Finding("gradient", f"in {name} wrong by {error:.1e}: {_few(got)}, "
-                                           f"right {_few(right)}")  # fmt: skip
+            fault = differs(name, got, right, unit, tolerance)
+            if fault is not None:
+                return fault
     if items[0].cones:
         return None
     for got, item, w in zip(own, items, trial.w, strict=False):
@@ -115,6 +117,15 @@ def judge_gradients(
         if fault is not None:
             return fault
     return None
+
+
+def differs(name: str, got: Array, right: Array, unit: float, tolerance: float) -> Finding | None:
+    """A gradient off by more than ``tolerance`` of its size, or of 1 % of ``unit``."""
+    size = max(float(np.abs(right).max(initial=0.0)), 1e-2 * unit)
+    error = float(np.abs(got - right).max(initial=0.0)) / size
+    if np.isfinite(got).all() and error <= tolerance:
+        return None
+    return Finding("gradient", f"in {name} wrong by {error:.1e}: {_few(got)}, right {_few(right)}")
 
 
 def _moving(got: dict[str, Array], item: Problem, w: Array, tolerance: float) -> Finding | None:

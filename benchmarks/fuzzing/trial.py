@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,6 +25,28 @@ SLOW = 20.0
 _DIRECT = ("auto", "kkt")
 _VECTORS = ("q", "b", "h", "lb", "ub")
 _BAD = ("NaN in q", "infinite b or h", "lb above ub")
+
+
+def guarded(call: Callable[[], Finding | None], direct: bool = True) -> Finding | None:
+    """What ``call`` finds; its exceptions and long waits are findings too.
+
+    A solver that is asked for the backward QP, not ``direct``, may say that it cannot.
+    """
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        try:
+            found = call()
+        except bp.SolverNotInstalledError:
+            raise
+        except Exception as error:
+            admitted = isinstance(error, bp.SolverError) and not direct
+            fault = "backward" if admitted else "exception"
+            found = Finding(fault, f"{type(error).__name__}: {str(error)[:300]}")
+    seconds = time.perf_counter() - start
+    if seconds > SLOW and (found is None or not found.wrong):
+        return Finding("hang", f"{seconds:.0f} s")
+    return found
 
 
 @dataclass(frozen=True)
@@ -52,7 +75,7 @@ class Trial:
         units = Units.draw(rng, problem)
         door = str(rng.choice(["layer", "solver", "batch", "handle"], p=[0.5, 0.2, 0.2, 0.1]))
         kinds = layouts.ARRAYS if door == "solver" else layouts.TENSORS
-        single = rng.random() < 0.1 and not problem.precise and problem.expect == SOLVED
+        single = rng.random() < 0.1 and problem.unique and not problem.precise
         forms = ["dense"]
         if problem.B is not None:
             forms.append("factor")
@@ -137,22 +160,8 @@ class Trial:
 
     def run(self, solver: str) -> Finding | None:
         """What is wrong with ``solver`` here, or what it honestly did not reach; None if right."""
-        start = time.perf_counter()
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", RuntimeWarning)
-            try:
-                found = self._solver(solver) if self.door == "solver" else self._layer(solver)
-            except bp.SolverNotInstalledError:
-                raise
-            except Exception as error:
-                # A solver that is asked for the backward QP may say that it cannot.
-                admitted = isinstance(error, bp.SolverError) and self.backward not in _DIRECT
-                fault = "honest" if admitted else "exception"
-                found = Finding(fault, f"{type(error).__name__}: {str(error)[:300]}")
-        seconds = time.perf_counter() - start
-        if seconds > SLOW and (found is None or not found.wrong):
-            found = Finding("hang", f"{seconds:.0f} s")
-        return found
+        call = self._solver if self.door == "solver" else self._layer
+        return guarded(lambda: call(solver), self.backward in _DIRECT)
 
     def _solver(self, name: str) -> Finding | None:
         given = self.arguments(self.natural)
