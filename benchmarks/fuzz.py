@@ -42,7 +42,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=[],
         help="comma separated, or all; default: auto and two drawn at random for each case",
     )
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="processes; 0: in this one, no time limit"
+    )
     parser.add_argument(
         "--keep-going", action="store_true", help="count wrong answers, do not stop"
     )
@@ -184,9 +186,21 @@ def run(options: argparse.Namespace, *, progress: bool = True) -> Report:
     jobs = min(options.jobs, options.cases)
     workers = [_Worker(options, range(options.first + i, last, jobs)) for i in range(jobs)]
 
+    def add(message: tuple[str, str, str, str | None]) -> None:
+        first = report.add(*message)
+        if first and message[3] and (message[2] not in _PLAIN or options.show_honest):
+            print(message[3], end="\n\n", flush=True)
+
+    if not jobs:
+        for number in range(options.first, last):
+            for message in answers(options, number):
+                add(message)
+            if report.wrong and not options.keep_going:
+                break
+
     def line(end: str = "") -> None:
         nonlocal shown
-        if progress and (end or time.monotonic() - shown > _EVERY):
+        if progress and jobs and (end or time.monotonic() - shown > _EVERY):
             shown = time.monotonic()
             rate = done / max(shown - start, 1e-9)
             first = min([w.numbers.start for w in workers], default=last)
@@ -216,10 +230,8 @@ def run(options: argparse.Namespace, *, progress: bool = True) -> Report:
                 if isinstance(message, int):
                     done += 1
                     ended = worker.finished(message)
-                elif report.add(*message) and (
-                    message[2] not in _PLAIN or (options.show_honest and message[3])
-                ):
-                    print(message[3], end="\n\n", flush=True)
+                else:
+                    add(message)
                 if ended:
                     workers.remove(worker)
             line()
