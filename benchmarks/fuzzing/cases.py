@@ -14,6 +14,7 @@ from bpqp_portfolio.solvers.registry import available_cone_solvers, available_so
 from .cone_kinds import CONE_KINDS
 from .days import DAY_KINDS, infeasible_days
 from .judge import Finding
+from .mandates import MandateTrial
 from .problem import Problem, Random
 from .qp_kinds import QP_KINDS
 from .smooth import SmoothTrial
@@ -42,6 +43,7 @@ def kinds() -> dict[str, Kind]:
         for name, make in CONE_KINDS.items()
     }
     found["smooth"] = Kind("smooth", SmoothTrial.draw, ("sqp", "slsqp", "trust-constr"), 0.1)
+    found["mandate"] = Kind("mandate", MandateTrial.draw, ("structured",), 0.2)
     factor, general = ("structured",), ("structured", *available_solvers())
     found["factor_days"] = Kind("factor_days", DAY_KINDS["factor_days"], factor)
     found["infeasible_days"] = Kind("infeasible_days", infeasible_days, factor)
