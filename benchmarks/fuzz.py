@@ -142,7 +142,7 @@ class _Worker:
 
     def start(self) -> None:
         self.pipe, other = self.context.Pipe(duplex=False)
-        self.state = self.context.Array("d", [float(self.numbers.start), 0.0, time.monotonic()])
+        self.state = self.context.Array("d", [float(self.numbers.start), 0.0, float("inf")])
         self.process = self.context.Process(
             target=_work, args=(other, self.state, self.options, self.numbers), daemon=True
         )
@@ -176,6 +176,7 @@ class _Worker:
         return (case.kind.name, solver, why, told), ended
 
     def stuck(self) -> bool:
+        """Whether the solver at work has been for too long; its time starts with its first case."""
         return time.monotonic() - self.state[2] > _STUCK
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -162,3 +164,24 @@ def test_the_reported_snippet_runs(kind, capsys):
 def test_processes_share_the_cases(capsys):
     assert fuzz.main(["--kinds", "box", "--cases", "6", "--solvers", "dense", "--jobs", "2"]) == 0
     assert "| box | 0 of 6 |" in capsys.readouterr().out
+
+
+def ends_at_the_third(pipe, state, options, numbers):
+    for number in numbers:
+        state[:] = [float(number), 0.0, time.monotonic()]
+        if number == 2:
+            if options.seed:
+                time.sleep(600)
+            os._exit(9)
+        pipe.send(("box", "auto", "right", None))
+        pipe.send(number)
+
+
+@pytest.mark.parametrize(("seed", "fault"), [(0, "crash"), (1, "hang")])
+def test_a_process_that_is_lost_is_a_finding(monkeypatch, capsys, seed, fault):
+    monkeypatch.setattr(fuzz, "_work", ends_at_the_third)
+    monkeypatch.setattr(fuzz, "_STUCK", 3.0)
+    asked = ["--seed", str(seed), "--kinds", "box", "--cases", "5", "--keep-going"]
+    report = fuzz.run(fuzz.parse(asked))
+    assert report.counts == {("box", "auto", "right"): 4, ("box", "auto", fault): 1}
+    assert f"--seed {seed} --first 2 --cases 1 --kinds box" in capsys.readouterr().out
