@@ -5,9 +5,10 @@
 
 Kinds, units, memory layouts and doors are drawn from the seed and the case's number. Wrong is a
 status that claims what is not so, a solution or gradient off by more than the problem's condition
-explains, an exception, a crash, more than 20 seconds; the first of each sort is printed at once. A
-solver that says "inaccurate" or "iteration limit" is honest, and counted. Exits with 1 where an
-answer is wrong; ``--keep-going`` counts them all. ``--first`` goes on where a run stopped.
+explains, an exception, a crash, more than 20 seconds of processor time; the first of each sort is
+printed at once. A solver that says "inaccurate" or "iteration limit" is honest, and counted. Exits
+with 1 where an answer is wrong; ``--keep-going`` counts them all. ``--first`` goes on where a run
+stopped.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-_STUCK = 60.0
+_STUCK = 120.0
 _EVERY = 2.0
 _PLAIN = ("right", "honest", "backward")
 
