@@ -309,11 +309,12 @@ class ConePoint:
 
 
 def lagrangian_gradient(problem: SOCP, point: ConePoint) -> tuple[Array, float]:
-    """∇L (n,) at a point, and the largest entry of its terms."""
+    """∇L (n,) at a point, and the largest entry of Pz and q."""
     qp, s = problem.qp, point
-    terms = [qp.q]
+    terms, unit = [qp.q], problem.scaling.slope
     if qp.P is not linear(qp.n):
         terms.append(qp.P @ s.z)
+        unit = max(unit, _largest(terms[-1]))
     if problem.bounded or s.lam_lb.any() or s.lam_ub.any():
         terms += [-s.lam_lb, s.lam_ub]
     if qp.p:
@@ -324,8 +325,7 @@ def lagrangian_gradient(problem: SOCP, point: ConePoint) -> tuple[Array, float]:
         terms.append(-group.pull(w))
         if group.headed:
             terms.append(-(tau @ group.c))
-    stacked = np.array(terms)
-    return stacked.sum(0), _largest(stacked)
+    return np.sum(terms, axis=0), unit
 
 
 def measure_cones(problem: SOCP, point: ConePoint) -> Measured:

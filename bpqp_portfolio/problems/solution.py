@@ -137,9 +137,10 @@ class Measured:
 def point_units(units: Scaling, length: Any, gradient: Any) -> tuple[Any, Any]:
     """The units of z and of the gradient at a point: (length, gradient), free of scale.
 
-    ``length`` is ‖z‖∞ and ``gradient`` the largest entry of the terms of the Lagrangian's gradient.
-    They are the units, so that an answer is right relative to its own size, unless they are nothing
-    but rounding beside the problem's own (:class:`~bpqp_portfolio.problems.qp.Scaling`).
+    ``length`` is ‖z‖∞ and ``gradient`` the largest entry of Pz and q. They are the units, so that
+    an answer is right relative to its own size, unless they are nothing but rounding beside the
+    problem's own (:class:`~bpqp_portfolio.problems.qp.Scaling`). The constraints' forces are no
+    part of the gradient's: duals of dependent rows may cancel, and be of any size.
     """
     length = np.maximum(length, ZERO * units.length)
     cancelled = np.minimum(CANCELLED * units.curvature * length, _MOST * units.gradient)
@@ -157,10 +158,9 @@ def measure(
         times_transposed(problem.G, lam),
     )
     stationarity = slope + problem.q + from_A + from_G
-    gradient = np.maximum(_largest(slope, from_A, from_G), problem.scaling.slope)
     if problem.bounded or lam_lb.any() or lam_ub.any():
         stationarity = stationarity + (lam_ub - lam_lb)
-        gradient = np.maximum(gradient, _largest(lam_lb, lam_ub))
+    gradient = np.maximum(_largest(slope), problem.scaling.slope)
     length, gradient = point_units(problem.scaling, _largest(z), gradient)
     return Measured(
         gradient=gradient,

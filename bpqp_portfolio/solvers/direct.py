@@ -221,7 +221,7 @@ def _judged(
         return None
     # The largest entry of a positive definite matrix is on its diagonal.
     cancelled = CANCELLED * float(active.P.diagonal().max()) * length
-    gradient = max(_size(slope), _size(from_A), _size(from_G), _size(q), cancelled)
+    gradient = max(_size(slope), _size(q), cancelled)
     scaled = lam * sizes[p:]
     primal = max(_size(gap / sizes[:p]), -float(slack.min(initial=0.0)))
     stationarity = float(np.abs(slope + q + from_A + from_G).max())
