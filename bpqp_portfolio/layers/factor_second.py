@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy import linalg
 from torch import Tensor
 
 from .second_order import pulled, refuse_singular, view
+
+_RANK = 1e-10
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,11 @@ def weights_on(values: Mapping[str, Tensor | None], held: Held, day: int, what: 
     e = torch.cat(sides) if sides else q.new_zeros(0)
     index = torch.nonzero(free).squeeze(-1)
     inside = torch.nonzero(free | lower | upper | held.reference[day]).squeeze(-1)
+    given = (values.get(k) for k in ("lower", "upper", "budget", "A", "b", "G", "h"))
+    if not any(v is not None and v.requires_grad for v in given):
+        # Which of dependent rows are kept then makes no difference.
+        rows_kept = _independent(E[:, index])
+        E, e = E[rows_kept], e[rows_kept]
     # A name outside the problem may have any data.
     F, C = B[index], E[:, index]
     H = F @ F.mT + torch.diag(d[index])
@@ -77,6 +86,16 @@ def weights_on(values: Mapping[str, Tensor | None], held: Held, day: int, what: 
     refuse_singular(K.detach(), len(index), what)
     rhs = torch.cat([-slope, e - E[:, inside] @ fixed[inside]])
     return fixed.index_put((index,), torch.linalg.solve(K, rhs)[: len(index)])
+
+
+def _independent(rows: Tensor) -> Tensor:
+    """Positions of as many independent ``rows`` (r, f) as there are."""
+    if not rows.numel():
+        return torch.zeros(0, dtype=torch.int64, device=rows.device)
+    R, order = linalg.qr(rows.detach().cpu().numpy().T, mode="r", pivoting=True)
+    size = np.abs(np.diag(R))
+    rank = int(np.count_nonzero(size > _RANK * size.max()))
+    return torch.as_tensor(np.sort(order[:rank]), device=rows.device)
 
 
 def gradients_again(

@@ -290,8 +290,9 @@ def solve(setup: Setup, gamma: Tensor, kappa: Tensor | None = None) -> Point:
     w = w + (best.moves * step.unsqueeze(-1)).sum(1)
     low, high = d.lower.detach(), d.upper.detach()
     w = w + (torch.minimum(torch.maximum(w.detach(), low), high) - w.detach())
-    why = "with a limit of turnover or tracking error, or a robust objective"
-    w = first_order(w, "Mandate", why)
+    if problem.size:
+        why = "with a limit of turnover or tracking error, or a robust objective"
+        w = first_order(w, "Mandate", why)
     h = fixed.misses(w.detach(), x)
     status = raw.status.clone()
     # A soft limit is missed at its price.

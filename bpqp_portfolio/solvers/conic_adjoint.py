@@ -81,7 +81,7 @@ def cone_adjoint(
         z = np.where(active.lower, dlam_lb, np.where(active.upper, -dlam_ub, 0.0))
     gradient = dz + linear
     z, y = system.solve(z, gradient, np.concatenate(goal), _by(solver, options))
-    at_nu, at_lam, y = _settled(system, solution, y, system.hessian @ z + gradient)
+    at_nu, at_lam, y = _settled(system, solution, y, z, gradient)
     nu, lam, parts = system.split(y)
     lb = ub = none
     if problem.bounded:
@@ -106,17 +106,18 @@ def cone_adjoint(
 
 
 def _settled(
-    system: ActiveSystem, solution: SOCPSolution, y: Array, slope: Array
+    system: ActiveSystem, solution: SOCPSolution, y: Array, z: Array, gradient: Array
 ) -> tuple[Array, Array, Array]:
     """ν and λ of the point and the multipliers y of the backward QP, as dependent rows have them.
 
     The duals of its cones stay as they are: with them the Hessian would change.
     """
     qp, active = system.problem.qp, system.linear
+    at_lam = np.where(active.rows, solution.lam, 0.0)
+    if independent(system.rows, active.free):
+        return solution.nu, at_lam, y
     at = np.concatenate([solution.nu, solution.lam[active.rows]])
-    if not independent(system.rows, active.free):
-        at, y = _chosen(system, solution, at, y, slope)
-    at_lam = np.zeros(qp.m)
+    at, y = _chosen(system, solution, at, y, system.hessian @ z + gradient)
     at_lam[active.rows] = at[qp.p :]
     return at[: qp.p], at_lam, y
 

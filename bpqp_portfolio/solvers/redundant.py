@@ -97,12 +97,12 @@ def independent(rows: Matrix, free: Array) -> bool:
     inside = rows if free.all() else rows[:, free]
     if k > inside.shape[1]:
         return False
+    if k == 1:
+        return bool(np.abs(inside).max() > _RANK * np.abs(rows).max())
     gram = inside @ inside.T
     square = gram.diagonal().copy()
     if not (square > (_RANK * row_sizes(rows)) ** 2).all():
         return False
-    if k == 1:
-        return True
     unit = 1.0 / np.sqrt(square)
     gram *= unit
     gram *= unit[:, None]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from panels import random_panel
 
+from bpqp_portfolio.errors import SolverError
 from bpqp_portfolio.losses import build_objective
 from bpqp_portfolio.portfolio import PortfolioProblem
 
@@ -48,6 +49,14 @@ def test_with_risk_two_names_give_a_parabola():
     total, _, regret = build_objective("spo_plus")(scores, batch, problem)
     torch.testing.assert_close(total, 0.5 * (lead - 1) ** 2, rtol=0, atol=1e-12)
     torch.testing.assert_close(regret, 0.125 * (lead - 1) ** 2, rtol=0, atol=1e-12)
+
+
+def test_second_derivatives_are_refused():
+    batch, problem = two_names([[1.0, 0.0]], gamma=2.0)
+    scores = torch.tensor([[0.4, 0.0]], dtype=torch.float64, requires_grad=True)
+    total, _, _ = build_objective("spo_plus")(scores, batch, problem)
+    with pytest.raises(SolverError, match="spo_plus: no second derivatives"):
+        torch.autograd.grad(total.sum(), scores, create_graph=True)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 import torch
 from mandate_cases import market
 
+from bpqp_portfolio.errors import SolverError
 from bpqp_portfolio.portfolio.constraints import CONSTRAINTS, COSTS
 from bpqp_portfolio.portfolio.mandate import Mandate, Market
 
@@ -54,6 +55,31 @@ def test_gradient_in_the_parameter(name):
     with torch.no_grad():
         up, down = (loss(built(name, value * ONE + s, more)(data)) for s in (h, -h))
     assert found.item() == pytest.approx(((up - down) / (2 * h)).item(), rel=2e-4, abs=1e-6)
+
+
+ONCE = {"max_turnover", "max_tracking_error"}
+
+
+@pytest.mark.parametrize("name", sorted(PARAMETERS))
+def test_second_derivatives_are_right_or_refused(name):
+    value, more = PARAMETERS[name]
+    data = market(seed=5)
+    mandate = built(name, value * ONE, more)
+    way = torch.linspace(-1, 1, data["mu"].numel(), dtype=torch.float64).reshape(data["mu"].shape)
+
+    def along(mu, **options):
+        w = mandate(Market(**{**data, "mu": mu}))
+        return (torch.autograd.grad((w**3).sum(), mu, **options)[0] * way).sum()
+
+    mu = data["mu"].detach().clone().requires_grad_()
+    if name in ONCE:
+        with pytest.raises(SolverError, match="Mandate: no second derivatives"):
+            along(mu, create_graph=True)
+        return
+    found = (torch.autograd.grad(along(mu, create_graph=True), mu)[0] * way).sum()
+    step = 1e-6
+    up, down = (along((mu + s * way).detach().requires_grad_()) for s in (step, -step))
+    assert found.item() == pytest.approx(((up - down) / (2 * step)).item(), rel=1e-3, abs=1e-3)
 
 
 @pytest.mark.parametrize(
