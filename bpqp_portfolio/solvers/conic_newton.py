@@ -134,7 +134,10 @@ def scaled(s: Scaled, y: Scaled) -> Scaling:
         if not (det_a > 0 and det_b > 0):
             raise np.linalg.LinAlgError
         a, b = a / np.sqrt(det_a), b / np.sqrt(det_b)
-        gamma = np.sqrt(2.0 * (1.0 + a @ b))
+        inner = float(a @ b)
+        if not inner > 0:  # at least 1, but for rounding next to the boundary
+            raise np.linalg.LinAlgError
+        gamma = np.sqrt(2.0 * (1.0 + inner))
         w = (a[1:] - b[1:]) / gamma
         size = _norm(w)
         v = w / size if size > 0 else w
