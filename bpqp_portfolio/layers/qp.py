@@ -46,7 +46,9 @@ class QPLayer(nn.Module):
         where the first does not reach ``eps``.
     backward : "kkt" for the direct solve of the backward QP, "auto" for the same with the factors
         that the forward solver left, if it did; or a forward solver's name. Every pair works.
-    eps : scaled KKT norm to reach, of the forward point and of an iterative backward.
+    eps : scaled KKT norm to reach, of the forward point and of an iterative backward. It is free of
+        all units (:func:`~bpqp_portfolio.problems.kkt_residuals`), and a point is solved only where
+        it is that of an active set, to eps / 100.
     smoothing : κ ≥ 0, in units of the objective. Above 0 the gradient is that of the point with
         λᵢ·slackᵢ = κ (also for bounds) in place of the solution's, whose active set κ → 0 recovers;
         then ``backward`` is not used. The forward result is the same.

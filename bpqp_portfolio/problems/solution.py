@@ -14,8 +14,8 @@ from .stack import QPStack
 
 # Below this share of its data's units a point is 0 up to rounding.
 ZERO = 1e-6
-# Pz is rounded relative to |P||z|; what cancels by more than this cannot be asked for.
-CANCELLED = 1e-7
+# Pz is a sum rounded relative to |P||z|: what cancels by more than this cannot be asked for.
+CANCELLED = 1e-5
 # But what is left of a force must be small beside the data's, however far z is.
 _MOST = 1e3
 

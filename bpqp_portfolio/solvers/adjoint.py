@@ -132,7 +132,8 @@ def _by_solver(
     solver: Solver, H: Array, g: Array, C: Array, c: Array, options: SolverOptions
 ) -> tuple[Array, Array]:
     """:func:`~bpqp_portfolio.solvers.kkt.solve_equality_qp` by a forward solver."""
-    size = largest(H) or 1.0
+    # A power of 2 changes no digit: a P of single precision is one still.
+    size = float(np.exp2(np.ceil(np.log2(largest(H) or 1.0))))
     # The QP is linear in (g, c), which may be tiny: solve it at unit size.
     unit = np.abs(np.concatenate([g / size, c])).max(initial=0.0)
     # Where the rows alone determine x nothing is left to solve.

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..problems.solution import ZERO
+from ..problems.solution import CANCELLED, ZERO
 
-# Pw is a product with sums over all names, rounded relative to |P||w|: what is left of it where it
-# cancels by more than this cannot be asked for to ten digits.
-CANCELLED = 1e-5
 # Weights this far out, in units of the batch, are none.
 _FARTHEST = 1e8
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import lapack
 
-from ..problems.solution import ZERO
-from .structured_batch import CANCELLED
+from ..problems.solution import CANCELLED, ZERO
 
 Array = np.ndarray
 
