@@ -23,7 +23,8 @@ _ROUNDING = 1e-11
 _ROUNDS = 10
 _EXACT = 1e-13
 _ENOUGH = 1e-10
-_NEAR = 1e-6
+# A constraint this near, in the unit of z, may be active; so many entries are fitted at most.
+_NEAR, _FITTED = 1e-6, 1 << 18
 
 
 def failed(problem: QP, status: SolveStatus, *, iterations: int, solver: str) -> Solution:
@@ -110,8 +111,8 @@ def polished(problem: QP, point: Solution) -> Solution:
         active = following
     if point.kkt_norm <= _ENOUGH:
         return point
-    trial = _with_fitted_duals(problem, point)
-    return trial if trial.kkt_norm < point.kkt_norm else point
+    fitted = _with_fitted_duals(problem, point)
+    return point if fitted is None or not fitted.kkt_norm < point.kkt_norm else fitted
 
 
 def _newton(problem: QP, point: Solution, active: ActiveSet) -> tuple[Solution, ActiveSet]:
@@ -147,44 +148,43 @@ def _newton(problem: QP, point: Solution, active: ActiveSet) -> tuple[Solution, 
     return replace(trial, kkt_norm=trial.residuals(problem).norm), following
 
 
-def _with_fitted_duals(problem: QP, point: Solution) -> Solution:
-    """``point`` on all constraints that it almost meets, with the duals that fit it best."""
+def _with_fitted_duals(problem: QP, point: Solution) -> Solution | None:
+    """``point`` on all constraints that it almost meets, with the duals that fit it best.
+
+    None where that is too large, or no duals are found.
+    """
     at = measure(problem, point.z, point.nu, point.lam, point.lam_lb, point.lam_ub)
-    near = _NEAR * at.length
-    rows = at.slack <= near * problem.scaling.rows_G
+    near, units, p, n = _NEAR * at.length, problem.scaling, problem.p, problem.n
+    rows = at.slack <= near * units.rows_G
     lower, upper = at.to_lb <= near, at.to_ub <= near
-    n = problem.n
+    count = p + int(np.count_nonzero(rows))
+    if n * (count + np.count_nonzero(lower) + np.count_nonzero(upper)) > _FITTED:
+        return None
     C = to_dense(stack_rows(problem.A, problem.G, rows))
     z = np.where(lower, problem.lb, np.where(upper, problem.ub, point.z))
     free = ~(lower | upper)
     missing = np.concatenate([problem.b, problem.h[rows]]) - C @ z
-    gradient = problem.P @ z + problem.q
-    p = problem.p
-    step, _ = solve_equality_qp(
-        block(problem.P, free, free),
-        (gradient + C.T @ _both(point, rows))[free],
-        C[:, free],
-        missing,
-    )
-    z[free] += step
+    gradient = problem.P @ z + problem.q + C.T @ np.concatenate([point.nu, point.lam[rows]])
+    H = block(problem.P, free, free)
+    z[free] += solve_equality_qp(H, gradient[free], C[:, free], missing)[0]
     z = np.clip(z, problem.lb, problem.ub)
 
-    # Duals: those of A free, the others non-negative, each column in its unit.
-    gradient = problem.P @ z + problem.q
-    size = np.concatenate([problem.scaling.rows_A, problem.scaling.rows_G[rows]])
-    eye = np.eye(n)
-    columns = np.concatenate([C / size[:, None], -eye[lower], eye[upper]])
-    least = np.where(np.arange(len(columns)) < p, -np.inf, 0.0)
+    # The duals, each in the unit of its row; those of A are of either sign.
     unit = float(at.gradient)
-    found = optimize.lsq_linear(columns.T, -gradient / unit, (least, np.inf), method="bvls").x
-    found *= unit
-    nu, lam, lam_lb, lam_ub = found[:p] / size[:p], np.zeros(problem.m), np.zeros(n), np.zeros(n)
-    count = p + np.count_nonzero(rows)
-    lam[rows] = found[p:count] / size[p:]
-    lam_lb[lower], lam_ub[upper] = np.split(found[count:], [np.count_nonzero(lower)])
+    size = np.concatenate([units.rows_A, units.rows_G[rows]])
+    C, eye = C / size[:, None], np.eye(n)
+    columns = np.concatenate([-C[:p], C, -eye[lower], eye[upper]])
+    try:
+        found, _ = optimize.nnls(columns.T, -(problem.P @ z + problem.q) / unit)
+    except RuntimeError:  # it ran into its limit
+        return None
+    minus, plus, at_lower, at_upper = np.split(
+        found * unit, [p, p + count, p + count + np.count_nonzero(lower)]
+    )
+    plus[:p] -= minus
+    lam, lam_lb, lam_ub = np.zeros(problem.m), np.zeros(n), np.zeros(n)
+    lam[rows] = plus[p:] / size[p:]
+    lam_lb[lower], lam_ub[upper] = at_lower, at_upper
+    nu = plus[:p] / size[:p]
     trial = replace(point, z=z, nu=nu, lam=lam, lam_lb=lam_lb, lam_ub=lam_ub)
     return replace(trial, kkt_norm=trial.residuals(problem).norm)
-
-
-def _both(point: Solution, rows: Array) -> Array:
-    return np.concatenate([point.nu, point.lam[rows]])
