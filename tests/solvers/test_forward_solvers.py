@@ -206,3 +206,18 @@ def test_osqp_gets_out_of_its_own_cycles():
     solution = solve("osqp", problem, polish=False, native=cycling)
     assert solution.status is SolveStatus.SOLVED and solution.iterations > 4000
     np.testing.assert_allclose(solution.z, [0.7864, 0.2136], atol=1e-6)
+
+
+def test_highs_has_limits(monkeypatch):
+    # Its QP solver cycled for ever on some problems of eight variables.
+    highs = pytest.importorskip("bpqp_portfolio.solvers.highs")
+    rng = np.random.default_rng(0)
+    B, one = rng.normal(size=(40, 40)), np.ones(40)
+    problem = QP(B @ B.T, rng.normal(size=40), lb=-0.01 * one, ub=0.01 * one)
+    options = SolverOptions(polish=False)
+    assert highs.HiGHSSolver().solve(problem, options=options).status is SolveStatus.SOLVED
+    for name, limit in (("_QP_ITERATIONS", 3), ("_SECONDS", 0.0)):
+        with monkeypatch.context() as patch:
+            patch.setattr(highs, name, limit)
+            stopped = highs.HiGHSSolver().solve(problem, options=options)
+            assert stopped.status is SolveStatus.ITERATION_LIMIT
