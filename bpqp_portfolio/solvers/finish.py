@@ -151,14 +151,15 @@ def _newton(problem: QP, point: Solution, active: ActiveSet) -> tuple[Solution, 
 def _with_fitted_duals(problem: QP, point: Solution) -> Solution | None:
     """``point`` on all constraints that it almost meets, with the duals that fit it best.
 
-    None where that is too large, or no duals are found.
+    None where there are none or that is too large, or no duals are found.
     """
     at = measure(problem, point.z, point.nu, point.lam, point.lam_lb, point.lam_ub)
     near, units, p, n = _NEAR * at.length, problem.scaling, problem.p, problem.n
     rows = at.slack <= near * units.rows_G
     lower, upper = at.to_lb <= near, at.to_ub <= near
     count = p + int(np.count_nonzero(rows))
-    if n * (count + np.count_nonzero(lower) + np.count_nonzero(upper)) > _FITTED:
+    duals = count + np.count_nonzero(lower) + np.count_nonzero(upper)
+    if not 0 < n * duals <= _FITTED:
         return None
     C = to_dense(stack_rows(problem.A, problem.G, rows))
     z = np.where(lower, problem.lb, np.where(upper, problem.ub, point.z))

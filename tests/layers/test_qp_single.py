@@ -101,7 +101,7 @@ def with_entry(value, *index):
     [
         (wrong("P", with_entry(9.0, 0, 1)), r"P: not symmetric, entry \(0, 1\)"),
         (wrong("G", with_entry(float("nan"), 2, 3)), r"G: entry \(2, 3\) is nan"),
-        (wrong("h", with_entry(float("inf"), 1)), "h: entry 1 is inf"),
+        (wrong("h", with_entry(-float("inf"), 1)), "h: entry 1 is -inf"),
         (wrong("A", lambda A: A[:, :-1]), r"A: expected shape \(\.\.\., 3, 12\)"),
         (wrong("b", lambda b: b[:-1]), r"b: expected shape \(\.\.\., 3\)"),
         (wrong("b", lambda b: None), "b: missing"),

@@ -30,6 +30,7 @@ def two_names(*returns: tuple[float, float]) -> DayBatch:
         mask=mask,
         label=torch.zeros_like(y),
         known=mask,
+        earned=mask,
         returns=y,
         loadings=torch.zeros(*y.shape, 1, dtype=torch.float64),
         specific=torch.full_like(y, 0.05),

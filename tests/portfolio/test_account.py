@@ -23,6 +23,7 @@ def batch_of(
         mask=mask,
         label=torch.zeros_like(y),
         known=mask,
+        earned=mask,
         returns=y,
         loadings=torch.zeros(*y.shape, 1, dtype=torch.float64),
         specific=torch.where(mask, specific, 0.0).to(y),

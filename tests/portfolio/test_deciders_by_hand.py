@@ -30,6 +30,7 @@ def day(shared=0.0, specific=(0.05,) * 4):
         mask=mask,
         label=nothing,
         known=mask,
+        earned=mask,
         returns=nothing,
         loadings=torch.full((1, 4, 1), shared, dtype=torch.float64),
         specific=row(*specific),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mandate_cases import market
 
 from bpqp_portfolio import Mandate, Market
+from bpqp_portfolio.errors import ConfigError
 
 HOLD = {"on_failure": ["hold"]}
 CONFIGS = [
@@ -137,6 +138,10 @@ def test_what_is_not_convex_is_never_solved(config, change):
     data = market(T=2)
     for name, factor in change.items():
         data[name] = data[name] * factor
-    solution = Mandate.from_config({**HOLD, **config}).solve(Market(**data))
+    if config:
+        with pytest.raises(ConfigError, match="must be"):
+            Mandate.from_config({**HOLD, **config})
+        return
+    solution = Mandate.from_config(HOLD).solve(Market(**data))
     assert (solution.status != 0).all()
     assert solution.fallback == ("hold", "hold")

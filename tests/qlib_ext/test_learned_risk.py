@@ -352,10 +352,8 @@ def test_kappa_needs_a_normalisation(market):
 def test_qrun_refuses_it_before_any_work(market, folder):
     bad = ours({**LEARNED, "risk_head": None})
     record = {"class": "BacktestRecord", "module_path": f"{OURS}.records", "kwargs": ACCOUNT}
-    # Features that cannot be built: what is said is said before them.
-    handler = {"kwargs": {"fields": ["nonsense"]}}
     with pytest.raises(ConfigError, match="learn_kappa: needs scores of a fixed spread"):
-        run_task(market, folder / "refused.db", "refused", bad, record, handler=handler)
+        run_task(market, folder / "refused.db", "refused", bad, record)
 
 
 def test_a_record_without_the_model_is_refused(one, market, folder):

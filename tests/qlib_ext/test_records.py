@@ -132,7 +132,8 @@ def test_artifacts_keep_qlibs_names(finished):
     }
     ours = {"weights.pkl", "signal.pkl", "results", "report.html", "model"}
     assert finished.artifacts("bpqp") >= ours
-    assert finished.artifacts("bpqp/model") == {"state_dict.pt", "model.json", "exclusions.csv"}
+    files = {"state_dict.pt", "model.json", "exclusions.csv", "digests.json"}
+    assert finished.artifacts("bpqp/model") == files
 
 
 def test_metrics_keep_qlibs_names_and_ours_have_a_prefix(finished):

@@ -68,10 +68,10 @@ def test_equal_bounds_are_active_on_the_side_of_the_larger_dual():
 
 def test_a_coordinate_is_on_one_side_of_a_narrow_box():
     """Both sides are nearer than any dual says: the larger dual decides."""
-    problem = QP(np.eye(2), np.ones(2), lb=[0.0] * 2, ub=[1e-12] * 2)
-    active = at(problem, [0.0, 0.0], lam_lb=[0.5, 0.3], lam_ub=[0.3, 0.5])
-    assert active.lower.tolist() == [True, False]
-    assert active.upper.tolist() == [False, True]
+    problem = QP(np.eye(3), np.ones(3), lb=[0.0, 0.0, -1.0], ub=[1e-12, 1e-12, 1.0])
+    active = at(problem, [0.0, 0.0, 0.5], lam_lb=[0.5, 0.3, 0.0], lam_ub=[0.3, 0.5, 0.0])
+    assert active.lower.tolist() == [True, False, False]
+    assert active.upper.tolist() == [False, True, False]
 
 
 def test_a_dual_does_not_move_a_coordinate_off_the_side_where_it_is():

@@ -266,7 +266,7 @@ def test_a_failed_write_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
         raise OSError("no space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(OSError, match="the disk is full"):
         save_checkpoint(path, "run", epoch=2)
     monkeypatch.undo()
     assert load_checkpoint(path, "run")["epoch"] == 1

@@ -74,7 +74,8 @@ def test_its_metrics_are_in_the_tracker(finished, real_provider):
     assert all(np.isfinite(value) for value in metrics.values())
     days = Provider(real_provider).calendar
     days = days[(days >= SEGMENTS["BPQP_TEST_START"]) & (days <= SEGMENTS["BPQP_TEST_END"])]
-    assert metrics["bpqp.solver.solved"] == len(days) > 100
+    # On the last day nothing is decided any more.
+    assert metrics["bpqp.solver.solved"] == len(days) - 1 > 100
     assert metrics["bpqp.solver.inaccurate"] == metrics["bpqp.solver.primal_infeasible"] == 0
     assert metrics["bpqp.regret"] > 0 and metrics["bpqp.kkt_norm"] < 1e-8
     assert 10 < metrics["bpqp.names_held"] < 300
