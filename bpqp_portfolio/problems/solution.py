@@ -17,7 +17,7 @@ ZERO = 1e-6
 # Pz is a sum rounded relative to |P||z|: what cancels by more than this cannot be asked for.
 CANCELLED = 1e-5
 # But what is left of a force must be small beside the data's, however far z is.
-_MOST = 1e3
+_MOST = 10.0
 
 
 class SolveStatus(enum.Enum):
