@@ -32,7 +32,7 @@ from .direct import Direct
 from .kkt import solve_equality_qp
 from .many import in_chunks
 from .protocol import Solver, SolverOptions
-from .redundant import redundancy
+from .redundant import redundancy, with_least_multipliers
 
 _TINY = np.finfo(float).tiny
 # Refinement shrinks corrections by a constant factor; one below this, it has converged.
@@ -88,6 +88,7 @@ def adjoint(
     SolverError
         ``solver`` stopped without a solution or a certificate that there is none.
     """
+    solution = with_least_multipliers(problem, solution)
     active = active_set(problem, solution)
     free, rows = active.free, active.rows
     # z̃ of an active bound: zero, but for a gradient in the bound's own dual.

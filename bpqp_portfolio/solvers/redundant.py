@@ -11,13 +11,15 @@ least norm. Rows count divided by their largest entry.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import lapack
 from scipy.optimize import linprog
 
-from ..problems.matrices import Array, Matrix, is_sparse, row_sizes, to_dense
+from ..problems.matrices import Array, Matrix, is_sparse, row_sizes, stack_rows, to_dense
+from ..problems.qp import QP
+from ..problems.solution import Solution, measure
 
 # Squared share of a row that may depend on the others, and singular values that are rounding.
 SUSPECT = 1e-10
@@ -28,6 +30,10 @@ _STAYS = 1e-6
 _NONE = 1e-9
 # A sparse problem with more active rows leaves the choice to its solver, near the least norm too.
 _MOST_SPARSE = 400
+# A constraint this near, in the unit of z, is active; so many entries are looked through at most.
+_TOUCHING, _FITTED = 1e-10, 1 << 16
+# A sum below this share of another is less.
+_LESS = 1.0 - 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,3 +131,43 @@ def _vanishing(moves: Array, at: Array, signed: Array) -> Array:
     left = start + M @ found.x if found.x is not None else start
     out[own] = left <= _NONE * max(1.0, left.max())
     return out
+
+
+def with_least_multipliers(problem: QP, solution: Solution) -> Solution:
+    """``solution`` with the multipliers of least sum, where those that it has are not the least.
+
+    Rows that a simplex method left at 0 may be active as well, beside others that depend on them:
+    then its multipliers are one vertex of many, and a gradient by their rows alone can be far
+    larger than any derivative. Unchanged as well where the program is large.
+    """
+    s = solution
+    at = measure(problem, s.z, s.nu, s.lam, s.lam_lb, s.lam_ub)
+    near, units, n, p = _TOUCHING * at.length, problem.scaling, problem.n, problem.p
+    rows = at.slack <= near * units.rows_G
+    free = problem.lb < problem.ub
+    lower, upper = (at.to_lb <= near) & free, (at.to_ub <= near) & free
+    idle = (s.lam[rows] == 0).any() or (s.lam_lb[lower] == 0).any() or (s.lam_ub[upper] == 0).any()
+    count = p + int(np.count_nonzero(rows))
+    held = count + np.count_nonzero(lower) + np.count_nonzero(upper)
+    if not idle or n * held > _FITTED:
+        return s
+    size = np.concatenate([units.rows_A, units.rows_G[rows]])
+    eye = np.eye(n)
+    C = to_dense(stack_rows(problem.A, problem.G, rows)) / size[:, None]
+    columns = np.concatenate([C, -eye[lower], eye[upper]])
+    own = np.concatenate([s.nu, s.lam[rows]]) * size
+    now = np.concatenate([own, s.lam_lb[lower], s.lam_ub[upper]]) / at.gradient
+    force = now @ columns  # what the multipliers hold, whatever the point's error
+    least = np.where(np.arange(held) < p, -np.inf, 0.0)
+    signed = np.isfinite(least)
+    bounds = np.column_stack([least, np.full(held, np.inf)])
+    found = linprog(signed * 1.0, A_eq=columns.T, b_eq=force, bounds=bounds, method="highs-ds").x
+    if found is None or found[signed].sum() >= _LESS * now[signed].sum():
+        return s
+    kept = ~signed | (found > _NONE * found[signed].max())
+    y = np.zeros(held)
+    y[kept] = np.linalg.lstsq(columns[kept].T, force, rcond=None)[0] * at.gradient
+    lam, lam_lb, lam_ub = np.zeros(problem.m), s.lam_lb.copy(), s.lam_ub.copy()
+    lam[rows] = y[p:count] / size[p:]
+    lam_lb[lower], lam_ub[upper] = np.split(y[count:], [np.count_nonzero(lower)])
+    return replace(s, nu=y[:p] / size[:p], lam=lam, lam_lb=lam_lb, lam_ub=lam_ub)

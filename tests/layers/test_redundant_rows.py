@@ -315,3 +315,31 @@ def test_a_single_name_at_its_cap_leaves_the_budget_a_gradient(days):
     assert budget.grad[0].item() == pytest.approx(2.0)
     assert upper.grad[0].tolist() == pytest.approx([-1.0, 0.0, 0.0])
     assert lower.grad[0].tolist() == pytest.approx([0.0, 0.0, 3.0], abs=1e-9)
+
+
+@pytest.mark.parametrize("forward", bp.available_solvers())
+def test_multipliers_of_a_simplex_methods_vertex(forward):
+    # Five constraints meet at a vertex in three dimensions. The multipliers of three of them, which
+    # HiGHS returns, are ten times the least ones, and their rows alone give gradients of 20 where
+    # linprog has one-sided derivatives of 1.4 at most.
+    def t(*values):
+        return torch.tensor(values, dtype=torch.float64)
+
+    q = t(0.5581304110858457, 0.9840523912646778, -1.0576605242439079)
+    G = torch.stack(
+        [
+            t(-0.10432168101377885, 0.25850258377723173, -1.342444804166263),
+            t(0.0670436441906236, -0.3200829587431421, -1.549050734159121),
+            t(1.7665047956642908, -0.4786431180530135, -0.2032168963162448),
+            t(-1.65163830990548, -0.6154971784185744, 0.6637341710633635),
+        ]
+    )
+    h = t(-0.22363551464026313, -0.6592708845881121, -2.9772203930163252, 2.5705948121006186)
+    lb = t(-2.210827334906625, 0.3590336435674422, -torch.inf)
+    ub = t(torch.inf, torch.inf, 0.3559529668907977)
+    for value in (h, lb, ub):
+        value.requires_grad_()
+    z = bp.QPLayer(forward)(None, q, G=G, h=h, lb=lb, ub=ub)
+    loss = z @ t(1.606967476553574, 1.1103713677623344, 0.5493455467899635)
+    grads = torch.autograd.grad(loss, (h, lb, ub))
+    assert max(float(grad.abs().max()) for grad in grads) < 3.0
