@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from ..problems.socp import SOCP, ConePoint, SOCPSolution
-from ..problems.solution import SolveStatus
 from .cones import ConeSolver
 from .conic_finish import finish_cones
-from .finish import judge
 from .handle import Slot
-from .many import MORE, in_chunks
+from .many import in_chunks, more_exactly
 from .protocol import SolverOptions
 
 _EXACT = 1e-12
@@ -55,7 +52,7 @@ def solve_cone(
 ) -> SOCPSolution:
     """The solution of one problem; see :func:`solve_cones`."""
     if slot is None:
-        return _more_exactly(solver, problem, options)
+        return more_exactly(solver, problem, solver.solve(problem, options=options), options)
     last = slot.solution
     if isinstance(last, SOCPSolution) and _fits(problem, last) and options.polish:
         point = ConePoint.of(problem, last)
@@ -63,22 +60,10 @@ def solve_cone(
         if found.kkt_norm <= _EXACT:
             slot.solution = found
             return found
-    found = _more_exactly(solver, problem, options)
+    found = more_exactly(solver, problem, solver.solve(problem, options=options), options)
     if found.status.usable:
         slot.solution = found
     return found
-
-
-def _more_exactly(solver: ConeSolver, problem: SOCP, options: SolverOptions) -> SOCPSolution:
-    """The solution, from a more accurate point where the first did not lead to an active set."""
-    found = solver.solve(problem, options=options)
-    limited = options.native or options.max_iterations is not None
-    if found.status is not SolveStatus.INACCURATE or not options.polish or limited:
-        return found
-    again = solver.solve(problem, options=replace(options, eps=MORE * options.eps))
-    if not again.status.usable or not again.kkt_norm < found.kkt_norm:
-        return found
-    return replace(again, status=judge(again.kkt_norm, options.eps, exact=True))
 
 
 def _fits(problem: SOCP, last: SOCPSolution) -> bool:

@@ -37,12 +37,8 @@ def solve_active(M: Array, active: Array, rhs: Array, shift: float) -> Array:
     """
     items, m = rhs.shape
     if items > 1 and m <= _TOGETHER:
-        keep = active.astype(float)
-        masked = M * keep[:, :, None] * keep[:, None, :]
-        diagonal = masked.reshape(items, m * m)[:, :: m + 1]
-        diagonal += np.where(active, shift, 1.0)
         try:
-            return np.linalg.solve(masked, (rhs * keep)[..., None])[..., 0]
+            return np.linalg.solve(_on_active(M, active, shift), (rhs * active)[..., None])[..., 0]
         except np.linalg.LinAlgError:  # one of them is singular: each by itself
             pass
     y = np.zeros((items, m))
@@ -70,12 +66,8 @@ def independent(M: Array, active: Array, shift: float, least: float) -> Array:
     items, m = active.shape
     out = np.ones(items, dtype=bool)
     if items > 1 and m <= _TOGETHER:
-        keep = active.astype(float)
-        masked = M * keep[:, :, None] * keep[:, None, :]
-        diagonal = masked.reshape(items, m * m)[:, :: m + 1]
-        diagonal += np.where(active, shift, 1.0)
         try:
-            factor = np.linalg.cholesky(masked)
+            factor = np.linalg.cholesky(_on_active(M, active, shift))
         except np.linalg.LinAlgError:
             pass
         else:
@@ -88,6 +80,16 @@ def independent(M: Array, active: Array, shift: float, least: float) -> Array:
             factor, info = lapack.dpotrf(own.T, lower=1, overwrite_a=True)
             out[item] = info == 0 and factor.diagonal().min() ** 2 > least
     return out
+
+
+def _on_active(M: Array, active: Array, shift: float) -> Array:
+    """M + shift I (T, m, m) on the ``active`` rows, and I on the others."""
+    items, m = active.shape
+    keep = active.astype(float)
+    masked = M * keep[:, :, None] * keep[:, None, :]
+    diagonal = masked.reshape(items, m * m)[:, :: m + 1]
+    diagonal += np.where(active, shift, 1.0)
+    return masked
 
 
 def minimise(

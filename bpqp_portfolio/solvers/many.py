@@ -21,6 +21,7 @@ from .handle import Slot
 from .protocol import Solver, SolverOptions
 
 T = TypeVar("T")
+AnySolution = TypeVar("AnySolution", bound=Solution)
 
 # A chunk's stacked arrays stay below this many float64 entries.
 _ENTRIES = 1 << 24
@@ -107,7 +108,7 @@ def solve_here(
     if together is not None:
         return together(problems, options=options, slots=slots)
     return [
-        _more_exactly(
+        more_exactly(
             solver,
             problem,
             solver.solve(problem, options=options, slot=slots[i] if slots else None),
@@ -117,10 +118,13 @@ def solve_here(
     ]
 
 
-def _more_exactly(
-    solver: Solver, problem: QP, solution: Solution, options: SolverOptions
-) -> Solution:
-    """``solution``, or where its active set was not certain that from a more accurate point."""
+def more_exactly(
+    solver: Any, problem: Any, solution: AnySolution, options: SolverOptions
+) -> AnySolution:
+    """``solution``, or where its active set was not certain that from a more accurate point.
+
+    The problem is a QP or a cone program, as the ``solver`` takes it.
+    """
     limited = options.native or options.max_iterations is not None
     if solution.status is not SolveStatus.INACCURATE or not options.polish or limited:
         return solution
