@@ -109,6 +109,20 @@ def row_sizes(rows: Matrix) -> Array:
     return sizes if sizes.all() else np.where(sizes > 0, sizes, 1.0)
 
 
+def column_sizes(rows: Matrix) -> Array:
+    """Largest absolute entry of each column (p, n) → (n,), 0 for a column of zeros."""
+    if is_sparse(rows):
+        return np.asarray(abs(rows).max(axis=0).todense()).reshape(-1)
+    return np.abs(rows).max(0, initial=0.0)
+
+
+def to_diagonal(matrix: Matrix) -> Array:
+    """The diagonal of a square matrix, dense."""
+    if isinstance(matrix, FactorMatrix):
+        return (matrix.B * matrix.B).sum(1) + matrix.d
+    return matrix.diagonal()
+
+
 def row_norms(rows: Matrix) -> Array:
     """Euclidean length of each row (p, n) → (p,), and 1 for a row of zeros."""
     if is_sparse(rows):

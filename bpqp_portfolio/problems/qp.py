@@ -16,15 +16,20 @@ from .matrices import (
     Array,
     FactorMatrix,
     Matrix,
+    column_sizes,
     is_positive_semidefinite,
     is_sparse,
     largest,
     row_norms,
     row_sizes,
     scale_rows,
+    to_diagonal,
 )
 
 _SYMMETRY = 1e-6
+# Residuals are measured in one unit of z and one of its gradient, to ten digits: of variables whose
+# own units differ by more than this they say nothing.
+_MIXED = 3e-8
 
 # Trailing shape of every argument; each letter must have one size throughout.
 _SHAPES: dict[str, tuple[str, ...]] = {
@@ -262,6 +267,22 @@ class QP:
     def convex(self) -> bool:
         """Whether P is positive semidefinite, up to rounding."""
         return is_positive_semidefinite(self.P)
+
+    @cached_property
+    def mixed(self) -> bool:
+        """Whether the units of single variables differ by more than a norm of z can see.
+
+        A variable's unit is read from the square root of its diagonal entry of P and from its
+        entries in A and G, rows and P at unit size.
+        """
+        scaling = self.scaling
+        diagonal = to_diagonal(self.P) / (scaling.curvature or 1.0)
+        sizes = np.sqrt(np.maximum(diagonal, 0.0))
+        for rows, units in ((self.A, scaling.rows_A), (self.G, scaling.rows_G)):
+            if len(units):
+                sizes = np.maximum(sizes, column_sizes(scale_rows(rows, 1.0 / units)))
+        sizes = sizes[sizes > 0.0]
+        return bool(len(sizes)) and bool(sizes.min() < _MIXED * sizes.max())
 
     def objective(self, z: Array) -> float:
         """½ zᵀPz + qᵀz."""

@@ -125,6 +125,11 @@ class SOCP:
         """The program's units: those of ``qp`` with a length of z that the cones take part in."""
         return Scaling.of(self.qp, *_lengths(self.groups)) if self.groups else self.qp.scaling
 
+    @property
+    def mixed(self) -> bool:
+        """Whether the units of single variables differ by more than a norm of z can see."""
+        return self.qp.mixed
+
     def objective(self, z: Array) -> float:
         """½ zᵀPz + qᵀz."""
         return self.qp.objective(z)

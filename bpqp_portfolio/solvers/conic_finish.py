@@ -19,7 +19,7 @@ from ..problems.socp import (
 from ..problems.solution import Measured, SolveStatus
 from .active import corrected
 from .conic_system import ActiveGroup, ActiveSystem
-from .finish import judge
+from .finish import status_of
 from .protocol import SolverOptions
 
 _ROUNDS = 20
@@ -190,7 +190,7 @@ def finish_cones(
         point, norm = polished_cones(problem, point)
     else:
         norm = point_norm(problem, point)
-    status = judge(norm, options.eps, exact=options.polish)
+    status = status_of(problem, norm, options)
     return as_solution(problem, point, status, norm, iterations, solver)
 
 

@@ -10,7 +10,7 @@ factors at hand and refined against the true P; the same factors serve the backw
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import blas, lapack
@@ -23,7 +23,7 @@ from ..problems.stack import QPStack, together
 from .certificate import infeasible
 from .direct import solve_direct
 from .dual_newton import independent, minimise, solve_active
-from .finish import failed, judge, polished
+from .finish import failed, judge, polished, status_of
 from .handle import Slot
 from .protocol import SolverOptions
 from .redundant import SUSPECT
@@ -354,7 +354,7 @@ class _Run:
     def solution(self, name: str, options: SolverOptions) -> Solution:
         """The best point so far, judged by its KKT norm."""
         z, nu, lam, lam_lb, lam_ub = self.point
-        status = judge(self.norm, options.eps, exact=True)
+        status = status_of(self.problem, self.norm, replace(options, polish=True))
         return Solution(
             z,
             nu,

@@ -9,6 +9,7 @@ from scipy import optimize
 
 from ..problems.matrices import Array, block, stack_rows, to_dense
 from ..problems.qp import QP
+from ..problems.socp import SOCP
 from ..problems.solution import Solution, SolveStatus, measure
 from .active import ActiveSet, active_set, corrected
 from .kkt import solve_equality_qp
@@ -66,7 +67,13 @@ def finish(
     point = replace(point, kkt_norm=point.residuals(problem).norm)
     if options.polish:
         point = polished(problem, point)
-    return replace(point, status=judge(point.kkt_norm, options.eps, exact=options.polish))
+    return replace(point, status=status_of(problem, point.kkt_norm, options))
+
+
+def status_of(problem: QP | SOCP, kkt_norm: float, options: SolverOptions) -> SolveStatus:
+    """:func:`judge`, but no point is solved where its norm cannot see every variable."""
+    status = judge(kkt_norm, options.eps, exact=options.polish)
+    return SolveStatus.INACCURATE if status is SolveStatus.SOLVED and problem.mixed else status
 
 
 def judge(kkt_norm: float, eps: float, *, exact: bool) -> SolveStatus:
@@ -175,8 +182,11 @@ def _with_fitted_duals(problem: QP, point: Solution) -> Solution | None:
     size = np.concatenate([units.rows_A, units.rows_G[rows]])
     C, eye = C / size[:, None], np.eye(n)
     columns = np.concatenate([-C[:p], C, -eye[lower], eye[upper]])
+    force = -(problem.P @ z + problem.q) / unit
+    if not (np.isfinite(force).all() and np.isfinite(columns).all()):  # numbers that overflow
+        return None
     try:
-        found, _ = optimize.nnls(columns.T, -(problem.P @ z + problem.q) / unit)
+        found, _ = optimize.nnls(columns.T, force)
     except RuntimeError:  # it ran into its limit
         return None
     minus, plus, at_lower, at_upper = np.split(

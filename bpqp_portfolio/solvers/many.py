@@ -16,7 +16,7 @@ from threadpoolctl import ThreadpoolController
 from ..problems.matrices import Array
 from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
-from .finish import judge
+from .finish import status_of
 from .handle import Slot
 from .protocol import Solver, SolverOptions
 
@@ -131,7 +131,7 @@ def more_exactly(
     again = solver.solve(problem, options=replace(options, eps=MORE * options.eps))
     if not again.status.usable or not again.kkt_norm < solution.kkt_norm:
         return solution
-    return replace(again, status=judge(again.kkt_norm, options.eps, exact=True))
+    return replace(again, status=status_of(problem, again.kkt_norm, options))
 
 
 def solve_many(

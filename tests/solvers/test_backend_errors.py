@@ -249,3 +249,16 @@ def test_a_setting_that_is_refused_is_an_error_of_the_caller():
     with pytest.raises(bp.ConfigError, match=r"osqp: one of .*'alpha': 7"):
         options = SolverOptions(native={"alpha": 7.0})
         get_solver("osqp").solve(QP(np.eye(2), [1.0, 1.0]), options=options)
+
+
+@pytest.mark.parametrize("name", bp.available_solvers())
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_numbers_that_overflow_are_one_items_trouble(name):
+    eye, one = torch.eye(2, dtype=torch.float64), torch.ones(1, 2, dtype=torch.float64)
+    P = torch.stack([eye, 1e-300 * eye, eye])
+    A = torch.stack([one, 1e200 * one, one])
+    q = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    found = bp.QPLayer(name, throw=False).solve(P, q, A, torch.ones(1, dtype=torch.float64))
+    assert [found.status[i] for i in (0, 2)] == [bp.SolveStatus.SOLVED] * 2
+    assert found.status[1] is not bp.SolveStatus.SOLVED
+    torch.testing.assert_close(found.z[0], torch.tensor([1.0, 0.0], dtype=torch.float64))

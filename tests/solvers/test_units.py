@@ -131,3 +131,27 @@ def test_a_small_answer_of_large_entries(name):
         else:
             assert found.status is SolveStatus.INACCURATE
             assert name not in ("auto", "dense")
+
+
+@EACH_SOLVER
+@pytest.mark.parametrize("spread", [1e4, 1e11, 1e13])
+def test_units_of_single_variables(name, spread):
+    # z₁ in one unit and z₂ in another: right as far as one norm of z can see, else never "solved".
+    units = np.array([spread**0.5, spread**-0.5, 1.0, 1.0, 1.0, 1.0])
+    for seed in range(4):
+        data, z, _ = draw(seed, "strict")
+        problem = QP(
+            data["P"] / np.outer(units, units),
+            data["q"] / units,
+            data["A"] / units,
+            data["b"],
+            data["G"] / units,
+            data["h"],
+            data["lb"] * units,
+            data["ub"] * units,
+        )
+        found = get_solver(name).solve(problem)
+        if spread > 1e9:
+            assert found.status is not SolveStatus.SOLVED
+        elif found.status is SolveStatus.SOLVED:
+            assert np.abs(found.z / units - z).max() <= 1e-6 * np.abs(z).max()
