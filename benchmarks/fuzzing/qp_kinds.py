@@ -65,7 +65,10 @@ def singular(rng: Random) -> Problem:
             smooth=ALL if unique else frozenset(), precise=not unique,
         )  # fmt: skip
 
-    return well(make)
+    # Where one solution is claimed no singular value may be next to nothing.
+    while unique and not (problem := well(make)).regular:
+        pass
+    return problem if unique else well(make)
 
 
 def least_squares(rng: Random) -> Problem:

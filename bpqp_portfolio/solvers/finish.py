@@ -64,9 +64,11 @@ def finish(
     lam_lb = np.where(np.isfinite(problem.lb), np.maximum(lam_lb, 0.0), 0.0)
     lam_ub = np.where(np.isfinite(problem.ub), np.maximum(lam_ub, 0.0), 0.0)
     point = Solution(z, nu, lam, lam_lb, lam_ub, None, None, iterations, solver)
-    point = replace(point, kkt_norm=point.residuals(problem).norm)
-    if options.polish:
-        point = polished(problem, point)
+    # A point so far out that numbers overflow has no norm, and is far from a solution.
+    with np.errstate(over="ignore", invalid="ignore"):
+        point = replace(point, kkt_norm=point.residuals(problem).norm)
+        if options.polish:
+            point = polished(problem, point)
     return replace(point, status=status_of(problem, point.kkt_norm, options))
 
 

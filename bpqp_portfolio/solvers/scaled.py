@@ -153,10 +153,11 @@ class Scaled:
         A backend that stops far from a solution, though nobody limited it, may have met an
         infeasible problem that it does not recognise: then a certificate is looked for.
         """
+        with np.errstate(over="ignore"):  # an iterate that ran away is no point
+            raw = x[: self.n] * self.units.length, *self._duals(nu, lam, lam_lb, lam_ub)
         solution = finish(
             problem,
-            x[: self.n] * self.units.length,
-            *self._duals(nu, lam, lam_lb, lam_ub),
+            *raw,
             iterations=iterations,
             solver=solver,
             options=options,
