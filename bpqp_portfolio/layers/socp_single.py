@@ -220,7 +220,7 @@ def _again(
     grads: Sequence[Tensor | None],
 ) -> list[Tensor | None]:
     """The gradients as differentiable functions of everything; see :mod:`.second_order`."""
-    points = tuple(map(torch.from_numpy, call.fields))
+    points = tuple(torch.from_numpy(field.copy()) for field in call.fields)
     point = Known({"call": call}, points, _SingleFunction.backward).again(*tensors)
     views = [view(t, w) for t, w in zip(tensors, wanted, strict=True)]
     seen = [t if v is None else v for t, v in zip(tensors, views, strict=True)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -310,3 +312,18 @@ def test_compiled_code_passes_by(name):
         found.append((value.detach(), own.grad))
     torch.testing.assert_close(found[0], found[1])
     assert gradcheck(loss, q.clone().requires_grad_(), atol=1e-4)
+
+
+def test_a_ball_alone_has_a_hessian_without_a_warning():
+    # z = -r q / |q|: the Hessian of Σ z in q by hand from u = q / |q|.
+    q = torch.tensor([1.0, 2.0, -2.0], dtype=torch.float64)
+    radius = torch.tensor(0.5, dtype=torch.float64)
+
+    def total(q):
+        return bp.SOCPLayer()(q, cones=[(None, None, None, radius)]).sum()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = torch.autograd.functional.hessian(total, q)
+    exact = torch.autograd.functional.hessian(lambda q: -(radius * q / q.norm()).sum(), q)
+    torch.testing.assert_close(found, exact, rtol=1e-9, atol=1e-12)
