@@ -20,7 +20,7 @@ from qlib.workflow.record_temp import ACRecordTemp, PortAnaRecord, SignalRecord
 from ..config import check_keys, check_number, from_mapping
 from ..portfolio.layer import STATUS_NAMES
 from ..report.metrics import flatten, print_summary, summarise
-from ..report.results import RunResults, save_results
+from ..report.results import NO_DECISION, RunResults, save_results
 from ..training import torch_threads
 from .beliefs import beliefs_of, problem_of
 from .dataset import PortfolioDataset
@@ -412,7 +412,7 @@ class ReportRecord(ACRecordTemp):
             # The figures of the solver are those of the problem whose answer was held.
             solved = mandate["mandate_days"][["kkt_norm", "iterations", "status"]]
             signal = signal.drop(columns=solved.columns).join(solved)
-            signal["status"] = signal["status"].fillna("no decision")
+            signal["status"] = signal["status"].fillna(NO_DECISION)
         task = self.recorder.load_object("task")
         history = getattr(self.model, "history", pd.DataFrame())
         columns = [

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from .figures_returns import rolling_window
-from .results import RunResults
+from .results import NO_DECISION, RunResults
 from .style import (
     BAD,
     INDEX,
@@ -233,14 +233,15 @@ def solver(results: RunResults, width: int) -> Figure | None:
 
 
 def status_counts(results: RunResults) -> pd.Series:
-    """Days by solver status, the most frequent first; empty where the run has none."""
+    """Days with a decision by solver status, the most frequent first; empty without any."""
     if "status" not in results.signal:
         return pd.Series(dtype=int)
-    return results.signal["status"].astype(str).value_counts()
+    status = results.signal["status"].astype(str)
+    return status[status != NO_DECISION].value_counts()
 
 
 def _failed(results: RunResults) -> np.ndarray:
     """Boolean (T,): the day's solve was not "solved"."""
     if "status" not in results.signal:
         return np.zeros(len(results.signal), dtype=bool)
-    return (results.signal["status"].astype(str) != "solved").to_numpy()
+    return ~results.signal["status"].astype(str).isin(["solved", NO_DECISION]).to_numpy()

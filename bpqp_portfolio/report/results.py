@@ -86,6 +86,10 @@ REQUIRED = {
 }
 
 
+# A day's status where nothing was decided, as on a test segment's last day under a mandate.
+NO_DECISION = "no decision"
+
+
 @dataclass(frozen=True, eq=False)
 class RunResults:
     """Everything the report of one run shows; tables are checked when this is built.
@@ -109,8 +113,8 @@ class RunResults:
     signal : indexed by the day t of the signal, of ``ic``, ``rank_ic``, ``mse`` (of returns
         standardised by day: 1 is a model that knows nothing), ``regret`` (daily
         fraction, against the hindsight portfolio), ``decision_value`` (daily fraction),
-        ``kkt_norm``, ``iterations``, ``status`` (text, "solved" when it was), ``universe``
-        (names in the problem). May be empty.
+        ``kkt_norm``, ``iterations``, ``status`` (text, "solved" when it was, or NO_DECISION),
+        ``universe`` (names in the problem). May be empty.
     weights : target weights > 0, one row for each signal day t and name.
     realised : weights held at the close of the trading day ``datetime``, one row for each name;
         the target of day t is traded at the close of the next trading day.

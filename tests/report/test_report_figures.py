@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -189,3 +190,10 @@ def test_figures_as_files(changed, tmp_path):
         text = path.read_text(encoding="utf-8")
         assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
         assert "var(--" not in text and COLOURS["muted"][0] in text
+
+
+def test_a_day_without_a_decision_is_none_that_failed(run):
+    signal = run.signal.assign(status="solved")
+    signal.loc[signal.index[-1], "status"] = "no decision"
+    counts = status_counts(replace(run, signal=signal))
+    assert counts.to_dict() == {"solved": len(signal) - 1}
