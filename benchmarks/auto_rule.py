@@ -26,7 +26,7 @@ import bpqp_portfolio as bp
 from bpqp_portfolio.problems.matrices import FactorMatrix
 from bpqp_portfolio.problems.qp import QP
 from bpqp_portfolio.problems.solution import SolveStatus
-from bpqp_portfolio.solvers.protocol import SolverOptions
+from bpqp_portfolio.solvers.common.protocol import SolverOptions
 from bpqp_portfolio.solvers.registry import available_solvers, get_solver
 
 from .instances import make

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 import yaml
 
-from bpqp_portfolio.data.panel import DailyPanel
-from bpqp_portfolio.losses import build_objective, decision_loss, information_coefficient
+from bpqp_portfolio.data.features.panel import DailyPanel
+from bpqp_portfolio.losses import build_loss, decision_loss, information_coefficient
 from bpqp_portfolio.portfolio import PortfolioLayer, PortfolioProblem
 from bpqp_portfolio.predictors import build_predictor
 from bpqp_portfolio.training import Trainer, TrainerConfig, resolve_device, torch_threads
@@ -85,7 +85,7 @@ class Study:
             for name, loss in LOSSES.items():
                 config = TrainerConfig(**{**self.trainer, "epochs": 1})
                 trainer = Trainer(
-                    self.network(), build_objective(loss), self.problem, config, device=device
+                    self.network(), build_loss(loss), self.problem, config, device=device
                 )
                 (record,) = trainer.fit(self.panel, self.train, self.valid).history
                 if turn:
@@ -98,7 +98,7 @@ class Study:
         Two-stage solves nothing in training here; what the trainer solves for its report of the
         regret is not part of the epoch that is compared with.
         """
-        network, objective = self.network(), build_objective(loss)
+        network, objective = self.network(), build_loss(loss)
         seconds: dict[str, float] = defaultdict(float)
         optimiser = torch.optim.Adam(network.parameters(), lr=self.trainer["learning_rate"])
         blocks = self.train.split(self.trainer["batch_days"])
@@ -225,7 +225,7 @@ def large_market(days: int, names: int, features: int, folder: Path) -> str:
         study = simulated_study(Path(place), days, names, features)
         started = time.perf_counter()
         config = TrainerConfig(**{**study.trainer, "epochs": 1})
-        objective = build_objective(LOSSES["end-to-end"])
+        objective = build_loss(LOSSES["end-to-end"])
         trainer = Trainer(study.network(), objective, study.problem, config)
         trainer.fit(study.panel, study.train, study.valid)
         seconds, size = time.perf_counter() - started, study.panel.nbytes / 1e9

@@ -11,7 +11,7 @@ import torch
 
 import bpqp_portfolio as bp
 from bpqp_portfolio.problems.qp import QP
-from bpqp_portfolio.solvers.protocol import SolverOptions
+from bpqp_portfolio.solvers.common.protocol import SolverOptions
 from bpqp_portfolio.solvers.registry import get_solver
 
 from .instances import make

@@ -18,7 +18,7 @@ from joblib import cpu_count
 from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
 
-from bpqp_portfolio.data.provider import Provider
+from bpqp_portfolio.data.provider.provider import Provider
 from bpqp_portfolio.risk import RISK_MODELS, RiskConfig, daily_returns, rolling_risk
 
 ARCHIVE = "cn_csi300_2010_2022.tar.xz"

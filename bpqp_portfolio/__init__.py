@@ -17,15 +17,15 @@ if TYPE_CHECKING:
         SolverNotInstalledError,
     )
     from .layers.convex import ConvexLayer
-    from .layers.from_cvxpy import from_cvxpy
+    from .layers.cvxpy.layer import from_cvxpy
     from .layers.qp import QPLayer
     from .layers.socp import SOCPLayer
     from .portfolio.layer import PortfolioLayer
-    from .portfolio.mandate import Mandate
-    from .portfolio.market import Market
+    from .portfolio.mandate.mandate import Mandate
+    from .portfolio.mandate.market import Market
     from .problems.socp import SecondOrderCone
     from .problems.solution import Solution, SolveStatus
-    from .solvers.handle import Handle
+    from .solvers.common.cache import SolverCache
     from .solvers.registry import available_solvers
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "ConvexLayer",
     "DataError",
     "DownloadError",
-    "Handle",
     "Mandate",
     "Market",
     "PortfolioLayer",
@@ -45,6 +44,7 @@ __all__ = [
     "SecondOrderCone",
     "Solution",
     "SolveStatus",
+    "SolverCache",
     "SolverError",
     "SolverNotInstalledError",
     "available_solvers",
@@ -53,9 +53,9 @@ __all__ = [
 
 _HOMES = {
     "ConvexLayer": "layers.convex",
-    "Handle": "solvers.handle",
-    "Mandate": "portfolio.mandate",
-    "Market": "portfolio.market",
+    "SolverCache": "solvers.common.cache",
+    "Mandate": "portfolio.mandate.mandate",
+    "Market": "portfolio.mandate.market",
     "PortfolioLayer": "portfolio.layer",
     "QPLayer": "layers.qp",
     "SOCPLayer": "layers.socp",
@@ -63,7 +63,7 @@ _HOMES = {
     "Solution": "problems.solution",
     "SolveStatus": "problems.solution",
     "available_solvers": "solvers.registry",
-    "from_cvxpy": "layers.from_cvxpy",
+    "from_cvxpy": "layers.cvxpy.layer",
 }
 
 

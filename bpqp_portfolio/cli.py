@@ -34,7 +34,7 @@ def report(
 ) -> None:
     """Write the HTML report of a run again, and print its path."""
     from .report.page import write_report
-    from .report.tracked import find_results
+    from .runs.tracked import find_results
 
     results = find_results(run, tracking_uri)
     typer.echo(write_report(results, out or Path(f"report_{Path(run).resolve().name}.html")))
@@ -62,7 +62,7 @@ def weights(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Write what to hold: a run's target weights, shares in lots and trades for one day."""
-    from .qlib_ext.tomorrow import print_target, target_weights
+    from .live.target_weights import print_target, target_weights
 
     target = target_weights(
         run, date, provider=provider, holdings=holdings, cash=cash, tracking_uri=tracking_uri
@@ -98,10 +98,10 @@ def compare(
     Interrupted, the same command goes on where it stopped. Where runs fail, the table is that of
     the others and says so, and the exit code is 1.
     """
-    from .compare.page import write_comparison
-    from .compare.plan import plan, read_comparison
-    from .compare.runs import collect, run_missing, said_of_failed
-    from .compare.table import build_table, markdown
+    from .experiments.page import write_comparison
+    from .experiments.plan import plan, read_comparison
+    from .experiments.runs import collect, run_missing, said_of_failed
+    from .experiments.table import build_table, markdown
 
     comparison, workflow = read_comparison(file)
     runs = plan(comparison, workflow, seeds)
@@ -127,7 +127,7 @@ def demo(
     to: Annotated[Path, typer.Option(help="Folder of the new provider.")],
 ) -> None:
     """Build a provider of 20 US stocks, 1990 to 2022, from the package skfolio: no network."""
-    from .data.demo import build_demo
+    from .data.provider.demo import build_demo
 
     typer.echo(build_demo(to, progress=True).summary())
 
@@ -147,7 +147,7 @@ def simulate(
     suspended: Annotated[float, typer.Option(help="Share of name-days without trade.")] = 0.005,
 ) -> None:
     """Simulate a market whose true expected returns and covariance are known (truth.npz)."""
-    from .data.simulate import simulate_market
+    from .data.provider.simulate import simulate_market
 
     provider = simulate_market(
         to, names=names, years=years, seed=seed, factors=factors, signal_ic=signal_ic,
@@ -171,9 +171,9 @@ def check(
     """List what is wrong or doubtful in a provider; exit code 1 if there are errors."""
     from rich.console import Console
 
-    from .data import exclusions
-    from .data.check import check_provider
-    from .data.findings import print_report
+    from .data.quality import exclusions
+    from .data.quality.check import check_provider
+    from .data.quality.findings import print_report
 
     found = check_provider(folder, market=market, benchmark=benchmark, progress=True)
     if as_json:
@@ -207,7 +207,7 @@ def data_import(
 
     SOURCE is a folder, a tar or zip archive, or one table.
     """
-    from .data.importer import import_provider
+    from .data.provider.importer import import_provider
 
     if no_index and index:
         raise ConfigError("--index and --no-index exclude each other.")
@@ -225,7 +225,7 @@ def data_csi300(
 
     An interrupted download is resumed by the next call; an older provider is replaced at the end.
     """
-    from .data.download import CN_DATA, RELEASE_URL, download_release
+    from .data.provider.download import CN_DATA, RELEASE_URL, download_release
 
     typer.echo(download_release(url or RELEASE_URL, to or CN_DATA, sha256=sha256).summary())
 

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import torch
 
-from bpqp_portfolio.data.panel import DailyPanel, previous_rows
+from bpqp_portfolio.data.features.panel import DailyPanel, previous_rows
 
 
 def random_panel(

@@ -63,12 +63,12 @@ import qlib
 import torch
 from torch import Tensor
 
-from bpqp_portfolio.data.panel import DailyPanel
-from bpqp_portfolio.data.simulate import Truth, load_truth, simulate_market
-from bpqp_portfolio.losses import build_objective
-from bpqp_portfolio.losses.blocks import trades
+from bpqp_portfolio.data.features.panel import DailyPanel
+from bpqp_portfolio.data.provider.simulate import Truth, load_truth, simulate_market
+from bpqp_portfolio.losses import build_loss
+from bpqp_portfolio.losses.account import trades
 from bpqp_portfolio.losses.decision_value import DecisionValue
-from bpqp_portfolio.losses.objectives import Objective
+from bpqp_portfolio.losses.registry import Loss
 from bpqp_portfolio.portfolio import PortfolioProblem
 from bpqp_portfolio.predictors import MLP
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
@@ -101,9 +101,9 @@ class Study:
 
     def train(self, loss: str, **options: Any) -> Tensor:
         """Scores on the test days, (R',), of the linear network trained on ``loss``."""
-        return self.train_on(build_objective(loss, options))
+        return self.train_on(build_loss(loss, options))
 
-    def train_on(self, objective: Objective) -> Tensor:
+    def train_on(self, objective: Loss) -> Tensor:
         """The same for a loss that is not in the registry."""
         network = MLP(len(FEATURES), hidden=())
         for parameter in network.parameters():
@@ -317,7 +317,7 @@ def test_a_sharpe_ratio_with_costs_inside_is_better_net_of_them(studies: list[St
     assert mean > 5 * error
     assert bought[1].mean() < 0.5 * bought[0].mean()
     batch = study.panel.batch(study.test, features=False)
-    judge = build_objective("net_sharpe", {"buy": cost, "sell": cost, "benchmark": "universe"})
+    judge = build_loss("net_sharpe", {"buy": cost, "sell": cost, "benchmark": "universe"})
     blind, aware = (
         float(judge(batch.pad(scores.double()), batch, study.problem).total[0])
         for scores in trained.values()

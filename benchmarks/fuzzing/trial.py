@@ -204,7 +204,7 @@ class Trial:
         return out
 
     def _layer(self, name: str) -> Finding | None:
-        handle = bp.Handle() if self.door == "handle" else None
+        handle = bp.SolverCache() if self.door == "handle" else None
         if handle is not None:
             self._call(name, self._tensors([self.natural[1]]), handle)
         items = self.natural if self.door == "batch" else self.natural[:1]

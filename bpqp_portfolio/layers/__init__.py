@@ -1,7 +1,7 @@
 """The differentiable layers: QPs, cone programs, torch callables, and batched factor-model QPs."""
 
 from .convex import ConvexLayer
-from .from_cvxpy import CvxpyLayer, from_cvxpy
+from .cvxpy.layer import CvxpyLayer, from_cvxpy
 from .qp import QPLayer
 from .socp import SOCPLayer
 

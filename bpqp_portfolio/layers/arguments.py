@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..errors import ProblemError
 from ..problems.matrices import FactorMatrix, Matrix
-from ..solvers.adjoint import Adjoint
-from .batch import Batch, flat_array, flat_shape, float_shape, lead
+from ..solvers.qp.adjoint import Adjoint
+from .items import Batch, flat_array, flat_shape, float_shape, lead
 
 _MATRICES = ("P", "A", "G")
 _LAYOUTS = (torch.sparse_coo, torch.sparse_csr)

@@ -15,12 +15,12 @@ from ..errors import ConfigError, ProblemError
 from ..problems.convex import ConvexProgram, UndefinedError, as_float64
 from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
-from ..solvers.active import active_set
-from ..solvers.adjoint import adjoint
-from ..solvers.nlp import Forward, ForwardMethod
-from ..solvers.protocol import SolverOptions
+from ..solvers.common.active_set import active_set
+from ..solvers.common.protocol import SolverOptions
+from ..solvers.qp.adjoint import adjoint
 from ..solvers.registry import get_backward
-from .batch import Batch, float_shape
+from ..solvers.smooth.finalize import Forward, ForwardMethod
+from .items import Batch, float_shape
 from .second_order import Known, pairing, pulled, view
 from .transforms import eager, refuse_forward_mode, refuse_transforms
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from ..errors import ProblemError
-from ..solvers.structured import BAD_DATA, FactorSolution, solve_factor_qp
-from ..solvers.structured_active import backward
-from ..solvers.structured_batch import Batch, Rows, transposed
-from ..solvers.structured_days import MOST_DAYS
-from ..solvers.structured_redundant import dependent_days, settled
+from ..solvers.factor.active_set import backward
+from ..solvers.factor.batch import Batch, Rows, transposed
+from ..solvers.factor.few_days import MOST_DAYS
+from ..solvers.factor.redundant_rows import dependent_days, settled
+from ..solvers.factor.solver import BAD_DATA, FactorSolution, solve_factor_qp
 from .factor_days import solve_few
-from .factor_second import Held, gradients_again
+from .factor_second_order import Held, gradients_again
 from .transforms import eager, refuse_forward_mode, refuse_transforms
 
 # Fewer iterations than the short way may take are for the general one.
@@ -294,7 +294,8 @@ def factor_qp(
     The gradient is the backward QP (arXiv:2411.19285, Theorem 1) in the same structure. A name that
     does not trade is held by its reference as by a bound: its gradient goes to w⁰; where w⁰ lies
     on a bound, to the bound only if that has a positive multiplier. Where active rows and bounds
-    depend on each other, inequalities give way (:mod:`bpqp_portfolio.solvers.redundant`).
+    depend on each other, inequalities give way
+    (:mod:`bpqp_portfolio.solvers.common.redundant_rows`).
 
     Parameters
     ----------
@@ -307,7 +308,7 @@ def factor_qp(
         (T, m). Where h is plus infinity there is no limit.
     cost, reference : c ≥ 0 and w⁰ (zero unless given), broadcastable to (T, n).
     mask : (T, n) bool, names in the problem; the others are exactly zero, gradients included.
-    tolerance, max_iterations : see :func:`~bpqp_portfolio.solvers.structured.solve_factor_qp`.
+    tolerance, max_iterations : see :func:`~bpqp_portfolio.solvers.factor.solver.solve_factor_qp`.
     warm_start : an earlier solution of similar problems, or only its ``x`` (T, k).
     throw : raise for bad values; otherwise a day that has any is NaN with status ``BAD_DATA``, has
         zero gradient, and leaves the other days as they are.

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..solvers.redundant import redundancy
-from ..solvers.structured import SOLVED, FactorSolution
-from ..solvers.structured_days import Days, solve_days
-from .factor_second import Held, gradients_again
+from ..solvers.common.redundant_rows import redundancy
+from ..solvers.factor.few_days import Days, solve_days
+from ..solvers.factor.solver import SOLVED, FactorSolution
+from .factor_second_order import Held, gradients_again
 from .transforms import refuse_forward_mode, refuse_transforms
 
 

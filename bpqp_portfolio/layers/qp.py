@@ -16,18 +16,18 @@ from ..errors import ConfigError, ProblemError
 from ..problems.matrices import FactorMatrix
 from ..problems.qp import ARGUMENTS, QP, all_sound, check_argument, check_shapes
 from ..problems.solution import Solution, SolveStatus
-from ..solvers.active import active_set
-from ..solvers.adjoint import adjoint_many
-from ..solvers.certificate import conflict
-from ..solvers.dense import DenseSolver
-from ..solvers.handle import Handle, alone
-from ..solvers.many import blas_for, solve_many
-from ..solvers.protocol import Solver, SolverOptions
+from ..solvers.common.active_set import active_set
+from ..solvers.common.cache import SolverCache, alone
+from ..solvers.common.certificates import conflict
+from ..solvers.common.parallel import blas_for, solve_many
+from ..solvers.common.protocol import Solver, SolverOptions
+from ..solvers.qp.adjoint import adjoint_many
+from ..solvers.qp.dense import DenseSolver
+from ..solvers.qp.smoothed import smoothed_adjoint
 from ..solvers.registry import AUTO, get_backward, get_solver
-from ..solvers.smoothed import smoothed_adjoint
 from .arguments import Argument
-from .batch import Batch
-from .qp_second import qp_pairing
+from .items import Batch
+from .qp_second_order import qp_pairing
 from .qp_single import solve_single
 from .second_order import Known, pulled, refuse_second, refuse_sparse, view
 from .transforms import eager, refuse_forward_mode, refuse_transforms
@@ -70,12 +70,12 @@ class QPLayer(nn.Module):
     The module has no parameters and keeps nothing between calls. Solving is in float64 on the CPU;
     results have the dtype and device of the inputs. Gradients are exact where the active set is
     locally constant; a weakly active constraint is differentiated as inactive. Where active ones
-    depend on each other, inequalities give way (:mod:`bpqp_portfolio.solvers.redundant`), and the
-    gradient is a derivative for one side; flat directions count in the least-norm sense
-    (:mod:`bpqp_portfolio.solvers.kkt`), so a gradient is never NaN. With create_graph gradients are
-    differentiable themselves, where active constraints are independent, and not with smoothing or
-    in sparse arguments; they then cost dense solves of torch's. Items of a batch are solved on as
-    many threads as torch may use.
+    depend on each other, inequalities give way
+    (:mod:`bpqp_portfolio.solvers.common.redundant_rows`), and the gradient is a derivative for one
+    side; flat directions count in the least-norm sense (:mod:`bpqp_portfolio.solvers.common.kkt`),
+    so a gradient is never NaN. With create_graph gradients are differentiable themselves, where
+    active constraints are independent, and not with smoothing or in sparse arguments; they then
+    cost dense solves of torch's. Items of a batch are solved on as many threads as torch may use.
 
     References
     ----------
@@ -131,7 +131,7 @@ class QPLayer(nn.Module):
         lb: Tensor | None = None,
         ub: Tensor | None = None,
         *,
-        handle: Handle | None = None,
+        handle: SolverCache | None = None,
     ) -> Tensor:
         """The minimiser z (..., n); see :meth:`solve`."""
         return self.solve(P, q, A, b, G, h, lb, ub, handle=handle).z
@@ -148,7 +148,7 @@ class QPLayer(nn.Module):
         lb: Tensor | None = None,
         ub: Tensor | None = None,
         *,
-        handle: Handle | None = None,
+        handle: SolverCache | None = None,
     ) -> Solution:
         """The primal-dual solution; z, nu, lam, lam_lb and lam_ub carry gradients.
 
@@ -250,7 +250,7 @@ class _Call:
     batch: Batch
     sizes: tuple[int, int, int]
     arguments: list[Argument]
-    handle: Handle | None
+    handle: SolverCache | None
     name: str
 
     def problems(self) -> tuple[dict[int, QP], dict[int, ProblemError]]:

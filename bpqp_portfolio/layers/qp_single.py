@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from ..problems.solution import Solution, SolveStatus
-from ..solvers.active import ActiveSet
-from ..solvers.dense import TOLERANCE, DenseSolver
-from ..solvers.direct import Direct, solve_direct
-from ..solvers.many import blas_for
-from .qp_second import NAMES, qp_pairing
+from ..solvers.common.active_set import ActiveSet
+from ..solvers.common.parallel import blas_for
+from ..solvers.qp.dense import TOLERANCE, DenseSolver
+from ..solvers.qp.direct import Direct, solve_direct
+from .qp_second_order import NAMES, qp_pairing
 from .second_order import Known, pulled, view
 from .transforms import refuse_forward_mode, refuse_transforms
 

@@ -22,18 +22,18 @@ from ..problems.socp import (
     linear,
 )
 from ..problems.solution import SolveStatus
-from ..solvers.adjoint import Adjoint
-from ..solvers.cones import ConeSolver, cone_conflict
-from ..solvers.conic_adjoint import ConeGradient, cone_adjoint
-from ..solvers.conic_many import cone_entries, solve_cones
-from ..solvers.handle import Handle, alone
-from ..solvers.many import in_chunks
-from ..solvers.protocol import Solver, SolverOptions
+from ..solvers.common.cache import SolverCache, alone
+from ..solvers.common.parallel import in_chunks
+from ..solvers.common.protocol import Solver, SolverOptions
+from ..solvers.conic.adjoint import ConeGradient, cone_adjoint
+from ..solvers.conic.parallel import cone_entries, solve_cones
+from ..solvers.conic.standard_form import ConeSolver, cone_conflict
+from ..solvers.qp.adjoint import Adjoint
 from ..solvers.registry import get_backward, get_cone_solver
 from .arguments import Argument, Pattern
-from .batch import Batch, flat_array, flat_shape, float_shape, lead
+from .items import Batch, flat_array, flat_shape, float_shape, lead
 from .second_order import Known, pulled, refuse_sparse, view
-from .socp_second import ConeProgram, cone_pairing
+from .socp_second_order import ConeProgram, cone_pairing
 from .socp_single import solve_single
 from .transforms import eager, refuse_forward_mode, refuse_transforms
 
@@ -50,7 +50,7 @@ class SOCPLayer(nn.Module):
     ----------
     forward : "auto", "interior" (this package's own, for few cones and dense data), "clarabel" or
         "scs". "auto" solves a ball in closed form, chooses by structure and size elsewhere
-        (:func:`bpqp_portfolio.solvers.conic_auto.choose_cones`), and asks another solver where the
+        (:func:`bpqp_portfolio.solvers.auto_conic.choose_cones`), and asks another solver where the
         first did not reach ``eps``. ``Solution.solver`` says whose point it is.
     backward : "kkt" for the direct solve of the backward QP, which uses that the Hessian is
         diagonal plus low rank where it is, or a QP solver's name.
@@ -72,10 +72,11 @@ class SOCPLayer(nn.Module):
     results have the dtype and device of the inputs. Gradients are exact where the active
     constraints are locally constant. A cone at its apex stays there: r + 1 equalities. A weakly
     active constraint is differentiated as inactive, dependent ones as
-    :mod:`bpqp_portfolio.solvers.redundant` says, flat directions in the least-norm sense
-    (:mod:`bpqp_portfolio.solvers.kkt`), so a gradient is never NaN. Second derivatives are there
-    where active constraints are independent. Cones that share F and g (the same tensors, or None)
-    cost one norm together. Items of a batch are solved on as many threads as torch may use.
+    :mod:`bpqp_portfolio.solvers.common.redundant_rows` says, flat directions in the least-norm
+    sense (:mod:`bpqp_portfolio.solvers.common.kkt`), so a gradient is never NaN. Second derivatives
+    are there where active constraints are independent. Cones that share F and g (the same tensors,
+    or None) cost one norm together. Items of a batch are solved on as many threads as torch may
+    use.
 
     References
     ----------
@@ -122,7 +123,7 @@ class SOCPLayer(nn.Module):
         ub: Tensor | None = None,
         P: Any = None,
         *,
-        handle: Handle | None = None,
+        handle: SolverCache | None = None,
     ) -> Tensor:
         """The minimiser z (..., n); see :meth:`solve`."""
         return self.solve(q, cones, A, b, G, h, lb, ub, P, handle=handle).z
@@ -140,7 +141,7 @@ class SOCPLayer(nn.Module):
         ub: Tensor | None = None,
         P: Any = None,
         *,
-        handle: Handle | None = None,
+        handle: SolverCache | None = None,
     ) -> SOCPSolution:
         """The primal-dual solution; z, nu, lam, lam_lb, lam_ub and cone_duals carry gradients.
 
@@ -263,7 +264,7 @@ class _Call:
     sizes: tuple[int, int, int]
     arguments: list[Argument]
     cones: list[_Cone]
-    handle: Handle | None
+    handle: SolverCache | None
     name: str
 
     def problems(self) -> tuple[dict[int, SOCP], dict[int, ProblemError]]:

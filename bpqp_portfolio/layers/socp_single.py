@@ -18,13 +18,13 @@ from ..problems.matrices import FactorMatrix
 from ..problems.qp import QP, check_argument
 from ..problems.socp import SOCP, SOCPSolution, linear
 from ..problems.solution import SolveStatus
-from ..solvers.adjoint import Adjoint
-from ..solvers.conic_adjoint import ConeGradient, cone_adjoint
-from ..solvers.conic_many import solve_cone
-from ..solvers.handle import Slot
-from ..solvers.many import blas_for
+from ..solvers.common.cache import Slot
+from ..solvers.common.parallel import blas_for
+from ..solvers.conic.adjoint import ConeGradient, cone_adjoint
+from ..solvers.conic.parallel import solve_cone
+from ..solvers.qp.adjoint import Adjoint
 from .second_order import Known, pulled, view
-from .socp_second import ConeProgram, cone_pairing
+from .socp_second_order import ConeProgram, cone_pairing
 from .transforms import refuse_forward_mode, refuse_transforms
 
 _VECTORS = {"q": "n", "b": "p", "h": "m", "lb": "n", "ub": "n"}

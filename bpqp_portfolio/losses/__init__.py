@@ -1,12 +1,12 @@
 """Decision losses and prediction losses, one value for each day."""
 
-from .objectives import OBJECTIVES, LossTerms, build_objective, decision_loss
 from .prediction import huber_error, information_coefficient, mean_squared_error
+from .registry import LOSSES, LossTerms, build_loss, decision_loss
 
 __all__ = [
-    "OBJECTIVES",
+    "LOSSES",
     "LossTerms",
-    "build_objective",
+    "build_loss",
     "decision_loss",
     "huber_error",
     "information_coefficient",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..config import lookup
-from ..data.panel import DayBatch
+from ..data.features.panel import DayBatch
 from ..portfolio.problem import PortfolioProblem
 from .terms import RISKS, DecisionLoss, LossTerms
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..config import check_number
-from ..data.panel import DayBatch
+from ..data.features.panel import DayBatch
 from ..portfolio.problem import PortfolioProblem
 from .prediction import huber_error
 from .terms import LossTerms, score_error

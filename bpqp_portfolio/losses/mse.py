@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..data.panel import DayBatch
+from ..data.features.panel import DayBatch
 from ..portfolio.problem import PortfolioProblem
 from .terms import LossTerms, score_error
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..config import check_number, lookup
-from ..data.panel import DayBatch
+from ..data.features.panel import DayBatch
+from ..markets.trading_year import USUAL
 from ..portfolio.problem import PortfolioProblem
-from ..trading_year import USUAL
-from .blocks import BlockLoss
+from .account import BlockLoss
 
 BENCHMARKS = {"none": False, "universe": True}
 # Of a day's return; keeps the ratio finite where the returns of a block do not vary.

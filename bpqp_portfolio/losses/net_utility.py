@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..config import lookup
-from ..data.panel import DayBatch
+from ..data.features.panel import DayBatch
 from ..portfolio.problem import PortfolioProblem
-from .blocks import BlockLoss
+from .account import BlockLoss
 from .terms import RISKS
 
 

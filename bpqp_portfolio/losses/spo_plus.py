@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..data.panel import DayBatch
+from ..data.features.panel import DayBatch
 from ..layers.second_order import first_order
 from ..portfolio.problem import PortfolioProblem
 from .terms import KAPPA, DecisionLoss, LossTerms

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..config import check_number
-from ..data.panel import DayBatch
+from ..data.features.panel import DayBatch
 from ..portfolio.problem import PortfolioProblem
 from .terms import KAPPA, RISK, LossTerms, decision_loss, score_error
 

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple, Protocol
 from torch import Tensor
 
 from ..config import check_number
-from ..data.panel import DayBatch
+from ..data.features.panel import DayBatch
 from ..portfolio.problem import PortfolioProblem
 from .prediction import mean_squared_error
 
@@ -37,7 +37,7 @@ RISKS: dict[str, Callable[[PortfolioProblem, Tensor, DayBatch], Tensor]] = {
 RISK, KAPPA = "risk", "kappa"
 
 
-class Objective(Protocol):
+class Loss(Protocol):
     """A training loss: scores (T, n) and the batch in, :class:`LossTerms` out.
 
     One that looks at consecutive days together says in ``least_days`` how few will do, and one

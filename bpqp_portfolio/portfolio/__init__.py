@@ -1,6 +1,10 @@
 """From finance to optimisation problem: mean-variance, mandates and the portfolio layer."""
 
-from .constraints import (
+from .costs import TradingCosts
+from .layer import PortfolioLayer
+from .mandate.mandate import Mandate, MandateSolution
+from .mandate.market import Market
+from .mandate.terms import (
     ActiveWeights,
     Budget,
     Exposures,
@@ -16,10 +20,6 @@ from .constraints import (
     QuadraticCost,
     TrackingPenalty,
 )
-from .costs import TradingCosts
-from .layer import PortfolioLayer
-from .mandate import Mandate, MandateSolution
-from .market import Market
 from .problem import PortfolioProblem, ProblemConfig
 
 __all__ = [

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from ..config import check_number, from_mapping, lookup, named
-from ..data.panel import DailyPanel, DayBatch
+from ..data.features.panel import DailyPanel, DayBatch
 from ..errors import ConfigError
-from ..solvers.structured import FactorSolution
-from .account import held, held_after
+from ..solvers.factor.solver import FactorSolution
 from .costs import LARGEST_RATE
-from .deciders import build_decider
+from .drift import held, held_after
 from .layer import STRUCTURED, PortfolioLayer, refuse_unknown
+from .policies import build_policy
 from .scores import NORMALISATIONS
 
 
@@ -33,7 +33,7 @@ class ProblemConfig:
     consecutive days lets the problem pay for every trade (see :meth:`PortfolioProblem.walk`);
     ``solver`` of :class:`PortfolioLayer`; ``tolerance`` scaled KKT residual;
     ``decision`` the name, or the ``name`` and options, of what turns forecasts into weights, of
-    :data:`~.deciders.DECIDERS`, and its options: ``bpqp`` solves the problem, the others are what
+    :data:`~.policies.POLICIES`, and its options: ``bpqp`` solves the problem, the others are what
     it is compared with.
     """
 
@@ -59,7 +59,7 @@ class ProblemConfig:
             if self.normalisation == "none":
                 raise ConfigError("kappa: needs a normalisation; without one set score_scale.")
         object.__setattr__(self, "decision", named(self.decision, "decision"))
-        build_decider(self.decision)
+        build_policy(self.decision)
         check_number(self.turnover_cost, "turnover_cost", low=0, high=LARGEST_RATE)
         if self.turnover_cost and self.decision["name"] != "bpqp":
             raise ConfigError(
@@ -97,9 +97,9 @@ class PortfolioProblem:
         how: dict[str, Any] = {"solver": self.config.solver, "tolerance": self.config.tolerance}
         self.layer = PortfolioLayer(*limits, **how)
         self._trading = PortfolioLayer(*limits, turnover_cost=self.config.turnover_cost, **how)
-        self.decider = build_decider(self.config.decision)
+        self.policy = build_policy(self.config.decision)
 
-    def bolder(self, log_kappa: Tensor | float | None) -> PortfolioProblem:
+    def with_signal_scale(self, log_kappa: Tensor | float | None) -> PortfolioProblem:
         """This problem with κ times exp(``log_kappa``), a tensor () where that is being learned."""
         if log_kappa is None:
             return self
@@ -134,7 +134,7 @@ class PortfolioProblem:
         epoch's; it changes the time, not the answer.
         """
         refuse_unknown(mu, batch.mask)
-        return self.decider(mu, batch.believed(), self, warm_start)
+        return self.policy(mu, batch.believed(), self, warm_start)
 
     def solve_exactly(
         self, mu: Tensor, batch: DayBatch, warm_start: FactorSolution | None = None
@@ -206,10 +206,10 @@ class PortfolioProblem:
 
     def penalty(self, w: Tensor) -> Tensor:
         """What the decision pays for weights (T, n) outside of [0, max_weight], (T,), a day."""
-        if not self.decider.penalty:
+        if not self.policy.penalty:
             return w.new_zeros(len(w))
         outside = (-w).relu() + (w - self.config.max_weight).relu()
-        return self.decider.penalty * outside.square().sum(-1)
+        return self.policy.penalty * outside.square().sum(-1)
 
     def regret(self, w: Tensor, batch: DayBatch) -> Tensor:
         """f_y(w) − f_y(w*(y)) ≥ 0, (T,), as a fraction per day.

@@ -1,7 +1,7 @@
 """Networks that map the features of name-days to scores: plain nn.Modules, no training code."""
 
 from .alstm import ALSTM
-from .base import Outlook, Predictor
+from .base import Predictor, PredictorOutput
 from .decision import DecisionNetwork, RiskHeadConfig
 from .ensemble import Ensemble
 from .gru import GRU
@@ -16,8 +16,8 @@ __all__ = [
     "PREDICTORS",
     "DecisionNetwork",
     "Ensemble",
-    "Outlook",
     "Predictor",
+    "PredictorOutput",
     "RiskHeadConfig",
     "Transformer",
     "build_network",

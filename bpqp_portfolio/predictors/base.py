@@ -11,7 +11,7 @@ from ..config import check_number
 from ..errors import ConfigError, DataError
 
 
-class Outlook(NamedTuple):
+class PredictorOutput(NamedTuple):
     """What a network says of T days with R rows in all.
 
     ``scores`` (R,); ``log_specific`` (R,) and ``log_factors`` (T, k) are added to the log of
@@ -58,9 +58,9 @@ class Predictor(torch.nn.Module):
         """
         return self.score(self.checked(features))
 
-    def outlook(self, features: torch.Tensor, counts: torch.Tensor) -> Outlook:
+    def predictor_output(self, features: torch.Tensor, counts: torch.Tensor) -> PredictorOutput:
         """What the network says of days with ``counts`` (T,) of the rows ``features`` (R, L, F)."""
-        return Outlook(self(features))
+        return PredictorOutput(self(features))
 
     def checked(self, features: torch.Tensor) -> torch.Tensor:
         """``features`` where their shape is right; otherwise the DataError of :meth:`forward`."""

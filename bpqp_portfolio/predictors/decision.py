@@ -15,7 +15,7 @@ from torch import nn
 
 from ..config import check_number
 from ..errors import ConfigError
-from .base import Outlook, Predictor
+from .base import Predictor, PredictorOutput
 
 # A step of Adam moves any parameter by about the learning rate, and κ may be wrong by a factor of
 # ten: log κ is its parameter times this, or it would need thousands of steps more than the weights.
@@ -78,8 +78,8 @@ class DecisionNetwork(Predictor):
     def readout(self, hidden: torch.Tensor) -> torch.Tensor:
         return self.predictor.readout(hidden)
 
-    def outlook(self, features: torch.Tensor, counts: torch.Tensor) -> Outlook:
-        """As :meth:`Predictor.outlook`, with what is learned of the risk and of κ.
+    def predictor_output(self, features: torch.Tensor, counts: torch.Tensor) -> PredictorOutput:
+        """As :meth:`Predictor.predictor_output`, with what is learned of the risk and of κ.
 
         The order of a day's names does not matter, nor do the other days in evaluation mode.
         """
@@ -92,7 +92,7 @@ class DecisionNetwork(Predictor):
             day = torch.arange(len(counts), device=hidden.device).repeat_interleave(counts)
             total = hidden.new_zeros(len(counts), self.width).index_add(0, day, hidden)
             factors = self._bounded(self.factors(total / counts.unsqueeze(-1).clamp_min(1)))
-        return Outlook(self.readout(hidden), specific, factors, self.log_kappa)
+        return PredictorOutput(self.readout(hidden), specific, factors, self.log_kappa)
 
     @property
     def log_kappa(self) -> torch.Tensor | None:

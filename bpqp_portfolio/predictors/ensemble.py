@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..errors import ConfigError
-from .base import Outlook, Predictor
+from .base import Predictor, PredictorOutput
 
 
 class Ensemble(Predictor):
@@ -53,11 +53,11 @@ class Ensemble(Predictor):
     def score(self, features: torch.Tensor) -> torch.Tensor:
         return self._mean([member(features) for member in self.members])
 
-    def outlook(self, features: torch.Tensor, counts: torch.Tensor) -> Outlook:
+    def predictor_output(self, features: torch.Tensor, counts: torch.Tensor) -> PredictorOutput:
         networks = [member for member in self.members if isinstance(member, Predictor)]
-        said = [member.outlook(features, counts) for member in networks]
+        said = [member.predictor_output(features, counts) for member in networks]
         first, *rest = zip(*said, strict=True)
-        return Outlook(self._mean(first), *(_mean_log(values) for values in rest))
+        return PredictorOutput(self._mean(first), *(_mean_log(values) for values in rest))
 
     @property
     def log_kappa(self) -> torch.Tensor | None:

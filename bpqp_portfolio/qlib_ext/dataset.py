@@ -16,18 +16,19 @@ from qlib.utils import init_instance_by_config
 from qlib.workflow import R
 
 from ..config import check_keys, check_number, from_mapping
-from ..data.cache import Blocks, cached, digest
-from ..data.check import check_provider
-from ..data.exclusions import Exclusions, read_exclusions
-from ..data.market import Market, load_market
-from ..data.panel import DailyPanel, previous_rows
-from ..data.provider import Provider
+from ..data.features.panel import DailyPanel, previous_rows
+from ..data.provider.provider import Provider
+from ..data.quality.check import check_provider
+from ..data.quality.exclusions import Exclusions, read_exclusions
+from ..data.universe.market import Market, load_market
 from ..errors import ConfigError, DataError
+from ..files.cache import Blocks, cached, digest
+from ..markets.trading_year import days_per_year
 from ..portfolio.problem import PortfolioProblem, ProblemConfig
 from ..portfolio.scores import mean_spread
 from ..risk.config import RiskConfig
 from ..risk.rolling import rolling_risk
-from ..trading_year import days_per_year
+from ..runs.timing import StageClock
 from .handlers import CachedAlpha158
 from .preflight import (
     SEGMENTS,
@@ -38,7 +39,6 @@ from .preflight import (
     check_segments,
     check_universe,
 )
-from .stages import StageClock
 from .tracking import check_variables
 
 PANEL_VERSION = 1
@@ -346,7 +346,7 @@ def _mandate_settings(block: Mapping[str, Any] | None, year: float) -> Any:
     """The block read, where there is one."""
     if block is None:
         return None
-    from .mandate_settings import MandateSettings
+    from ..backtest.mandate_settings import MandateSettings
 
     return MandateSettings.from_config(block, year)
 

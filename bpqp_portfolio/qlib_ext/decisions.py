@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..data.panel import DayBatch
+from ..backtest.learned_risk import LearnedRisk
+from ..data.features.panel import DayBatch
 from ..errors import DataError
 from ..losses import information_coefficient
 from ..portfolio.layer import STATUS_NAMES
 from ..portfolio.problem import PortfolioProblem
-from .beliefs import Beliefs
 from .dataset import PortfolioDataset
 from .model import row_index
 
@@ -25,15 +25,15 @@ def decide(
     scores: pd.Series,
     segment: str = "test",
     chunk: int = 128,
-    beliefs: Beliefs | None = None,
+    learned_risk: LearnedRisk | None = None,
 ) -> tuple[pd.Series, pd.DataFrame]:
     """Weights and daily figures of ``scores`` on a segment.
 
     Parameters
     ----------
     scores : indexed by (datetime, instrument); names without a risk model that day are ignored.
-    beliefs : what decides besides; by default the dataset's problem and its statistical risk, by
-        which a decision is judged in any case.
+    learned_risk : what decides besides; by default the dataset's problem and its statistical risk,
+        by which a decision is judged in any case.
 
     Returns
     -------
@@ -48,12 +48,12 @@ def decide(
         A name of the day's problem has no finite score.
     """
     scores = problem_scores(dataset, scores, segment)
-    beliefs = beliefs or Beliefs(dataset.problem)
-    problem = beliefs.problem
+    learned_risk = learned_risk or LearnedRisk(dataset.problem)
+    problem = learned_risk.problem
     weights, rows = [], []
-    learned = _days_of(beliefs.log_factors, dataset, segment)
+    learned = _days_of(learned_risk.log_factors, dataset, segment)
     start = 0
-    for batch, table, *said in _batches(dataset, segment, chunk, *_rows_of(scores, beliefs)):
+    for batch, table, *said in _batches(dataset, segment, chunk, *_rows_of(scores, learned_risk)):
         if said:
             batch = replace(batch, log_specific=said[0])
         if learned is not None:
@@ -125,9 +125,9 @@ def worth_of_held(
     return frame
 
 
-def _rows_of(scores: pd.Series, beliefs: Beliefs) -> list[pd.Series]:
+def _rows_of(scores: pd.Series, learned_risk: LearnedRisk) -> list[pd.Series]:
     """The scores, and what is said of the specific variance of their names, where it is."""
-    said = beliefs.log_specific
+    said = learned_risk.log_specific
     return [scores] if said is None else [scores, said.reindex(scores.index)]
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from qlib.backtest.exchange import Exchange
 
-from ..data.boards import price_limits
-from ..data.exclusions import Exclusions
+from ..data.quality.exclusions import Exclusions
+from ..markets.price_limits import price_limits
 
 # A close within half a per cent of the limit counts as at the limit, as in Qlib's 0.095 for 10 %.
 LIMIT_MARGIN = 0.005

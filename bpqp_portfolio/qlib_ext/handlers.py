@@ -20,12 +20,12 @@ from qlib.data.dataset.loader import DLWParser
 from qlib.data.dataset.processor import Processor
 
 from ..config import check_keys, check_number, nearest
-from ..data.cache import cached, digest
-from ..data.expressions import evaluate, fields_of, reach, read_tables
-from ..data.market import Market
-from ..data.provider import Provider
+from ..data.features.expressions import evaluate, fields_of, reach, read_tables
+from ..data.provider.provider import Provider
+from ..data.universe.market import Market
 from ..errors import ConfigError, DataError
-from .blocks import by_column, process_features
+from ..files.cache import cached, digest
+from .column_blocks import by_column, process_features
 from .preflight import check_component
 from .processors import fitted_state
 

@@ -9,17 +9,17 @@ from typing import Any
 
 import pandas as pd
 
+from ..backtest.day_inputs import MandateDays
+from ..backtest.implementation_shortfall import shortfall
+from ..backtest.learned_risk import beliefs_of
+from ..backtest.rebalance import BookRules, Rebalance
 from ..errors import ConfigError
 from ..report.metrics import annual
 from ..training import torch_threads
-from .beliefs import beliefs_of
 from .dataset import PortfolioDataset
 from .exchange import BoardExchange
-from .mandate_days import MandateDays
 from .mandate_strategy import MandateStrategy
-from .rebalance import BookRules, Rebalance
 from .records import BacktestConfig, BacktestRecord, realised_weights, solver_metrics
-from .shortfall import shortfall
 
 TABLES = ("mandate_weights", "mandate_days", "mandate_activity", "mandate_events", "shortfall")
 
@@ -88,8 +88,8 @@ class MandateRecord(BacktestRecord):
             exclusions=dataset.excluded,
             board_limits=settings.board_limits,
         )
-        beliefs = beliefs_of(self.model, dataset, recorder=self.recorder)
-        days = MandateDays(dataset, self.load("pred.pkl").iloc[:, 0], exchange, beliefs)
+        learned_risk = beliefs_of(self.model, dataset, recorder=self.recorder)
+        days = MandateDays(dataset, self.load("pred.pkl").iloc[:, 0], exchange, learned_risk)
         plans: dict[pd.Timestamp, Rebalance] = {}
         options = {"mandate": mandate, "inputs": days.inputs, "rules": rules, "plans": plans}
         self.strategy_config = {"class": MandateStrategy, "kwargs": options}

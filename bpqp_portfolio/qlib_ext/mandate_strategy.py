@@ -10,8 +10,8 @@ import pandas as pd
 from qlib.backtest.decision import Order, OrderDir, TradeDecisionWO
 from qlib.strategy.base import BaseStrategy
 
-from ..portfolio.mandate import Mandate
-from .rebalance import BookRules, DayInputs, Rebalance, rebalance
+from ..backtest.rebalance import BookRules, DayInputs, Rebalance, rebalance
+from ..portfolio.mandate.mandate import Mandate
 
 
 class MandateStrategy(BaseStrategy):

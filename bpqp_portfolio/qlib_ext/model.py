@@ -15,12 +15,13 @@ import torch
 from qlib.model.base import Model
 from qlib.workflow import R
 
+from ..backtest.learned_risk import LearnedRisk
 from ..config import check_keys, check_number, from_mapping, named
-from ..data.atomic import replacing_file
-from ..data.cache import cache_root
 from ..errors import ConfigError
-from ..losses import OBJECTIVES, build_objective
-from ..losses.objectives import Objective
+from ..files.atomic import replacing_file
+from ..files.cache import cache_root
+from ..losses import LOSSES, build_loss
+from ..losses.registry import Loss
 from ..losses.terms import KAPPA, RISK
 from ..portfolio.problem import PortfolioProblem
 from ..portfolio.scores import mean_spread
@@ -36,7 +37,6 @@ from ..training import (
     torch_threads,
 )
 from ..training.device import AUTO
-from .beliefs import Beliefs
 from .dataset import PortfolioDataset
 from .preflight import check_learned
 
@@ -79,9 +79,9 @@ Stage = tuple[str, Mapping[str, Any], TrainerConfig]
 SEED_STEP = 10_000
 
 
-def _objective(loss: Mapping[str, Any]) -> Objective:
+def _objective(loss: Mapping[str, Any]) -> Loss:
     options = dict(loss)
-    return build_objective(options.pop("name"), options)
+    return build_loss(options.pop("name"), options)
 
 
 def _of_year(loss: Mapping[str, Any], days_per_year: float) -> Mapping[str, Any]:
@@ -143,7 +143,7 @@ class PortfolioModel(Model):
         wanted = {RISK: settings.risk_head is not None, KAPPA: settings.learn_kappa}
         for part, key in ((RISK, "risk_head"), (KAPPA, "learn_kappa")):
             if wanted[part] and part not in taught:
-                able = [k for k, v in OBJECTIVES.items() if part in getattr(v, "learns", ())]
+                able = [k for k, v in LOSSES.items() if part in getattr(v, "learns", ())]
                 raise ConfigError(
                     f"model.{key}: the loss {name!r} has no gradient in it; train on "
                     f"{', '.join(able)} (a two-stage loss may come before it, as `pretrain`), or "
@@ -249,15 +249,15 @@ class PortfolioModel(Model):
         log_kappa = getattr(self.network, "log_kappa", None)
         if log_kappa is None:
             return dataset.problem
-        kappa = float(dataset.problem.bolder(log_kappa.detach()).unit)
+        kappa = float(dataset.problem.with_signal_scale(log_kappa.detach()).unit)
         return PortfolioProblem(replace(dataset.problem_config, kappa=kappa), dataset.problem.scale)
 
-    def beliefs(self, dataset: PortfolioDataset, segment: str = "test") -> Beliefs:
+    def learned_risk(self, dataset: PortfolioDataset, segment: str = "test") -> LearnedRisk:
         """What the network decides with on ``segment`` besides its scores."""
         if self.network is None:
             raise ConfigError("model: fit it before asking for its risk.")
         if self.settings.risk_head is None:
-            return Beliefs(self.problem(dataset))
+            return LearnedRisk(self.problem(dataset))
         panel = dataset.panel(self.network.window)
         days = dataset.days(segment)
         with torch_threads(self.settings.threads):
@@ -265,7 +265,7 @@ class PortfolioModel(Model):
             said = predict(network, panel, days)
         rows, dates = row_index(panel, days), pd.DatetimeIndex(panel.dates[days.numpy()])
         specific, factors = said.log_specific, said.log_factors
-        return Beliefs(
+        return LearnedRisk(
             self.problem(dataset),
             None if specific is None else pd.Series(specific.numpy(), rows, name="log_specific"),
             None if factors is None else pd.DataFrame(factors.numpy(), dates.rename("datetime")),

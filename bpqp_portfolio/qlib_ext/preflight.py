@@ -13,8 +13,8 @@ import pandas as pd
 from qlib.utils import get_callable_kwargs
 
 from ..config import check_keys, nearest
-from ..data.market import Market
-from ..data.provider import Provider
+from ..data.provider.provider import Provider
+from ..data.universe.market import Market
 from ..errors import ConfigError, DataError
 from ..portfolio.problem import ProblemConfig
 from ..risk.config import RiskConfig

@@ -17,16 +17,16 @@ from qlib.contrib.evaluate import risk_analysis
 from qlib.workflow import R
 from qlib.workflow.record_temp import ACRecordTemp, PortAnaRecord, SignalRecord
 
+from ..backtest.learned_risk import beliefs_of, problem_of
 from ..config import check_keys, check_number, from_mapping
 from ..portfolio.layer import STATUS_NAMES
 from ..report.metrics import flatten, print_summary, summarise
-from ..report.results import NO_DECISION, RunResults, save_results
+from ..runs.artifact import ARTIFACTS, save_run
+from ..runs.results import NO_DECISION, RunResults, save_results
 from ..training import torch_threads
-from .beliefs import beliefs_of, problem_of
 from .dataset import PortfolioDataset
 from .decisions import decide, worth_of_held
 from .exchange import BoardExchange
-from .saved import ARTIFACTS, save_run
 from .strategy import TargetWeightStrategy
 
 SURVIVORSHIP = (
@@ -47,7 +47,7 @@ class WeightRecord(ACRecordTemp):
     ``bpqp.solver.STATUS`` and more; ``bpqp.regret`` is tracked by the record of the backtest, which
     knows what was held. Under a mandate the targets are nobody's: the mandate's record tracks its
     own solves. Of a model that learned its risk also ``bpqp/log_specific.pkl`` and
-    ``bpqp/log_factors.pkl`` (see :class:`~.beliefs.Beliefs`), whose mean sizes are
+    ``bpqp/log_factors.pkl`` (see :class:`~.learned_risk.LearnedRisk`), whose mean sizes are
     ``bpqp.learned.specific`` and ``bpqp.learned.factors``; a learned κ is ``bpqp.learned.kappa``.
     """
 
@@ -73,18 +73,21 @@ class WeightRecord(ACRecordTemp):
 
     def _generate(self, **kwargs: Any) -> dict[str, Any]:
         with self.dataset.clock("weights"), torch_threads(1):
-            beliefs = beliefs_of(self.model, self.dataset, recorder=self.recorder)
+            learned_risk = beliefs_of(self.model, self.dataset, recorder=self.recorder)
             scores = self.load("pred.pkl").iloc[:, 0]
-            weights, signal = decide(self.dataset, scores, beliefs=beliefs)
+            weights, signal = decide(self.dataset, scores, learned_risk=learned_risk)
         metrics = {
             "excluded_name_days": float(self.dataset.excluded_name_days),
-            **beliefs.figures(self.dataset.problem),
+            **learned_risk.figures(self.dataset.problem),
         }
         # Under a mandate, what is held is solved by its record.
         if self.dataset.mandate is None:
             metrics |= solver_metrics(signal)
         self.recorder.log_metrics(**{f"bpqp.{k}": float(v) for k, v in metrics.items()})
-        said = {"log_specific.pkl": beliefs.log_specific, "log_factors.pkl": beliefs.log_factors}
+        said = {
+            "log_specific.pkl": learned_risk.log_specific,
+            "log_factors.pkl": learned_risk.log_factors,
+        }
         learned = {name: table for name, table in said.items() if table is not None}
         return {"weights.pkl": weights, "signal.pkl": signal, **learned}
 

@@ -12,7 +12,7 @@ from qlib.workflow.expm import MLflowExpManager
 
 from ..config import render
 from ..errors import BPQPError
-from ..report.database import initialise_database
+from ..runs.database import initialise_database
 from .preflight import check_task
 
 _QRUN = ("qlib/cli/run.py", "qlib\\cli\\run.py")

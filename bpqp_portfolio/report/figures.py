@@ -8,9 +8,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ..data.atomic import replacing_file
+from ..files.atomic import replacing_file
+from ..runs.results import RunResults
 from . import figures_holdings, figures_mandate, figures_model, figures_returns
-from .results import RunResults
 from .style import NARROW, WIDE, drawing, to_svg
 
 

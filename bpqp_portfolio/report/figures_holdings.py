@@ -7,21 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ..runs.results import RunResults
 from .figures_returns import rolling_window
-from .results import RunResults
-from .style import (
-    BAD,
-    GROSS,
-    INDEX,
-    MUTED,
-    NET,
-    date_axis,
-    fade,
-    heading,
-    is_wide,
-    line,
-    panels,
-)
+from .style import BAD, GROSS, INDEX, MUTED, NET, date_axis, fade, heading, is_wide, line, panels
 
 SHOWN = 30
 """Names in the heat map of weights."""

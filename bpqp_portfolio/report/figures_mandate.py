@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ..runs.results import RunResults
 from .figures_returns import rolling_window
 from .mandate import CAUSES, constraint_table
-from .results import RunResults
 from .style import (
     BAD,
     EQUAL,

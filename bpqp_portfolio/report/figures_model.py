@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from ..runs.results import NO_DECISION, RunResults
 from .figures_returns import rolling_window
-from .results import NO_DECISION, RunResults
 from .style import (
     BAD,
     INDEX,

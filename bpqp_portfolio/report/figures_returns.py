@@ -7,9 +7,9 @@ import math
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..trading_year import QLIB
+from ..markets.trading_year import QLIB
+from ..runs.results import RunResults
 from .metrics import FEWEST, books, drawdown, wealth
-from .results import RunResults
 from .style import EQUAL, GROSS, INDEX, NET, baseline, date_axis, heading, is_wide, line, panels
 
 ROLLING = 120

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from ..runs.results import RunResults
 from .metrics import annual
-from .results import RunResults
 
 CAUSES = {
     "drift": "Prices moved before the trade",

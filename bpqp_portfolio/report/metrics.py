@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..trading_year import QLIB
-from .results import RunResults
+from ..markets.trading_year import QLIB
+from ..runs.results import RunResults
 
 FEWEST = 20
 """Trading days below which no annual figure is given: about a month."""

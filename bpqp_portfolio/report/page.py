@@ -12,13 +12,13 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from ..data.atomic import replacing_file
-from ..trading_year import QLIB
+from ..files.atomic import replacing_file
+from ..markets.trading_year import QLIB
+from ..runs.results import RunResults, plain
 from .figures import PLOTS, inline_svgs
 from .figures_model import status_counts
 from .mandate import CAUSES, EVENTS_SHOWN, cause_table, constraint_table, event_counts, has_mandate
 from .metrics import FEWEST, book_rows, cautions, format_metric, other_rows, summarise
-from .results import RunResults, plain
 from .style import css_colours
 from .template import CSS, PAGE
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from ..runs.results import RunResults
 from .figures_holdings import next_day
-from .results import RunResults
 
 SUSPENDED = "suspended"
 AT_UPPER = "at the upper price limit"

@@ -1,7 +1,7 @@
 """How it is solved: a protocol, solvers by name, the direct KKT solve and the backward QP."""
 
-from .adjoint import Adjoint, adjoint
-from .protocol import Solver, SolverOptions
+from .common.protocol import Solver, SolverOptions
+from .qp.adjoint import Adjoint, adjoint
 from .registry import available_solvers, get_solver, solver_names
 
 __all__ = [

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from ..problems.matrices import FactorMatrix, is_sparse
 from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
-from .handle import Slot
-from .many import solve_here
-from .protocol import SolverOptions
+from .common.cache import Slot
+from .common.parallel import solve_here
+from .common.protocol import SolverOptions
 
 # Up to this many variables an active-set method needs the fewest operations.
 _TINY = 30
@@ -58,7 +58,7 @@ class AutoSolver:
         options: SolverOptions = SolverOptions(),  # noqa: B008
         slot: Slot | None = None,
     ) -> Solution:
-        """Solve one problem; see :class:`~bpqp_portfolio.solvers.protocol.Solver`."""
+        """Solve one problem; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
         return self.solve_many([problem], options=options, slots=None if slot is None else [slot])[
             0
         ]

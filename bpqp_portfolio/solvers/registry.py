@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import lookup
 from ..errors import SolverNotInstalledError
-from .conic_finish import failed_cones
-from .finish import failed
-from .native import Guarded
-from .protocol import Solver
+from .common.finalize import failed
+from .common.native import Guarded
+from .common.protocol import Solver
+from .conic.finalize import failed_cones
 
 if TYPE_CHECKING:
-    from .cones import ConeSolver
+    from .conic.standard_form import ConeSolver
 
 
 @dataclass(frozen=True)
@@ -30,24 +30,24 @@ class _Entry:
     install: str
 
 
-# A new solver is one file beside this one, and one line here.
+# A new solver is one file in qp/, and one line here.
 _SOLVERS: dict[str, _Entry] = {
     "auto": _Entry("auto", "AutoSolver", "scipy", "pip install scipy"),
-    "dense": _Entry("dense", "DenseSolver", "scipy", "pip install scipy"),
-    "osqp": _Entry("osqp", "OSQPSolver", "osqp", "pip install osqp"),
-    "clarabel": _Entry("clarabel", "ClarabelSolver", "clarabel", "pip install clarabel"),
-    "piqp": _Entry("piqp", "PIQPSolver", "piqp", "pip install piqp"),
-    "proxqp": _Entry("proxqp", "ProxQPSolver", "proxsuite", "pip install proxsuite"),
-    "daqp": _Entry("daqp", "DAQPSolver", "daqp", "pip install daqp"),
-    "highs": _Entry("highs", "HiGHSSolver", "highspy", "pip install highspy"),
+    "dense": _Entry("qp.dense", "DenseSolver", "scipy", "pip install scipy"),
+    "osqp": _Entry("qp.osqp", "OSQPSolver", "osqp", "pip install osqp"),
+    "clarabel": _Entry("qp.clarabel", "ClarabelSolver", "clarabel", "pip install clarabel"),
+    "piqp": _Entry("qp.piqp", "PIQPSolver", "piqp", "pip install piqp"),
+    "proxqp": _Entry("qp.proxqp", "ProxQPSolver", "proxsuite", "pip install proxsuite"),
+    "daqp": _Entry("qp.daqp", "DAQPSolver", "daqp", "pip install daqp"),
+    "highs": _Entry("qp.highs", "HiGHSSolver", "highspy", "pip install highspy"),
 }
 
-# The same for cone programs.
+# The same for cone programs, in conic/.
 _CONE_SOLVERS: dict[str, _Entry] = {
-    "auto": _Entry("conic_auto", "ConicAuto", "clarabel", "pip install clarabel"),
-    "interior": _Entry("conic_interior", "ConicInterior", "scipy", "pip install scipy"),
-    "clarabel": _Entry("conic_clarabel", "ConicClarabel", "clarabel", "pip install clarabel"),
-    "scs": _Entry("conic_scs", "ConicSCS", "scs", "pip install scs"),
+    "auto": _Entry("auto_conic", "ConicAuto", "clarabel", "pip install clarabel"),
+    "interior": _Entry("conic.interior_point", "ConicInterior", "scipy", "pip install scipy"),
+    "clarabel": _Entry("conic.clarabel", "ConicClarabel", "clarabel", "pip install clarabel"),
+    "scs": _Entry("conic.scs", "ConicSCS", "scs", "pip install scs"),
 }
 
 DIRECT = "kkt"

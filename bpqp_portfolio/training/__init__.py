@@ -2,7 +2,7 @@
 
 from .callbacks import Callback, MetricLogger, Progress
 from .device import resolve_device
-from .outlook import predict, predict_scores
+from .predictor_output import predict, predict_scores
 from .threads import torch_threads
 from .trainer import FitState, Trainer, TrainerConfig
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from ..data.atomic import replacing_file
-from ..data.cache import ELSEWHERE
+from ..files.atomic import replacing_file
+from ..files.cache import ELSEWHERE
 
 logger = logging.getLogger(__name__)
 

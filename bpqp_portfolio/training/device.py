@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..data.panel import DailyPanel
+from ..data.features.panel import DailyPanel
 from ..errors import ConfigError
 
 AUTO = "auto"

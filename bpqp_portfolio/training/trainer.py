@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from ..config import check_number, lookup
-from ..data.panel import DailyPanel, DayBatch
+from ..data.features.panel import DailyPanel, DayBatch
 from ..errors import ConfigError, DataError
 from ..losses import decision_loss, information_coefficient
-from ..losses.objectives import Objective
+from ..losses.registry import Loss
 from ..portfolio.problem import PortfolioProblem
 from .callbacks import Callback
 from .checkpoint import load_checkpoint, save_checkpoint
 from .device import placed, resolve_device
-from .outlook import decided_by, look
+from .predictor_output import decided_by, look
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ class Trainer:
     def __init__(
         self,
         network: nn.Module,
-        objective: Objective,
+        objective: Loss,
         problem: PortfolioProblem,
         config: TrainerConfig,
         *,
@@ -273,7 +273,7 @@ class Trainer:
         record |= self.validate(panel, valid)
         log_kappa = getattr(self.network, "log_kappa", None)
         if log_kappa is not None:
-            record["kappa"] = float(self.problem.bolder(log_kappa.detach()).unit)
+            record["kappa"] = float(self.problem.with_signal_scale(log_kappa.detach()).unit)
         record |= {"train_seconds": train_seconds, "seconds": time.perf_counter() - started}
         state.epoch += 1
         state.history.append(record)
@@ -288,15 +288,17 @@ class Trainer:
         self, panel: DailyPanel, batch: DayBatch, stage: str
     ) -> tuple[Tensor, DayBatch, PortfolioProblem]:
         """Scores (T, n), and what is decided on; the problem would only see that they are NaN."""
-        outlook = look(self.network, batch)
-        if not all(bool(torch.isfinite(said).all()) for said in outlook if said is not None):
+        predictor_output = look(self.network, batch)
+        if not all(
+            bool(torch.isfinite(said).all()) for said in predictor_output if said is not None
+        ):
             finite = bool(torch.isfinite(batch.features).all())
             raise DataError(
                 f"the network's scores are not finite in {stage}, on the days "
                 f"{_span(panel, batch.days)}; "
                 + (DIVERGED if finite else "its features are not: check the handler's processors.")
             )
-        return decided_by(outlook, batch, self.problem)
+        return decided_by(predictor_output, batch, self.problem)
 
     @torch.no_grad()
     def _decide(

@@ -16,7 +16,7 @@ from benchmarks.fuzzing.problem import SOLVED
 from benchmarks.fuzzing.qp_kinds import QP_KINDS
 from bpqp_portfolio.layers import qp as layer
 from bpqp_portfolio.problems.solution import SolveStatus
-from bpqp_portfolio.solvers.osqp import OSQPSolver
+from bpqp_portfolio.solvers.qp.osqp import OSQPSolver
 
 KINDS = {**QP_KINDS, **CONE_KINDS}
 FEW, SOME = 4, 12

@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from bpqp_portfolio.cli import app
-from bpqp_portfolio.data.check import check_provider
-from bpqp_portfolio.data.exclusions import read_exclusions
-from bpqp_portfolio.data.findings import CHECKS
-from bpqp_portfolio.data.provider import Provider, write_provider
+from bpqp_portfolio.data.provider.provider import Provider, write_provider
+from bpqp_portfolio.data.quality.check import check_provider
+from bpqp_portfolio.data.quality.exclusions import read_exclusions
+from bpqp_portfolio.data.quality.findings import CHECKS
 from bpqp_portfolio.errors import ProviderError
 
 CALENDAR = pd.bdate_range("2018-01-01", "2022-12-30")

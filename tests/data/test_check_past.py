@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bpqp_portfolio.data.check import check_provider
-from bpqp_portfolio.data.cleaning import UnitEvidence, clean
-from bpqp_portfolio.data.moves import DISPUTED, MoveJudge
-from bpqp_portfolio.data.provider import write_provider
+from bpqp_portfolio.data.provider.cleaning import UnitEvidence, clean
+from bpqp_portfolio.data.provider.provider import write_provider
+from bpqp_portfolio.data.quality.check import check_provider
+from bpqp_portfolio.data.quality.moves import DISPUTED, MoveJudge
 
 DAYS = pd.bdate_range("2018-01-01", periods=500)
 NAMES = [f"SH6000{i:02d}" for i in range(8)]

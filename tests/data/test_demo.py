@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bpqp_portfolio.data.check import check_provider
-from bpqp_portfolio.data.demo import BENCHMARK, UNIVERSE, build_demo
+from bpqp_portfolio.data.provider.demo import BENCHMARK, UNIVERSE, build_demo
+from bpqp_portfolio.data.quality.check import check_provider
 from bpqp_portfolio.errors import ConfigError
 
 pytest.importorskip("skfolio", reason="the demo's prices come with skfolio")

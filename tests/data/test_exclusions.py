@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bpqp_portfolio.data.exclusions import (
+from bpqp_portfolio.data.quality.exclusions import (
     Exclusion,
     Exclusions,
     read_exclusions,

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bpqp_portfolio.data.exposures import MarketExposures
-from bpqp_portfolio.data.market import load_market
-from bpqp_portfolio.data.provider import write_provider
+from bpqp_portfolio.data.provider.provider import write_provider
+from bpqp_portfolio.data.universe.exposures import MarketExposures
+from bpqp_portfolio.data.universe.market import load_market
 from bpqp_portfolio.errors import ConfigError, DataError
 
 DAYS = pd.bdate_range("2019-01-01", periods=320)

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bpqp_portfolio.data.expressions import Table, evaluate, fields_of, reach, read_tables
-from bpqp_portfolio.data.provider import write_provider
+from bpqp_portfolio.data.features.expressions import Table, evaluate, fields_of, reach, read_tables
+from bpqp_portfolio.data.provider.provider import write_provider
 from bpqp_portfolio.errors import ConfigError
 
 ROLLING = [

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bpqp_portfolio.data.index_weights import index_weights
-from bpqp_portfolio.data.market import load_market
-from bpqp_portfolio.data.provider import write_provider
+from bpqp_portfolio.backtest.mandate_settings import MandateSettings
+from bpqp_portfolio.data.provider.provider import write_provider
+from bpqp_portfolio.data.universe.index_weights import index_weights
+from bpqp_portfolio.data.universe.market import load_market
 from bpqp_portfolio.errors import ConfigError, DataError
-from bpqp_portfolio.qlib_ext.mandate_settings import MandateSettings
 
 DAYS = pd.bdate_range("2020-01-06", periods=6)
 

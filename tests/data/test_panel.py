@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from panels import random_panel
 
-from bpqp_portfolio.data.panel import DailyPanel, previous_rows
+from bpqp_portfolio.data.features.panel import DailyPanel, previous_rows
 
 DAYS = torch.tensor([5, 0, 11, 6])
 TABLES = ("label", "returns", "specific")

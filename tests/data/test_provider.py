@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bpqp_portfolio.data.atomic import replacing_file, replacing_folder
-from bpqp_portfolio.data.provider import (
+from bpqp_portfolio.data.provider.provider import (
     Provider,
     check_target,
     folder_name,
@@ -19,6 +18,7 @@ from bpqp_portfolio.data.provider import (
     write_series,
 )
 from bpqp_portfolio.errors import ConfigError, ProviderError
+from bpqp_portfolio.files.atomic import replacing_file, replacing_folder
 
 DAYS = pd.bdate_range("2020-01-01", periods=6)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bpqp_portfolio.data.sectors import NONE, read_sectors
+from bpqp_portfolio.data.universe.sectors import NONE, read_sectors
 from bpqp_portfolio.errors import DataError
 
 DATES = pd.bdate_range("2020-01-06", periods=10)

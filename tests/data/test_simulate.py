@@ -7,8 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bpqp_portfolio.data.check import check_provider
-from bpqp_portfolio.data.simulate import (
+from bpqp_portfolio.data.provider.simulate import (
     INDEX,
     TRUTH,
     Shocks,
@@ -17,6 +16,7 @@ from bpqp_portfolio.data.simulate import (
     planted_score,
     simulate_market,
 )
+from bpqp_portfolio.data.quality.check import check_provider
 from bpqp_portfolio.errors import ConfigError, DataError
 
 IC = 0.08

@@ -10,7 +10,7 @@ import torch
 from torch.autograd import gradcheck
 
 from bpqp_portfolio import ConvexLayer, QPLayer, SolveStatus
-from bpqp_portfolio.solvers.nlp import nlp_solvers
+from bpqp_portfolio.solvers.smooth.finalize import nlp_solvers
 
 F64 = torch.float64
 # trust-constr steps outside the domain of a logarithm.

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bpqp_portfolio import ConfigError, ConvexLayer, ProblemError, SolverError, SolveStatus
-from bpqp_portfolio.solvers.nlp import nlp_solvers
+from bpqp_portfolio.solvers.smooth.finalize import nlp_solvers
 
 F64 = torch.float64
 N = 12

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bpqp_portfolio.errors import ProblemError
 from bpqp_portfolio.layers.factor import factor_qp
-from bpqp_portfolio.solvers.structured import INACCURATE, INFEASIBLE, SOLVED
+from bpqp_portfolio.solvers.factor.solver import INACCURATE, INFEASIBLE, SOLVED
 
 PARAMETERS = ("q", "loadings", "specific", "lower", "upper", "budget")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bpqp_portfolio.layers.factor import factor_qp
-from bpqp_portfolio.solvers.structured_days import MOST_DAYS, solve_days
+from bpqp_portfolio.solvers.factor.few_days import MOST_DAYS, solve_days
 
 ARGUMENTS = ("q", "loadings", "specific", "lower", "upper", "budget")
 

@@ -8,7 +8,7 @@ import torch
 
 from bpqp_portfolio.errors import ProblemError
 from bpqp_portfolio.layers.factor import factor_qp
-from bpqp_portfolio.solvers.structured import SOLVED
+from bpqp_portfolio.solvers.factor.solver import SOLVED
 
 PARAMETERS = (
     "q",

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bpqp_portfolio.layers.factor import factor_qp
-from bpqp_portfolio.solvers.structured import INFEASIBLE, SOLVED
+from bpqp_portfolio.solvers.factor.solver import INFEASIBLE, SOLVED
 
 KINDS = ("plain", "few", "caps", "short", "wide", "open", "flat", "factors")
 

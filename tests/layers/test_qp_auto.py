@@ -15,10 +15,11 @@ from bpqp_portfolio.layers import QPLayer
 from bpqp_portfolio.problems import QP, SolveStatus, reference_problems
 from bpqp_portfolio.problems.matrices import FactorMatrix
 from bpqp_portfolio.problems.qp import ARGUMENTS
-from bpqp_portfolio.solvers import auto, get_solver, many, registry
-from bpqp_portfolio.solvers.dense import DenseSolver, Factors
-from bpqp_portfolio.solvers.finish import failed
-from bpqp_portfolio.solvers.handle import Handle
+from bpqp_portfolio.solvers import auto, get_solver, registry
+from bpqp_portfolio.solvers.common import parallel as many
+from bpqp_portfolio.solvers.common.cache import SolverCache
+from bpqp_portfolio.solvers.common.finalize import failed
+from bpqp_portfolio.solvers.qp.dense import DenseSolver, Factors
 
 REFERENCES = reference_problems()
 FIELDS = ("z", "nu", "lam", "lam_lb", "lam_ub")
@@ -211,7 +212,7 @@ def test_python_threads_may_share_a_layer(forward, two_threads, monkeypatch):
 @pytest.mark.parametrize("forward", ["auto", "dense", "osqp"])
 def test_a_handle_changes_no_answer(forward):
     """Through new vectors, new matrices (also in place), other sizes and a failure."""
-    layer, handle = QPLayer(forward, throw=False), Handle()
+    layer, handle = QPLayer(forward, throw=False), SolverCache()
     data = stacked()
     steps = [{}, {"q": 2 * data["q"]}, {"h": data["h"] + 0.5}, {"P": 3 * data["P"]}, {}]
     tolerance = 1e-6 if forward == "osqp" else 1e-9
@@ -233,7 +234,7 @@ def test_a_handle_saves_the_factorisation(monkeypatch):
     real = Factors.of.__func__
     counted = classmethod(lambda cls, *args: made.append(1) or real(cls, *args))
     monkeypatch.setattr(Factors, "of", counted)
-    layer, handle, data = QPLayer("dense"), Handle(), stacked()
+    layer, handle, data = QPLayer("dense"), SolverCache(), stacked()
     for factor in (1.0, 2.0, 3.0):
         layer(**{**data, "q": factor * data["q"], "h": factor * data["h"]}, handle=handle)
     assert len(made) == 4

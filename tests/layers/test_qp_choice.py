@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import bpqp_portfolio as bp
-from bpqp_portfolio.solvers import direct, osqp
+from bpqp_portfolio.solvers.qp import direct, osqp
 
 
 @pytest.mark.parametrize(

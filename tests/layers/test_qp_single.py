@@ -7,7 +7,7 @@ import torch
 
 import bpqp_portfolio as bp
 from bpqp_portfolio.layers import qp_single
-from bpqp_portfolio.solvers.handle import Handle
+from bpqp_portfolio.solvers.common.cache import SolverCache
 
 NAMES = ("P", "q", "A", "b", "G", "h")
 
@@ -61,7 +61,7 @@ def test_results_and_gradients_are_those_of_the_ordinary_way(taken, seed, p, m, 
     short, ordinary = leaves(data), leaves(data)
     a = bp.QPLayer("dense").solve(**short)
     # A handle takes the ordinary way, and with it the method of multipliers.
-    b = bp.QPLayer("dense").solve(**ordinary, handle=Handle())
+    b = bp.QPLayer("dense").solve(**ordinary, handle=SolverCache())
     assert len(taken) == 1
     assert a.status is b.status is bp.SolveStatus.SOLVED and a.solver == b.solver
     assert float(a.kkt_norm) <= 1e-9

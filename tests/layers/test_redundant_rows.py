@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import bpqp_portfolio as bp
 from bpqp_portfolio.layers.factor import factor_qp
+from bpqp_portfolio.solvers.factor.solver import SOLVED
 from bpqp_portfolio.solvers.registry import available_cone_solvers
-from bpqp_portfolio.solvers.structured import SOLVED
 
 SOLVERS = bp.available_solvers()
 PAIRS = [(f, "auto") for f in SOLVERS] + [("clarabel", b) for b in ("kkt", *SOLVERS)]

@@ -9,7 +9,7 @@ import torch
 import bpqp_portfolio as bp
 from bpqp_portfolio import SecondOrderCone, SOCPLayer, SolveStatus
 from bpqp_portfolio.layers import socp, socp_single
-from bpqp_portfolio.solvers.handle import Handle
+from bpqp_portfolio.solvers.common.cache import SolverCache
 
 D = torch.float64
 
@@ -214,7 +214,7 @@ def test_a_handle_starts_from_the_last_solution(batched):
     data, cones = program("robust")
     q = data["q"].detach()
     q = q.expand(2, -1) * torch.tensor([[1.0], [1.1]], dtype=D) if batched else q
-    layer, handle = SOCPLayer(), Handle()
+    layer, handle = SOCPLayer(), SolverCache()
     first = layer.solve(q, cones, handle=handle)
     moved = (q * (1 + 1e-5 * torch.arange(6, dtype=D))).requires_grad_()
     warm, cold = layer.solve(moved, cones, handle=handle), layer.solve(moved, cones)
@@ -231,9 +231,9 @@ def test_threads_over_the_items_change_nothing(monkeypatch):
     results = []
     for threads in (1, 3):
         monkeypatch.setattr(
-            "bpqp_portfolio.solvers.many.torch.get_num_threads", lambda k=threads: k
+            "bpqp_portfolio.solvers.common.parallel.torch.get_num_threads", lambda k=threads: k
         )
-        monkeypatch.setattr("bpqp_portfolio.solvers.many._WORTH", 0)
+        monkeypatch.setattr("bpqp_portfolio.solvers.common.parallel._WORTH", 0)
         z = SOCPLayer()(q, cones, **rest)
         results.append((z, *torch.autograd.grad(z.sin().sum(), [q, *leaves(rest, cones)])))
     for a, b in zip(*results, strict=True):

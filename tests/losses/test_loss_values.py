@@ -7,18 +7,18 @@ import math
 import pytest
 import torch
 
-from bpqp_portfolio.data.panel import DayBatch
+from bpqp_portfolio.data.features.panel import DayBatch
 from bpqp_portfolio.errors import ConfigError
-from bpqp_portfolio.losses import build_objective
-from bpqp_portfolio.losses.blocks import trades
-from bpqp_portfolio.losses.objectives import OBJECTIVES
+from bpqp_portfolio.losses import build_loss
+from bpqp_portfolio.losses.account import trades
+from bpqp_portfolio.losses.registry import LOSSES
 from bpqp_portfolio.losses.terms import DecisionLoss
 from bpqp_portfolio.portfolio import PortfolioProblem
 
 # With a variance of .05 a name γd is 1: without expected returns, half and half.
 PROBLEM = PortfolioProblem({"risk_aversion": 20.0, "max_weight": 1.0}, score_scale=0.02)
-DECISIONS = sorted(name for name, loss in OBJECTIVES.items() if issubclass(loss, DecisionLoss))
-SOLVING = sorted(name for name, loss in OBJECTIVES.items() if hasattr(loss, "learns"))
+DECISIONS = sorted(name for name, loss in LOSSES.items() if issubclass(loss, DecisionLoss))
+SOLVING = sorted(name for name, loss in LOSSES.items() if hasattr(loss, "learns"))
 
 
 def two_names(*returns: tuple[float, float]) -> DayBatch:
@@ -41,7 +41,7 @@ def two_names(*returns: tuple[float, float]) -> DayBatch:
 
 
 def loss(name, batch, **options):
-    return build_objective(name, options)(torch.zeros_like(batch.returns), batch, PROBLEM)
+    return build_loss(name, options)(torch.zeros_like(batch.returns), batch, PROBLEM)
 
 
 # Half and half of returns (.1, 0): f = −.05 + ½·.5 = .2. Foresight holds (.55, .45):
@@ -103,10 +103,10 @@ def test_the_sharpe_ratio_of_two_days(returns, deviation):
 @pytest.mark.parametrize("name", DECISIONS)
 def test_the_weight_of_the_prediction_is_checked_and_counts(name):
     with pytest.raises(ConfigError, match="prediction_weight"):
-        build_objective(name, {"prediction_weight": -0.1})
+        build_loss(name, {"prediction_weight": -0.1})
     scores = torch.tensor([[0.3, -0.3], [0.3, -0.3]], dtype=torch.float64)
-    plain = build_objective(name)(scores, MOVED, PROBLEM)
-    added = build_objective(name, {"prediction_weight": 2.0})(scores, MOVED, PROBLEM)
+    plain = build_loss(name)(scores, MOVED, PROBLEM)
+    added = build_loss(name, {"prediction_weight": 2.0})(scores, MOVED, PROBLEM)
     torch.testing.assert_close(added.total - plain.total, torch.full((2,), 0.18).double())
 
 
@@ -114,11 +114,11 @@ def test_the_weight_of_the_prediction_is_checked_and_counts(name):
 @pytest.mark.parametrize("name", ["net_sharpe", "net_utility"])
 def test_sweeps_are_checked(name, sweeps):
     with pytest.raises(ConfigError, match="sweeps"):
-        build_objective(name, {"sweeps": sweeps})
+        build_loss(name, {"sweeps": sweeps})
 
 
 def test_the_usual_huber_loss_turns_at_one_deviation():
     """Errors of .5 and 3: ½·.25 and 3 − ½, their mean."""
     scores = torch.tensor([[0.5, -3.0]], dtype=torch.float64)
-    total = build_objective("huber")(scores, two_names((0.0, 0.0)), PROBLEM).total
+    total = build_loss("huber")(scores, two_names((0.0, 0.0)), PROBLEM).total
     torch.testing.assert_close(total, torch.tensor([(0.125 + 2.5) / 2]).double())

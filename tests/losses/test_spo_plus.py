@@ -9,7 +9,7 @@ import torch
 from panels import random_panel
 
 from bpqp_portfolio.errors import SolverError
-from bpqp_portfolio.losses import build_objective
+from bpqp_portfolio.losses import build_loss
 from bpqp_portfolio.portfolio import PortfolioProblem
 
 
@@ -33,7 +33,7 @@ def test_without_risk_two_names_give_the_hinge():
     lead = torch.tensor([-1.0, 0.0, 0.25, 0.5, 2.0], dtype=torch.float64)
     batch, problem = two_names([[1.0, 0.0]] * 5, gamma=1e-9)
     scores = torch.stack([lead, torch.zeros_like(lead)], -1)
-    total, _, regret = build_objective("spo_plus")(scores, batch, problem)
+    total, _, regret = build_loss("spo_plus")(scores, batch, problem)
     expected = torch.tensor([3.0, 1.0, 0.5, 0.0, 0.0], dtype=torch.float64)
     torch.testing.assert_close(total, expected, rtol=0, atol=1e-8)
     known = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64)
@@ -46,7 +46,7 @@ def test_with_risk_two_names_give_a_parabola():
     lead = torch.tensor([-0.4, 0.0, 0.5, 1.0, 1.4], dtype=torch.float64)
     batch, problem = two_names([[1.0, 0.0]] * 5, gamma=2.0)
     scores = torch.stack([lead, torch.zeros_like(lead)], -1)
-    total, _, regret = build_objective("spo_plus")(scores, batch, problem)
+    total, _, regret = build_loss("spo_plus")(scores, batch, problem)
     torch.testing.assert_close(total, 0.5 * (lead - 1) ** 2, rtol=0, atol=1e-12)
     torch.testing.assert_close(regret, 0.125 * (lead - 1) ** 2, rtol=0, atol=1e-12)
 
@@ -54,7 +54,7 @@ def test_with_risk_two_names_give_a_parabola():
 def test_second_derivatives_are_refused():
     batch, problem = two_names([[1.0, 0.0]], gamma=2.0)
     scores = torch.tensor([[0.4, 0.0]], dtype=torch.float64, requires_grad=True)
-    total, _, _ = build_objective("spo_plus")(scores, batch, problem)
+    total, _, _ = build_loss("spo_plus")(scores, batch, problem)
     with pytest.raises(SolverError, match="spo_plus: no second derivatives"):
         torch.autograd.grad(total.sum(), scores, create_graph=True)
 
@@ -73,7 +73,7 @@ def drawn(batch, seed, spread=1.0):
 @pytest.mark.parametrize("spread", [0.1, 1.0, 10.0])
 def test_it_bounds_the_regret_and_is_zero_for_the_truth(spread, setting):
     batch, problem = setting
-    loss = build_objective("spo_plus")
+    loss = build_loss("spo_plus")
     for seed in range(5):
         total, _, regret = loss(drawn(batch, seed, spread), batch, problem)
         assert (total >= regret - 1e-9).all() and (total > regret).any()
@@ -83,7 +83,7 @@ def test_it_bounds_the_regret_and_is_zero_for_the_truth(spread, setting):
 
 def test_it_is_convex_in_the_scores(setting):
     batch, problem = setting
-    loss = build_objective("spo_plus")
+    loss = build_loss("spo_plus")
     for seed in range(5):
         one, other = drawn(batch, seed), drawn(batch, seed + 100, 3.0)
         ends = loss(one, batch, problem).total, loss(other, batch, problem).total
@@ -95,7 +95,7 @@ def test_it_is_convex_in_the_scores(setting):
 def test_its_gradient_is_twice_the_difference_of_two_portfolios(setting):
     batch, problem = setting
     scores = drawn(batch, 3).requires_grad_()
-    total = build_objective("spo_plus")(scores, batch, problem).total
+    total = build_loss("spo_plus")(scores, batch, problem).total
     (slope,) = torch.autograd.grad(total.sum(), scores)
     m = 2 * 0.02 * scores.detach() - batch.returns
     expected = 2 * (problem.solve_forecast(m, batch).w - problem.hindsight(batch).w)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bpqp_portfolio.data.panel import DayBatch
-from bpqp_portfolio.portfolio.account import held, held_after
+from bpqp_portfolio.data.features.panel import DayBatch
+from bpqp_portfolio.portfolio.drift import held, held_after
 from bpqp_portfolio.portfolio.problem import PortfolioProblem
 
 

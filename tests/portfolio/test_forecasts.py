@@ -14,7 +14,7 @@ INSIDE = torch.tensor([[True, True, False]])
 
 
 def forecast(config, *scale, log_kappa=None):
-    problem = PortfolioProblem(config, *scale).bolder(log_kappa)
+    problem = PortfolioProblem(config, *scale).with_signal_scale(log_kappa)
     return problem.forecast(SCORES, INSIDE)[INSIDE].tolist()
 
 
@@ -40,8 +40,8 @@ def test_the_scale_of_a_forecast(config, scale, expected, times):
 
 def test_a_bolder_problem_is_another_one():
     problem = PortfolioProblem({}, 0.02)
-    assert problem.bolder(None) is problem
-    problem.bolder(1.0)
+    assert problem.with_signal_scale(None) is problem
+    problem.with_signal_scale(1.0)
     assert problem.unit == problem.scale == 0.02
 
 

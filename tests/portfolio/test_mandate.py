@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from mandate_cases import EXAMPLES, best, market, optima
 
 from bpqp_portfolio.errors import ConfigError, ProblemError, SolverError
-from bpqp_portfolio.portfolio.constraints import CONSTRAINTS, COSTS
-from bpqp_portfolio.portfolio.mandate import Mandate, Market
+from bpqp_portfolio.portfolio.mandate.mandate import Mandate, Market
+from bpqp_portfolio.portfolio.mandate.terms import CONSTRAINTS, COSTS
 
 GAMMA = 5.0
 
@@ -286,7 +286,7 @@ def test_the_conflict_is_told_in_the_constraints_own_words():
 def test_public_names_and_the_docstrings_example():
     import bpqp_portfolio as bp
     import bpqp_portfolio.portfolio as rooms
-    from bpqp_portfolio.portfolio import mandate as module
+    from bpqp_portfolio.portfolio.mandate.mandate import mandate as module
 
     assert bp.Mandate is Mandate and bp.Market is Market
     for cls in {**CONSTRAINTS, **COSTS}.values():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bpqp_portfolio.portfolio.constraints import Exposures
-from bpqp_portfolio.portfolio.mandate import Mandate, Market
+from bpqp_portfolio.portfolio.mandate.mandate import Mandate, Market
+from bpqp_portfolio.portfolio.mandate.terms import Exposures
 
 # γ times the variance is 1: w minimises ½‖w‖² − μᵀw, which is w = μ + ν inside of all limits.
 # With these returns that is (.4, .3, .2, .1).

@@ -7,7 +7,7 @@ import torch
 from mandate_cases import market
 
 from bpqp_portfolio.errors import SolverError
-from bpqp_portfolio.portfolio.mandate import Mandate, Market
+from bpqp_portfolio.portfolio.mandate.mandate import Mandate, Market
 
 # Half of the money is with the banks, so a small turnover cannot meet this.
 CONFLICT = {"max_turnover": 0.02, "groups": {"banks": 0.1}}

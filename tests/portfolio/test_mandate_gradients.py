@@ -7,8 +7,8 @@ import torch
 from mandate_cases import market
 
 from bpqp_portfolio.errors import SolverError
-from bpqp_portfolio.portfolio.constraints import CONSTRAINTS, COSTS
-from bpqp_portfolio.portfolio.mandate import Mandate, Market
+from bpqp_portfolio.portfolio.mandate.mandate import Mandate, Market
+from bpqp_portfolio.portfolio.mandate.terms import CONSTRAINTS, COSTS
 
 ONE = torch.ones((), dtype=torch.float64)
 PARAMETERS = {

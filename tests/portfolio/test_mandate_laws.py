@@ -8,8 +8,8 @@ import pytest
 import torch
 from mandate_cases import EXAMPLES, market
 
-from bpqp_portfolio.portfolio.constraints import CONSTRAINTS, COSTS
-from bpqp_portfolio.portfolio.mandate import Mandate, Market
+from bpqp_portfolio.portfolio.mandate.mandate import Mandate, Market
+from bpqp_portfolio.portfolio.mandate.terms import CONSTRAINTS, COSTS
 
 SHORT = {"min_weights": -0.3}
 # Configurations of each term from tight to loose, or from dear to cheap. The last is so loose that

@@ -28,7 +28,7 @@ from bpqp_portfolio.portfolio import (
     TrackingPenalty,
 )
 from bpqp_portfolio.portfolio.layer import STATUS_NAMES
-from bpqp_portfolio.portfolio.mandate import Mandate, Market
+from bpqp_portfolio.portfolio.mandate.mandate import Mandate, Market
 
 NAN, INF = float("nan"), float("inf")
 # What each field enters through; the first three enter every mandate.

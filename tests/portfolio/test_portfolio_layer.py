@@ -11,7 +11,7 @@ import torch
 from bpqp_portfolio.errors import ConfigError, ProblemError, SolverError
 from bpqp_portfolio.layers.factor import factor_qp
 from bpqp_portfolio.portfolio import PortfolioLayer
-from bpqp_portfolio.solvers.structured import INACCURATE, INFEASIBLE, SOLVED
+from bpqp_portfolio.solvers.factor.solver import INACCURATE, INFEASIBLE, SOLVED
 
 
 def market(T=4, n=12, k=3, seed=0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

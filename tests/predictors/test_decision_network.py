@@ -8,12 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bpqp_portfolio.errors import ConfigError, DataError
-from bpqp_portfolio.predictors import (
-    PREDICTORS,
-    DecisionNetwork,
-    RiskHeadConfig,
-    build_predictor,
-)
+from bpqp_portfolio.predictors import PREDICTORS, DecisionNetwork, RiskHeadConfig, build_predictor
 
 F, K = 5, 3
 COUNTS = torch.tensor([4, 2, 6])
@@ -50,7 +45,7 @@ def inputs(name="mlp", seed=1):
 @ALL
 def test_it_begins_with_the_predictors_scores_and_nothing_else(name):
     features = inputs(name)
-    said = build(name).outlook(features, COUNTS)
+    said = build(name).predictor_output(features, COUNTS)
     assert torch.equal(said.scores, plain(name).double().eval()(features))
     assert said.log_specific.shape == (ROWS,) and said.log_factors.shape == (3, K)
     for part in (said.log_specific, said.log_factors, said.log_kappa):
@@ -60,14 +55,14 @@ def test_it_begins_with_the_predictors_scores_and_nothing_else(name):
 @ALL
 def test_a_plain_predictor_says_scores_alone(name):
     network, features = plain(name).double().eval(), inputs(name)
-    said = network.outlook(features, COUNTS)
+    said = network.predictor_output(features, COUNTS)
     assert torch.equal(said.scores, network(features)) and said[1:] == (None, None, None)
 
 
 @ALL
 def test_every_head_has_a_gradient_at_once(name):
     network = build(name)
-    said = network.outlook(inputs(name), COUNTS)
+    said = network.predictor_output(inputs(name), COUNTS)
     (said.log_specific @ torch.linspace(-1, 2, ROWS).double()).backward(retain_graph=True)
     assert (network.specific.weight.grad != 0).double().mean() > 0.5
     said.log_factors[0, 0].backward(retain_graph=True)
@@ -80,7 +75,7 @@ def test_every_head_has_a_gradient_at_once(name):
 @ALL
 def test_the_order_of_names_does_not_matter(name):
     network, features = stirred(build(name)), inputs(name)
-    said = network.outlook(features, COUNTS)
+    said = network.predictor_output(features, COUNTS)
     generator = torch.Generator().manual_seed(2)
     starts = [0, *COUNTS.cumsum(0).tolist()[:-1]]
     order = torch.cat(
@@ -90,7 +85,7 @@ def test_the_order_of_names_does_not_matter(name):
         ]
     )
     assert not torch.equal(order, torch.arange(ROWS))
-    other = network.outlook(features[order], COUNTS)
+    other = network.predictor_output(features[order], COUNTS)
     torch.testing.assert_close(other.scores, said.scores[order])
     torch.testing.assert_close(other.log_specific, said.log_specific[order])
     torch.testing.assert_close(other.log_factors, said.log_factors)
@@ -99,9 +94,9 @@ def test_the_order_of_names_does_not_matter(name):
 @ALL
 def test_days_do_not_see_one_another(name):
     network, features = stirred(build(name), 0.05), inputs(name)
-    said = network.outlook(features, COUNTS)
+    said = network.predictor_output(features, COUNTS)
     first, second = int(COUNTS[0]), int(COUNTS[0] + COUNTS[1])
-    alone = network.outlook(features[first:second], COUNTS[1:2])
+    alone = network.predictor_output(features[first:second], COUNTS[1:2])
     close = {"rtol": 0, "atol": 1e-14}
     torch.testing.assert_close(alone.log_specific, said.log_specific[first:second], **close)
     torch.testing.assert_close(alone.log_factors[0], said.log_factors[1], **close)
@@ -112,7 +107,7 @@ def test_days_do_not_see_one_another(name):
 @given(limit=st.floats(0.01, 5), size=st.floats(0, 1e6), seed=st.integers(0, 99))
 def test_what_it_says_of_risk_is_bounded(limit, size, seed):
     network = stirred(build(risk=RiskHeadConfig(limit=limit), hidden=[4]), size, seed)
-    said = network.outlook(inputs(seed=seed), COUNTS)
+    said = network.predictor_output(inputs(seed=seed), COUNTS)
     for part in said[1:3]:
         assert part.isfinite().all() and part.abs().max() <= limit
 
@@ -120,7 +115,7 @@ def test_what_it_says_of_risk_is_bounded(limit, size, seed):
 @pytest.mark.parametrize(("specific", "factors"), [(True, False), (False, True)])
 def test_either_head_may_be_left_out(specific, factors):
     network = DecisionNetwork(plain(), RiskHeadConfig(specific, factors), K).double().eval()
-    said = network.outlook(inputs(), COUNTS)
+    said = network.predictor_output(inputs(), COUNTS)
     assert (said.log_specific is not None) == specific
     assert (said.log_factors is not None) == factors
     assert said.log_kappa is None
@@ -145,4 +140,4 @@ def test_settings_outside_their_range(config, message):
 
 def test_features_of_another_shape_are_refused():
     with pytest.raises(DataError, match=r"must be \(R, L, 5\)"):
-        build().outlook(inputs()[..., :3], COUNTS)
+        build().predictor_output(inputs()[..., :3], COUNTS)

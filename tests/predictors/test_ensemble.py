@@ -6,12 +6,7 @@ import pytest
 import torch
 
 from bpqp_portfolio.errors import ConfigError
-from bpqp_portfolio.predictors import (
-    DecisionNetwork,
-    Ensemble,
-    RiskHeadConfig,
-    build_predictor,
-)
+from bpqp_portfolio.predictors import DecisionNetwork, Ensemble, RiskHeadConfig, build_predictor
 
 F = 4
 
@@ -75,7 +70,7 @@ def test_a_spread_that_is_not_positive_is_refused(spread):
 
 def test_of_plain_members_nothing_is_said_but_scores():
     whole = Ensemble([member(0), member(1)], torch.tensor([1.0, 3.0])).eval()
-    said = whole.outlook(rows(), torch.tensor([20, 30]))
+    said = whole.predictor_output(rows(), torch.tensor([20, 30]))
     assert torch.equal(said.scores, whole(rows())) and said[1:] == (None, None, None)
     assert whole.log_kappa is None
 
@@ -88,7 +83,10 @@ def test_what_members_say_of_the_risk_is_averaged_in_logs():
             torch.nn.init.constant_(part, size)
         networks.append(network)
     whole, counts = Ensemble(networks), torch.tensor([20, 30])
-    said, own = whole.outlook(rows(), counts), [n.outlook(rows(), counts) for n in networks]
+    said, own = (
+        whole.predictor_output(rows(), counts),
+        [n.predictor_output(rows(), counts) for n in networks],
+    )
     for name in ("log_specific", "log_factors", "log_kappa"):
         mean = (getattr(own[0], name) + getattr(own[1], name)) / 2
         torch.testing.assert_close(getattr(said, name), mean, rtol=0, atol=1e-15)

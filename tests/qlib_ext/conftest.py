@@ -9,8 +9,8 @@ import pytest
 import torch
 from qlib_markets import build
 
-from bpqp_portfolio.data.provider import Provider
-from bpqp_portfolio.data.simulate import simulate_market
+from bpqp_portfolio.data.provider.provider import Provider
+from bpqp_portfolio.data.provider.simulate import simulate_market
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
 
 

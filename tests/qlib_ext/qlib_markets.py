@@ -14,7 +14,7 @@ import qlib
 from qlib.backtest import backtest
 from qlib.model.trainer import task_train
 
-from bpqp_portfolio.data.provider import Provider, write_provider
+from bpqp_portfolio.data.provider.provider import Provider, write_provider
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
 from bpqp_portfolio.qlib_ext.exchange import BoardExchange
 from bpqp_portfolio.qlib_ext.handlers import feature_config

@@ -14,7 +14,8 @@ from qlib.data.dataset.processor import CSZFillna, CSZScoreNorm, DropCol, Dropna
 from qlib_markets import FEW, KEPT, SEGMENTS, build, connect, rewrite
 
 from bpqp_portfolio.errors import ConfigError, DataError
-from bpqp_portfolio.qlib_ext import blocks, handlers
+from bpqp_portfolio.qlib_ext import column_blocks as blocks
+from bpqp_portfolio.qlib_ext import handlers
 from bpqp_portfolio.qlib_ext.handlers import EXCLUDED_FEATURES, feature_config
 from bpqp_portfolio.qlib_ext.processors import CrossSectionalFill
 

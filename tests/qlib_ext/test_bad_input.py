@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from qlib_markets import MODEL, SETTINGS, build, connect, lists, rewrite
 
-from bpqp_portfolio.data.check import check_provider
-from bpqp_portfolio.data.provider import write_universe
+from bpqp_portfolio.data.provider.provider import write_universe
+from bpqp_portfolio.data.quality.check import check_provider
 from bpqp_portfolio.errors import ConfigError, DataError, ProviderError
 from bpqp_portfolio.portfolio.problem import ProblemConfig
 from bpqp_portfolio.qlib_ext import dataset as dataset_module

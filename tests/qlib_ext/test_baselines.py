@@ -17,7 +17,7 @@ from bpqp_portfolio.errors import ConfigError
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
 from bpqp_portfolio.qlib_ext.decisions import decide
 from bpqp_portfolio.qlib_ext.topk_dropout import Listening, TopkDropoutConfig
-from bpqp_portfolio.report.results import load_results
+from bpqp_portfolio.runs.results import load_results
 
 OURS = "bpqp_portfolio.qlib_ext"
 BACKTEST = {"risk_degree": 0.95, "account": 1e7, "board_limits": False, "trade_unit": None}

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from qlib_markets import connect, from_closes, trade
 
-from bpqp_portfolio.data.exclusions import Exclusion, Exclusions
+from bpqp_portfolio.data.quality.exclusions import Exclusion, Exclusions
 from bpqp_portfolio.qlib_ext.exchange import BoardExchange
 
 # Around 2020-08-24, from which day ChiNext (SZ30) has a limit of 20 %.

@@ -8,7 +8,7 @@ import pytest
 from qlib_markets import FEW, SEGMENTS, build
 from test_no_look_ahead import after
 
-from bpqp_portfolio.data.exclusions import Exclusion, Exclusions, write_exclusions
+from bpqp_portfolio.data.quality.exclusions import Exclusion, Exclusions, write_exclusions
 from bpqp_portfolio.errors import ConfigError
 from bpqp_portfolio.portfolio.scores import mean_spread
 from bpqp_portfolio.qlib_ext.decisions import decide

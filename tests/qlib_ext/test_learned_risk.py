@@ -17,22 +17,22 @@ from qlib.workflow.record_temp import SignalRecord
 from qlib_markets import FEW, MODEL, SETTINGS, build, connect, run_task
 from test_tomorrow_mandate import BACKTEST, MANDATE, Desk, decided, trading
 
-from bpqp_portfolio.data.digests import seal
-from bpqp_portfolio.data.panel import DailyPanel
+from bpqp_portfolio.backtest.day_inputs import MandateDays
+from bpqp_portfolio.data.features.panel import DailyPanel
 from bpqp_portfolio.errors import ConfigError, DataError
+from bpqp_portfolio.files.digests import seal
+from bpqp_portfolio.live.mandate import single_inputs
+from bpqp_portfolio.live.snapshot import snapshot
+from bpqp_portfolio.live.target_weights import decide_single, target_weights, tracked_model
 from bpqp_portfolio.portfolio import PortfolioLayer, PortfolioProblem
 from bpqp_portfolio.predictors import DecisionNetwork, Ensemble
 from bpqp_portfolio.qlib_ext.decisions import decide
 from bpqp_portfolio.qlib_ext.exchange import BoardExchange
-from bpqp_portfolio.qlib_ext.mandate_days import MandateDays
-from bpqp_portfolio.qlib_ext.mandate_target import single_inputs
 from bpqp_portfolio.qlib_ext.model import PortfolioModel
 from bpqp_portfolio.qlib_ext.preflight import check_learned
 from bpqp_portfolio.qlib_ext.records import WeightRecord
-from bpqp_portfolio.qlib_ext.saved import load_run
-from bpqp_portfolio.qlib_ext.single_day import single_day
-from bpqp_portfolio.qlib_ext.tomorrow import decide_single, target_weights, tracked_model
-from bpqp_portfolio.report.results import load_results
+from bpqp_portfolio.runs.artifact import load_run
+from bpqp_portfolio.runs.results import load_results
 
 OURS = "bpqp_portfolio.qlib_ext"
 KAPPA = 0.002
@@ -109,9 +109,12 @@ def test_there_is_something_to_lose(run):
     assert isinstance(
         run.model.network, Ensemble if run.model.settings.members > 1 else DecisionNetwork
     )
-    beliefs = run.model.beliefs(run.data)
-    assert beliefs.log_specific.std() > 0.01 and beliefs.log_factors.abs().to_numpy().mean() > 0.01
-    assert abs(math.log(beliefs.problem.unit / KAPPA)) > 0.01
+    learned_risk = run.model.learned_risk(run.data)
+    assert (
+        learned_risk.log_specific.std() > 0.01
+        and learned_risk.log_factors.abs().to_numpy().mean() > 0.01
+    )
+    assert abs(math.log(learned_risk.problem.unit / KAPPA)) > 0.01
     statistical, _ = decide(run.data, run.load("pred.pkl").iloc[:, 0])
     held = run.load("bpqp/weights.pkl")
     assert (held.sub(statistical, fill_value=0.0).abs() > 0.01).mean() > 0.05
@@ -119,14 +122,14 @@ def test_there_is_something_to_lose(run):
 
 def test_the_records_weights_are_the_optimum_of_what_was_learned(run):
     panel: DailyPanel = run.data.panel()
-    beliefs, days = run.model.beliefs(run.data), run.data.days("test")
-    kappa = beliefs.problem.config.kappa
+    learned_risk, days = run.model.learned_risk(run.data), run.data.days("test")
+    kappa = learned_risk.problem.config.kappa
     held = run.load("bpqp/weights.pkl")
     scores = run.load("pred.pkl").iloc[:, 0]
     for day in days[[0, 5, -1]]:
         batch, date = panel.batch(day[None], features=False), pd.Timestamp(panel.dates[day])
-        a = torch.tensor(beliefs.log_specific.loc[date].to_numpy())
-        s = torch.tensor(beliefs.log_factors.loc[date].to_numpy())
+        a = torch.tensor(learned_risk.log_specific.loc[date].to_numpy())
+        s = torch.tensor(learned_risk.log_factors.loc[date].to_numpy())
         B, d = batch.loadings[0] * s.exp(), batch.specific[0] * a.exp()
         z = torch.tensor(scores.loc[date].to_numpy())
         mu = kappa * (z - z.mean()) / z.std(correction=0)
@@ -160,21 +163,21 @@ def test_tomorrow_decides_what_the_backtest_traded(run):
 
 
 def test_one_day_alone_is_said_what_all_days_were(run, market):
-    saved, beliefs = tracked_model(run.id, run.uri), run.model.beliefs(run.data)
-    for date in beliefs.log_factors.index[[0, 40, -1]]:
-        day = single_day(saved, market, f"{date:%Y-%m-%d}")
-        assert list(day.names) == list(beliefs.log_specific.loc[date].index)
+    saved, learned_risk = tracked_model(run.id, run.uri), run.model.learned_risk(run.data)
+    for date in learned_risk.log_factors.index[[0, 40, -1]]:
+        day = snapshot(saved, market, f"{date:%Y-%m-%d}")
+        assert list(day.names) == list(learned_risk.log_specific.loc[date].index)
         for said, whole in (
-            (day.batch.log_specific[0], beliefs.log_specific.loc[date]),
-            (day.batch.log_factors[0], beliefs.log_factors.loc[date]),
+            (day.batch.log_specific[0], learned_risk.log_specific.loc[date]),
+            (day.batch.log_factors[0], learned_risk.log_factors.loc[date]),
         ):
             np.testing.assert_allclose(said, whole, rtol=0, atol=1e-12)
-    assert saved.problem.config == beliefs.problem.config
+    assert saved.problem.config == learned_risk.problem.config
 
 
 def test_both_risks_of_tomorrow_are_told(one, market):
     saved = tracked_model(one.id, one.uri)
-    day = single_day(saved, market, "2016-01-13")
+    day = snapshot(saved, market, "2016-01-13")
     weights, facts = decide_single(saved.problem, day)
     w, learned = weights.to_numpy(), day.batch.believed()
     for name, batch in (("risk", day.batch), ("risk_learned", learned)):
@@ -187,7 +190,7 @@ def test_it_is_kept_as_tensors_and_json(run, tmp_path):
     client = MlflowClient(tracking_uri=run.uri)
     folder = Path(client.download_artifacts(run.id, "bpqp/model", str(tmp_path)))
     facts = json.loads((folder / "model.json").read_text())
-    kappa = run.model.beliefs(run.data).problem.config.kappa
+    kappa = run.model.learned_risk(run.data).problem.config.kappa
     assert facts["problem"]["kappa"] == kappa and facts["factors"] == 2
     assert facts["model"]["risk_head"] == {"limit": 1.5} and facts["model"]["learn_kappa"] is True
     state = torch.load(folder / "state_dict.pt", weights_only=True)
@@ -201,16 +204,19 @@ def test_it_is_kept_as_tensors_and_json(run, tmp_path):
 
 def test_it_is_tracked_and_shown(run):
     metrics = run.recorder.list_metrics()
-    beliefs = run.model.beliefs(run.data)
-    for name, table in (("specific", beliefs.log_specific), ("factors", beliefs.log_factors)):
+    learned_risk = run.model.learned_risk(run.data)
+    for name, table in (
+        ("specific", learned_risk.log_specific),
+        ("factors", learned_risk.log_factors),
+    ):
         size = float(np.abs(table.to_numpy()).mean())
         assert metrics[f"bpqp.learned.{name}"] == pytest.approx(size, rel=1e-9)
-    assert metrics["bpqp.learned.kappa"] == pytest.approx(beliefs.problem.config.kappa)
+    assert metrics["bpqp.learned.kappa"] == pytest.approx(learned_risk.problem.config.kappa)
     assert metrics["bpqp.kappa"] > 0
-    pd.testing.assert_series_equal(run.load("bpqp/log_specific.pkl"), beliefs.log_specific)
+    pd.testing.assert_series_equal(run.load("bpqp/log_specific.pkl"), learned_risk.log_specific)
     results = run.recorder.client.download_artifacts(run.id, "bpqp/results")
     settings = load_results(Path(results)).settings
-    assert settings["problem"]["kappa"] == beliefs.problem.config.kappa
+    assert settings["problem"]["kappa"] == learned_risk.problem.config.kappa
 
 
 def test_members_are_averaged_in_logs(several):
@@ -219,8 +225,8 @@ def test_members_are_averaged_in_logs(several):
     for member in network.members:
         alone = PortfolioModel(**LEARNED)
         alone.network = member
-        parts.append(alone.beliefs(data))
-    whole = several.model.beliefs(data)
+        parts.append(alone.learned_risk(data))
+    whole = several.model.learned_risk(data)
     assert len(whole.log_factors) == len(days)
     specific = (parts[0].log_specific + parts[1].log_specific) / 2
     factors = (parts[0].log_factors + parts[1].log_factors) / 2
@@ -270,19 +276,19 @@ def test_a_mandates_days_have_the_learned_risk_of_all_members(desk):
     span = {"start_time": data.span_names["test"][0], "end_time": data.span_names["test"][1]}
     names = list(data.market_data.names)
     exchange = BoardExchange(freq="day", codes=names, deal_price="close", **span)
-    beliefs = model.beliefs(data)
-    learned, plain = (MandateDays(data, scores, exchange, b) for b in (beliefs, None))
+    learned_risk = model.learned_risk(data)
+    learned, plain = (MandateDays(data, scores, exchange, b) for b in (learned_risk, None))
     saved, silent = tracked_model(held.id, held.uri), 0
-    for date in beliefs.log_factors.index[[0, 10, 30, 50, 70, -1]]:
+    for date in learned_risk.log_factors.index[[0, 10, 30, 50, 70, -1]]:
         ours_, theirs = learned.inputs(date), plain.inputs(date)
-        said = beliefs.log_specific.loc[date].reindex(names)
-        scale = np.exp(beliefs.log_factors.loc[date].to_numpy())
+        said = learned_risk.log_specific.loc[date].reindex(names)
+        scale = np.exp(learned_risk.log_factors.loc[date].to_numpy())
         np.testing.assert_allclose(ours_.loadings, theirs.loadings * scale, rtol=1e-14)
         expected = theirs.specific * np.exp(said.fillna(0.0).to_numpy())
         np.testing.assert_allclose(ours_.specific, expected, rtol=1e-14)
         modelled = np.isfinite(theirs.specific)
         silent += int((modelled & said.isna().to_numpy()).sum())
-        day = single_day(saved, held.market, f"{date:%Y-%m-%d}")
+        day = snapshot(saved, held.market, f"{date:%Y-%m-%d}")
         alone = single_inputs(saved, saved.mandate, held.market, day, {})
         for name in ("mu", "loadings", "specific"):
             one_day, all_days = getattr(alone, name), getattr(ours_, name)
@@ -367,4 +373,4 @@ def test_a_record_without_the_model_is_refused(one, market, folder):
         R.save_objects(task={"model": ours({**LEARNED, "risk_head": None, "learn_kappa": False})})
         WeightRecord(recorder, one.data).generate()
     with pytest.raises(ConfigError, match="fit it before"):
-        PortfolioModel(**LEARNED).beliefs(one.data)
+        PortfolioModel(**LEARNED).learned_risk(one.data)

@@ -8,13 +8,13 @@ import pytest
 from qlib_markets import FEW, SEGMENTS, build, run_task
 from test_tomorrow_mandate import BACKTEST, GROUPS, NETWORK, Desk, decided, trading
 
-from bpqp_portfolio.data.market import load_market
+from bpqp_portfolio.backtest.mandate_settings import MandateSettings
+from bpqp_portfolio.backtest.rebalance import BookRules, rebalance
+from bpqp_portfolio.data.universe.market import load_market
 from bpqp_portfolio.errors import ConfigError, DataError
-from bpqp_portfolio.qlib_ext.mandate_settings import MandateSettings
-from bpqp_portfolio.qlib_ext.mandate_target import single_inputs
-from bpqp_portfolio.qlib_ext.rebalance import BookRules, rebalance
-from bpqp_portfolio.qlib_ext.single_day import single_day
-from bpqp_portfolio.qlib_ext.tomorrow import tracked_model
+from bpqp_portfolio.live.mandate import single_inputs
+from bpqp_portfolio.live.snapshot import snapshot
+from bpqp_portfolio.live.target_weights import tracked_model
 
 BOUNDS = {"limit": {"value": 0.2, "beta": 1.05}, "lower": {"value": -0.2, "size": -0.5}}
 MANDATE = {
@@ -107,7 +107,7 @@ def test_a_later_day_that_the_table_leaves_names_out_of_is_an_error(desk, tmp_pa
     table = monthly(names).loc[:"2016-01-01"]
     table.iloc[-1, 0] = np.nan
     write(table, tmp_path / "short.csv")
-    day = single_day(run, found.market, date)
+    day = snapshot(run, found.market, date)
     block = {**run.facts["mandate"], "exposure_table": str(tmp_path / "short.csv")}
     rules = BookRules(0.95)
 
@@ -128,7 +128,7 @@ def test_a_bound_is_absolute_or_relative_to_the_index(desk):
     """Of the same day, with beta from prices alone; equal weights have a beta of about 1."""
     found, *_ = desk
     run = tracked_model(found.id, found.uri)
-    day = single_day(run, found.market, "2016-01-13")
+    day = snapshot(run, found.market, "2016-01-13")
     for relative, limit in ((False, 0.9), (True, -0.1)):
         bounds = {"limit": {"beta": limit}, "relative": relative}
         settings = MandateSettings.from_config(changed(bounds, exposure_table=None))

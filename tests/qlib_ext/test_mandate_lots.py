@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from bpqp_portfolio.backtest.lots import lot_trades
 from bpqp_portfolio.portfolio.costs import TradingCosts
-from bpqp_portfolio.qlib_ext.lots import lot_trades
 
 FREE = TradingCosts(0.0, 0.0, 0.0)
 MAIN, STAR = "SH600000", "SH688001"

@@ -8,9 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bpqp_portfolio.errors import ConfigError, DataError
-from bpqp_portfolio.portfolio.mandate import Mandate
-from bpqp_portfolio.qlib_ext.rebalance import (
+from bpqp_portfolio.backtest.rebalance import (
     AT_LOWER_LIMIT,
     AT_UPPER_LIMIT,
     LEFT_UNIVERSE,
@@ -21,6 +19,8 @@ from bpqp_portfolio.qlib_ext.rebalance import (
     DayInputs,
     rebalance,
 )
+from bpqp_portfolio.errors import ConfigError, DataError
+from bpqp_portfolio.portfolio.mandate.mandate import Mandate
 
 NAMES = np.array(["AAA", "BBB", "CCC", "DDD", "EEE", "FFF"])
 RULES = BookRules(risk_degree=0.9, lot=None)

@@ -9,16 +9,16 @@ from qlib.workflow import R
 from qlib.workflow.record_temp import SignalRecord
 from qlib_markets import FEW, MODEL, build
 
-from bpqp_portfolio.data.market import load_market
+from bpqp_portfolio.backtest.mandate_settings import MandateSettings
+from bpqp_portfolio.data.universe.market import load_market
 from bpqp_portfolio.errors import ConfigError, DataError
+from bpqp_portfolio.markets.trading_year import DAYS_PER_YEAR
 from bpqp_portfolio.qlib_ext.mandate_records import MandateRecord
-from bpqp_portfolio.qlib_ext.mandate_settings import MandateSettings
 from bpqp_portfolio.qlib_ext.model import PortfolioModel
 from bpqp_portfolio.qlib_ext.preflight import check_records
 from bpqp_portfolio.qlib_ext.records import ReportRecord, WeightRecord
-from bpqp_portfolio.report.results import load_results
 from bpqp_portfolio.report.trades import trade_table
-from bpqp_portfolio.trading_year import DAYS_PER_YEAR
+from bpqp_portfolio.runs.results import load_results
 
 MANDATE = {
     "risk_aversion": 5.0,

@@ -10,12 +10,12 @@ import pytest
 from qlib.backtest import backtest
 from qlib_markets import connect, from_closes
 
+from bpqp_portfolio.backtest.implementation_shortfall import shortfall
+from bpqp_portfolio.backtest.rebalance import BookRules, DayInputs
 from bpqp_portfolio.portfolio.costs import TradingCosts
-from bpqp_portfolio.portfolio.mandate import Mandate
+from bpqp_portfolio.portfolio.mandate.mandate import Mandate
 from bpqp_portfolio.qlib_ext.exchange import BoardExchange
 from bpqp_portfolio.qlib_ext.mandate_strategy import MandateStrategy
-from bpqp_portfolio.qlib_ext.rebalance import BookRules, DayInputs
-from bpqp_portfolio.qlib_ext.shortfall import shortfall
 
 DAYS = pd.bdate_range("2021-03-01", periods=15)
 NAMES = pd.Index(["SH600000", "SH600001", "SH600002", "SH600003", "SH688001"])

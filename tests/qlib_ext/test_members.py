@@ -8,7 +8,7 @@ import pytest
 import torch
 from qlib_markets import connect
 
-from bpqp_portfolio.data.provider import Provider
+from bpqp_portfolio.data.provider.provider import Provider
 from bpqp_portfolio.errors import ConfigError
 from bpqp_portfolio.predictors import Ensemble
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset

@@ -10,7 +10,7 @@ from qlib_markets import FEW, run_task
 
 from bpqp_portfolio.report.metrics import summarise
 from bpqp_portfolio.report.page import render
-from bpqp_portfolio.report.results import load_results
+from bpqp_portfolio.runs.results import load_results
 
 OURS = "bpqp_portfolio.qlib_ext"
 NOTHING = {"class": "RandomScores", "module_path": f"{OURS}.baselines", "kwargs": {}}

@@ -11,11 +11,11 @@ from qlib.workflow import R
 from qlib.workflow.record_temp import SignalRecord
 from qlib_markets import MODEL, SEGMENTS, build, lists
 
-from bpqp_portfolio.data.exposures import MarketExposures
-from bpqp_portfolio.data.index_weights import index_weights
-from bpqp_portfolio.data.provider import Provider, write_provider
+from bpqp_portfolio.backtest.day_inputs import sectors_of
+from bpqp_portfolio.data.provider.provider import Provider, write_provider
+from bpqp_portfolio.data.universe.exposures import MarketExposures
+from bpqp_portfolio.data.universe.index_weights import index_weights
 from bpqp_portfolio.qlib_ext.handlers import feature_config
-from bpqp_portfolio.qlib_ext.mandate_days import sectors_of
 from bpqp_portfolio.qlib_ext.mandate_records import MandateRecord
 from bpqp_portfolio.qlib_ext.model import PortfolioModel
 from bpqp_portfolio.qlib_ext.records import WeightRecord

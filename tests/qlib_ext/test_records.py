@@ -19,14 +19,14 @@ from qlib.model.trainer import task_train
 from qlib.workflow import R
 from qlib_markets import FEW, MODEL, SEGMENTS, SETTINGS, build, connect
 
-from bpqp_portfolio.data.provider import Provider
+from bpqp_portfolio.data.provider.provider import Provider
 from bpqp_portfolio.errors import DataError
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
 from bpqp_portfolio.qlib_ext.decisions import decide
 from bpqp_portfolio.qlib_ext.model import PortfolioModel, row_index
 from bpqp_portfolio.qlib_ext.records import realised_weights
 from bpqp_portfolio.report.metrics import flatten, summarise
-from bpqp_portfolio.report.results import load_results
+from bpqp_portfolio.runs.results import load_results
 
 OURS = "bpqp_portfolio.qlib_ext"
 PER_EPOCH = [

@@ -8,8 +8,8 @@ import pytest
 import torch
 from qlib_markets import FEW, SETTINGS, build, from_closes, rewrite
 
-from bpqp_portfolio.data.exclusions import Exclusion, Exclusions, write_exclusions
-from bpqp_portfolio.data.market import Market, load_market
+from bpqp_portfolio.data.quality.exclusions import Exclusion, Exclusions, write_exclusions
+from bpqp_portfolio.data.universe.market import Market, load_market
 from bpqp_portfolio.errors import DataError, ProviderError
 from bpqp_portfolio.risk.config import RiskConfig
 from bpqp_portfolio.risk.rolling import rolling_risk

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bpqp_portfolio.data.check import check_provider
-from bpqp_portfolio.data.exclusions import Exclusions
-from bpqp_portfolio.data.market import load_market
-from bpqp_portfolio.data.provider import write_provider
-from bpqp_portfolio.qlib_ext.single_day import _exclusions
+from bpqp_portfolio.data.provider.provider import write_provider
+from bpqp_portfolio.data.quality.check import check_provider
+from bpqp_portfolio.data.quality.exclusions import Exclusions
+from bpqp_portfolio.data.universe.market import load_market
+from bpqp_portfolio.live.snapshot import _exclusions
 
 DAYS = pd.bdate_range("2020-01-01", periods=300)
 NAMES = [f"SH6000{i:02d}" for i in range(6)]

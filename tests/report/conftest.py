@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bpqp_portfolio.report.results import RunResults
+from bpqp_portfolio.runs.results import RunResults
 
 
 def synthetic_run(days: int = 970, names: int = 40, seed: int = 0) -> RunResults:

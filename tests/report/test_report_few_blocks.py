@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from bpqp_portfolio.errors import ConfigError
-from bpqp_portfolio.report.inference import paired_difference
+from bpqp_portfolio.experiments.statistics import paired_difference
 
 DRAWS = 1_000_000
 

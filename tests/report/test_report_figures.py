@@ -20,12 +20,7 @@ from bpqp_portfolio.report.figures_holdings import (
     weight_map,
 )
 from bpqp_portfolio.report.figures_model import learning, monthly_ic, status_counts
-from bpqp_portfolio.report.figures_returns import (
-    drawdown,
-    rolling_ratio,
-    rolling_window,
-    wealth,
-)
+from bpqp_portfolio.report.figures_returns import drawdown, rolling_ratio, rolling_window, wealth
 from bpqp_portfolio.report.style import COLOURS, power_of_ten
 
 DAYS = pd.bdate_range("2020-03-02", periods=4)

@@ -9,7 +9,7 @@ import pytest
 
 from bpqp_portfolio.report.mandate import cause_table, constraint_table, event_counts
 from bpqp_portfolio.report.page import render
-from bpqp_portfolio.report.results import load_results, save_results
+from bpqp_portfolio.runs.results import load_results, save_results
 
 DAYS = pd.DatetimeIndex(["2020-01-06", "2020-01-07", "2020-01-08", "2020-01-09"])
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bpqp_portfolio.errors import ConfigError
+from bpqp_portfolio.markets.trading_year import DAYS_PER_YEAR, QLIB, days_per_year
 from bpqp_portfolio.report.metrics import (
     FEWEST,
     book_rows,
@@ -23,7 +24,6 @@ from bpqp_portfolio.report.metrics import (
     risk,
     summarise,
 )
-from bpqp_portfolio.trading_year import DAYS_PER_YEAR, QLIB, days_per_year
 
 SQRT = math.sqrt(QLIB)
 

@@ -13,7 +13,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from bpqp_portfolio.errors import DataError
-from bpqp_portfolio.report.results import COLUMNS, load_results, plain, save_results
+from bpqp_portfolio.runs.results import COLUMNS, load_results, plain, save_results
 
 
 def test_round_trip(run, tmp_path):

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from bpqp_portfolio.cli import app
 from bpqp_portfolio.errors import DataError
-from bpqp_portfolio.report.results import save_results
-from bpqp_portfolio.report.tracked import find_results
+from bpqp_portfolio.runs.results import save_results
+from bpqp_portfolio.runs.tracked import find_results
 
 
 def invoke(*arguments: str):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bpqp_portfolio.config import from_mapping
-from bpqp_portfolio.data.provider import Provider
+from bpqp_portfolio.data.provider.provider import Provider
 from bpqp_portfolio.errors import ConfigError, DataError
 from bpqp_portfolio.risk import (
     RISK_MODELS,

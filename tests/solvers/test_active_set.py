@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bpqp_portfolio.problems import QP, Solution, SolveStatus
-from bpqp_portfolio.solvers.active import active_set
+from bpqp_portfolio.solvers.common.active_set import active_set
 
 
 def at(problem, z, lam=(), lam_lb=None, lam_ub=None):

@@ -16,8 +16,8 @@ import bpqp_portfolio as bp
 from bpqp_portfolio import SolveStatus
 from bpqp_portfolio.problems import QP
 from bpqp_portfolio.solvers import SolverOptions, available_solvers, get_solver, registry
-from bpqp_portfolio.solvers.handle import Handle, Slot
-from bpqp_portfolio.solvers.native import BackendError, native
+from bpqp_portfolio.solvers.common.cache import Slot, SolverCache
+from bpqp_portfolio.solvers.common.native import BackendError, native
 
 # Solvers of this package call no other one themselves.
 BACKENDS = [
@@ -122,7 +122,7 @@ def test_throwing_raises_with_its_words(monkeypatch, kind, name):
 
 @pytest.mark.parametrize(("kind", "name"), BACKENDS)
 def test_a_handle_forgets_what_raised(monkeypatch, kind, name):
-    handle = Handle()
+    handle = SolverCache()
     with monkeypatch.context() as patch:
         break_package(patch, kind, name, RuntimeError("it says no"), which=0)
         assert solve(kind, name, batch(1), handle=handle).message.tolist()[0]
@@ -211,7 +211,7 @@ def test_scipy_s_errors_are_statuses_and_a_callable_s_are_not(monkeypatch, forwa
 
     layer = bp.ConvexLayer(cost, forward=forward, throw=False, batched=[True])
     start, target = torch.zeros(2, 2).double(), torch.ones(2, 2).double()
-    from bpqp_portfolio.solvers import nlp_scipy
+    from bpqp_portfolio.solvers.smooth import scipy_methods as nlp_scipy
 
     minimize, count = nlp_scipy.optimize.minimize, iter(range(9))
 

@@ -14,7 +14,7 @@ from bpqp_portfolio.problems.matrices import (
     to_dense,
 )
 from bpqp_portfolio.solvers import SolverOptions, available_solvers, get_solver
-from bpqp_portfolio.solvers.scaled import Scaled, csc, upper_triangle
+from bpqp_portfolio.solvers.common.standard_form import Scaled, csc, upper_triangle
 
 EACH_SOLVER = pytest.mark.parametrize("name", available_solvers())
 

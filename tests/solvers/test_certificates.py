@@ -9,7 +9,7 @@ from scipy import sparse
 from bpqp_portfolio.problems import QP, SolveStatus, reference_problems
 from bpqp_portfolio.problems.matrices import FactorMatrix, to_dense
 from bpqp_portfolio.solvers import available_solvers, get_solver
-from bpqp_portfolio.solvers.certificate import conflict, infeasible
+from bpqp_portfolio.solvers.common.certificates import conflict, infeasible
 
 EACH_SOLVER = pytest.mark.parametrize("name", available_solvers())
 EYE2 = np.eye(2)

@@ -10,16 +10,16 @@ from bpqp_portfolio import ConfigError, SolveStatus
 from bpqp_portfolio.problems import QP
 from bpqp_portfolio.problems.matrices import FactorMatrix
 from bpqp_portfolio.problems.socp import SOCP, ConePoint, linear
-from bpqp_portfolio.solvers.conic_auto import ConicAuto, choose_cones
-from bpqp_portfolio.solvers.conic_ball import solve_ball
-from bpqp_portfolio.solvers.conic_clarabel import ConicClarabel
-from bpqp_portfolio.solvers.conic_finish import failed_cones
-from bpqp_portfolio.solvers.conic_interior import ConicInterior
-from bpqp_portfolio.solvers.conic_many import solve_cones
-from bpqp_portfolio.solvers.conic_newton import Scaled, scaled
-from bpqp_portfolio.solvers.conic_system import ActiveSystem
-from bpqp_portfolio.solvers.handle import Slot
-from bpqp_portfolio.solvers.protocol import SolverOptions
+from bpqp_portfolio.solvers.auto_conic import ConicAuto, choose_cones
+from bpqp_portfolio.solvers.common.cache import Slot
+from bpqp_portfolio.solvers.common.protocol import SolverOptions
+from bpqp_portfolio.solvers.conic.ball import solve_ball
+from bpqp_portfolio.solvers.conic.clarabel import ConicClarabel
+from bpqp_portfolio.solvers.conic.finalize import failed_cones
+from bpqp_portfolio.solvers.conic.interior_point import ConicInterior
+from bpqp_portfolio.solvers.conic.kkt import ActiveSystem
+from bpqp_portfolio.solvers.conic.newton import Scaled, scaled
+from bpqp_portfolio.solvers.conic.parallel import solve_cones
 
 
 def robust(n: int, m: int, seed: int, quadratic: bool = False) -> SOCP:
@@ -148,7 +148,7 @@ def test_every_coordinate_at_a_bound(at):
 
 
 def test_no_matrix_of_n_by_n_is_made_for_a_ball(monkeypatch):
-    import bpqp_portfolio.solvers.conic_newton as newton
+    import bpqp_portfolio.solvers.conic.newton as newton
 
     def refuse(*_, **__):
         raise AssertionError("dense factorisation")
@@ -200,7 +200,7 @@ def test_auto_falls_back_where_its_first_choice_stops(monkeypatch):
     def stopped(problem, *_):
         return failed_cones(problem, SolveStatus.ITERATION_LIMIT, 1, "interior")
 
-    monkeypatch.setattr("bpqp_portfolio.solvers.conic_interior._solve", stopped)
+    monkeypatch.setattr("bpqp_portfolio.solvers.conic.interior_point._solve", stopped)
     problem = robust(200, 50, 0)
     assert ConicInterior().solve(problem).status is not SolveStatus.SOLVED
     found = ConicAuto().solve(problem)

@@ -13,8 +13,8 @@ from bpqp_portfolio import ConfigError, SolveStatus
 from bpqp_portfolio.problems import QP
 from bpqp_portfolio.problems.matrices import FactorMatrix
 from bpqp_portfolio.problems.socp import SOCP, linear
-from bpqp_portfolio.solvers.cones import cone_conflict
-from bpqp_portfolio.solvers.protocol import SolverOptions
+from bpqp_portfolio.solvers.common.protocol import SolverOptions
+from bpqp_portfolio.solvers.conic.standard_form import cone_conflict
 from bpqp_portfolio.solvers.registry import available_cone_solvers, get_cone_solver
 
 EACH_SOLVER = pytest.mark.parametrize("name", available_cone_solvers())

@@ -9,14 +9,9 @@ from scipy import sparse
 from bpqp_portfolio.problems import QP
 from bpqp_portfolio.problems.matrices import FactorMatrix
 from bpqp_portfolio.problems.socp import SOCP, ConePoint, linear, socp_residuals
-from bpqp_portfolio.solvers.conic_finish import newton_step
-from bpqp_portfolio.solvers.conic_system import (
-    ActiveSystem,
-    Curvature,
-    active_group,
-    solve_curved,
-)
-from bpqp_portfolio.solvers.kkt import solve_equality_qp
+from bpqp_portfolio.solvers.common.kkt import solve_equality_qp
+from bpqp_portfolio.solvers.conic.finalize import newton_step
+from bpqp_portfolio.solvers.conic.kkt import ActiveSystem, Curvature, active_group, solve_curved
 
 
 def classify(z, t, w, *, size=1.0, ratio=1.0):
@@ -70,7 +65,7 @@ def test_low_rank_solves_equal_dense_ones(k, p, size, monkeypatch):
     def refuse(*_):
         raise AssertionError("the dense solve was asked")
 
-    monkeypatch.setattr("bpqp_portfolio.solvers.conic_system.solve_equality_qp", refuse)
+    monkeypatch.setattr("bpqp_portfolio.solvers.conic.kkt.solve_equality_qp", refuse)
     x2, y2 = solve_curved(H, g, C, c)
     np.testing.assert_allclose(x2, x, rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(y2, y, rtol=1e-8, atol=1e-10 * size)

@@ -11,7 +11,7 @@ from scipy import sparse
 from bpqp_portfolio import SolveStatus
 from bpqp_portfolio.problems import QP
 from bpqp_portfolio.problems.socp import SOCP, linear
-from bpqp_portfolio.solvers.conic_adjoint import cone_adjoint
+from bpqp_portfolio.solvers.conic.adjoint import cone_adjoint
 from bpqp_portfolio.solvers.registry import available_cone_solvers, get_cone_solver
 
 EACH_SOLVER = pytest.mark.parametrize("name", available_cone_solvers())

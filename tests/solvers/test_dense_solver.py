@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from bpqp_portfolio.problems import QP, SolveStatus, kkt_residuals, reference_problems
 from bpqp_portfolio.solvers import SolverOptions, get_solver
-from bpqp_portfolio.solvers.dense import DenseSolver, Factors
-from bpqp_portfolio.solvers.handle import Slot
+from bpqp_portfolio.solvers.common.cache import Slot
+from bpqp_portfolio.solvers.qp.dense import DenseSolver, Factors
 
 DENSE = DenseSolver()
 FIELDS = ("z", "nu", "lam", "lam_lb", "lam_ub")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bpqp_portfolio.solvers.kkt import solve_equality_qp
+from bpqp_portfolio.solvers.common.kkt import solve_equality_qp
 
 RNG = np.random.default_rng(1)
 

@@ -210,7 +210,7 @@ def test_osqp_gets_out_of_its_own_cycles():
 
 def test_highs_has_limits(monkeypatch):
     # Its QP solver cycled for ever on some problems of eight variables.
-    highs = pytest.importorskip("bpqp_portfolio.solvers.highs")
+    highs = pytest.importorskip("bpqp_portfolio.solvers.qp.highs")
     rng = np.random.default_rng(0)
     B, one = rng.normal(size=(40, 40)), np.ones(40)
     problem = QP(B @ B.T, rng.normal(size=40), lb=-0.01 * one, ub=0.01 * one)

@@ -10,14 +10,14 @@ import torch
 
 from bpqp_portfolio.problems import SolveStatus
 from bpqp_portfolio.problems.convex import ConvexProgram, UndefinedError
-from bpqp_portfolio.solvers.nlp import (
+from bpqp_portfolio.solvers.smooth.finalize import (
     ForwardMethod,
     RawPoint,
     least_squares_duals,
     nlp_solvers,
     polish,
 )
-from bpqp_portfolio.solvers.nlp_sqp import sqp
+from bpqp_portfolio.solvers.smooth.sqp import sqp
 
 SOLVERS = nlp_solvers()
 HS71 = [1.0, 4.74299963, 3.82114998, 1.37940829]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bpqp_portfolio.problems import QP, Solution, SolveStatus
 from bpqp_portfolio.solvers import SolverOptions, available_solvers, get_solver
-from bpqp_portfolio.solvers.finish import finish
+from bpqp_portfolio.solvers.common.finalize import finish
 
 EACH_SOLVER = pytest.mark.parametrize("name", available_solvers())
 

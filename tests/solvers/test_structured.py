@@ -9,14 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bpqp_portfolio.solvers.structured import (
+from bpqp_portfolio.solvers.factor.batch import kkt_norm
+from bpqp_portfolio.solvers.factor.solver import (
     INACCURATE,
     INFEASIBLE,
     SOLVED,
     FactorSolution,
     solve_factor_qp,
 )
-from bpqp_portfolio.solvers.structured_batch import kkt_norm
 
 SEARCH = settings(max_examples=60, deadline=None, derandomize=True)
 TOLERANCE = 1e-10

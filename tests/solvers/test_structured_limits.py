@@ -10,8 +10,13 @@ from hypothesis import strategies as st
 from test_structured_rows import assert_optimal, clarabel
 
 from bpqp_portfolio.layers.factor import factor_qp
-from bpqp_portfolio.solvers import structured, structured_approach
-from bpqp_portfolio.solvers.structured import INFEASIBLE, SOLVED
+from bpqp_portfolio.solvers.factor import (
+    interior_start as structured_approach,
+)
+from bpqp_portfolio.solvers.factor import (
+    solver as structured,
+)
+from bpqp_portfolio.solvers.factor.solver import INFEASIBLE, SOLVED
 
 SEARCH = settings(max_examples=30, deadline=None, derandomize=True)
 

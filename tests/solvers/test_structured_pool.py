@@ -7,8 +7,13 @@ import pytest
 import torch
 
 from bpqp_portfolio.layers.factor import factor_qp
-from bpqp_portfolio.solvers import structured_approach, structured_light
-from bpqp_portfolio.solvers.structured import SOLVED
+from bpqp_portfolio.solvers.factor import (
+    dual_newton_box as structured_light,
+)
+from bpqp_portfolio.solvers.factor import (
+    interior_start as structured_approach,
+)
+from bpqp_portfolio.solvers.factor.solver import SOLVED
 
 
 def market(T=12, n=260, k=6, size=1e-3, cap=1.0, low=0.0, seed=0) -> dict:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bpqp_portfolio.layers.factor import factor_qp
-from bpqp_portfolio.solvers.structured import BAD_DATA, INFEASIBLE, SOLVED, FactorSolution
+from bpqp_portfolio.solvers.factor.solver import BAD_DATA, INFEASIBLE, SOLVED, FactorSolution
 
 SEARCH = settings(max_examples=40, deadline=None, derandomize=True)
 

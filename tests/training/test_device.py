@@ -8,7 +8,7 @@ from panels import random_panel
 from torch.overrides import TorchFunctionMode
 
 from bpqp_portfolio.errors import ConfigError
-from bpqp_portfolio.losses import build_objective
+from bpqp_portfolio.losses import build_loss
 from bpqp_portfolio.portfolio import PortfolioProblem
 from bpqp_portfolio.predictors import build_predictor
 from bpqp_portfolio.training import Trainer, TrainerConfig, predict_scores, resolve_device
@@ -27,7 +27,7 @@ def trained(device: str, loss: str = "squared_regret", checkpoint=None, epochs: 
     network = build_predictor("mlp", 4, hidden=[8])
     config = TrainerConfig(epochs=epochs, learning_rate=1e-2)
     trainer = Trainer(
-        network, build_objective(loss), problem, config, checkpoint=checkpoint, device=device
+        network, build_loss(loss), problem, config, checkpoint=checkpoint, device=device
     )
     return panel, network, trainer.fit(panel, TRAIN, VALID)
 
@@ -85,7 +85,7 @@ def test_no_tensor_of_a_step_is_made_on_a_device_of_its_own(loss):
     panel = random_panel(days=28)
     problem = PortfolioProblem({"risk_aversion": 20.0, "max_weight": 0.45}, score_scale=0.02)
     problem.fill_optimal(panel, torch.arange(28))
-    network, objective = build_predictor("mlp", 4, hidden=[8]), build_objective(loss)
+    network, objective = build_predictor("mlp", 4, hidden=[8]), build_loss(loss)
     with Constructions() as seen:
         batch = panel.batch(torch.arange(5))
         terms = objective(batch.pad(network(batch.features)), batch, problem)

@@ -11,13 +11,13 @@ import pytest
 import torch
 from panels import random_panel
 
-from bpqp_portfolio.data.panel import DailyPanel, previous_rows
-from bpqp_portfolio.losses import OBJECTIVES, build_objective
+from bpqp_portfolio.data.features.panel import DailyPanel, previous_rows
+from bpqp_portfolio.losses import LOSSES, build_loss
 from bpqp_portfolio.losses.terms import KAPPA, RISK
 from bpqp_portfolio.portfolio import PortfolioProblem
 from bpqp_portfolio.predictors import DecisionNetwork, RiskHeadConfig, build_predictor
 from bpqp_portfolio.training import Trainer, TrainerConfig, predict, torch_threads
-from bpqp_portfolio.training.outlook import decided_by, look
+from bpqp_portfolio.training.predictor_output import decided_by, look
 
 K = 2
 HEADS = ("specific", "factors", "kappa")
@@ -48,13 +48,13 @@ def stirred(network: DecisionNetwork) -> DecisionNetwork:
 
 def value(network, panel, loss, **changes) -> torch.Tensor:
     batch = panel.batch(torch.arange(len(panel)))
-    objective = build_objective(loss) if isinstance(loss, str) else build_objective(*loss)
+    objective = build_loss(loss) if isinstance(loss, str) else build_loss(*loss)
     return objective(*decided_by(look(network, batch), batch, problem(**changes))).total.mean()
 
 
 # Gradients ---------------------------------------------------------------------------------------
 
-THROUGH_RISK = [name for name in OBJECTIVES if RISK in getattr(OBJECTIVES[name], "learns", ())]
+THROUGH_RISK = [name for name in LOSSES if RISK in getattr(LOSSES[name], "learns", ())]
 
 
 @pytest.mark.parametrize(
@@ -92,12 +92,12 @@ def test_the_heads_gradient_is_that_of_finite_differences(loss, changes):
             assert slope == pytest.approx(exact, rel=2e-4, abs=1e-7), head
 
 
-@pytest.mark.parametrize("loss", OBJECTIVES)
+@pytest.mark.parametrize("loss", LOSSES)
 def test_a_loss_says_what_it_teaches(loss):
     panel = random_panel(8, 10, factors=K)
     network = build()
     value(network, panel, loss).backward()
-    learns = getattr(OBJECTIVES[loss], "learns", frozenset())
+    learns = getattr(LOSSES[loss], "learns", frozenset())
     for head, needed in (("specific", RISK), ("factors", RISK), ("kappa", KAPPA)):
         moved = any(
             p.grad is not None and bool(p.grad.any())
@@ -115,7 +115,7 @@ DAYS, TRAIN, VALID = 24, torch.arange(18), torch.arange(18, 24)
 def fit(network, loss="regret", **config):
     panel = random_panel(DAYS, factors=K)
     settings = {"epochs": 3, "learning_rate": 1e-2, "batch_days": 6, **config}
-    trainer = Trainer(network, build_objective(loss), problem(), TrainerConfig(**settings))
+    trainer = Trainer(network, build_loss(loss), problem(), TrainerConfig(**settings))
     with torch_threads(1):
         return trainer, trainer.fit(panel, TRAIN, VALID)
 
@@ -248,9 +248,7 @@ def trained(market, given, loss, options, risk=None, learn_kappa=False) -> Decis
     network = DecisionNetwork(plain, risk, 1, learn_kappa)
     with torch_threads(1):
         given.fill_optimal(market.panel, LEARN)
-        Trainer(network, build_objective(loss, options), given, CONFIG).fit(
-            market.panel, LEARN, LEARN
-        )
+        Trainer(network, build_loss(loss, options), given, CONFIG).fit(market.panel, LEARN, LEARN)
     return network
 
 
@@ -339,7 +337,7 @@ def test_it_finds_how_bold_to_be(wrong):
         trained(market, given, "decision_value", {}, learn_kappa=learned)
         for learned in (True, False)
     )
-    kappa = float(given.bolder(network.log_kappa.detach()).unit)
+    kappa = float(given.with_signal_scale(network.log_kappa.detach()).unit)
     assert abs(math.log(kappa / signal)) < math.log(1.5)
     mean, error = gain(*(true_value(n, market, TEST, given) for n in (fixed, network)))
     assert mean > 5 * error

@@ -11,15 +11,15 @@ import torch
 from panels import random_panel
 
 from bpqp_portfolio.errors import ConfigError, DataError
-from bpqp_portfolio.losses import OBJECTIVES, build_objective, decision_loss
+from bpqp_portfolio.losses import LOSSES, build_loss, decision_loss
 from bpqp_portfolio.portfolio import PortfolioProblem
 from bpqp_portfolio.predictors import build_predictor
 from bpqp_portfolio.training import MetricLogger, Progress, Trainer, TrainerConfig, predict_scores
 from bpqp_portfolio.training.trainer import MONITORS
 
 DAYS, TRAIN, VALID = 30, torch.arange(22), torch.arange(22, 30)
-LOSSES = sorted(OBJECTIVES)
-BLOCKS = [name for name in LOSSES if hasattr(OBJECTIVES[name], "least_days")]
+LOSSES = sorted(LOSSES)
+BLOCKS = [name for name in LOSSES if hasattr(LOSSES[name], "least_days")]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def build(loss="squared_regret", *, seed=0, network=None, callbacks=(), **config
         network = build_predictor("mlp", 4, hidden=[8], dropout=0.2)
     settings = {"epochs": 3, "learning_rate": 1e-2, "seed": seed, **config}
     return Trainer(
-        network, build_objective(loss), problem(), TrainerConfig(**settings), callbacks=callbacks
+        network, build_loss(loss), problem(), TrainerConfig(**settings), callbacks=callbacks
     )
 
 
@@ -80,7 +80,7 @@ class SeenDays:
 
     def __init__(self):
         self.steps = []
-        self._loss = build_objective("mse")
+        self._loss = build_loss("mse")
 
     def __call__(self, scores, batch, problem):
         if scores.requires_grad:
@@ -169,7 +169,7 @@ def test_a_two_stage_loss_reports_the_regret_that_a_decision_loss_sees(panel):
     """With β = 0 both take the same steps, so they must report the same regrets."""
     two_stage = build("mse").fit(panel, TRAIN, VALID).history
     trainer = build("squared_regret")
-    trainer.objective = build_objective("squared_regret", {"beta": 0.0})
+    trainer.objective = build_loss("squared_regret", {"beta": 0.0})
     weightless = trainer.fit(panel, TRAIN, VALID).history
     for one, other in zip(two_stage, weightless, strict=True):
         for name in ("train_decision", "valid_decision", "train_prediction", "valid_ic"):
@@ -195,7 +195,7 @@ def test_a_block_loss_wants_blocks(panel, loss):
     with pytest.raises(ConfigError, match=r"trainer\.batch_days: 1 is too few.* such as 40"):
         build(loss, batch_days=1)
     seen = SeenDays()
-    seen.least_days = OBJECTIVES[loss].least_days
+    seen.least_days = LOSSES[loss].least_days
     trainer = build(loss, batch_days=6, epochs=8, patience=8)
     trainer.objective = seen
     trainer.fit(panel, TRAIN, VALID)

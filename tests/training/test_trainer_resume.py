@@ -13,7 +13,7 @@ import pytest
 import torch
 from panels import random_panel
 
-from bpqp_portfolio.losses import build_objective
+from bpqp_portfolio.losses import build_loss
 from bpqp_portfolio.portfolio import PortfolioProblem
 from bpqp_portfolio.predictors import build_predictor
 from bpqp_portfolio.training import FitState, Trainer, TrainerConfig, torch_threads
@@ -36,7 +36,7 @@ def train(
     settings = {"epochs": EPOCHS, "learning_rate": 1e-2, "weight_decay": 1e-3, **config}
     trainer = Trainer(
         network,
-        build_objective(loss),
+        build_loss(loss),
         problem,
         TrainerConfig(**settings),
         callbacks=callbacks,

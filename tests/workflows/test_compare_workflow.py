@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bpqp_portfolio.compare.child import KEY
+from bpqp_portfolio.experiments.child import KEY
 
 pytest.importorskip("skfolio", reason="the demo's prices come with skfolio")
 pytestmark = pytest.mark.slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bpqp_portfolio.report.results import load_results
+from bpqp_portfolio.runs.results import load_results
 
 pytest.importorskip("skfolio", reason="the demo's prices come with skfolio")
 pytestmark = pytest.mark.slow

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bpqp_portfolio.data.provider import Provider
-from bpqp_portfolio.data.sectors import read_sectors
-from bpqp_portfolio.qlib_ext.saved import load_run
-from bpqp_portfolio.qlib_ext.single_day import single_day
-from bpqp_portfolio.report.results import load_results
+from bpqp_portfolio.data.provider.provider import Provider
+from bpqp_portfolio.data.universe.sectors import read_sectors
+from bpqp_portfolio.live.snapshot import snapshot
+from bpqp_portfolio.runs.artifact import load_run
+from bpqp_portfolio.runs.results import load_results
 
 pytest.importorskip("skfolio", reason="the demo's prices come with skfolio")
 pytestmark = pytest.mark.slow
@@ -78,7 +78,7 @@ def test_the_limits_are_kept_on_solved_days(done):
         Path(workspace.client.download_artifacts(run.info.run_id, "bpqp/model")), run.info.run_id
     )
     for date in solved[:: len(solved) // 8]:
-        day = single_day(saved, Provider(workspace.folder / "data" / "demo"), f"{date:%Y-%m-%d}")
+        day = snapshot(saved, Provider(workspace.folder / "data" / "demo"), f"{date:%Y-%m-%d}")
         loadings, specific = day.covariance_root
         active = targets.loc[date].reindex(day.names, fill_value=0.0).to_numpy() - 1 / len(
             day.names

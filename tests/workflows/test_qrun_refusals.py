@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from mlflow.tracking import MlflowClient
 
-from bpqp_portfolio.data.simulate import simulate_market
+from bpqp_portfolio.data.provider.simulate import simulate_market
 
 WORKFLOW = "workflows/bpqp_csi300.yaml"
 VARIABLES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bpqp_portfolio.data.provider import Provider
+from bpqp_portfolio.data.provider.provider import Provider
 
 pytestmark = [pytest.mark.real_data, pytest.mark.slow]
 

@@ -14,11 +14,11 @@ from qlib.utils.data import update_config
 from qlib.utils.mod import get_callable_kwargs
 from ruamel.yaml import YAML
 
+from bpqp_portfolio.backtest.mandate_settings import MandateSettings
 from bpqp_portfolio.config import from_mapping
 from bpqp_portfolio.portfolio.problem import ProblemConfig
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
 from bpqp_portfolio.qlib_ext.handlers import CachedAlpha158, feature_config
-from bpqp_portfolio.qlib_ext.mandate_settings import MandateSettings
 from bpqp_portfolio.qlib_ext.model import PortfolioModel
 from bpqp_portfolio.qlib_ext.preflight import check_records, check_segments
 from bpqp_portfolio.risk.config import RiskConfig

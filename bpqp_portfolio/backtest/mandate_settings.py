@@ -1,0 +1,182 @@
+"""The ``mandate:`` block of a workflow: read, checked, refused where no backtest could hold it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..config import check_keys, check_number, from_mapping
+from ..data.provider.provider import Provider
+from ..data.universe.dated import read_dated
+from ..data.universe.exposures import MarketExposures, wanted_exposures
+from ..data.universe.index_weights import PROXIES, index_weights
+from ..data.universe.market import Market
+from ..data.universe.sectors import read_sectors
+from ..errors import ConfigError, DataError
+from ..portfolio.mandate.config import SETTINGS, YEAR
+from ..portfolio.mandate.mandate import Mandate
+from ..portfolio.mandate.terms import CONSTRAINTS, COSTS
+from ..portfolio.mandate.terms.exposures import Exposures
+from ..risk.clusters import ClusterConfig
+
+OWN = ("sectors", "index_weights", "pin_limits", "exposure_table", "exposure_fill")
+"""Keys of the block that are not the mandate's own."""
+
+NO_LONG_ONLY = (
+    "mandate: it allows negative weights or a sum above 1, which Qlib's backtest would drop "
+    "without a word, since its accounts hold no short position and lend no money. Add "
+    "`long_only: true` or a lower bound of 0 and a budget of at most 1, or use the mandate from "
+    "Python, where the layer and your own simulation take any sign."
+)
+
+
+@dataclass(frozen=True)
+class MandateSettings:
+    """The ``mandate:`` block of a dataset: what is constrained, and the tables it needs.
+
+    ``sectors`` a CSV file (see :func:`~bpqp_portfolio.data.universe.sectors.read_sectors`), or a
+    mapping of :class:`ClusterConfig` for groups found in past returns; ``index_weights`` as for
+    :func:`~bpqp_portfolio.data.universe.index_weights.index_weights`; ``pin_limits`` keeps names
+    that closed at a price limit from trading against it the next day. ``exposure_table`` is a CSV
+    file of what ``exposures`` bounds, but for what is built in, and ``exposure_fill`` what a name
+    counts as that it leaves out (see
+    :class:`~bpqp_portfolio.data.universe.exposures.MarketExposures`); without it, such a name is an
+    error. ``rules`` is everything else in the block, for :meth:`Mandate.from_config`.
+    """
+
+    rules: Mapping[str, Any]
+    sectors: str | ClusterConfig
+    index_weights: str = "equal"
+    pin_limits: bool = True
+    exposure_table: str | None = None
+    exposure_fill: float | None = None
+
+    @classmethod
+    def from_config(
+        cls, block: Mapping[str, Any], days_per_year: float | None = None
+    ) -> MandateSettings:
+        """Settings from the block of a workflow.
+
+        ``days_per_year`` is what annual limits count, unless the block says it.
+
+        Raises
+        ------
+        ConfigError
+            An unknown key or value, or a mandate with negative weights or leverage.
+        """
+        if not isinstance(block, Mapping):
+            raise ConfigError(f"mandate: expected a mapping, got {block!r}.")
+        try:
+            json.dumps(block)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"mandate: {error}; write numbers, words, lists and mappings alone, since the run "
+                "keeps them as JSON for the days after it."
+            ) from error
+        known = (*OWN, *SETTINGS, YEAR, "constraints", "costs", *CONSTRAINTS, *COSTS)
+        check_keys(block, known, "mandate")
+        own = {k: block[k] for k in OWN if k in block}
+        sectors = own.pop("sectors", None)
+        if not isinstance(sectors, str):
+            sectors = from_mapping(ClusterConfig, sectors, "mandate.sectors")
+        if not isinstance(own.get("index_weights", ""), str):
+            raise ConfigError(
+                f"mandate.index_weights: expected equal, traded_value or a CSV file, "
+                f"got {own['index_weights']!r}."
+            )
+        if not isinstance(own.get("pin_limits", True), bool):
+            raise ConfigError(
+                f"mandate.pin_limits: expected true or false, got {own['pin_limits']!r}."
+            )
+        table, fill = own.get("exposure_table"), own.get("exposure_fill")
+        if table is not None and not isinstance(table, str):
+            raise ConfigError(f"mandate.exposure_table: expected a CSV file, got {table!r}.")
+        if fill is not None:
+            check_number(fill, "mandate.exposure_fill")
+            if table is None:
+                raise ConfigError("mandate.exposure_fill: there is no exposure_table to complete.")
+        rules = {k: v for k, v in block.items() if k not in OWN}
+        if days_per_year is not None:
+            rules.setdefault(YEAR, days_per_year)
+        settings = cls(rules=rules, sectors=sectors, **own)
+        if not settings.build().long_only:
+            raise ConfigError(NO_LONG_ONLY)
+        bound = settings._bound
+        if bound is not None and table is None:
+            wanted_exposures(bound.named, bound.every, (), None)
+        return settings
+
+    def to_config(self) -> dict[str, Any]:
+        """The block again, for :meth:`from_config` in any folder: paths of tables are absolute."""
+        sectors, index = self.sectors, self.index_weights
+        if isinstance(sectors, ClusterConfig):
+            tables: dict[str, Any] = {"sectors": asdict(sectors)}
+        else:
+            tables = {"sectors": _absolute(sectors)}
+        tables["index_weights"] = index if index in PROXIES else _absolute(index)
+        if self.exposure_table is not None:
+            tables["exposure_table"] = _absolute(self.exposure_table)
+            tables["exposure_fill"] = self.exposure_fill
+        return {**self.rules, **tables, "pin_limits": self.pin_limits}
+
+    def build(self) -> Mandate:
+        """The mandate itself."""
+        return Mandate.from_config(self.rules)
+
+    @property
+    def _bound(self) -> Exposures | None:
+        return next((term for term in self.build().terms if isinstance(term, Exposures)), None)
+
+    def exposures(self, market: Market, provider: Provider, window: int) -> MarketExposures | None:
+        """What ``exposures`` bounds, over ``window`` days of returns; None without it."""
+        bound = self._bound
+        if bound is None:
+            return None
+        return MarketExposures(
+            bound.named,
+            market,
+            provider,
+            window=window,
+            every=bound.every,
+            table=self.exposure_table,
+            fill=self.exposure_fill,
+        )
+
+    def check_tables(
+        self,
+        market: Market,
+        provider: Provider,
+        window: int,
+        test: tuple[pd.Timestamp, pd.Timestamp],
+    ) -> None:
+        """Read the tables once, so that what is wrong with them is said before any long work.
+
+        ``window`` days of returns, for exposures that are found in them; ``test`` first and last
+        day that the mandate decides on.
+        """
+        exposures = self.exposures(market, provider, window)
+        if exposures is not None:
+            exposures.check(*test)
+        elif self.exposure_table is not None:
+            read_dated(self.exposure_table, "exposures", market.names)
+        index = index_weights(self.index_weights, market, provider)
+        decided = (market.dates >= test[0]) & (market.dates <= test[1])
+        without = np.flatnonzero(decided & ~(index.weights.sum(1) > 0))
+        if self.build().benchmarked and len(without):
+            raise DataError(
+                f"mandate.index_weights: {index.source} has no weight of a member on "
+                f"{market.dates[without[0]]:%Y-%m-%d} ({len(without)} such days): add the weights "
+                "of a date on or before it, or bound nothing relative to the index."
+            )
+        if isinstance(self.sectors, str):
+            read_sectors(self.sectors, market.dates, market.names)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())

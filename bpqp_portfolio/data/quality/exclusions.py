@@ -1,0 +1,113 @@
+"""Exclusions: the daily moves that are not believed, name by name and day by day, as a CSV file."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ...errors import DataError
+from ...files.atomic import replacing_file
+from ...files.bounds import check_csv, listed
+
+COLUMNS = ("instrument", "date", "reason")
+
+
+class Exclusion(NamedTuple):
+    """On ``date`` the close-to-close return of ``instrument`` is unknown, for ``reason``."""
+
+    instrument: str
+    date: pd.Timestamp
+    reason: str
+
+
+@dataclass(frozen=True)
+class Exclusions:
+    """A set of moves that are not believed, in order of date and name.
+
+    The prices of the day may be right each on its own; it is the return from the previous close
+    to this one that must not be used.
+    """
+
+    entries: tuple[Exclusion, ...] = ()
+
+    def __post_init__(self) -> None:
+        unique = {(e.date, e.instrument): e for e in reversed(self.entries)}
+        object.__setattr__(self, "entries", tuple(unique[key] for key in sorted(unique)))
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[Exclusion]:
+        return iter(self.entries)
+
+    def mask(self, dates: pd.DatetimeIndex, names: Iterable[str]) -> np.ndarray:
+        """Boolean (T, n): is the name's return into the day excluded?
+
+        Entries outside ``dates`` and ``names`` are left out: one list serves every universe.
+        """
+        dates = pd.DatetimeIndex(dates)
+        columns = pd.Index([name.upper() for name in names], dtype=object)
+        mask = np.zeros((len(dates), len(columns)), dtype=bool)
+        row = dates.get_indexer(pd.DatetimeIndex([e.date for e in self.entries]))
+        column = columns.get_indexer(pd.Index([e.instrument for e in self.entries], dtype=object))
+        inside = (row >= 0) & (column >= 0)
+        mask[row[inside], column[inside]] = True
+        return mask
+
+
+def read_exclusions(path: Path) -> Exclusions:
+    """Read a CSV file with the columns ``instrument,date,reason``; dates are YYYY-MM-DD.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, a column is missing or unknown, or a line has no instrument or
+        no valid date; the message names the line.
+    """
+    path = Path(path).expanduser()
+    entries = []
+    try:
+        check_csv(path, f"cannot read the exclusions {path}:")
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.reader(file)
+            header = tuple(next(rows, ()))
+            if header != COLUMNS:
+                raise DataError(
+                    f"{path} line 1: expected the columns {','.join(COLUMNS)}, "
+                    f"got {listed(header) or 'nothing'}."
+                )
+            for row in rows:
+                if row:
+                    entries.append(_entry(row, f"{path} line {rows.line_num}"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot read the exclusions {path}: {error}") from error
+    return Exclusions(tuple(entries))
+
+
+def write_exclusions(path: Path, exclusions: Exclusions) -> None:
+    """Write ``exclusions`` as :func:`read_exclusions` reads them, in one piece or not at all."""
+    with replacing_file(path) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows((e.instrument, f"{e.date:%Y-%m-%d}", e.reason) for e in exclusions)
+
+
+def _entry(row: list[str], where: str) -> Exclusion:
+    if len(row) != len(COLUMNS):
+        raise DataError(f"{where}: expected {len(COLUMNS)} values, got {len(row)}: {listed(row)}.")
+    instrument, date, reason = (value.strip() for value in row)
+    if not instrument:
+        raise DataError(f"{where}: the instrument is empty.")
+    try:
+        day = pd.to_datetime(date, format="%Y-%m-%d")
+    except ValueError as error:
+        raise DataError(f"{where}: {date!r} is no date of the form YYYY-MM-DD.") from error
+    if pd.isna(day):
+        raise DataError(f"{where}: the date is empty.")
+    return Exclusion(instrument.upper(), day, reason)

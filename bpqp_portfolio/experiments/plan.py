@@ -1,0 +1,210 @@
+"""What a comparison runs: methods, each a change of one workflow, and their seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from qlib.utils.data import update_config
+from ruamel.yaml import YAML, YAMLError
+
+from ..config import check_number, from_mapping, nearest, render
+from ..errors import ConfigError
+from ..files.cache import digest
+
+SEED = "model.kwargs.trainer.seed"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the comparison.
+
+    ``title`` as the table prints it; ``task`` changes to the workflow's task, merged as Qlib merges
+    a workflow with its base (``__DROP__`` removes a key); ``like`` another method whose changes
+    come before this one's own, so that the two differ in these alone; ``control`` a method, or
+    several, that this one has to beat, and beside which it is always printed; ``seed`` the dotted
+    place of the seed in the task; ``seeds`` how many seeds (by default the comparison's; 1 where
+    nothing is random). ``seed`` and ``seeds`` are those of ``like`` unless they are given.
+    """
+
+    title: str
+    task: Mapping[str, Any] = field(default_factory=dict)
+    like: str | None = None
+    control: str | Sequence[str] | None = None
+    seed: str | None = None
+    seeds: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.seeds is not None:
+            check_number(self.seeds, "seeds", low=1, integer=True)
+        given = self.control
+        names = [] if given is None else [given] if isinstance(given, str) else given
+        if not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
+            raise ConfigError(f"control: expected a name or a list of names, got {given!r}.")
+        if len(set(names)) < len(names):
+            raise ConfigError(f"control: a method is named twice in {list(names)}.")
+        object.__setattr__(self, "control", tuple(names))
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """Names of the methods that this one has to beat."""
+        return self.control  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison as its file says it.
+
+    ``workflow`` that every method changes, relative to the file; ``experiment_name`` under which
+    the runs are tracked; ``methods`` by name; ``seeds`` of each; ``configurations_tried`` how many
+    settings were looked at on validation before this one was frozen, printed with the table;
+    ``block`` days and ``level`` of the bootstrap (see
+    :mod:`bpqp_portfolio.experiments.statistics`).
+    """
+
+    workflow: str
+    experiment_name: str
+    methods: Mapping[str, Any]
+    seeds: int = 5
+    configurations_tried: int | None = None
+    block: int = 20
+    level: float = 0.95
+
+    def __post_init__(self) -> None:
+        check_number(self.seeds, "seeds", low=1, integer=True)
+        if self.configurations_tried is not None:
+            check_number(self.configurations_tried, "configurations_tried", low=0, integer=True)
+        if not isinstance(self.methods, Mapping) or not self.methods:
+            raise ConfigError("methods: expected a mapping with at least one method.")
+        methods = {n: from_mapping(Method, m, f"methods.{n}") for n, m in self.methods.items()}
+        titles: dict[str, str] = {}
+        for name, method in methods.items():
+            named = [("control", control) for control in method.controls]
+            for key, other in [*named, *([("like", method.like)] if method.like else [])]:
+                if other not in methods or other == name:
+                    others = [known for known in methods if known != name]
+                    raise ConfigError(
+                        f"methods.{name}.{key}: no other method {other!r}.{nearest(other, others)}"
+                    )
+            if method.title in titles:
+                raise ConfigError(
+                    f"methods.{name}.title: {method.title!r} is also that of "
+                    f"{titles[method.title]!r}; the table could not tell them apart."
+                )
+            titles[method.title] = name
+        object.__setattr__(self, "methods", methods)
+        for name in methods:
+            self.lineage(name)
+
+    def lineage(self, name: str) -> list[Method]:
+        """The method and those that it is like, each after the one it is like."""
+        chain = [name]
+        while (like := self.methods[chain[-1]].like) is not None:
+            if like in chain:
+                raise ConfigError(f"methods.{name}.like: {' is like '.join([*chain, like])}.")
+            chain.append(like)
+        return [self.methods[one] for one in reversed(chain)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One tracked run: a method with a seed.
+
+    ``key`` is a digest of all that its configuration says, so that a finished run is known again;
+    the code that makes it is told apart by :func:`~.code.code_digest`.
+    """
+
+    method: str
+    seed: int
+    config: dict[str, Any]
+    key: str
+
+    @property
+    def name(self) -> str:
+        """Name in the tracker."""
+        return f"{self.method}-seed{self.seed}"
+
+
+def read_comparison(path: Path) -> tuple[Comparison, dict[str, Any]]:
+    """The comparison in a YAML file, and the configuration of its workflow.
+
+    Environment variables are filled in as qrun does it.
+
+    Raises
+    ------
+    ConfigError
+        A file is missing or not a mapping, or a setting is unknown or outside its range.
+    """
+    comparison = from_mapping(Comparison, _read(path), str(path))
+    workflow = path.parent / comparison.workflow
+    config = _read(workflow)
+    base = config.pop("BASE_CONFIG_PATH", None)
+    if base is not None:
+        config = update_config(_read(workflow.parent / base), config)
+    for part in ("qlib_init", "task"):
+        if part not in config:
+            raise ConfigError(f"{workflow}: {part!r} is missing.")
+    dataset = (config["task"].get("dataset") or {}).get("kwargs") or {}
+    if dataset.get("benchmark", "") is None:
+        raise ConfigError(
+            f"{workflow}: benchmark is null, but a comparison shows what its methods earn over an "
+            "index; name one."
+        )
+    return comparison, config
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"no file {path}.")
+    try:
+        config = YAML(typ="safe", pure=True).load(render(path))
+    except YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path}: expected a mapping.")
+    return config
+
+
+def plan(
+    comparison: Comparison, workflow: Mapping[str, Any], seeds: int | None = None
+) -> list[Run]:
+    """All runs, first seeds first, so that an early look sees every method.
+
+    ``seeds`` replaces the comparison's; a method with its own number keeps that.
+    """
+    runs = []
+    for seed in range(seeds or comparison.seeds):
+        for name in comparison.methods:
+            lineage = comparison.lineage(name)
+            if seed >= next((m.seeds for m in reversed(lineage) if m.seeds), seed + 1):
+                continue
+            task = update_config(workflow["task"], [deepcopy(dict(m.task)) for m in lineage])
+            _place(task, next((m.seed for m in reversed(lineage) if m.seed), SEED), seed, name)
+            config = {
+                "qlib_init": workflow["qlib_init"],
+                "experiment_name": comparison.experiment_name,
+                "task": task,
+            }
+            provider = workflow["qlib_init"].get("provider_uri")
+            key = digest(
+                {"task": task, "provider": str(provider), "version": version("bpqp-portfolio")}
+            )
+            runs.append(Run(name, seed, config, key))
+    return runs
+
+
+def _place(task: dict[str, Any], where: str, seed: int, method: str) -> None:
+    *parents, last = where.split(".")
+    node: Any = task
+    for parent in parents:
+        node = node.get(parent) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            raise ConfigError(
+                f"methods.{method}.seed: the task has no {where!r}; name the place of its seed, or "
+                "its parent."
+            )
+    node[last] = seed

@@ -1,0 +1,158 @@
+"""Is one method better than another: a paired block bootstrap over days and seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ..config import check_number
+from ..errors import DataError
+from ..markets.trading_year import QLIB
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Annual return of one method less that of another, on the same days.
+
+    ``annual`` the mean daily difference times the trading days of a year, as a fraction; ``low``
+    and ``high`` its interval at ``level``; ``p_value`` two-sided, of no difference; ``days``
+    compared; ``seeds`` of the first and the second method. With a single seed of either, that
+    method's spread over seeds is unknown and the interval is that of this seed's run.
+    """
+
+    annual: float
+    low: float
+    high: float
+    p_value: float
+    level: float
+    days: int
+    seeds: tuple[int, int]
+
+
+def paired_difference(
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    *,
+    days_per_year: float = QLIB,
+    block: int = 20,
+    draws: int = 5000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Difference:
+    """Mean difference of daily returns with days and seeds both resampled.
+
+    Parameters
+    ----------
+    first, second : daily returns as fractions, one row a day and one column a seed.
+    days_per_year : trading days that annual figures count; by default Qlib's.
+    block : length in days of the blocks of days that are drawn together; the same days for both
+        methods and all seeds.
+    draws : number of bootstrap samples.
+    level : of the interval.
+    seed : of the drawing; the same seed gives the same figures.
+
+    Raises
+    ------
+    ConfigError
+        A setting outside its range.
+    DataError
+        The methods do not have the same days, a return is not finite, or there are fewer than two
+        blocks of days.
+
+    Notes
+    -----
+    Circular blocks of days (Politis and Romano, 1992) and independent draws of seeds. A sample of S
+    seeds has too small a spread by √((S−1)/S), and one of K blocks by √((K−1)/K): deviations are
+    enlarged by these factors. Noise of single runs counts among days and among seeds, so the
+    interval is rather too wide than too narrow.
+
+    The spread itself is known from S − 1 and K − 1 degrees of freedom only, which a bootstrap of
+    three seeds does not know: each deviation is divided by √(χ²_ν/ν), as in Student's t, with ν of
+    Welch (1947) and Satterthwaite (1946) for the sum of the variances of days and of seeds.
+    """
+    check_number(block, "block", low=1, integer=True)
+    check_number(draws, "draws", low=100, integer=True)
+    check_number(level, "level", low=0, high=1, open_low=True)
+    if not first.index.equals(second.index):
+        odd = first.index.symmetric_difference(second.index)
+        raise DataError(
+            "paired comparison: the methods do not have the same days"
+            + (f", the first difference is {odd[0]}." if len(odd) else " in the same order.")
+        )
+    for frame in (first, second):
+        wrong = ~np.isfinite(frame.to_numpy(float)).all(axis=1)
+        if wrong.any():
+            raise DataError(f"paired comparison: the return on {frame.index[wrong][0]} is missing.")
+    days = len(first)
+    blocks = math.ceil(days / block)
+    if blocks < 2:
+        raise DataError(
+            f"paired comparison: {days} days are fewer than two blocks of {block}; lower `block`."
+        )
+    random = np.random.default_rng(seed)
+    starts = random.integers(days, size=(draws, blocks))
+    days_one, seeds_one = _resampled(first, starts, block, random)
+    days_two, seeds_two = _resampled(second, starts, block, random)
+    sample = days_one - days_two + seeds_one - seeds_two
+    parts = [(np.var(days_one - days_two), blocks), (np.var(seeds_one), first.shape[1])]
+    sample /= _uncertain_spread([*parts, (np.var(seeds_two), second.shape[1])], draws, random)
+    observed = first.to_numpy(float).mean() - second.to_numpy(float).mean()
+    tail = (1 - level) / 2
+    # The basic interval: the error of the estimate is distributed as that of a sample's.
+    high, low = observed - np.quantile(sample, [tail, 1 - tail])
+    return Difference(
+        annual=observed * days_per_year,
+        low=low * days_per_year,
+        high=high * days_per_year,
+        p_value=float((1 + (np.abs(sample) >= abs(observed)).sum()) / (1 + draws)),
+        level=level,
+        days=days,
+        seeds=(first.shape[1], second.shape[1]),
+    )
+
+
+def _resampled(
+    frame: pd.DataFrame, starts: np.ndarray, block: int, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Errors (draws,) of the mean return in samples of days and of seeds."""
+    values = frame.to_numpy(float)
+    days, seeds = values.shape
+    draws, blocks = starts.shape
+    means = values.mean(axis=0)
+    totals = np.concatenate([np.zeros((1, seeds)), np.cumsum(np.vstack([values] * 2), axis=0)])
+    lengths = np.full(blocks, block)
+    lengths[-1] = days - block * (blocks - 1)
+    sums = (totals[starts + lengths] - totals[starts]).sum(axis=1)
+    by_day = (sums / days - means) * math.sqrt(blocks / (blocks - 1))
+    by_seed = (means - means.mean()) * (math.sqrt(seeds / (seeds - 1)) if seeds > 1 else 0.0)
+    drawn = random.integers(seeds, size=(draws, seeds))
+    return np.take_along_axis(by_day, drawn, axis=1).mean(axis=1), by_seed[drawn].mean(axis=1)
+
+
+def _uncertain_spread(
+    parts: list[tuple[float, int]], draws: int, random: np.random.Generator
+) -> np.ndarray:
+    """Draws of √(χ²_ν/ν), (draws,), for a sum of ``parts``: variance, and from how many values."""
+    known = [(variance, count - 1) for variance, count in parts if variance > 0 and count > 1]
+    if not known:
+        return np.ones(draws)
+    total = sum(variance for variance, _ in known)
+    freedom = 1 / sum((variance / total) ** 2 / count for variance, count in known)
+    return np.sqrt(random.chisquare(freedom, draws) / freedom)
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """p-values of several comparisons, corrected for their number (Holm, 1979).
+
+    Each is at most 1, and the order of the comparisons is kept.
+    """
+    ordered = sorted(p_values, key=lambda name: p_values[name])
+    corrected, largest = {}, 0.0
+    for rank, name in enumerate(ordered):
+        largest = max(largest, min(1.0, (len(ordered) - rank) * p_values[name]))
+        corrected[name] = largest
+    return {name: corrected[name] for name in p_values}

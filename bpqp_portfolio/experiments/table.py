@@ -1,0 +1,474 @@
+"""The comparison's figures: each method's mean and spread over seeds, and paired differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from ..errors import DataError
+from ..report.metrics import format_metric, summarise
+from ..runs.results import RunResults
+from .plan import Comparison
+from .statistics import Difference, holm, paired_difference
+
+SPACE = "\N{NO-BREAK SPACE}"
+MINUS, PLUS_MINUS, PERCENT = "−", " ± ", f"{SPACE}%"
+DRAWS = 20_000
+"""Of the bootstrap: with fewer, the smallest p-value times some forty comparisons is not small."""
+NAMES_ALIKE = 0.1
+"""Two methods hold the same number of names where they differ by no more than this part."""
+
+
+LEARNED_ON = "Learned on"
+"""A fact that may differ: a longer label ends train and valid earlier."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A column of the table: its ``group`` and ``header``, and the ``place`` (section, metric,
+    cost) of its figure in a run's summary; None where it is not there."""
+
+    group: str
+    header: str
+    place: tuple[str, str, str] | None
+
+
+def _book(section: str, of: str) -> dict[str, Figure]:
+    group = f"{of[:1].upper()}{of[1:]}" if section == "portfolio" else f"Over {of}"
+    ratio = "Sharpe" if section == "portfolio" else "ratio"
+    name = section.removeprefix("excess_")
+    out = {}
+    for cost, word in (("without_cost", "gross"), ("with_cost", "net")):
+        out[f"{word}_{name}"] = Figure(group, f"{group}, {word}", (section, "annual_return", cost))
+    for cost, word in (("without_cost", "gross"), ("with_cost", "net")):
+        place = (section, "information_ratio", cost)
+        out[f"ratio_{word}_{name}"] = Figure(group, f"{group}, {ratio}, {word}", place)
+    place = (section, "max_drawdown", "with_cost")
+    return {**out, f"drawdown_{name}": Figure(group, f"{group}, drawdown, net", place)}
+
+
+def _plain(group: str, section: str, headers: Mapping[str, str]) -> dict[str, Figure]:
+    return {
+        name: Figure(group, header, (section, name, "without_cost"))
+        for name, header in headers.items()
+    }
+
+
+FIGURES = {
+    **_plain(
+        "Prediction",
+        "signal",
+        {
+            "ic": "IC",
+            "icir": "ICIR",
+            "rank_ic": "Rank IC",
+            "rank_icir": "Rank ICIR",
+            "mse": "MSE, one scale",
+        },
+    ),
+    **_plain(
+        "Decision", "signal", {"regret": "Regret a day", "decision_value": "Decision value a day"}
+    ),
+    **_book("excess_index", "index"),
+    **_book("excess_equal", "equal weights"),
+    **_book("portfolio", "the portfolio"),
+    **_plain(
+        "Trading",
+        "trading",
+        {
+            "turnover": "One-way turnover a day",
+            "annual_cost": "Cost a year",
+            "names_held": "Names held",
+            "effective_names": "Effective names",
+            "blocked_share": "Orders blocked",
+        },
+    ),
+    "epochs": Figure("Learning", "Epochs", None),
+    "epoch_seconds": Figure("Learning", "Seconds an epoch", None),
+    "run_seconds": Figure("Learning", "Seconds a run", None),
+}
+"""Column of the table of runs → what it shows. Seconds of a run that was interrupted are those of
+its last part."""
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A method against one of its controls on the same days.
+
+    ``net`` and ``gross`` differences of annual return, ``saved`` the control's annual cost less the
+    method's, so that net = gross + saved; ``p_value`` of ``net``, corrected for the number of
+    comparisons in the table; ``levels`` annual net return of the method and of the control;
+    ``names`` that they hold.
+    """
+
+    method: str
+    control: str
+    net: Difference
+    gross: Difference
+    saved: Difference
+    p_value: float
+    levels: tuple[float, float]
+    names: tuple[float, float]
+
+    @property
+    def holds(self) -> bool:
+        """Is there a net gain at the interval's level, corrected for all comparisons?"""
+        return self.net.annual > 0 and self.p_value < 1 - self.net.level
+
+    @property
+    def as_many_names(self) -> bool:
+        """Do both hold the same number of names, so that concentration explains nothing?"""
+        first, second = self.names
+        return abs(first - second) <= NAMES_ALIKE * second
+
+
+@dataclass(frozen=True)
+class ComparisonTable:
+    """Everything the comparison shows.
+
+    ``runs`` indexed by (method, seed) with a column for each of :data:`FIGURES` (fractions; returns
+    a year of ``days_per_year`` trading days, arithmetic); ``net`` by method a frame of daily net
+    returns, one column a seed; ``index`` daily return of the index; ``paired`` in the order of the
+    methods and of their controls; ``missing`` by name of a run the reason why it is not here;
+    ``other_code`` names of runs that code other than that of now made; ``facts`` of the data and
+    the exchange.
+    """
+
+    comparison: Comparison
+    runs: pd.DataFrame
+    net: dict[str, pd.DataFrame]
+    index: pd.Series
+    paired: list[Paired]
+    days_per_year: float
+    missing: Mapping[str, str] = field(default_factory=dict)
+    other_code: Sequence[str] = ()
+    facts: Sequence[str] = ()
+
+    @property
+    def methods(self) -> list[str]:
+        """Names of the methods that have runs, each followed by its controls."""
+        return methods_in_order(self.comparison, list(self.net))
+
+    def title(self, method: str) -> str:
+        """As the table prints the method."""
+        return str(self.comparison.methods[method].title)
+
+    def gains(self, method: str) -> list[Paired]:
+        """The method against each of its controls that has runs."""
+        return [p for p in self.paired if p.method == method]
+
+    def verdict(self, method: str) -> str:
+        """Over which of its controls the method gains, and over which it does not."""
+        controls = self.comparison.methods[method].controls
+        if not controls:
+            return ""
+        gains = self.gains(method)
+        against = [p.control for p in gains if not p.holds]
+        absent = [name for name in controls if name not in {p.control for p in gains}]
+        if not against and not absent:
+            return "yes" if len(controls) == 1 else f"yes, over all {len(controls)}"
+        words = []
+        if against:
+            words.append("vanishes against " + "; ".join(map(self.title, against)))
+        if absent:
+            words.append("no runs of " + "; ".join(map(self.title, absent)))
+        return ", ".join(words)
+
+    def text(self) -> pd.DataFrame:
+        """Mean ± standard deviation over seeds (ddof 1) as text, one row a method."""
+        shown = [name for name in FIGURES if self.runs[name].notna().any()]
+        rows = {}
+        for name in self.methods:
+            own = self.runs.loc[name]
+            cells = {FIGURES[figure].header: _cell(figure, own[figure]) for figure in shown}
+            rows[self.title(name)] = {"Seeds": str(len(own)), **cells}
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("Method")
+
+    def groups(self) -> dict[str, pd.DataFrame]:
+        """:meth:`text` in parts that fit a page, by group of figures; the first says the gains."""
+        text = self.text()
+        gain = pd.Series({self.title(name): self.verdict(name) for name in self.methods})
+        chief = ["net_index", "ratio_net_index", "net_equal", "turnover", "names_held"]
+        columns = [FIGURES[name].header for name in chief if FIGURES[name].header in text]
+        first = text[["Seeds", *columns]].copy()
+        if self.paired:
+            first["A gain over its controls?"] = gain
+        out = {"Methods": first}
+        for group in dict.fromkeys(figure.group for figure in FIGURES.values()):
+            own = [f.header for f in FIGURES.values() if f.group == group and f.header in text]
+            if own:
+                short = {h: _capital(h.removeprefix(f"{group}, ")) for h in own}
+                out[group] = text[own].rename(columns=short)
+        return out
+
+    def paired_text(self) -> pd.DataFrame:
+        """The paired differences as text, % or points a year, one row for each pair."""
+        rows = [
+            {
+                "Method": self.title(p.method),
+                "Control": self.title(p.control),
+                "Net over index, its / control's": " / ".join(map(_points, p.levels)),
+                "Difference": _points(p.net.annual, sign=True),
+                f"{p.net.level:.0%} interval": _interval(p.net),
+                "p, corrected": p_text(p.p_value),
+                "of it gross": f"{_points(p.gross.annual, sign=True)} ({_interval(p.gross)})",
+                "of it cost saved": f"{_points(p.saved.annual, sign=True)} ({_interval(p.saved)})",
+                "Names held, its / control's": _names(p),
+                "A gain?": "yes" if p.holds else "no",
+            }
+            for p in self.paired
+        ]
+        return pd.DataFrame(rows)
+
+
+def build_table(
+    comparison: Comparison,
+    results: Mapping[tuple[str, int], RunResults],
+    *,
+    seconds: Mapping[tuple[str, int], float] | None = None,
+    missing: Mapping[str, str] | None = None,
+    other_code: Sequence[str] = (),
+) -> ComparisonTable:
+    """The table of all runs' results, by (method, seed).
+
+    ``seconds`` that each took; ``missing`` and ``other_code`` see :class:`ComparisonTable`.
+
+    Raises
+    ------
+    DataError
+        The runs were not made on the same days, or count other days a year.
+    """
+    years = {result.days_per_year for result in results.values()}
+    if len(years) > 1:
+        raise DataError(
+            f"the runs count {' and '.join(f'{n:g}' for n in sorted(years))} trading days a year: "
+            "their markets differ, or some were saved before the market's year was kept; make them "
+            "again."
+        )
+    year = years.pop()
+    rows: dict[tuple[str, int], dict[str, float]] = {}
+    daily: dict[str, dict[str, dict[int, pd.Series]]] = {"gross": {}, "cost": {}}
+    for (method, seed), result in results.items():
+        summary = summarise(result)
+        row = {
+            name: summary.loc[figure.place[:2], figure.place[2]] if figure.place else math.nan
+            for name, figure in FIGURES.items()
+        }
+        if len(result.epochs):
+            row["epochs"] = float(len(result.epochs))
+            row["epoch_seconds"] = result.epochs["seconds"].mean()
+        row["run_seconds"] = (seconds or {}).get((method, seed), math.nan)
+        rows[method, seed] = row
+        for name, column in (("gross", "return"), ("cost", "cost")):
+            daily[name].setdefault(method, {})[seed] = result.series("daily", column)
+    runs = pd.DataFrame.from_dict(rows, orient="index").astype(float)
+    runs.index = pd.MultiIndex.from_tuples(runs.index, names=["method", "seed"])
+    runs = runs.sort_index()
+    gross, cost = ({m: _frame(m, c) for m, c in frames.items()} for frames in daily.values())
+    return ComparisonTable(
+        comparison,
+        runs,
+        {name: gross[name] - cost[name] for name in gross},
+        next(iter(results.values())).series("daily", "bench"),
+        _paired(comparison, gross, cost, runs, year),
+        year,
+        dict(missing or {}),
+        list(other_code),
+        _facts(results),
+    )
+
+
+def _frame(method: str, columns: Mapping[int, pd.Series]) -> pd.DataFrame:
+    frame = pd.DataFrame(columns)
+    if frame.isna().to_numpy().any():
+        day = frame.index[frame.isna().any(axis=1)][0]
+        raise DataError(f"the runs of {method!r} were not made on the same days, see {day}.")
+    return frame
+
+
+def _paired(
+    comparison: Comparison,
+    gross: Mapping[str, pd.DataFrame],
+    cost: Mapping[str, pd.DataFrame],
+    runs: pd.DataFrame,
+    days_per_year: float,
+) -> list[Paired]:
+    paired = partial(
+        paired_difference,
+        days_per_year=days_per_year,
+        block=comparison.block,
+        level=comparison.level,
+    )
+    net = {name: gross[name] - cost[name] for name in gross}
+    found = {}
+    for name, method in comparison.methods.items():
+        for control in method.controls:
+            if name in gross and control in gross:
+                found[f"{name} {control}"] = (
+                    (name, control),
+                    paired(net[name], net[control], draws=DRAWS),
+                    paired(gross[name], gross[control]),
+                    paired(-cost[name], -cost[control]),
+                )
+    corrected = holm({key: gain.p_value for key, (_, gain, _, _) in found.items()})
+    means = runs.groupby(level="method").mean()
+    out = []
+    for key, (pair, gain, before, saved) in found.items():
+        levels, names = (
+            (float(means.loc[pair[0], column]), float(means.loc[pair[1], column]))
+            for column in ("net_index", "names_held")
+        )
+        out.append(Paired(*pair, gain, before, saved, corrected[key], levels, names))
+    return out
+
+
+def _facts(results: Mapping[tuple[str, int], RunResults]) -> list[str]:
+    """What the runs say of their data and exchange; it should be the same for all."""
+    said: dict[str, dict[str, list[tuple[str, int]]]] = {}
+    for run, result in results.items():
+        for fact, value in _settings(result).items():
+            said.setdefault(fact, {}).setdefault(value, []).append(run)
+    lines = []
+    for fact, values in said.items():
+        if len(values) == 1 or fact == LEARNED_ON:
+            found = "; or ".join(sorted(values, key=lambda value: -len(values[value])))
+            lines.append(f"{fact}: {found}.")
+        else:
+            rarest = min(values, key=lambda value: len(values[value]))
+            odd = ", ".join(f"{method}-seed{seed}" for method, seed in values[rarest][:3])
+            lines.append(f"{fact} differs between the runs ({odd}: {rarest}): do not compare them.")
+    return lines
+
+
+def _settings(result: RunResults) -> dict[str, str]:
+    known, out = result.settings, {}
+    if known.get("market"):
+        segments = dict(known.get("segments", {}))
+        test = [f"test {segments.pop('test')}"] if "test" in segments else []
+        universe = str(known["market"])
+        if result.has_index:
+            universe += f" against {result.benchmark}"
+        out["Universe and days"] = ", ".join([universe, *test])
+        if segments:
+            out[LEARNED_ON] = ", ".join(f"{name} {days}" for name, days in segments.items())
+    if result.manifest:
+        about = [result.manifest.get(key) for key in ("source", "start", "end", "instruments")]
+        about.append(str(result.manifest.get("sha256", ""))[:12] or None)
+        out["Data"] = ", ".join(str(value) for value in about if value is not None)
+    if "excluded_name_days" in known:
+        out["Name-days that the data check does not believe, left out whatever their label"] = str(
+            known["excluded_name_days"]
+        )
+    return out
+
+
+def _cell(figure: str, values: pd.Series) -> str:
+    values = values.dropna()
+    if not len(values):
+        return "–"
+    mean, spread = _text(figure, values.mean()), _text(figure, values.std(ddof=1))
+    return mean.removesuffix(PERCENT) + PLUS_MINUS + spread if len(values) > 1 else mean
+
+
+def _text(figure: str, value: float) -> str:
+    place = FIGURES[figure].place
+    if place is not None:
+        return format_metric(place[1], value)
+    return f"{value:.0f}" if figure == "run_seconds" else f"{value:.2f}"
+
+
+def _points(value: float, *, sign: bool = False) -> str:
+    if not math.isfinite(value):
+        return "–"
+    return f"{100 * value:{'+' if sign else ''}.1f}".replace("-", MINUS)
+
+
+def _names(paired: Paired) -> str:
+    if not all(map(math.isfinite, paired.names)):
+        return "–"
+    first, second = paired.names
+    return f"{first:.0f} / {second:.0f}" + ("" if paired.as_many_names else " ≠")
+
+
+def _interval(difference: Difference) -> str:
+    return f"{_points(difference.low)} to {_points(difference.high)}".replace(" ", SPACE)
+
+
+def p_text(value: float) -> str:
+    """A p-value to three digits."""
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A frame of text as a Markdown table; an index with a name becomes the first column."""
+    if frame.index.name:
+        frame = frame.reset_index()
+    lines = [list(frame.columns), ["---"] * len(frame.columns), *frame.to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(_escaped(cell) for cell in line) + " |" for line in lines)
+
+
+def _escaped(cell: Any) -> str:
+    return str(cell).replace("|", "\\|")
+
+
+def absent(table: ComparisonTable) -> list[str]:
+    """What is missing of a partial table, one sentence each; none of a whole one."""
+    if not table.missing:
+        return []
+    total = len(table.missing) + len(table.runs)
+    lines = [f"Partial: {len(table.missing)} of {total} runs are missing."]
+    return lines + [f"{name}: {reason}" for name, reason in table.missing.items()]
+
+
+def protocol(table: ComparisonTable) -> list[str]:
+    """What a reader must know beside the figures, one sentence each."""
+    comparison, days = table.comparison, table.index.index
+    tried = comparison.configurations_tried
+    lines = [
+        f"Test days {days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d} ({len(days)}). Mean ± standard "
+        "deviation over seeds, one value a run, of the epoch that was best on validation.",
+        f"Returns a year are {table.days_per_year:g} times the daily mean; turnover is one-way; "
+        "ratios are annual, of the daily differences. MSE is that of returns standardised by day, "
+        "each method's scores brought to them by one factor: 1 is to know nothing.",
+        "Trades are decided at a close and made at the next; what is suspended, or at the price "
+        "limit of its board and date, does not trade. Test rows are never chosen by their label.",
+        *table.facts,
+        "Configurations looked at on validation before this one was frozen: "
+        + ("not said." if tried is None else f"{tried}."),
+    ]
+    if table.paired:
+        lines.append(
+            f"Paired differences: blocks of {comparison.block} days and seeds are drawn together, "
+            f"p-values are corrected for the number of comparisons ({len(table.paired)}, Holm). A "
+            "gain over a control needs a corrected p-value below "
+            f"{1 - comparison.level:.2g}. ≠ marks controls whose number of names differs by more "
+            f"than {NAMES_ALIKE:.0%}."
+        )
+    single = [table.title(name) for name, frame in table.net.items() if frame.shape[1] == 1]
+    if single:
+        lines.append(f"One seed only, so no spread over seeds: {', '.join(single)}.")
+    if table.other_code:
+        lines.append(
+            f"Made by other code than that of now, and accepted: {len(table.other_code)} of "
+            f"{len(table.runs)} runs ({', '.join(table.other_code)})."
+        )
+    return lines
+
+
+def methods_in_order(comparison: Comparison, present: Sequence[str]) -> list[str]:
+    """Names of the methods that have runs, each followed by its controls."""
+    out: list[str] = []
+    for name, method in comparison.methods.items():
+        for one in (name, *method.controls):
+            if one in present and one not in out:
+                out.append(one)
+    return out

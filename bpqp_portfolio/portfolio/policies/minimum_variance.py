@@ -1,0 +1,30 @@
+"""The portfolio of least risk, which needs no forecast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor
+
+from ...data.features.panel import DayBatch
+from ...solvers.factor.solver import FactorSolution
+
+if TYPE_CHECKING:
+    from ..problem import PortfolioProblem
+
+
+@dataclass(frozen=True)
+class MinimumVariance:
+    """argmin wᵀΣw over 1ᵀw = 1, 0 ≤ w ≤ max_weight: the problem with an expected return of 0."""
+
+    penalty: ClassVar[float] = 0.0
+
+    def __call__(
+        self,
+        mu: Tensor,
+        batch: DayBatch,
+        problem: PortfolioProblem,
+        warm_start: FactorSolution | None = None,
+    ) -> FactorSolution:
+        return problem.solve_exactly(0 * mu, batch, warm_start)

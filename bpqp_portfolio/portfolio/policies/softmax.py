@@ -1,0 +1,42 @@
+"""The softmax of the scores: a network that decides without an optimiser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from ...config import check_number
+from ...data.features.panel import DayBatch
+from ...solvers.factor.solver import FactorSolution
+from .base import as_solution
+
+if TYPE_CHECKING:
+    from ..problem import PortfolioProblem
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """wᵢ = exp(sᵢ/temperature) / Σⱼ exp(sⱼ/temperature) of the day's normalised scores s.
+
+    Sums to 1 and is positive, but knows neither risk nor ``max_weight``.
+    """
+
+    temperature: float = 1.0
+    penalty: ClassVar[float] = 0.0
+
+    def __post_init__(self) -> None:
+        check_number(self.temperature, "temperature", low=0, open_low=True)
+
+    def __call__(
+        self,
+        mu: Tensor,
+        batch: DayBatch,
+        problem: PortfolioProblem,
+        warm_start: FactorSolution | None = None,
+    ) -> FactorSolution:
+        scores = mu / (problem.unit * self.temperature)
+        w = torch.softmax(scores.masked_fill(~batch.mask, -torch.inf), -1)
+        return as_solution(w, mu, batch, problem)

@@ -1,0 +1,313 @@
+"""What a run saves for the days after it: network, columns, processors and problem, no pickle."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ..files.atomic import replacing_file
+from ..files.digests import seal, verify
+from ..data.quality.exclusions import Exclusions, read_exclusions, write_exclusions
+from ..errors import ConfigError, DataError
+from ..portfolio.costs import TradingCosts
+from ..portfolio.problem import PortfolioProblem
+from ..predictors import Ensemble, PredictorOutput, Predictor, build_network
+from ..risk.config import RiskConfig
+from ..markets.trading_year import QLIB
+from ..backtest.learned_risk import problem_of
+from ..backtest.mandate_settings import MandateSettings
+from ..backtest.rebalance import BookRules
+
+if TYPE_CHECKING:
+    from ..qlib_ext.dataset import PortfolioDataset
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = 3
+UNSEALED = 2  # the schema of runs made before their files had digests
+FACTS, WEIGHTS, EXCLUSIONS = "model.json", "state_dict.pt", "exclusions.csv"
+BOOSTER = "lightgbm.txt"
+GROUPS = "groups.npz"
+ARTIFACTS = "bpqp/model"
+"""Folder among a run's artifacts that holds what :func:`save_run` wrote."""
+REMEDY = "restore the run's artifacts from a copy, or run its workflow again."
+
+
+def save_run(
+    folder: Path, model: Any, dataset: PortfolioDataset, backtest: Mapping[str, Any]
+) -> bool:
+    """Write what later days need into ``folder``; False for a model that keeps nothing.
+
+    That is a model with a ``save(folder, dataset)`` of its own, or Qlib's ``LGBModel``, whose
+    trees are kept in LightGBM's text format. ``backtest`` holds the fields of
+    :class:`~.records.BacktestConfig`.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    facts: dict[str, Any] = {}
+    if hasattr(model, "history") and hasattr(model, "save"):
+        model.save(folder, dataset)
+        facts = json.loads((folder / FACTS).read_text())
+    elif hasattr(getattr(model, "model", None), "save_model"):
+        with replacing_file(folder / BOOSTER) as scratch:
+            scratch.write_text(model.model.model_to_string())
+        facts = {"features": dataset.handler.feature_names, "score_scale": dataset.problem.scale}
+    else:
+        return False
+    from qlib.config import C
+
+    handler, market = dataset.handler, dataset.market_data
+    first = dataset.span_names["train"][0]
+    days = [f"{d:%Y-%m-%d}" for d in market.dates[market.dates >= first]]
+    facts |= {
+        "schema": SCHEMA,
+        "market": dataset.market,
+        "benchmark": dataset.benchmark,
+        "days_per_year": dataset.days_per_year,
+        "expressions": list(handler.get_feature_config()[0]),
+        "loader": handler.loader,
+        "processors": handler.processors,
+        "segments": dataset.span_names,
+        "risk": asdict(dataset.risk),
+        "problem": asdict(problem_of(model, dataset).config),
+        "backtest": dict(backtest),
+        "exclusions": dataset.exclusions,
+        "mandate": None if dataset.mandate is None else dataset.mandate.to_config(),
+        "data": {
+            "folder": str(Path(C.dpm.get_data_uri("day")).absolute()),
+            "manifest": {k: dataset.manifest.get(k) for k in ("source", "sha256", "kind")},
+            "days": " ".join(days),
+            "names": list(market.names),
+        },
+    }
+    if dataset.mandate is not None:
+        costs = dataset.mandate.build().costs
+        facts["backtest"] |= {
+            "open_cost": costs.buy, "close_cost": costs.sell, "min_cost": costs.minimum
+        }  # fmt: skip
+        _save_groups(folder, dataset, len(market.dates) - len(days))
+    with replacing_file(folder / FACTS) as scratch:
+        scratch.write_text(json.dumps(facts, indent=1) + "\n")
+    write_exclusions(folder / EXCLUSIONS, dataset.excluded)
+    seal(folder)
+    return True
+
+
+def _save_groups(folder: Path, dataset: PortfolioDataset, first: int) -> None:
+    """Write the groups of past returns from day ``first`` on, where the mandate has such."""
+    from ..backtest.day_inputs import sectors_of
+
+    settings: MandateSettings = dataset.mandate
+    if isinstance(settings.sectors, str):
+        return
+    codes = sectors_of(settings, dataset.market_data, dataset.data_key).codes[first:]
+    start = np.flatnonzero(np.append(True, (codes[1:] != codes[:-1]).any(1)))
+    with replacing_file(folder / GROUPS) as scratch, scratch.open("wb") as file:
+        np.savez(file, start=start, codes=codes[start])
+
+
+@dataclass(frozen=True)
+class RunArtifact:
+    """A run as :func:`save_run` left it: ``facts``, ``scorer`` and what it did not believe.
+
+    ``groups`` of a mandate that found its sectors itself: the positions in ``days`` (P,) on which
+    they changed, and the codes (P, N) of the run's names from then on.
+    """
+
+    run_id: str
+    facts: dict[str, Any]
+    scorer: Predictor | Any
+    excluded: Exclusions
+    groups: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def window(self) -> int:
+        """Days of history that a score needs."""
+        return self.scorer.window if isinstance(self.scorer, Predictor) else 1
+
+    @property
+    def days(self) -> list[str]:
+        """Trading days of the run's data from its first training day on, YYYY-MM-DD."""
+        return self.facts["data"]["days"].split()
+
+    @property
+    def days_per_year(self) -> float:
+        """Trading days that annual figures count; Qlib's for a run saved before this was kept."""
+        return self.facts.get("days_per_year", QLIB)
+
+    @property
+    def risk(self) -> RiskConfig:
+        """Settings of the risk model."""
+        return RiskConfig(**self.facts["risk"])
+
+    @property
+    def problem(self) -> PortfolioProblem:
+        """The decision problem with the run's score scale."""
+        return PortfolioProblem(self.facts["problem"], self.facts["score_scale"])
+
+    @property
+    def rules(self) -> BookRules:
+        """Lots, costs and invested part of the run's backtest; ConfigError where it had none."""
+        backtest = self.facts["backtest"]
+        if not backtest:
+            raise ConfigError(
+                f"run {self.run_id!r} had no BacktestRecord, whose costs, lots and risk_degree "
+                "size the trades: leave out holdings and cash to get weights alone."
+            )
+        costs = TradingCosts(backtest["open_cost"], backtest["close_cost"], backtest["min_cost"])
+        return BookRules(backtest["risk_degree"], backtest["trade_unit"], costs, self.pin_limits)
+
+    @property
+    def mandate(self) -> MandateSettings | None:
+        """The mandate that the run was backtested under, where there was one."""
+        block = self.facts["mandate"]
+        return MandateSettings.from_config(block) if block else None
+
+    @property
+    def pin_limits(self) -> bool:
+        """Are names that closed at a price limit kept from trading against it?"""
+        return bool(self.facts["mandate"] and self.facts["mandate"]["pin_limits"])
+
+    @torch.no_grad()
+    def predictor_output(self, features: np.ndarray) -> PredictorOutput:
+        """What the model says in float64 of one day's names, with ``features`` (n, L, F) float32.
+
+        Its κ is in :attr:`problem` already.
+        """
+        if isinstance(self.scorer, Predictor):
+            rows = torch.from_numpy(features).double()
+            return self.scorer.predictor_output(rows, torch.tensor([len(rows)]))
+        scores = np.asarray(self.scorer.predict(features[:, -1]), dtype=np.float64)
+        return PredictorOutput(torch.from_numpy(scores))
+
+
+def load_run(folder: Path, run_id: str) -> RunArtifact:
+    """Read what :func:`save_run` wrote, after its digests were checked.
+
+    The network is read as tensors alone (``weights_only``); nothing is unpickled. A run made before
+    runs had digests is read with a warning that it cannot be verified.
+
+    Raises
+    ------
+    DataError
+        A file is missing, damaged, or of a run of another version; a tensor is not finite.
+    """
+    folder = Path(folder)
+    where = f"run {run_id!r}, artifacts {ARTIFACTS}"
+    sealed = verify(folder, where, REMEDY)
+    facts = _facts(folder, where)
+    if not sealed and facts["schema"] != UNSEALED:
+        raise DataError(f"{where}: digests.json is missing; {REMEDY}")
+    if not sealed:
+        logger.warning(
+            "%s has no digests: it was made by an earlier version and cannot be verified; run its "
+            "workflow again to have them",
+            where,
+        )
+    with _reading(where, EXCLUSIONS):
+        excluded = read_exclusions(folder / EXCLUSIONS)
+    run = RunArtifact(run_id, facts, _scorer(folder, facts, where), excluded, _groups(folder, where))
+    with _reading(where, FACTS):
+        _ = run.days[0], run.risk, run.problem, run.mandate, facts["backtest"] and run.rules
+        _ = facts["data"]["folder"], facts["data"]["names"][0], facts["market"]
+        _ = facts["segments"]["valid"][1], facts["exclusions"], list(facts["processors"])
+    return run
+
+
+@contextlib.contextmanager
+def _reading(where: str, file: str) -> Iterator[None]:
+    """Say which file of which run is damaged, whatever its reader makes of it."""
+    try:
+        yield
+    except Exception as error:  # readers of torch, numpy, JSON raise anything on damaged bytes
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:400]
+        raise DataError(f"{where}: {file} is damaged ({what}); {REMEDY}") from error
+
+
+def _facts(folder: Path, where: str) -> dict[str, Any]:
+    try:
+        facts = json.loads((folder / FACTS).read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{where}: cannot read its saved model, {FACTS} ({error}); {REMEDY}"
+        ) from error
+    schema = facts.get("schema") if isinstance(facts, dict) else None
+    if schema not in (SCHEMA, UNSEALED):
+        raise DataError(
+            f"{where}: {FACTS} was saved by another version of this package (schema {schema}, "
+            f"needed {SCHEMA}), without what new days need: run its workflow again."
+        )
+    with _reading(where, FACTS):
+        loader, mandate = facts["loader"], facts["mandate"]
+    if loader != "market":
+        raise DataError(
+            f"{where}: its handler has filters or processors of single names, whose features "
+            "cannot be computed for one day; leave out filter_pipe and inst_processors."
+        )
+    if mandate is True:
+        raise DataError(
+            f"{where} was saved when a mandate's constraints were not kept with its run: run its "
+            "workflow again."
+        )
+    return facts
+
+
+def _groups(folder: Path, where: str) -> tuple[np.ndarray, np.ndarray] | None:
+    if not (folder / GROUPS).is_file():
+        return None
+    with _reading(where, GROUPS), np.load(folder / GROUPS, allow_pickle=False) as arrays:
+        return arrays["start"], arrays["codes"]
+
+
+def _scorer(folder: Path, facts: Mapping[str, Any], where: str) -> Any:
+    with _reading(where, FACTS):
+        count, expressions = len(facts["features"]), len(facts["expressions"])
+    if count != expressions:
+        raise DataError(
+            f"{where}: {FACTS} is damaged, its columns and expressions do not match; {REMEDY}"
+        )
+    if (folder / BOOSTER).is_file():
+        from lightgbm import Booster
+
+        with _reading(where, BOOSTER):
+            booster = Booster(model_file=str(folder / BOOSTER))
+        if booster.num_feature() != count:
+            raise DataError(
+                f"{where}: the trees of {BOOSTER} were trained on {booster.num_feature()} columns, "
+                f"but {FACTS} lists {count}: run its workflow again."
+            )
+        return booster
+    with _reading(where, FACTS):
+        model = facts["model"]
+        heads = {k: model[k] for k in ("risk_head", "learn_kappa") if model.get(k) is not None}
+        members, factors = int(model.get("members", 1)), facts.get("factors", 1)
+        networks = [
+            build_network(model["predictor"], count, factors=factors, **heads)
+            for _ in range(members)
+        ]
+        network = networks[0] if members == 1 else Ensemble(networks)
+    with _reading(where, WEIGHTS):
+        state = torch.load(folder / WEIGHTS, weights_only=True, map_location="cpu")
+        state = {str(name): torch.as_tensor(value) for name, value in state.items()}
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise DataError(
+                f"{where}: {name} in {WEIGHTS} has a value that is not finite; {REMEDY}"
+            )
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        what = " ".join(str(error).split())[:400]
+        raise DataError(
+            f"{where}: its network ({WEIGHTS}) does not fit the {count} columns that it lists "
+            f"({what}): the model is stale or damaged; {REMEDY}"
+        ) from error
+    return network.double().eval()

@@ -1,0 +1,156 @@
+"""Solving many problems of equal sizes: together where a solver can, and on several threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import cache
+from threading import Lock
+from typing import Any, TypeVar
+
+import torch
+from threadpoolctl import ThreadpoolController
+
+from ...problems.matrices import Array
+from ...problems.qp import QP
+from ...problems.solution import Solution, SolveStatus
+from .cache import Slot
+from .finalize import status_of
+from .protocol import Solver, SolverOptions
+
+T = TypeVar("T")
+AnySolution = TypeVar("AnySolution", bound=Solution)
+
+# A chunk's stacked arrays stay below this many float64 entries.
+_ENTRIES = 1 << 24
+# Below this many entries in all, a second thread costs more than it brings.
+_WORTH = 1 << 17
+# An item of fewer entries is solved as fast by one BLAS thread, and much faster on a busy machine.
+_LARGE = 1 << 19
+# Below this BLAS takes one thread anyway.
+_SMALL = 1 << 11
+# What a solver is asked for, beside eps, where its point did not lead to the active set.
+MORE = 1e-4
+
+
+@cache
+def _blas() -> list[Any]:
+    """The BLAS libraries of this process."""
+    return ThreadpoolController().select(user_api="blas").lib_controllers
+
+
+class _SingleBlas:
+    """One BLAS thread while any caller is inside; the last to leave restores the old number.
+
+    That number belongs to the process: callers that each restored what they found would leave it
+    at 1 when they overlap.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = Lock(), 0
+        self._numbers: list[int] = []
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._numbers = [library.num_threads for library in _blas()]
+                for library in _blas():
+                    library.set_num_threads(1)
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                for library, number in zip(_blas(), self._numbers, strict=True):
+                    library.set_num_threads(number)
+
+
+_SINGLE_BLAS = _SingleBlas()
+
+
+def blas_for(entries: int) -> AbstractContextManager[None]:
+    """One BLAS thread for work on an item of so many entries, unless it is large or tiny."""
+    return _SINGLE_BLAS if _SMALL < entries < _LARGE else nullcontext()
+
+
+def in_chunks(
+    work: Callable[[slice], T], items: int, entries: int, *, light: bool = False
+) -> list[T]:
+    """``work`` on consecutive slices of ``items``, on as many threads as torch may use.
+
+    ``entries`` is the size of one item's arrays; ``light`` work on them is mostly Python's, whose
+    lock threads would only hand to and fro. Within a thread BLAS uses one.
+    """
+    threads = min(torch.get_num_threads(), items)
+    if items * entries < _WORTH or (light and entries < _LARGE):
+        threads = 1
+    size = max(1, min(-(-items // threads), _ENTRIES // max(entries, 1)))
+    slices = [slice(i, min(i + size, items)) for i in range(0, items, size)]
+    if threads == 1 or len(slices) == 1:
+        with blas_for(entries):
+            return [work(part) for part in slices]
+    with _SINGLE_BLAS, ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, slices))
+
+
+def solve_here(
+    solver: Solver,
+    problems: Sequence[QP],
+    *,
+    options: SolverOptions,
+    slots: Sequence[Slot] | None = None,
+) -> list[Solution]:
+    """Solutions of ``problems`` on this thread; a solver's own ``solve_many`` is used."""
+    together: Any = getattr(solver, "solve_many", None)
+    if together is not None:
+        return together(problems, options=options, slots=slots)
+    return [
+        more_exactly(
+            solver,
+            problem,
+            solver.solve(problem, options=options, slot=slots[i] if slots else None),
+            options,
+        )
+        for i, problem in enumerate(problems)
+    ]
+
+
+def more_exactly(
+    solver: Any, problem: Any, solution: AnySolution, options: SolverOptions
+) -> AnySolution:
+    """``solution``, or where its active set was not certain that from a more accurate point.
+
+    The problem is a QP or a cone program, as the ``solver`` takes it.
+    """
+    limited = options.native or options.max_iterations is not None
+    if solution.status is not SolveStatus.INACCURATE or not options.polish or limited:
+        return solution
+    again = solver.solve(problem, options=replace(options, eps=MORE * options.eps))
+    if not again.status.usable or not again.kkt_norm < solution.kkt_norm:
+        return solution
+    return replace(again, status=status_of(problem, again.kkt_norm, options))
+
+
+def solve_many(
+    solver: Solver,
+    problems: Sequence[QP],
+    *,
+    options: SolverOptions,
+    slots: Sequence[Slot] | None = None,
+) -> list[Solution]:
+    """Solutions of ``problems``, which have equal sizes, on as many threads as torch may use."""
+    if not problems:
+        return []
+
+    def work(part: slice) -> list[Solution]:
+        own = slots[part] if slots else None
+        return solve_here(solver, problems[part], options=options, slots=own)
+
+    first = problems[0]
+    rows = first.p + first.m + (first.n if first.bounded else 0)
+    entries = (first.n + rows) ** 2
+    light = solver.name in ("auto", "dense") and not first.bounded and isinstance(first.P, Array)
+    return [s for part in in_chunks(work, len(problems), entries, light=light) for s in part]

@@ -1,0 +1,430 @@
+"""Our own solver for dense QPs: one Cholesky factorisation, then work in the space of the rows.
+
+With P = LLᵀ (+ σAᵀA and ρI where P is singular), the equalities are eliminated and the inequality
+rows, finite bounds among them, become columns of L⁻¹Gᵀ: what is left is a problem in their duals
+alone (:mod:`~bpqp_portfolio.solvers.qp.dual_newton`), solved by the method of multipliers with
+semismooth Newton steps. When these have found the active rows, its KKT system is solved by the
+factors at hand and refined against the true P; the same factors serve the backward QP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.linalg import blas, lapack
+
+from ...config import check_keys
+from ...problems.matrices import Array, largest, to_dense
+from ...problems.qp import QP
+from ...problems.solution import Solution, SolveStatus, kkt_residuals
+from ...problems.stack import QPStack, together
+from ..common.cache import Slot
+from ..common.certificates import infeasible
+from ..common.finalize import failed, judge, polished, status_of
+from ..common.protocol import SolverOptions
+from ..common.redundant_rows import SUSPECT
+from .direct import solve_direct
+from .dual_newton import independent, minimise, solve_active
+
+# ρ relative to the largest entry of P, tried in turn until the factorisation is well conditioned.
+_RHO = (0.0, 1e-9, 1e-7, 1e-5)
+_PIVOTS = 1e-6
+# For P = 0, relative to the largest entry of q.
+_RHO_LINEAR = 1e-6
+_MU, _MU_FACTOR, _MU_LEAST = 1e-4, 1e-2, 1e-10
+_SHIFT = 1e-13
+_OUTER, _INNER = 30, 60
+TOLERANCE = 1e-10
+# After so many rounds a point that is not yet a solution is polished, as other solvers' are; one
+# that is still far from a solution then asks for a certificate.
+_PATIENCE = 2
+_REFINEMENTS = 4
+_EXACT = 1e-15
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """What stays of P, A, G and the bounds' pattern: everything that costs more than n² work.
+
+    P + ρI + σAᵀD²A = LLᵀ with D = diag(1/‖Aᵢ‖∞), ``pull`` = σD²A (p, n), which the equalities make
+    known at any solution; with the equalities' rows in that metric, scaled by ``unit_A``,
+    L⁻¹Aᵀ = UᵀL_Aᵀ with UUᵀ = I; the inequality rows C = [G; I at ``bounded``], scaled by ``unit``,
+    are L⁻¹Cᵀ = W + UᵀJ with UW = 0, and M = WᵀW.
+    """
+
+    rho: float
+    pull: Array
+    L: Array
+    L_A: Array
+    U: Array
+    J: Array
+    W: Array
+    M: Array
+    unit_A: Array
+    unit: Array
+    bounded: Array
+
+    @classmethod
+    def of(cls, problem: QP, bounded: Array) -> Factors | None:
+        """The factors of ``problem``, None if P is not positive semidefinite."""
+        P, A, G = to_dense(problem.P), to_dense(problem.A), to_dense(problem.G)
+        n, p, m = problem.n, problem.p, problem.m
+        found = _cholesky(P, A, problem)
+        if found is None:
+            return None
+        L, rho, pull = found
+        rows = np.empty((p + m + len(bounded), n))
+        rows[:p], rows[p : p + m], rows[p + m :] = A, G, 0.0
+        rows[p + m + np.arange(len(bounded)), bounded] = 1.0
+        half = blas.dtrsm(1.0, L, rows.T, lower=1, overwrite_b=True)
+        size = np.sqrt(np.einsum("ij,ij->j", half, half))
+        unit = 1.0 / np.where(size > 0, size, 1.0)
+        half *= unit
+        half_A, W = half[:, :p], half[:, p:]
+        if p:
+            gram = half_A.T @ half_A
+            gram[np.diag_indices(p)] += p * 1e-12
+            L_A = lapack.dpotrf(gram, lower=1)[0]
+            U = blas.dtrsm(1.0, L_A, half_A.T, lower=1)
+            J = U @ W
+            W = W - U.T @ J
+        else:
+            L_A, U, J = np.zeros((0, 0)), np.zeros((0, n)), np.zeros((0, W.shape[1]))
+        return cls(rho, pull, L, L_A, U, J, W, W.T @ W, unit[:p], unit[p:], bounded)
+
+
+def _cholesky(P: Array, A: Array, problem: QP) -> tuple[Array, float, Array] | None:
+    """L, ρ and ``pull`` of :class:`Factors`."""
+    size, units, n = largest(P), problem.scaling, len(P)
+    nothing = np.zeros(A.shape)
+    if size == 0.0:
+        rho = _RHO_LINEAR * units.gradient / units.length
+        return np.asfortranarray(np.sqrt(rho) * np.eye(n)), rho, nothing
+    L = _definite(P, 0.0)
+    if L is not None:
+        return L, 0.0, nothing
+    if not problem.convex:
+        return None
+    # What is flat in P alone may be held by the equalities.
+    pull = A * (size / units.rows_A**2)[:, None]
+    P = P + pull.T @ A
+    for share in _RHO:
+        L = _definite(P, share * size)
+        if L is not None:
+            return L, share * size, pull
+    return None
+
+
+def _definite(P: Array, rho: float) -> Array | None:
+    """L with P + ρI = LLᵀ; None where that breaks down, or for ρ = 0 comes near to it."""
+    shifted = np.array(P, order="F")
+    shifted[np.diag_indices_from(shifted)] += rho
+    L, info = lapack.dpotrf(shifted, lower=1, clean=0, overwrite_a=True)
+    pivots = L.diagonal()
+    return L if info == 0 and (rho or pivots.min() > _PIVOTS * pivots.max()) else None
+
+
+class FactorStack:
+    """The factors of a stack of T problems, one object for each, or one for all."""
+
+    def __init__(self, factors: Sequence[Factors]) -> None:
+        first = factors[0]
+        self.shared = all(f is first for f in factors)
+        self.each = [first] if self.shared else list(factors)
+
+        names = ("pull", "U", "J", "W", "M", "unit_A", "unit")
+        arrays = [together([getattr(f, name) for f in self.each]) for name in names]
+        self.pull, self.U, self.J, self.W, self.M, self.unit_A, self.unit = arrays
+        self.pulls = bool(self.pull.any())
+        self.rho = np.array([f.rho for f in self.each])[:, None]
+        self.bounded = first.bounded
+
+    def independent(self, active: Array) -> Array:
+        """Whether the equalities and the ``active`` rows (T, m) are clearly independent (T,)."""
+        out = np.ones(len(active), dtype=bool)
+        for item, f in enumerate(self.each):
+            p = len(f.unit_A)
+            # The diagonal had p · 1e-12 added, which is a dependent row's pivot.
+            out[item] = not p or f.L_A.diagonal().min() ** 2 > SUSPECT + 2e-12 * p
+        out = np.broadcast_to(out[0], len(active)) if len(self.each) == 1 else out
+        return out & independent(self.M, active, _SHIFT, SUSPECT)
+
+    def triangular(self, name: str, x: Array, *, transposed: bool = False) -> Array:
+        """L⁻¹x or L⁻ᵀx for the factor ``name`` and x (T, n)."""
+        if not x.shape[1]:
+            return x
+        if len(self.each) == 1 and len(x) > 1:
+            L = getattr(self.each[0], name)
+            return blas.dtrsm(1.0, L, x.T, lower=1, trans_a=int(transposed)).T
+        out = [
+            blas.dtrsv(getattr(f, name), row, lower=1, trans=int(transposed))
+            for f, row in zip(self.each, x, strict=True)
+        ]
+        return out[0][None] if len(out) == 1 else np.array(out)
+
+    def known(self, slope: Array, equality: Array) -> tuple[Array, Array]:
+        """L⁻¹ slope, with the share of σAᵀD²A in it, and L_A⁻¹ equality."""
+        if self.pulls:
+            slope = slope + _back(self.pull, equality)
+        return self.triangular("L", slope), self.triangular("L_A", equality * self.unit_A)
+
+    def solve(
+        self, active: Array, slope: Array, equality: Array, rows: Array
+    ) -> tuple[Array, Array, Array]:
+        """z, ν, y with (P + ρI)z + Aᵀν + Cᵀy = slope, Az = equality, Cz = rows where ``active``.
+
+        All arguments have a leading axis T; y is zero where not active.
+        """
+        t, fixed = self.known(slope, equality)
+        along = _times(self.U, t)
+        free = t - _back(self.U, along - fixed)
+        rhs = _back(self.W, t) + _back(self.J, fixed) - rows * self.unit
+        y = solve_active(self.M, active, rhs, _SHIFT)
+        z = self.triangular("L", free - _times(self.W, y), transposed=True)
+        nu = self.triangular("L_A", along - fixed - _times(self.J, y), transposed=True)
+        return z, nu * self.unit_A, y * self.unit
+
+
+def _times(matrix: Array, x: Array) -> Array:
+    return np.matmul(matrix, x[..., None])[..., 0]
+
+
+def _back(matrix: Array, x: Array) -> Array:
+    return np.matmul(x[..., None, :], matrix)[..., 0, :]
+
+
+@dataclass(frozen=True)
+class DenseSolver:
+    """Proximal method of multipliers in the space of the rows, for dense problems.
+
+    The scheme is that of R. T. Rockafellar, Augmented Lagrangians and applications of the proximal
+    point algorithm, 1976; the Newton steps with exact line search follow QPALM (B. Hermans et al.,
+    2019) and ProxQP (A. Bambade et al., 2022), seen from the duals. ``iterations`` counts Newton
+    steps. When a few rounds lead nowhere a certificate of infeasibility is sought by a linear
+    program (:func:`~bpqp_portfolio.solvers.common.certificates.infeasible`).
+
+    Native settings: ``mu``, the first penalty, relative to unit diagonal of the rows' matrix.
+    """
+
+    name: str = "dense"
+
+    def solve(
+        self,
+        problem: QP,
+        *,
+        options: SolverOptions = SolverOptions(),  # noqa: B008
+        slot: Slot | None = None,
+    ) -> Solution:
+        """Solve one problem; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
+        return self.solve_many([problem], options=options, slots=None if slot is None else [slot])[
+            0
+        ]
+
+    def solve_many(
+        self,
+        problems: Sequence[QP],
+        *,
+        options: SolverOptions = SolverOptions(),  # noqa: B008
+        slots: Sequence[Slot] | None = None,
+    ) -> list[Solution]:
+        """Solve problems of equal sizes together."""
+        check_keys(options.native, ("mu",), self.name)
+        shared = len(problems) > 1 and problems[0].P is problems[1].P
+        if slots or shared or options.native or options.max_iterations is not None:
+            return self._stacked(problems, options, slots)
+        return self._each(problems, options)
+
+    def _each(self, problems: Sequence[QP], options: SolverOptions) -> list[Solution]:
+        """The problems one by one by :func:`solve_direct`, those that it leaves together."""
+        out = [None if problem.bounded else self._direct(problem, options) for problem in problems]
+        left = [i for i, solution in enumerate(out) if solution is None]
+        if left:
+            again = self._stacked([problems[i] for i in left], options, None)
+            for i, solution in zip(left, again, strict=True):
+                out[i] = solution
+        return out  # type: ignore[return-value]
+
+    def _direct(self, problem: QP, options: SolverOptions) -> Solution | None:
+        P, A, G = to_dense(problem.P), to_dense(problem.A), to_dense(problem.G)
+        tolerance = min(options.eps, TOLERANCE)
+        found = solve_direct(P, problem.q, A, problem.b, G, problem.h, tolerance)
+        if found is None:
+            return None
+        lower, upper = np.zeros((2, problem.n))
+        return Solution(
+            found.z,
+            found.nu,
+            found.lam,
+            lower,
+            upper,
+            judge(found.norm, options.eps, exact=True),
+            found.norm,
+            found.steps,
+            self.name,
+            factors=found,
+        )
+
+    def _stacked(
+        self, problems: Sequence[QP], options: SolverOptions, slots: Sequence[Slot] | None
+    ) -> list[Solution]:
+        """All problems together by the method of multipliers."""
+        finite = np.zeros(problems[0].n, dtype=bool)
+        for problem in problems:
+            if problem.bounded:
+                finite |= np.isfinite(problem.lb) | np.isfinite(problem.ub)
+        bounded = np.flatnonzero(finite)
+        known: dict[tuple[int, int, int], Factors | None] = {}
+        runs: list[_Run] = []
+        out: list[Solution | None] = [None] * len(problems)
+        for i, problem in enumerate(problems):
+            slot = slots[i] if slots else None
+            key = (id(problem.P), id(problem.A), id(problem.G))
+            if slot and slot.reusable(problem) and np.array_equal(slot.state.bounded, bounded):
+                known[key] = slot.state
+            elif key not in known:
+                known[key] = Factors.of(problem, bounded)
+            factors = known[key]
+            if factors is None:
+                out[i] = failed(problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name)
+                continue
+            start = slot.start(problem) if slot else None
+            runs.append(_Run(i, problem, factors, options.native.get("mu", _MU), start))
+        limit = options.max_iterations or _OUTER * _INNER
+        tolerance = min(options.eps, TOLERANCE)
+        pending = runs
+        for rounds in range(_OUTER):
+            if not pending:
+                break
+            _advance(pending, tolerance, limit)
+            pending = [run for run in pending if not run.done]
+            if rounds == _PATIENCE:
+                for run in pending:
+                    run.polish(tolerance)
+                    out[run.index] = None if run.done else _certified(run, self.name)
+                pending = [run for run in pending if not run.done and out[run.index] is None]
+        for run in runs:
+            if out[run.index] is None:
+                out[run.index] = solution = run.solution(self.name, options)
+                if slots:
+                    slots[run.index].keep(run.problem, run.factors, solution)
+        return out  # type: ignore[return-value]
+
+
+def _certified(run: _Run, name: str) -> Solution | None:
+    """The proof that the problem of a run that gets nowhere has no solution, if there is one."""
+    if judge(run.norm, TOLERANCE, exact=True).usable:
+        return None
+    for kind in (SolveStatus.PRIMAL_INFEASIBLE, SolveStatus.DUAL_INFEASIBLE):
+        found = infeasible(run.problem, kind, iterations=run.iterations, solver=name)
+        if found.status is kind:
+            return found
+    return None
+
+
+class _Run:
+    """Where one problem stands between rounds of the method of multipliers."""
+
+    def __init__(
+        self, index: int, problem: QP, factors: Factors, mu: float, start: Solution | None
+    ) -> None:
+        self.index, self.problem, self.factors, self.mu = index, problem, factors, mu
+        self.iterations = 0
+        self.done = False
+        self.norm = np.inf
+        self.point: tuple[Array, ...] = ()
+        if start is None:
+            self.z = np.zeros(problem.n)
+            self.y = np.zeros(len(factors.unit))
+        else:
+            self.z = start.z
+            bounds = (start.lam_ub - start.lam_lb)[factors.bounded]
+            self.y = np.concatenate([start.lam, bounds]) / factors.unit
+
+    def polish(self, tolerance: float) -> None:
+        """The point on the active set that it leads to, where that is better."""
+        z, nu, lam, lam_lb, lam_ub = self.point
+        point = Solution(z, nu, lam, lam_lb, lam_ub, None, self.norm, self.iterations, "")
+        found = polished(self.problem, point)
+        self.point = (found.z, found.nu, found.lam, found.lam_lb, found.lam_ub)
+        self.norm = float(found.kkt_norm)
+        self.done = self.norm <= tolerance
+
+    def solution(self, name: str, options: SolverOptions) -> Solution:
+        """The best point so far, judged by its KKT norm."""
+        z, nu, lam, lam_lb, lam_ub = self.point
+        status = status_of(self.problem, self.norm, replace(options, polish=True))
+        return Solution(
+            z,
+            nu,
+            lam,
+            lam_lb,
+            lam_ub,
+            status,
+            self.norm,
+            self.iterations,
+            name,
+            factors=self.factors,
+        )
+
+
+def _advance(runs: Sequence[_Run], tolerance: float, limit: int) -> None:
+    """One round for every run: multipliers, the rows they make active, the exact point there."""
+    stack = QPStack.of([run.problem for run in runs])
+    factors = FactorStack([run.factors for run in runs])
+    m, bounded = stack.h.shape[1], factors.bounded
+    low = np.full((len(runs), m + len(bounded)), -np.inf)
+    high = np.empty_like(low)
+    low[:, m:], high[:, :m], high[:, m:] = stack.lb[:, bounded], stack.h, stack.ub[:, bounded]
+
+    centre = together([run.z for run in runs])
+    slope = factors.rho * centre - stack.q
+    y = side = together([run.y for run in runs])
+    if low.shape[1]:
+        t, fixed = factors.known(slope, stack.b)
+        v = _back(factors.W, t) + _back(factors.J, fixed)
+        unit = factors.unit
+        y, side, steps = minimise(
+            factors.M,
+            v,
+            low * unit,
+            high * unit,
+            runs[0].mu,
+            y,
+            y,
+            max_iterations=min(_INNER, limit),
+        )
+        for run, count in zip(runs, steps, strict=True):
+            run.iterations += int(count)
+    active = side != 0
+    ends = np.where(side > 0, high, np.where(active, low, 0.0))
+
+    z, nu, rows = factors.solve(active, slope, stack.b, ends)
+    proximal, size = z, np.abs(z).max(-1)
+    for _ in range(_REFINEMENTS):
+        gap = -(_times(stack.P, z) + stack.q + _back(stack.A, nu) + _back(stack.G, rows[:, :m]))
+        gap[:, bounded] -= rows[:, m:]
+        missing = ends - np.concatenate([_times(stack.G, z), z[:, bounded]], axis=1)
+        step = factors.solve(active, gap, stack.b - _times(stack.A, z), missing)
+        z, nu, rows = z + step[0], nu + step[1], rows + step[2]
+        # Steps shrink by a constant factor: what the next one would be decides.
+        last, size = size, np.abs(step[0]).max(-1)
+        if (size * size <= _EXACT * last * np.abs(z).max(-1)).all():
+            break
+
+    lam = np.maximum(rows[:, :m], 0.0)
+    lam_lb, lam_ub = np.zeros_like(z), np.zeros_like(z)
+    if stack.bounded:
+        z[:, bounded] = np.where(active[:, m:], ends[:, m:], z[:, bounded])
+        z = np.minimum(np.maximum(z, stack.lb), stack.ub)
+        lam_lb[:, bounded] = np.where(side[:, m:] < 0, np.maximum(-rows[:, m:], 0.0), 0.0)
+        lam_ub[:, bounded] = np.where(side[:, m:] > 0, np.maximum(rows[:, m:], 0.0), 0.0)
+    norms = kkt_residuals(stack, z, nu, lam, lam_lb, lam_ub).norm
+    for i, run in enumerate(runs):
+        norm = float(norms[i])
+        if not run.point or norm < run.norm:
+            run.point, run.norm = (z[i], nu[i], lam[i], lam_lb[i], lam_ub[i]), norm
+        run.done = norm <= tolerance or run.iterations >= limit
+        run.z, run.y = proximal[i], y[i]
+        run.mu = max(run.mu * _MU_FACTOR, _MU_LEAST)

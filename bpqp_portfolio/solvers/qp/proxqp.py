@@ -1,0 +1,159 @@
+"""ProxQP: a proximal augmented Lagrangian method, on dense or sparse matrices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from proxsuite import proxqp
+
+from ...config import check_keys
+from ...errors import ConfigError
+from ...problems.matrices import Array
+from ...problems.qp import QP
+from ...problems.solution import Solution, SolveStatus
+from ..common.cache import Slot
+from ..common.native import native
+from ..common.protocol import SolverOptions
+from ..common.standard_form import Scaled, Vectors, csc, keep, kept
+
+_KNOWN = tuple(k for k in dir(proxqp.dense.QP(1, 0, 0).settings) if not k.startswith("_"))
+_INFINITY = 1e20
+# Its default of 1e-4 calls some solvable problems infeasible.
+_INFEASIBILITY = 1e-9
+# Its own 10 000 × 1 500 can take hours.
+_MAX_ITERATIONS = 1_000
+_Status = proxqp.QPSolverOutput
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """``bounded`` numbers the coordinates with a finite bound; the sparse solver has them as rows
+    below G, the dense one as a box of all coordinates."""
+
+    scaled: Scaled
+    options: SolverOptions
+    bounded: Array
+    native: Any
+
+
+@dataclass(frozen=True)
+class ProxQPSolver:
+    """A. Bambade, S. El-Kazdadi, A. Taylor and J. Carpentier, PROX-QP: yet another quadratic
+    programming solver for robotics and beyond, 2022.
+
+    Works on the problem in unit sizes, dense or, where a matrix is sparse or
+    P is lifted, sparse. A slot keeps the solver's preconditioned matrices and starts from the last
+    solution.
+    """
+
+    name: str = "proxqp"
+
+    def solve(
+        self,
+        problem: QP,
+        *,
+        options: SolverOptions = SolverOptions(),  # noqa: B008
+        slot: Slot | None = None,
+    ) -> Solution:
+        """Solve one problem; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
+        state = kept(slot, problem, options)
+        if state is None:
+            state = _set_up(problem, options)
+        else:
+            v = state.scaled.vectors(problem)
+            # Its results are those of the last call: only a usable state is kept.
+            state.native.settings.initial_guess = proxqp.COLD_START_WITH_PREVIOUS_RESULT
+            vectors = _vectors(v, state.bounded, state.scaled.sparse)
+            with native:
+                state.native.update(**vectors)
+        scaled, model, bounded = state.scaled, state.native, state.bounded
+        with native:
+            model.solve()
+        result = model.results
+        iterations = int(result.info.iter)
+        x, nu = np.array(result.x), np.array(result.y)
+        lam, mu = np.split(np.array(result.z), [scaled.G.shape[0]])
+        if result.info.status == _Status.PROXQP_PRIMAL_INFEASIBLE:
+            return scaled.infeasible(
+                problem,
+                SolveStatus.PRIMAL_INFEASIBLE,
+                duals=(nu, lam),
+                iterations=iterations,
+                solver=self.name,
+            )
+        if result.info.status == _Status.PROXQP_DUAL_INFEASIBLE:
+            return scaled.infeasible(
+                problem,
+                SolveStatus.DUAL_INFEASIBLE,
+                ray=x,
+                iterations=iterations,
+                solver=self.name,
+            )
+        bound_duals = np.zeros(scaled.size)
+        bound_duals[bounded] = mu
+        solution = scaled.finish(
+            problem,
+            x,
+            nu,
+            lam,
+            np.maximum(-bound_duals, 0.0),
+            np.maximum(bound_duals, 0.0),
+            iterations=iterations,
+            solver=self.name,
+            options=options,
+        )
+        return keep(slot, problem, state, solution)
+
+
+def _vectors(v: Vectors, bounded: Array, rows: bool) -> dict[str, Array]:
+    low, high = np.maximum(v.lb, -_INFINITY), np.minimum(v.ub, _INFINITY)
+    free = np.full(len(v.h), -_INFINITY)
+    if rows:
+        inequalities = {
+            "l": np.concatenate([free, low[bounded]]),
+            "u": np.concatenate([v.h, high[bounded]]),
+        }
+    else:
+        inequalities = {"l": free, "u": v.h}
+        if len(bounded):
+            inequalities |= {"l_box": low, "u_box": high}
+    return {"g": v.q, "b": v.b, **inequalities}
+
+
+def _set_up(problem: QP, options: SolverOptions) -> _State:
+    scaled = Scaled.of(problem)
+    v = scaled.vectors(problem)
+    n, p, m = scaled.size, scaled.A.shape[0], scaled.G.shape[0]
+    bounded = np.flatnonzero(np.isfinite(v.lb) | np.isfinite(v.ub))
+    if scaled.sparse:
+        model = proxqp.sparse.QP(n, p, m + len(bounded))
+        P, A, G = csc([scaled.P], n), csc([scaled.A], n), csc([scaled.G, (bounded, 1.0)], n)
+    else:
+        bounded = np.arange(n) if len(bounded) else bounded
+        model = proxqp.dense.QP(n, p, m, bool(len(bounded)))
+        P, A, G = scaled.P, scaled.A, scaled.G
+    _configure(model.settings, options)
+    vectors = _vectors(v, bounded, scaled.sparse)
+    with native:
+        model.init(H=P, A=A, C=G, **vectors)
+    return _State(scaled, options, bounded, model)
+
+
+def _configure(settings: Any, options: SolverOptions) -> None:
+    check_keys(options.native, _KNOWN, "proxqp")
+    settings.eps_abs, settings.eps_rel = options.eps, 0.0
+    settings.check_duality_gap, settings.eps_duality_gap_abs = True, options.eps
+    settings.eps_primal_inf = settings.eps_dual_inf = _INFEASIBILITY
+    settings.max_iter = options.max_iterations or _MAX_ITERATIONS
+    if options.max_iterations is not None:
+        settings.max_iter_in = options.max_iterations
+    for key, value in options.native.items():
+        try:
+            setattr(settings, key, value)
+        except TypeError:
+            raise ConfigError(
+                f"proxqp: {key} = {value!r} is not accepted; its default is "
+                f"{getattr(settings, key)!r}."
+            ) from None

@@ -1,0 +1,155 @@
+"""SLSQP and trust-constr of scipy on a smooth program, with exact derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import optimize
+
+from ...problems.convex import ConvexProgram
+from ...problems.matrices import Array, row_sizes
+from ..common.native import BackendError, native
+from .finalize import RawPoint
+
+OPTIONS = {
+    "slsqp": ("maxiter", "ftol"),
+    "trust_constr": (
+        "maxiter",
+        "gtol",
+        "xtol",
+        "barrier_tol",
+        "initial_tr_radius",
+        "initial_constr_penalty",
+        "initial_barrier_parameter",
+        "initial_barrier_tolerance",
+        "factorization_method",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class _Units:
+    """Sizes of the first gradient and of the first Jacobians' rows: scipy's tests are absolute."""
+
+    f: float
+    h: Array
+    g: Array
+
+    @classmethod
+    def of(cls, program: ConvexProgram) -> _Units:
+        z = program.start
+        return cls(
+            float(np.abs(program.gradient(z)).max()) or 1.0,
+            row_sizes(program.jacobian_h(z)),
+            row_sizes(program.jacobian_g(z)),
+        )
+
+
+class _Watched:
+    """A program whose functions remember what they raised: the caller's errors, not scipy's."""
+
+    def __init__(self, program: ConvexProgram) -> None:
+        self._program = program
+        self.raised: list[Exception] = []
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._program, name)
+        if not callable(value):
+            return value
+
+        def watched(*arguments: Any) -> Any:
+            try:
+                return value(*arguments)
+            except Exception as error:
+                self.raised.append(error)
+                raise
+
+        return watched
+
+    def minimise(self, fun: Any, **settings: Any) -> Any:
+        """scipy's minimize from the program's start."""
+        try:
+            with native:
+                return optimize.minimize(fun, self.start, **settings)
+        except BackendError:
+            if self.raised:
+                raise self.raised[-1] from None
+            raise
+
+
+def slsqp(given: ConvexProgram, eps: float, options: Mapping[str, Any]) -> RawPoint:
+    """D. Kraft, A software package for sequential quadratic programming, 1988; scipy's version.
+
+    Options: ``maxiter``, ``ftol`` (default min(eps, 1e-10), of the objective in units of its first
+    gradient).
+    """
+    unit, program = _Units.of(given), _Watched(given)
+    constraints = []
+    if program.p:
+        constraints.append(
+            {
+                "type": "eq",
+                "fun": lambda z: program.h(z) / unit.h,
+                "jac": lambda z: program.jacobian_h(z) / unit.h[:, None],
+            }
+        )
+    if program.m:
+        # scipy's inequalities are feasible where they are positive.
+        constraints.append(
+            {
+                "type": "ineq",
+                "fun": lambda z: -program.g(z) / unit.g,
+                "jac": lambda z: -program.jacobian_g(z) / unit.g[:, None],
+            }
+        )
+    result = program.minimise(
+        lambda z: program.value(z) / unit.f,
+        jac=lambda z: program.gradient(z) / unit.f,
+        method="SLSQP",
+        constraints=constraints,
+        options={"maxiter": 1000, "ftol": min(eps, 1e-10), **options},
+    )
+    return RawPoint(np.asarray(result.x, dtype=np.float64), iterations=int(result.nit))
+
+
+def trust_constr(given: ConvexProgram, eps: float, options: Mapping[str, Any]) -> RawPoint:
+    """R. H. Byrd, M. E. Hribar and J. Nocedal, SIAM J. Optim. 9 (1999); scipy's version.
+
+    It may evaluate f outside the domain and then fails. Options: scipy's own but ``verbose`` and
+    ``disp``; ``gtol``, ``xtol`` and ``barrier_tol`` follow eps.
+    """
+    unit, program = _Units.of(given), _Watched(given)
+    none_h, none_g = np.zeros(program.p), np.zeros(program.m)
+    constraints = []
+    if program.p:
+        constraints.append(
+            optimize.NonlinearConstraint(
+                lambda z: program.h(z) / unit.h,
+                0.0,
+                0.0,
+                jac=lambda z: program.jacobian_h(z) / unit.h[:, None],
+                hess=lambda z, v: program.hessian(z, v / unit.h, none_g, 0.0),
+            )
+        )
+    if program.m:
+        constraints.append(
+            optimize.NonlinearConstraint(
+                lambda z: program.g(z) / unit.g,
+                -np.inf,
+                0.0,
+                jac=lambda z: program.jacobian_g(z) / unit.g[:, None],
+                hess=lambda z, v: program.hessian(z, none_h, v / unit.g, 0.0),
+            )
+        )
+    result = program.minimise(
+        lambda z: program.value(z) / unit.f,
+        jac=lambda z: program.gradient(z) / unit.f,
+        hess=lambda z: program.hessian(z, none_h, none_g) / unit.f,
+        method="trust-constr",
+        constraints=constraints,
+        options={"maxiter": 2000, "gtol": eps, "xtol": eps, "barrier_tol": eps, **options},
+    )
+    return RawPoint(np.asarray(result.x, dtype=np.float64), iterations=int(result.nit))
