@@ -55,7 +55,7 @@ class Trial:
     """How a problem is posed: everything but the solver.
 
     ``door`` is "layer" (one problem), "solver" (numpy arrays, no layer), "batch" (moved copies of
-    the problem, whose matrices are shared) or "handle" (a moved copy is solved before).
+    the problem, whose matrices are shared) or "cache" (a moved copy is solved before).
     """
 
     problem: Problem
@@ -74,7 +74,7 @@ class Trial:
     @classmethod
     def draw(cls, rng: Random, problem: Problem, backwards: tuple[str, ...]) -> Trial:
         units = Units.draw(rng, problem)
-        door = str(rng.choice(["layer", "solver", "batch", "handle"], p=[0.5, 0.2, 0.2, 0.1]))
+        door = str(rng.choice(["layer", "solver", "batch", "cache"], p=[0.5, 0.2, 0.2, 0.1]))
         kinds = layouts.ARRAYS if door == "solver" else layouts.TENSORS
         single = rng.random() < 0.1 and problem.unique and not problem.precise
         forms = ["dense"]
@@ -100,7 +100,7 @@ class Trial:
             rng.normal(size=(items, problem.n)), moves, bool(rng.random() < 0.5), bad,
         )  # fmt: skip
         natural = [problem.moved(by) for by in moves]
-        return replace(trial, natural=natural if door in ("batch", "handle") else natural[:1])
+        return replace(trial, natural=natural if door in ("batch", "cache") else natural[:1])
 
     @property
     def conic(self) -> bool:
@@ -204,12 +204,12 @@ class Trial:
         return out
 
     def _layer(self, name: str) -> Finding | None:
-        handle = bp.SolverCache() if self.door == "handle" else None
-        if handle is not None:
-            self._call(name, self._tensors([self.natural[1]]), handle)
+        cache = bp.SolverCache() if self.door == "cache" else None
+        if cache is not None:
+            self._call(name, self._tensors([self.natural[1]]), cache)
         items = self.natural if self.door == "batch" else self.natural[:1]
         tensors = self._tensors(items)
-        found = self._call(name, tensors, handle)
+        found = self._call(name, tensors, cache)
         statuses = np.atleast_1d(np.array(found.status, dtype=object))
         z = found.z.detach().double().numpy().reshape(-1, self.problem.n) / self.units.z
         honest = None
@@ -228,7 +228,7 @@ class Trial:
             return honest
         return self._gradients(items, tensors, found)
 
-    def _call(self, name: str, tensors: dict[str, Any], handle: Any) -> Any:
+    def _call(self, name: str, tensors: dict[str, Any], cache: Any) -> Any:
         given = dict(tensors)
         P = (given.pop("B"), given.pop("d")) if self.form == "factor" else given.pop("P", None)
         if self.conic:
@@ -238,10 +238,10 @@ class Trial:
             ]
             layer: Any = bp.SOCPLayer(name, "kkt" if self.backward == "auto" else self.backward,
                                       throw=False)  # fmt: skip
-            return layer.solve(cones=cones, P=P, handle=handle, **given)
+            return layer.solve(cones=cones, P=P, cache=cache, **given)
         ridge = self.problem.ridge * self.units.factors(self.problem)["P"]
         layer = bp.QPLayer(name, self.backward, throw=False, ridge=float(ridge))
-        return layer.solve(P, handle=handle, **given)
+        return layer.solve(P, cache=cache, **given)
 
     def _gradients(self, items: list[Problem], tensors: dict[str, Any], found: Any) -> Any:
         weights = torch.tensor(self.w[: len(items)] / self.units.z)

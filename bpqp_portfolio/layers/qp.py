@@ -131,10 +131,10 @@ class QPLayer(nn.Module):
         lb: Tensor | None = None,
         ub: Tensor | None = None,
         *,
-        handle: SolverCache | None = None,
+        cache: SolverCache | None = None,
     ) -> Tensor:
         """The minimiser z (..., n); see :meth:`solve`."""
-        return self.solve(P, q, A, b, G, h, lb, ub, handle=handle).z
+        return self.solve(P, q, A, b, G, h, lb, ub, cache=cache).z
 
     @eager
     def solve(
@@ -148,7 +148,7 @@ class QPLayer(nn.Module):
         lb: Tensor | None = None,
         ub: Tensor | None = None,
         *,
-        handle: SolverCache | None = None,
+        cache: SolverCache | None = None,
     ) -> Solution:
         """The primal-dual solution; z, nu, lam, lam_lb and lam_ub carry gradients.
 
@@ -163,7 +163,7 @@ class QPLayer(nn.Module):
         A : (..., p, n) or sparse, b : (..., p), G : (..., m, n) or sparse, h : (..., m), plus
             infinity where a row has no limit (its multiplier and gradients are then zero).
             Every leading batch shape broadcasts with the others.
-        handle : keeps factorisations and the last solutions for the next call with it.
+        cache : keeps factorisations and the last solutions for the next call with it.
 
         Returns
         -------
@@ -179,7 +179,7 @@ class QPLayer(nn.Module):
             With ``throw``, one for all items that were not solved, with the constraints that
             contradict each other where that is the reason.
         """
-        if self._short and handle is None and lb is None and ub is None:
+        if self._short and cache is None and lb is None and ub is None:
             found = solve_single((P, q, A, b, G, h), self.eps)
             if found is not None:
                 return found
@@ -198,8 +198,8 @@ class QPLayer(nn.Module):
         }
         batch = Batch.of(tensors, trailing)
         _refuse_wide(given, batch, tensors, trailing)
-        call = _Call(self._methods, self.throw, batch, sizes, given, handle, self.forward_name)
-        with alone(handle):
+        call = _Call(self._methods, self.throw, batch, sizes, given, cache, self.forward_name)
+        with alone(cache):
             z, nu, lam, lam_lb, lam_ub, norm, count, status, solver, said = _QPFunction.apply(
                 call, *tensors.values()
             )
@@ -250,7 +250,7 @@ class _Call:
     batch: Batch
     sizes: tuple[int, int, int]
     arguments: list[Argument]
-    handle: SolverCache | None
+    cache: SolverCache | None
     name: str
 
     def problems(self) -> tuple[dict[int, QP], dict[int, ProblemError]]:
@@ -304,9 +304,9 @@ class _QPFunction(torch.autograd.Function):
         if call.throw and refused:
             item = min(refused)
             raise ProblemError(f"{batch.label(item)}{refused[item]}") from refused[item]
-        slots = [call.handle.slot(call.name, i) for i in problems] if call.handle else None
+        entries = [call.cache.entry(call.name, i) for i in problems] if call.cache else None
         found = solve_many(
-            methods.solver, list(problems.values()), options=methods.options, slots=slots
+            methods.solver, list(problems.values()), options=methods.options, entries=entries
         )
         norms = np.full(batch.items, np.nan)
         iterations = np.zeros(batch.items, dtype=np.int64)

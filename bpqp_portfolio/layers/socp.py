@@ -123,10 +123,10 @@ class SOCPLayer(nn.Module):
         ub: Tensor | None = None,
         P: Any = None,
         *,
-        handle: SolverCache | None = None,
+        cache: SolverCache | None = None,
     ) -> Tensor:
         """The minimiser z (..., n); see :meth:`solve`."""
-        return self.solve(q, cones, A, b, G, h, lb, ub, P, handle=handle).z
+        return self.solve(q, cones, A, b, G, h, lb, ub, P, cache=cache).z
 
     @eager
     def solve(
@@ -141,7 +141,7 @@ class SOCPLayer(nn.Module):
         ub: Tensor | None = None,
         P: Any = None,
         *,
-        handle: SolverCache | None = None,
+        cache: SolverCache | None = None,
     ) -> SOCPSolution:
         """The primal-dual solution; z, nu, lam, lam_lb, lam_ub and cone_duals carry gradients.
 
@@ -155,7 +155,7 @@ class SOCPLayer(nn.Module):
             infinity where a row has no limit (its multiplier and gradients are then zero).
             Every leading batch shape broadcasts with the others.
         P : None for a linear objective, else as :meth:`bpqp_portfolio.QPLayer.solve` takes it.
-        handle : keeps the last solutions, from whose active sets the next call with it starts.
+        cache : keeps the last solutions, from whose active sets the next call with it starts.
 
         Returns
         -------
@@ -172,9 +172,9 @@ class SOCPLayer(nn.Module):
             contradict each other where that is the reason.
         """
         values = dict(zip(_ORDER, (q, A, b, G, h, lb, ub, P), strict=True))
-        with alone(handle):
-            slot = None if handle is None else handle.slot(self.forward_name, 0)
-            single = solve_single(self._methods, values, cones, slot)
+        with alone(cache):
+            entry = None if cache is None else cache.entry(self.forward_name, 0)
+            single = solve_single(self._methods, values, cones, entry)
         if single is not None:
             return single
         n = int(q.shape[-1]) if isinstance(q, Tensor) and q.ndim else None
@@ -195,10 +195,8 @@ class SOCPLayer(nn.Module):
                 tensors[f"cones[{i}].{part}"] = tensor
                 trailing[f"cones[{i}].{part}"] = cone.trailing(part)
         batch = Batch.of(tensors, trailing)
-        call = _Call(
-            self._methods, self.throw, batch, sizes, given, read, handle, self.forward_name
-        )
-        with alone(handle):
+        call = _Call(self._methods, self.throw, batch, sizes, given, read, cache, self.forward_name)
+        with alone(cache):
             out = _SOCPFunction.apply(call, *tensors.values())
         (z, nu, lam, lam_lb, lam_ub), (norm, count, status, solver, said) = out[:5], out[-5:]
         return SOCPSolution(
@@ -264,7 +262,7 @@ class _Call:
     sizes: tuple[int, int, int]
     arguments: list[Argument]
     cones: list[_Cone]
-    handle: SolverCache | None
+    cache: SolverCache | None
     name: str
 
     def problems(self) -> tuple[dict[int, SOCP], dict[int, ProblemError]]:
@@ -337,9 +335,9 @@ class _SOCPFunction(torch.autograd.Function):
         conflicts: dict[int, str] = {}
         said = {item: str(error) for item, error in refused.items()}
         solved: dict[int, tuple[SOCP, SOCPSolution]] = {}
-        slots = [call.handle.slot(call.name, i) for i in problems] if call.handle else None
+        entries = [call.cache.entry(call.name, i) for i in problems] if call.cache else None
         every = solve_cones(
-            methods.solver, list(problems.values()), options=methods.options, slots=slots
+            methods.solver, list(problems.values()), options=methods.options, entries=entries
         )
         for (item, problem), solution in zip(problems.items(), every, strict=True):
             status[item], norms[item] = solution.status, solution.kkt_norm

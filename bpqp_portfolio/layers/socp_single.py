@@ -18,7 +18,7 @@ from ..problems.matrices import FactorMatrix
 from ..problems.qp import QP, check_argument
 from ..problems.socp import SOCP, SOCPSolution, linear
 from ..problems.solution import SolveStatus
-from ..solvers.common.cache import Slot
+from ..solvers.common.cache import CacheEntry
 from ..solvers.common.parallel import blas_for
 from ..solvers.conic.adjoint import ConeGradient, cone_adjoint
 from ..solvers.conic.parallel import solve_cone
@@ -34,7 +34,7 @@ _PLAIN = (Tensor, nn.Parameter)
 
 
 def solve_single(
-    methods: Any, values: Mapping[str, Any], cones: Sequence[Any], slot: Slot | None
+    methods: Any, values: Mapping[str, Any], cones: Sequence[Any], entry: CacheEntry | None
 ) -> SOCPSolution | None:
     """The solution, differentiable; None unless all is plain, right, and solved."""
     program = _read(values, cones)
@@ -42,7 +42,7 @@ def solve_single(
         return None
     tensors, names, problem = program
     with blas_for(_entries(problem)):
-        found = solve_cone(methods.solver, problem, methods.options, slot)
+        found = solve_cone(methods.solver, problem, methods.options, entry)
     if found.status is not SolveStatus.SOLVED:
         return None
     call = _Single(methods, names, problem, found)

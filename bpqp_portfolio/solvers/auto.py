@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ..problems.matrices import FactorMatrix, is_sparse
 from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
-from .common.cache import Slot
+from .common.cache import CacheEntry
 from .common.parallel import solve_here
 from .common.protocol import SolverOptions
 
@@ -56,25 +56,25 @@ class AutoSolver:
         problem: QP,
         *,
         options: SolverOptions = SolverOptions(),  # noqa: B008
-        slot: Slot | None = None,
+        entry: CacheEntry | None = None,
     ) -> Solution:
         """Solve one problem; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
-        return self.solve_many([problem], options=options, slots=None if slot is None else [slot])[
-            0
-        ]
+        return self.solve_many(
+            [problem], options=options, entries=None if entry is None else [entry]
+        )[0]
 
     def solve_many(
         self,
         problems: Sequence[QP],
         *,
         options: SolverOptions = SolverOptions(),  # noqa: B008
-        slots: Sequence[Slot] | None = None,
+        entries: Sequence[CacheEntry] | None = None,
     ) -> list[Solution]:
         """Solve problems of equal sizes and structure."""
         from .registry import get_solver
 
         name = choose(problems[0])
-        found = solve_here(get_solver(name), problems, options=options, slots=slots)
+        found = solve_here(get_solver(name), problems, options=options, entries=entries)
         # Settings by another solver's names mean nothing here.
         options = replace(options, native={})
         small = len(problems[0].q) + problems[0].m <= _SMALL

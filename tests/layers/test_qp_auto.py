@@ -1,4 +1,4 @@
-"""forward="auto" and backward="auto": the rule, the fallback, threads, handles and accuracy."""
+"""forward="auto" and backward="auto": the rule, the fallback, threads, caches and accuracy."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class StopsShort:
     name = "stopped"
     status = SolveStatus.ITERATION_LIMIT
 
-    def solve_many(self, problems, *, options, slots=None):
+    def solve_many(self, problems, *, options, entries=None):
         found = DenseSolver().solve_many(problems)
         return [
             s if i % 2 == 0 else failed(p, self.status, iterations=7, solver=self.name)
@@ -148,9 +148,9 @@ def test_backward_auto_is_kkt(forward, reference):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-7 * scale)
 
 
-def run(layer, data, handle=None):
+def run(layer, data, cache=None):
     data = {k: v.detach().clone().requires_grad_() for k, v in data.items()}
-    s = layer.solve(**data, handle=handle)
+    s = layer.solve(**data, cache=cache)
     sum((getattr(s, f).sin()).sum() for f in FIELDS).backward()
     return [getattr(s, f).detach() for f in FIELDS] + [v.grad for v in data.values()]
 
@@ -212,21 +212,21 @@ def test_python_threads_may_share_a_layer(forward, two_threads, monkeypatch):
 @pytest.mark.parametrize("forward", ["auto", "dense", "osqp"])
 def test_a_handle_changes_no_answer(forward):
     """Through new vectors, new matrices (also in place), other sizes and a failure."""
-    layer, handle = QPLayer(forward, throw=False), SolverCache()
+    layer, cache = QPLayer(forward, throw=False), SolverCache()
     data = stacked()
     steps = [{}, {"q": 2 * data["q"]}, {"h": data["h"] + 0.5}, {"P": 3 * data["P"]}, {}]
     tolerance = 1e-6 if forward == "osqp" else 1e-9
     for changed in steps:
         given = {**data, **changed}
-        assert_alike(run(layer, given, handle), run(layer, given), tolerance)
+        assert_alike(run(layer, given, cache), run(layer, given), tolerance)
     for name in ("P", "G"):
         data[name].mul_(1.5)
-        assert_alike([layer(**data, handle=handle)], [layer(**data)], tolerance)
+        assert_alike([layer(**data, cache=cache)], [layer(**data)], tolerance)
     small = {k: v[:2] if k in ("P", "q") else v for k, v in data.items()}
-    assert_alike([layer(**small, handle=handle)], [layer(**small)], tolerance)
+    assert_alike([layer(**small, cache=cache)], [layer(**small)], tolerance)
     bad = {**data, "G": torch.zeros_like(data["G"]), "h": data["h"] - 9.0}
-    assert layer(**bad, handle=handle).isnan().all()
-    assert_alike([layer(**data, handle=handle)], [layer(**data)], tolerance)
+    assert layer(**bad, cache=cache).isnan().all()
+    assert_alike([layer(**data, cache=cache)], [layer(**data)], tolerance)
 
 
 def test_a_handle_saves_the_factorisation(monkeypatch):
@@ -234,14 +234,14 @@ def test_a_handle_saves_the_factorisation(monkeypatch):
     real = Factors.of.__func__
     counted = classmethod(lambda cls, *args: made.append(1) or real(cls, *args))
     monkeypatch.setattr(Factors, "of", counted)
-    layer, handle, data = QPLayer("dense"), SolverCache(), stacked()
+    layer, cache, data = QPLayer("dense"), SolverCache(), stacked()
     for factor in (1.0, 2.0, 3.0):
-        layer(**{**data, "q": factor * data["q"], "h": factor * data["h"]}, handle=handle)
+        layer(**{**data, "q": factor * data["q"], "h": factor * data["h"]}, cache=cache)
     assert len(made) == 4
-    layer(**{**data, "P": 2 * data["P"]}, handle=handle)
+    layer(**{**data, "P": 2 * data["P"]}, cache=cache)
     assert len(made) == 8
-    handle.clear()
-    layer(**data, handle=handle)
+    cache.clear()
+    layer(**data, cache=cache)
     assert len(made) == 12
 
 

@@ -60,8 +60,8 @@ def test_results_and_gradients_are_those_of_the_ordinary_way(taken, seed, p, m, 
     data = made(seed, p=p, m=m, scale=scale)
     short, ordinary = leaves(data), leaves(data)
     a = bp.QPLayer("dense").solve(**short)
-    # A handle takes the ordinary way, and with it the method of multipliers.
-    b = bp.QPLayer("dense").solve(**ordinary, handle=SolverCache())
+    # A cache takes the ordinary way, and with it the method of multipliers.
+    b = bp.QPLayer("dense").solve(**ordinary, cache=SolverCache())
     assert len(taken) == 1
     assert a.status is b.status is bp.SolveStatus.SOLVED and a.solver == b.solver
     assert float(a.kkt_norm) <= 1e-9

@@ -1,4 +1,4 @@
-"""SOCPLayer's short way for one program against its ordinary way; handles, threads, sparse F."""
+"""SOCPLayer's short way for one program against its ordinary way; caches, threads, sparse F."""
 
 from __future__ import annotations
 
@@ -214,10 +214,10 @@ def test_a_handle_starts_from_the_last_solution(batched):
     data, cones = program("robust")
     q = data["q"].detach()
     q = q.expand(2, -1) * torch.tensor([[1.0], [1.1]], dtype=D) if batched else q
-    layer, handle = SOCPLayer(), SolverCache()
-    first = layer.solve(q, cones, handle=handle)
+    layer, cache = SOCPLayer(), SolverCache()
+    first = layer.solve(q, cones, cache=cache)
     moved = (q * (1 + 1e-5 * torch.arange(6, dtype=D))).requires_grad_()
-    warm, cold = layer.solve(moved, cones, handle=handle), layer.solve(moved, cones)
+    warm, cold = layer.solve(moved, cones, cache=cache), layer.solve(moved, cones)
     assert (first.iterations > 0).all() and (warm.iterations == 0).all()
     torch.testing.assert_close(warm.z, cold.z, rtol=1e-10, atol=1e-11)
     a, b = (torch.autograd.grad(s.z.sin().sum(), moved)[0] for s in (warm, cold))

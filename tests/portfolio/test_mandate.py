@@ -286,7 +286,7 @@ def test_the_conflict_is_told_in_the_constraints_own_words():
 def test_public_names_and_the_docstrings_example():
     import bpqp_portfolio as bp
     import bpqp_portfolio.portfolio as rooms
-    from bpqp_portfolio.portfolio.mandate.mandate import mandate as module
+    from bpqp_portfolio.portfolio.mandate import mandate as module
 
     assert bp.Mandate is Mandate and bp.Market is Market
     for cls in {**CONSTRAINTS, **COSTS}.values():

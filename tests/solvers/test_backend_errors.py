@@ -16,7 +16,7 @@ import bpqp_portfolio as bp
 from bpqp_portfolio import SolveStatus
 from bpqp_portfolio.problems import QP
 from bpqp_portfolio.solvers import SolverOptions, available_solvers, get_solver, registry
-from bpqp_portfolio.solvers.common.cache import Slot, SolverCache
+from bpqp_portfolio.solvers.common.cache import CacheEntry, SolverCache
 from bpqp_portfolio.solvers.common.native import BackendError, native
 
 # Solvers of this package call no other one themselves.
@@ -87,13 +87,13 @@ def batch(items=3):
     return q.requires_grad_(), one, one[0, :1], torch.eye(3, dtype=torch.float64), h
 
 
-def solve(kind, name, data, *, throw=False, handle=None):
+def solve(kind, name, data, *, throw=False, cache=None):
     q, A, b, G, h = data
     P = torch.eye(3, dtype=torch.float64)
     if kind == "qp":
-        return bp.QPLayer(name, throw=throw).solve(P, q, A, b, G, h, handle=handle)
+        return bp.QPLayer(name, throw=throw).solve(P, q, A, b, G, h, cache=cache)
     cones = [(None, None, None, 10.0)]
-    return bp.SOCPLayer(name, throw=throw).solve(q, cones, A, b, G, h, P=P, handle=handle)
+    return bp.SOCPLayer(name, throw=throw).solve(q, cones, A, b, G, h, P=P, cache=cache)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("it says no"), PanicException("it says no")])
@@ -122,12 +122,12 @@ def test_throwing_raises_with_its_words(monkeypatch, kind, name):
 
 @pytest.mark.parametrize(("kind", "name"), BACKENDS)
 def test_a_handle_forgets_what_raised(monkeypatch, kind, name):
-    handle = SolverCache()
+    cache = SolverCache()
     with monkeypatch.context() as patch:
         break_package(patch, kind, name, RuntimeError("it says no"), which=0)
-        assert solve(kind, name, batch(1), handle=handle).message.tolist()[0]
+        assert solve(kind, name, batch(1), cache=cache).message.tolist()[0]
     for _ in range(2):
-        assert solve(kind, name, batch(1), handle=handle).status[0] is SolveStatus.SOLVED
+        assert solve(kind, name, batch(1), cache=cache).status[0] is SolveStatus.SOLVED
 
 
 @pytest.mark.parametrize(("kind", "name"), BACKENDS)
@@ -163,16 +163,16 @@ def test_own_errors_pass_and_interrupts_too():
 
 
 def test_a_kept_state_that_raises_is_not_kept():
-    slot, problem = Slot(), QP(np.eye(2), [1.0, 1.0], lb=[0, 0], ub=[1, 1])
+    entry, problem = CacheEntry(), QP(np.eye(2), [1.0, 1.0], lb=[0, 0], ub=[1, 1])
     solver = get_solver("osqp")
-    solver.solve(problem, slot=slot)
+    solver.solve(problem, entry=entry)
 
     def fail(**_):
         raise RuntimeError("it says no")
 
-    object.__setattr__(slot.state, "native", types.SimpleNamespace(update=fail))
-    assert solver.solve(problem, slot=slot).message == "RuntimeError: it says no"
-    assert slot.state is None and solver.solve(problem, slot=slot).status is SolveStatus.SOLVED
+    object.__setattr__(entry.state, "native", types.SimpleNamespace(update=fail))
+    assert solver.solve(problem, entry=entry).message == "RuntimeError: it says no"
+    assert entry.state is None and solver.solve(problem, entry=entry).status is SolveStatus.SOLVED
 
 
 EXTREME = [1e20, 1e31, -1e31, 1e100, 1e155, -1e155, 1e300, -1.7e308, 1e-155, 1e-300, 5e-324]

@@ -11,7 +11,7 @@ from bpqp_portfolio.problems import QP
 from bpqp_portfolio.problems.matrices import FactorMatrix
 from bpqp_portfolio.problems.socp import SOCP, ConePoint, linear
 from bpqp_portfolio.solvers.auto_conic import ConicAuto, choose_cones
-from bpqp_portfolio.solvers.common.cache import Slot
+from bpqp_portfolio.solvers.common.cache import CacheEntry
 from bpqp_portfolio.solvers.common.protocol import SolverOptions
 from bpqp_portfolio.solvers.conic.ball import solve_ball
 from bpqp_portfolio.solvers.conic.clarabel import ConicClarabel
@@ -214,22 +214,22 @@ def test_native_settings_are_refused():
 
 def test_slots_start_from_the_last_solution():
     problems = [robust(20, 5, seed) for seed in range(3)]
-    slots = [Slot() for _ in problems]
+    entries = [CacheEntry() for _ in problems]
     solver = ConicInterior()
-    first = solve_cones(solver, problems, options=SolverOptions(), slots=slots)
+    first = solve_cones(solver, problems, options=SolverOptions(), entries=entries)
     moved = []
     for problem in problems:
         qp = QP(linear(20), problem.qp.q * (1 + 1e-5 * np.arange(20)))
         moved.append(SOCP(qp, problem.cones))
-    warm = solve_cones(solver, moved, options=SolverOptions(), slots=slots)
+    warm = solve_cones(solver, moved, options=SolverOptions(), entries=entries)
     cold = solve_cones(solver, moved, options=SolverOptions())
     for a, b, c in zip(first, warm, cold, strict=True):
         assert a.iterations > 0 and b.iterations == 0 and c.iterations > 0
         np.testing.assert_allclose(b.z, c.z, rtol=1e-9, atol=1e-10)
-    # Another problem under the same slots, of another size too, is solved as ever.
+    # Another problem under the same entries, of another size too, is solved as ever.
     other = [robust(7, 3, seed) for seed in range(3)]
     for a, b in zip(
-        solve_cones(solver, other, options=SolverOptions(), slots=slots),
+        solve_cones(solver, other, options=SolverOptions(), entries=entries),
         solve_cones(solver, other, options=SolverOptions()),
         strict=True,
     ):

@@ -1,4 +1,4 @@
-"""The dense solver: closed forms, Clarabel's answers, degenerate data, certificates, slots."""
+"""The dense solver: closed forms, Clarabel's answers, degenerate data, certificates, entries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bpqp_portfolio.problems import QP, SolveStatus, kkt_residuals, reference_problems
 from bpqp_portfolio.solvers import SolverOptions, get_solver
-from bpqp_portfolio.solvers.common.cache import Slot
+from bpqp_portfolio.solvers.common.cache import CacheEntry
 from bpqp_portfolio.solvers.qp.dense import DenseSolver, Factors
 
 DENSE = DenseSolver()
@@ -97,9 +97,9 @@ def test_shared_matrices_are_factored_once(monkeypatch):
 
 
 def test_a_slot_saves_the_factorisation_and_steps(monkeypatch):
-    calls, slot, problem = counted(monkeypatch), Slot(), made(3, n=20, m=20)
-    cold = DENSE.solve(problem, slot=slot)
-    warm = DENSE.solve(problem, slot=slot)
+    calls, entry, problem = counted(monkeypatch), CacheEntry(), made(3, n=20, m=20)
+    cold = DENSE.solve(problem, entry=entry)
+    warm = DENSE.solve(problem, entry=entry)
     assert len(calls) == 1 and warm.iterations <= cold.iterations
     np.testing.assert_allclose(warm.z, cold.z, rtol=0, atol=1e-10)
 

@@ -1,4 +1,4 @@
-"""A slot: the answers of a solver that keeps something are those of one that keeps nothing."""
+"""A entry: the answers of a solver that keeps something are those of one that keeps nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import bpqp_portfolio as bp
 from bpqp_portfolio.problems import QP, SolveStatus
 from bpqp_portfolio.problems.matrices import FactorMatrix
 from bpqp_portfolio.solvers import SolverOptions, available_solvers, get_solver
-from bpqp_portfolio.solvers.common.cache import Slot, SolverCache
+from bpqp_portfolio.solvers.common.cache import CacheEntry, SolverCache
 
 EACH_SOLVER = pytest.mark.parametrize("name", available_solvers())
 BACKENDS = [
@@ -74,11 +74,11 @@ def assert_same(found, expected, tolerance=1e-8):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("polish", [True, False])
 def test_a_slot_changes_no_answer(name, form, polish):
-    solver, slot, given = get_solver(name), Slot(), matrices(form)
+    solver, entry, given = get_solver(name), CacheEntry(), matrices(form)
     options = SolverOptions(polish=polish)
     for seed in range(6):
         one = problem(given, vectors(seed))
-        found = solver.solve(one, options=options, slot=slot)
+        found = solver.solve(one, options=options, entry=entry)
         tolerance = 1e-8 if polish else 1e-4
         assert_same(found, solver.solve(one, options=options), tolerance)
 
@@ -86,30 +86,30 @@ def test_a_slot_changes_no_answer(name, form, polish):
 @pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize("form", FORMS)
 def test_new_vectors_need_no_new_setup(name, form):
-    solver, slot, given = get_solver(name), Slot(), matrices(form)
-    solver.solve(problem(given, vectors(0)), slot=slot)
-    native = slot.state.native
+    solver, entry, given = get_solver(name), CacheEntry(), matrices(form)
+    solver.solve(problem(given, vectors(0)), entry=entry)
+    native = entry.state.native
     for seed in range(1, 4):
         # Equal matrices, though other objects.
-        assert solver.solve(problem(matrices(form), vectors(seed)), slot=slot).status.usable
-        assert slot.state.native is native
+        assert solver.solve(problem(matrices(form), vectors(seed)), entry=entry).status.usable
+        assert entry.state.native is native
 
 
 @pytest.mark.parametrize("name", ["osqp", "daqp", "proxqp"])
 def test_the_last_solution_is_the_start(name):
     if name not in available_solvers():
         pytest.skip(f"{name} is not installed")
-    solver, slot, options = get_solver(name), Slot(), SolverOptions(polish=False)
+    solver, entry, options = get_solver(name), CacheEntry(), SolverOptions(polish=False)
     one = problem(matrices("dense"), vectors(0))
-    cold = solver.solve(one, options=options, slot=slot)
-    warm = solver.solve(one, options=options, slot=slot)
+    cold = solver.solve(one, options=options, entry=entry)
+    warm = solver.solve(one, options=options, entry=entry)
     assert warm.iterations < cold.iterations
 
 
 @EACH_SOLVER
 @pytest.mark.parametrize("form", ["dense", "factors"])
 def test_other_problems_are_set_up_anew(name, form):
-    solver, slot, given = get_solver(name), Slot(), matrices(form)
+    solver, entry, given = get_solver(name), CacheEntry(), matrices(form)
     P, A, G = given
     v = vectors(0)
     pinned = np.arange(N) == 3
@@ -127,60 +127,60 @@ def test_other_problems_are_set_up_anew(name, form):
     ]
     for one in others:
         scale = max(1.0, np.abs(one.q).max())
-        assert_same(solver.solve(one, slot=slot), solver.solve(one), 1e-8 * scale)
+        assert_same(solver.solve(one, entry=entry), solver.solve(one), 1e-8 * scale)
 
 
 @EACH_SOLVER
 def test_a_failure_leaves_the_next_solve_alone(name):
-    solver, slot, given = get_solver(name), Slot(), matrices("dense")
+    solver, entry, given = get_solver(name), CacheEntry(), matrices("dense")
     good, v = problem(given, vectors(0)), vectors(1)
     infeasible = problem(given, {**v, "b": [100.0]})
-    solver.solve(good, slot=slot)
-    assert solver.solve(infeasible, slot=slot).status is SolveStatus.PRIMAL_INFEASIBLE
-    assert_same(solver.solve(good, slot=slot), solver.solve(good))
-    assert solver.solve(infeasible, slot=slot).status is SolveStatus.PRIMAL_INFEASIBLE
+    solver.solve(good, entry=entry)
+    assert solver.solve(infeasible, entry=entry).status is SolveStatus.PRIMAL_INFEASIBLE
+    assert_same(solver.solve(good, entry=entry), solver.solve(good))
+    assert solver.solve(infeasible, entry=entry).status is SolveStatus.PRIMAL_INFEASIBLE
 
 
 @EACH_SOLVER
 def test_other_options_are_obeyed(name):
-    solver, slot = get_solver(name), Slot()
+    solver, entry = get_solver(name), CacheEntry()
     one = problem(matrices("dense"), vectors(0))
     loose = SolverOptions(eps=1e-3, polish=False)
-    solver.solve(one, options=loose, slot=slot)
+    solver.solve(one, options=loose, entry=entry)
     tight = replace(loose, eps=1e-10)
-    assert solver.solve(one, options=tight, slot=slot).kkt_norm <= 1e-9
+    assert solver.solve(one, options=tight, entry=entry).kkt_norm <= 1e-9
 
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_items_of_a_batch_have_slots_of_their_own(name):
-    handle, solver = SolverCache(), get_solver(name)
+    cache, solver = SolverCache(), get_solver(name)
     for seed in range(2):
-        solver.solve(problem(matrices("dense", seed), vectors(seed)), slot=handle.slot(name, seed))
-    assert handle.slot(name, 0).state is not handle.slot(name, 1).state
-    handle.clear()
-    assert handle.slot(name, 0).state is None
+        solver.solve(problem(matrices("dense", seed), vectors(seed)), entry=cache.entry(name, seed))
+    assert cache.entry(name, 0).state is not cache.entry(name, 1).state
+    cache.clear()
+    assert cache.entry(name, 0).state is None
 
 
 class Model(torch.nn.Module):
-    """A user's model that keeps a handle."""
+    """A user's model that keeps a cache."""
 
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.ones(N, dtype=torch.float64))
-        self.handle = SolverCache()
+        self.cache = SolverCache()
         self.layer = bp.QPLayer(BACKENDS[0])
 
     def forward(self, scale=1.0):
         G = torch.eye(N, dtype=torch.float64)
         limit = scale * self.weight
-        return self.layer(G, -2.0 * self.weight, G=G, h=limit, handle=self.handle)
+        return self.layer(G, -2.0 * self.weight, G=G, h=limit, cache=self.cache)
 
 
 @pytest.mark.parametrize("how", ["deepcopy", "copy", "pickle", "save"])
 def test_a_model_with_a_used_handle_is_copied_and_saved(how, tmp_path):
     model = Model()
     model().sum().backward()
-    assert model.handle.slots
+    assert model.cache.entries
     if how == "save":
         torch.save(model, tmp_path / "model.pt")
         other = torch.load(tmp_path / "model.pt", weights_only=False)
@@ -189,28 +189,28 @@ def test_a_model_with_a_used_handle_is_copied_and_saved(how, tmp_path):
     else:
         other = getattr(copy, how)(model)
         if how == "copy":
-            other.handle = copy.copy(model.handle)
-    assert model.handle.slots and not other.handle.slots
-    assert torch.equal(other(0.5), model(0.5)) and other.handle.slots
-    assert copy.deepcopy(next(iter(model.handle.slots.values()))).state is None
+            other.cache = copy.copy(model.cache)
+    assert model.cache.entries and not other.cache.entries
+    assert torch.equal(other(0.5), model(0.5)) and other.cache.entries
+    assert copy.deepcopy(next(iter(model.cache.entries.values()))).state is None
 
 
 @pytest.mark.parametrize("name", available_solvers())
 def test_threads_may_share_a_handle(name):
-    handle, layer = SolverCache(), bp.QPLayer(name)
+    cache, layer = SolverCache(), bp.QPLayer(name)
     one = problem(matrices("dense"), vectors(0))
     P, A, G, b, ub = (torch.as_tensor(v) for v in (one.P, one.A, one.G, one.b, one.ub))
     q = [torch.as_tensor(vectors(seed)["q"]) for seed in range(8)]
     h = torch.as_tensor(one.h)
 
-    def solve(q, handle=None):
+    def solve(q, cache=None):
         q = q.clone().requires_grad_()
-        z = layer(P, q, A, b, G, h, -ub, ub, handle=handle)
+        z = layer(P, q, A, b, G, h, -ub, ub, cache=cache)
         z.square().sum().backward()
         return z.detach(), q.grad
 
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda v: solve(v, handle), q * 6))
+        found = list(pool.map(lambda v: solve(v, cache), q * 6))
     for v, (z, gradient) in zip(q * 6, found, strict=True):
         expected = solve(v)
         torch.testing.assert_close(z, expected[0], rtol=0, atol=1e-8)
@@ -218,11 +218,11 @@ def test_threads_may_share_a_handle(name):
 
 
 def test_threads_may_share_a_handle_of_cones():
-    handle, layer = SolverCache(), bp.SOCPLayer("clarabel")
+    cache, layer = SolverCache(), bp.SOCPLayer("clarabel")
     q = torch.randn(8, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     F = torch.eye(5, dtype=torch.float64)[:3]
     cones = [(F, None, None, 1.0), (None, None, None, 2.0)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda i: layer(q[i % 8], cones, handle=handle), range(40)))
+        found = list(pool.map(lambda i: layer(q[i % 8], cones, cache=cache), range(40)))
     for i, z in enumerate(found):
         torch.testing.assert_close(z, layer(q[i % 8], cones), rtol=0, atol=1e-7)

@@ -18,8 +18,8 @@ from bpqp_portfolio.training import MetricLogger, Progress, Trainer, TrainerConf
 from bpqp_portfolio.training.trainer import MONITORS
 
 DAYS, TRAIN, VALID = 30, torch.arange(22), torch.arange(22, 30)
-LOSSES = sorted(LOSSES)
-BLOCKS = [name for name in LOSSES if hasattr(LOSSES[name], "least_days")]
+NAMES = sorted(LOSSES)
+BLOCKS = [name for name in NAMES if hasattr(LOSSES[name], "least_days")]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ class SeenDays:
 # Reproducible
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", NAMES)
 def test_a_seed_gives_the_same_weights_twice(panel, loss):
     one, other, third = build(loss), build(loss), build(loss, seed=1)
     first, second = one.fit(panel, TRAIN, VALID), other.fit(panel, TRAIN, VALID)
@@ -143,7 +143,7 @@ def test_one_step_may_hold_all_days(panel):
 # What is learned and reported
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", NAMES)
 def test_training_lowers_its_loss(panel, loss):
     # A ratio of a mean to a spread says little about a block of five days.
     settings = {"batch_days": 22, "epochs": 40, "patience": 40} if loss in BLOCKS else {}
@@ -154,7 +154,7 @@ def test_training_lowers_its_loss(panel, loss):
     assert max(record["valid_ic"] for record in history) > 0.2
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", NAMES)
 def test_both_losses_are_reported_for_train_and_valid(panel, loss):
     history = build(loss).fit(panel, TRAIN, VALID).history
     names = {f"{s}_{k}" for s in ("train", "valid") for k in ("loss", "prediction", "decision")}
@@ -300,7 +300,7 @@ def test_patience_counts_epochs_without_a_better_value(panel, script, best, epoc
 # Failures
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", NAMES)
 def test_a_diverging_training_says_when_and_what_to_do(panel, loss):
     torch.manual_seed(0)
     network = build_predictor("mlp", 4, hidden=[8], batch_norm=False)
@@ -315,7 +315,7 @@ def test_a_diverging_training_says_when_and_what_to_do(panel, loss):
     )
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", NAMES)
 def test_a_loss_that_is_not_finite_is_not_stepped_on(panel, loss):
     trainer = build(loss, network=build_predictor("mlp", 4, hidden=[], batch_norm=False))
     plain = trainer.objective

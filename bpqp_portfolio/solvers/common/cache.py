@@ -14,7 +14,7 @@ from ...problems.solution import Solution
 
 
 @dataclass(eq=False)
-class Slot:
+class CacheEntry:
     """What one solver keeps of one problem.
 
     ``state`` is the solver's own: factors, or a solver object with updatable vectors. It may be
@@ -27,7 +27,7 @@ class Slot:
     matrices: dict[str, Matrix] = field(default_factory=dict, repr=False)
     pattern: bytes = field(default=b"", repr=False)
 
-    def __reduce__(self) -> tuple[type[Slot], tuple[()]]:
+    def __reduce__(self) -> tuple[type[CacheEntry], tuple[()]]:
         # Solvers' own objects can be neither copied nor stored; what is kept can be found again.
         return type(self), ()
 
@@ -63,26 +63,26 @@ class SolverCache:
     """Pass one to successive calls of a layer that solve similar problems.
 
     Solvers that can then update q, b, h and finite bounds without a new factorisation while P, A
-    and G stay the same, and start from the last solution. Threads that use one handle solve one
+    and G stay the same, and start from the last solution. Threads that use one cache solve one
     after the other; with one each they solve at once. A copy, and what is pickled, keeps nothing.
     """
 
-    slots: dict[tuple[str, int], Slot] = field(default_factory=dict, repr=False)
+    entries: dict[tuple[str, int], CacheEntry] = field(default_factory=dict, repr=False)
     _lock: Any = field(default_factory=RLock, init=False, repr=False)
 
     def __reduce__(self) -> tuple[type[SolverCache], tuple[()]]:
         return type(self), ()
 
-    def slot(self, solver: str, item: int) -> Slot:
-        """The slot of ``solver`` for position ``item`` of the batch."""
-        return self.slots.setdefault((solver, item), Slot())
+    def entry(self, solver: str, item: int) -> CacheEntry:
+        """The entry of ``solver`` for position ``item`` of the batch."""
+        return self.entries.setdefault((solver, item), CacheEntry())
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
-            self.slots.clear()
+            self.entries.clear()
 
 
-def alone(handle: SolverCache | None) -> AbstractContextManager[Any]:
-    """A context in which no other thread solves with ``handle``."""
-    return nullcontext() if handle is None else handle._lock
+def alone(cache: SolverCache | None) -> AbstractContextManager[Any]:
+    """A context in which no other thread solves with ``cache``."""
+    return nullcontext() if cache is None else cache._lock

@@ -67,9 +67,9 @@ class Guarded:
         try:
             return _settled(problem, self.inner.solve(problem, **how))
         except _NUMERICAL as error:
-            slot = how.get("slot")
-            if slot is not None:
-                slot.state = None
+            entry = how.get("entry")
+            if entry is not None:
+                entry.state = None
             status = SolveStatus.ITERATION_LIMIT
             blank = self.failed(problem, status, iterations=0, solver=self.name)
             return replace(blank, message=words(error))
@@ -86,15 +86,15 @@ class Guarded:
         problems: Sequence[Any],
         *,
         options: SolverOptions,
-        slots: Sequence[Any] | None = None,
+        entries: Sequence[Any] | None = None,
     ) -> list[Solution]:
         try:
-            found = together(problems, options=options, slots=slots)
+            found = together(problems, options=options, entries=entries)
             return [_settled(*pair) for pair in zip(problems, found, strict=True)]
         except _NUMERICAL:
-            own = [None] * len(problems) if slots is None else slots
+            own = [None] * len(problems) if entries is None else entries
             pairs = zip(problems, own, strict=True)
-            return [self.solve(problem, options=options, slot=slot) for problem, slot in pairs]
+            return [self.solve(problem, options=options, entry=entry) for problem, entry in pairs]
 
 
 def _settled(problem: Any, solution: Any) -> Any:

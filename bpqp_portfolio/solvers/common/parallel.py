@@ -16,7 +16,7 @@ from threadpoolctl import ThreadpoolController
 from ...problems.matrices import Array
 from ...problems.qp import QP
 from ...problems.solution import Solution, SolveStatus
-from .cache import Slot
+from .cache import CacheEntry
 from .finalize import status_of
 from .protocol import Solver, SolverOptions
 
@@ -101,17 +101,17 @@ def solve_here(
     problems: Sequence[QP],
     *,
     options: SolverOptions,
-    slots: Sequence[Slot] | None = None,
+    entries: Sequence[CacheEntry] | None = None,
 ) -> list[Solution]:
     """Solutions of ``problems`` on this thread; a solver's own ``solve_many`` is used."""
     together: Any = getattr(solver, "solve_many", None)
     if together is not None:
-        return together(problems, options=options, slots=slots)
+        return together(problems, options=options, entries=entries)
     return [
         more_exactly(
             solver,
             problem,
-            solver.solve(problem, options=options, slot=slots[i] if slots else None),
+            solver.solve(problem, options=options, entry=entries[i] if entries else None),
             options,
         )
         for i, problem in enumerate(problems)
@@ -139,18 +139,18 @@ def solve_many(
     problems: Sequence[QP],
     *,
     options: SolverOptions,
-    slots: Sequence[Slot] | None = None,
+    entries: Sequence[CacheEntry] | None = None,
 ) -> list[Solution]:
     """Solutions of ``problems``, which have equal sizes, on as many threads as torch may use."""
     if not problems:
         return []
 
     def work(part: slice) -> list[Solution]:
-        own = slots[part] if slots else None
-        return solve_here(solver, problems[part], options=options, slots=own)
+        own = entries[part] if entries else None
+        return solve_here(solver, problems[part], options=options, entries=own)
 
     first = problems[0]
     rows = first.p + first.m + (first.n if first.bounded else 0)
-    entries = (first.n + rows) ** 2
+    size = (first.n + rows) ** 2
     light = solver.name in ("auto", "dense") and not first.bounded and isinstance(first.P, Array)
-    return [s for part in in_chunks(work, len(problems), entries, light=light) for s in part]
+    return [s for part in in_chunks(work, len(problems), size, light=light) for s in part]

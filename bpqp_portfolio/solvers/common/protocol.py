@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from ...config import check_number
 from ...problems.qp import QP
 from ...problems.solution import Solution
-from .cache import Slot
+from .cache import CacheEntry
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class Solver(Protocol):
     - Duals have the signs of :class:`~bpqp_portfolio.problems.Solution`; bounds are bounds, and
       their duals come back as such.
     - A solver object holds no state between calls and may be used by several threads. What may be
-      kept for the next call goes into the ``slot`` of the caller; without one nothing is kept, and
+      kept for the next call goes into the ``entry`` of the caller; without one nothing is kept, and
       with one the answer is the same, only sooner.
     """
 
     name: str
 
     def solve(
-        self, problem: QP, *, options: SolverOptions = ..., slot: Slot | None = None
+        self, problem: QP, *, options: SolverOptions = ..., entry: CacheEntry | None = None
     ) -> Solution:
         """The primal-dual point of ``problem``."""
         ...

@@ -20,7 +20,7 @@ from ...problems.matrices import (
 )
 from ...problems.qp import QP, Scaling
 from ...problems.solution import Solution, SolveStatus
-from .cache import Slot
+from .cache import CacheEntry
 from .certificates import infeasible
 from .finalize import finish
 from .protocol import SolverOptions
@@ -119,9 +119,9 @@ class Scaled:
         changes = now.gradient / then.gradient, now.length / then.length
         return all(1 / _DRIFT <= change <= _DRIFT for change in changes)
 
-    def start(self, problem: QP, slot: Slot | None) -> tuple[Array, ...] | None:
-        """x, nu, lam, lam_lb, lam_ub of the slot's solution in these units and sizes, or None."""
-        s = slot.start(problem) if slot is not None else None
+    def start(self, problem: QP, entry: CacheEntry | None) -> tuple[Array, ...] | None:
+        """x, nu, lam, lam_lb, lam_ub of the entry's solution in these units and sizes, or None."""
+        s = entry.start(problem) if entry is not None else None
         if s is None:
             return None
         units = self.units
@@ -226,21 +226,21 @@ class Scaled:
         )
 
 
-def kept(slot: Slot | None, problem: QP, options: SolverOptions) -> Any:
-    """The state that ``slot`` keeps, if it serves ``problem`` under ``options``; else None.
+def kept(entry: CacheEntry | None, problem: QP, options: SolverOptions) -> Any:
+    """The state that ``entry`` keeps, if it serves ``problem`` under ``options``; else None.
 
     A state has the fields ``scaled`` and ``options``, those it was set up with.
     """
-    if slot is None or not slot.reusable(problem):
+    if entry is None or not entry.reusable(problem):
         return None
-    state = slot.state
+    state = entry.state
     return state if state.options == options and state.scaled.fits(problem) else None
 
 
-def keep(slot: Slot | None, problem: QP, state: Any, solution: Solution) -> Solution:
-    """``solution``, kept in ``slot`` with ``state``; a failed solve leaves no state behind."""
-    if slot is not None:
-        slot.keep(problem, state if solution.status.usable else None, solution)
+def keep(entry: CacheEntry | None, problem: QP, state: Any, solution: Solution) -> Solution:
+    """``solution``, kept in ``entry`` with ``state``; a failed solve leaves no state behind."""
+    if entry is not None:
+        entry.keep(problem, state if solution.status.usable else None, solution)
     return solution
 
 

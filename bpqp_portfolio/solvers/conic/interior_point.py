@@ -19,7 +19,7 @@ from ...problems.matrices import Array, FactorMatrix, is_sparse, scale_rows, to_
 from ...problems.qp import Scaling
 from ...problems.socp import SOCP, ConePoint, SOCPSolution
 from ...problems.solution import SolveStatus
-from ..common.cache import Slot
+from ..common.cache import CacheEntry
 from ..common.protocol import SolverOptions
 from .ball import solve_ball
 from .certificates import certified
@@ -51,7 +51,7 @@ class ConicInterior:
         problem: SOCP,
         *,
         options: SolverOptions = SolverOptions(),  # noqa: B008
-        slot: Slot | None = None,
+        entry: CacheEntry | None = None,
     ) -> SOCPSolution:
         """Solve one problem; see :class:`~.standard_form.ConeSolver`."""
         check_keys(options.native, (), self.name)

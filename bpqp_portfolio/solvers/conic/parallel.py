@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...problems.socp import SOCP, ConePoint, SOCPSolution
-from ..common.cache import Slot
+from ..common.cache import CacheEntry
 from ..common.parallel import in_chunks, more_exactly
 from ..common.protocol import SolverOptions
 from .finalize import finish_cones
@@ -21,24 +21,24 @@ def solve_cones(
     problems: Sequence[SOCP],
     *,
     options: SolverOptions,
-    slots: Sequence[Slot] | None = None,
+    entries: Sequence[CacheEntry] | None = None,
 ) -> list[SOCPSolution]:
     """Solutions of ``problems``, which have equal sizes, on as many threads as torch may use.
 
-    With ``slots`` Newton's method first continues from the last solution on its active set; its
+    With ``entries`` Newton's method first continues from the last solution on its active set; its
     point is taken where it reaches a KKT norm of 1e-12, whichever solver found the last one.
     """
     if not problems:
         return []
 
-    every = [None] * len(problems) if slots is None else slots
+    every = [None] * len(problems) if entries is None else entries
 
     def work(part: slice) -> list[SOCPSolution]:
         pairs = zip(problems[part], every[part], strict=True)
-        return [solve_cone(solver, problem, options, slot) for problem, slot in pairs]
+        return [solve_cone(solver, problem, options, entry) for problem, entry in pairs]
 
-    entries = cone_entries(problems[0])
-    return [s for part in in_chunks(work, len(problems), entries) for s in part]
+    size = cone_entries(problems[0])
+    return [s for part in in_chunks(work, len(problems), size) for s in part]
 
 
 def cone_entries(problem: SOCP) -> int:
@@ -48,21 +48,21 @@ def cone_entries(problem: SOCP) -> int:
 
 
 def solve_cone(
-    solver: ConeSolver, problem: SOCP, options: SolverOptions, slot: Slot | None
+    solver: ConeSolver, problem: SOCP, options: SolverOptions, entry: CacheEntry | None
 ) -> SOCPSolution:
     """The solution of one problem; see :func:`solve_cones`."""
-    if slot is None:
+    if entry is None:
         return more_exactly(solver, problem, solver.solve(problem, options=options), options)
-    last = slot.solution
+    last = entry.solution
     if isinstance(last, SOCPSolution) and _fits(problem, last) and options.polish:
         point = ConePoint.of(problem, last)
         found = finish_cones(problem, point, iterations=0, solver=last.solver, options=options)
         if found.kkt_norm <= _EXACT:
-            slot.solution = found
+            entry.solution = found
             return found
     found = more_exactly(solver, problem, solver.solve(problem, options=options), options)
     if found.status.usable:
-        slot.solution = found
+        entry.solution = found
     return found
 
 

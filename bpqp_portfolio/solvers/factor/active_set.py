@@ -26,9 +26,9 @@ def gathered(free: Tensor) -> tuple[Tensor, Tensor]:
     width = int(count.max()) if len(count) else 0
     day, name = free.nonzero(as_tuple=True)
     first = count.cumsum(0) - count
-    slot = torch.arange(len(day), device=free.device) - first[day]
+    entry = torch.arange(len(day), device=free.device) - first[day]
     place = torch.zeros(len(free), width, dtype=torch.int64, device=free.device)
-    place[day, slot] = name
+    place[day, entry] = name
     return place, torch.arange(width, device=free.device) < count.unsqueeze(-1)
 
 

@@ -13,7 +13,7 @@ from ...errors import ConfigError
 from ...problems.matrices import Array
 from ...problems.qp import QP
 from ...problems.solution import Solution, SolveStatus
-from ..common.cache import Slot
+from ..common.cache import CacheEntry
 from ..common.native import native
 from ..common.protocol import SolverOptions
 from ..common.standard_form import Scaled, Vectors, csc, keep, kept, upper_triangle
@@ -41,7 +41,7 @@ class ClarabelSolver:
     """P. J. Goulart and Y. Chen, Clarabel: an interior-point solver for conic programs, 2024.
 
     Works on the problem in unit sizes. A coordinate whose bounds are equal
-    goes in as an equality, since an interior point needs an interior. A slot keeps the ordering of
+    goes in as an equality, since an interior point needs an interior. A entry keeps the ordering of
     the factorisation, which every iteration does anew.
     """
 
@@ -52,10 +52,10 @@ class ClarabelSolver:
         problem: QP,
         *,
         options: SolverOptions = SolverOptions(),  # noqa: B008
-        slot: Slot | None = None,
+        entry: CacheEntry | None = None,
     ) -> Solution:
         """Solve one problem; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
-        state = kept(slot, problem, options)
+        state = kept(entry, problem, options)
         if state is None:
             state = _set_up(problem, options)
         else:
@@ -100,8 +100,8 @@ class ClarabelSolver:
             solver=self.name,
             options=options,
         )
-        updatable = slot is not None and state.native.is_data_update_allowed()
-        return keep(slot, problem, state if updatable else None, solution)
+        updatable = entry is not None and state.native.is_data_update_allowed()
+        return keep(entry, problem, state if updatable else None, solution)
 
 
 def _right_side(v: Vectors, fixed: Array, lower: Array, upper: Array) -> Array:

@@ -13,7 +13,7 @@ from ...errors import ConfigError
 from ...problems.matrices import Array
 from ...problems.qp import QP
 from ...problems.solution import Solution, SolveStatus
-from ..common.cache import Slot
+from ..common.cache import CacheEntry
 from ..common.finalize import failed
 from ..common.native import native
 from ..common.protocol import SolverOptions
@@ -36,7 +36,7 @@ class DAQPSolver:
     """D. Arnström, A. Bemporad and D. Axehill, A dual active-set solver for embedded quadratic
     programming using recursive LDLᵀ updates, 2022.
 
-    Works on the dense problem in unit sizes. A slot keeps the factorisation
+    Works on the dense problem in unit sizes. A entry keeps the factorisation
     and the active set.
     """
 
@@ -47,10 +47,10 @@ class DAQPSolver:
         problem: QP,
         *,
         options: SolverOptions = SolverOptions(),  # noqa: B008
-        slot: Slot | None = None,
+        entry: CacheEntry | None = None,
     ) -> Solution:
         """Solve one problem; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
-        state = kept(slot, problem, options)
+        state = kept(entry, problem, options)
         if state is None:
             scaled = Scaled.of(problem, lift=False)
             state, flag = _set_up(problem, scaled, options)
@@ -91,7 +91,7 @@ class DAQPSolver:
             solver=self.name,
             options=options,
         )
-        return keep(slot, problem, state, solution)
+        return keep(entry, problem, state, solution)
 
 
 def _limits(v: Vectors) -> tuple[Array, Array, Array]:

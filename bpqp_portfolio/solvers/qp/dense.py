@@ -20,7 +20,7 @@ from ...problems.matrices import Array, largest, to_dense
 from ...problems.qp import QP
 from ...problems.solution import Solution, SolveStatus, kkt_residuals
 from ...problems.stack import QPStack, together
-from ..common.cache import Slot
+from ..common.cache import CacheEntry
 from ..common.certificates import infeasible
 from ..common.finalize import failed, judge, polished, status_of
 from ..common.protocol import SolverOptions
@@ -215,25 +215,25 @@ class DenseSolver:
         problem: QP,
         *,
         options: SolverOptions = SolverOptions(),  # noqa: B008
-        slot: Slot | None = None,
+        entry: CacheEntry | None = None,
     ) -> Solution:
         """Solve one problem; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
-        return self.solve_many([problem], options=options, slots=None if slot is None else [slot])[
-            0
-        ]
+        return self.solve_many(
+            [problem], options=options, entries=None if entry is None else [entry]
+        )[0]
 
     def solve_many(
         self,
         problems: Sequence[QP],
         *,
         options: SolverOptions = SolverOptions(),  # noqa: B008
-        slots: Sequence[Slot] | None = None,
+        entries: Sequence[CacheEntry] | None = None,
     ) -> list[Solution]:
         """Solve problems of equal sizes together."""
         check_keys(options.native, ("mu",), self.name)
         shared = len(problems) > 1 and problems[0].P is problems[1].P
-        if slots or shared or options.native or options.max_iterations is not None:
-            return self._stacked(problems, options, slots)
+        if entries or shared or options.native or options.max_iterations is not None:
+            return self._stacked(problems, options, entries)
         return self._each(problems, options)
 
     def _each(self, problems: Sequence[QP], options: SolverOptions) -> list[Solution]:
@@ -267,7 +267,7 @@ class DenseSolver:
         )
 
     def _stacked(
-        self, problems: Sequence[QP], options: SolverOptions, slots: Sequence[Slot] | None
+        self, problems: Sequence[QP], options: SolverOptions, entries: Sequence[CacheEntry] | None
     ) -> list[Solution]:
         """All problems together by the method of multipliers."""
         finite = np.zeros(problems[0].n, dtype=bool)
@@ -279,17 +279,17 @@ class DenseSolver:
         runs: list[_Run] = []
         out: list[Solution | None] = [None] * len(problems)
         for i, problem in enumerate(problems):
-            slot = slots[i] if slots else None
+            entry = entries[i] if entries else None
             key = (id(problem.P), id(problem.A), id(problem.G))
-            if slot and slot.reusable(problem) and np.array_equal(slot.state.bounded, bounded):
-                known[key] = slot.state
+            if entry and entry.reusable(problem) and np.array_equal(entry.state.bounded, bounded):
+                known[key] = entry.state
             elif key not in known:
                 known[key] = Factors.of(problem, bounded)
             factors = known[key]
             if factors is None:
                 out[i] = failed(problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name)
                 continue
-            start = slot.start(problem) if slot else None
+            start = entry.start(problem) if entry else None
             runs.append(_Run(i, problem, factors, options.native.get("mu", _MU), start))
         limit = options.max_iterations or _OUTER * _INNER
         tolerance = min(options.eps, TOLERANCE)
@@ -307,8 +307,8 @@ class DenseSolver:
         for run in runs:
             if out[run.index] is None:
                 out[run.index] = solution = run.solution(self.name, options)
-                if slots:
-                    slots[run.index].keep(run.problem, run.factors, solution)
+                if entries:
+                    entries[run.index].keep(run.problem, run.factors, solution)
         return out  # type: ignore[return-value]
 
 

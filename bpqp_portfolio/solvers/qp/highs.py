@@ -14,7 +14,7 @@ from ...errors import ConfigError
 from ...problems.matrices import Array, largest
 from ...problems.qp import QP
 from ...problems.solution import Solution, SolveStatus
-from ..common.cache import Slot
+from ..common.cache import CacheEntry
 from ..common.finalize import failed
 from ..common.native import native
 from ..common.protocol import SolverOptions
@@ -43,7 +43,7 @@ class _State:
 class HiGHSSolver:
     """Q. Huangfu and J. A. J. Hall, Parallelizing the dual revised simplex method, 2018.
 
-    Works on the sparse problem in unit sizes, for at most 60 seconds. A slot keeps the model; a
+    Works on the sparse problem in unit sizes, for at most 60 seconds. A entry keeps the model; a
     linear program then starts from its last basis.
     """
 
@@ -54,10 +54,10 @@ class HiGHSSolver:
         problem: QP,
         *,
         options: SolverOptions = SolverOptions(),  # noqa: B008
-        slot: Slot | None = None,
+        entry: CacheEntry | None = None,
     ) -> Solution:
         """Solve one problem; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
-        state = kept(slot, problem, options)
+        state = kept(entry, problem, options)
         if state is None:
             state = _set_up(problem, options)
         else:
@@ -93,7 +93,7 @@ class HiGHSSolver:
             solver=self.name,
             options=options,
         )
-        return keep(slot, problem, state, solution)
+        return keep(entry, problem, state, solution)
 
 
 def _limits(v: Vectors) -> tuple[Array, Array]:

@@ -13,7 +13,7 @@ from ...errors import ConfigError
 from ...problems.matrices import Array
 from ...problems.qp import QP
 from ...problems.solution import Solution, SolveStatus
-from ..common.cache import Slot
+from ..common.cache import CacheEntry
 from ..common.finalize import failed
 from ..common.native import BackendError, native
 from ..common.protocol import SolverOptions
@@ -56,7 +56,7 @@ class OSQPSolver:
 
     Works on the problem in unit sizes, so ``eps`` is relative. OSQP's own
     polishing is left off (1.1 prints to the terminal when nothing is active); ``finish`` polishes.
-    A slot keeps the factorisation and starts from the last solution.
+    A entry keeps the factorisation and starts from the last solution.
     """
 
     name: str = "osqp"
@@ -66,10 +66,10 @@ class OSQPSolver:
         problem: QP,
         *,
         options: SolverOptions = SolverOptions(),  # noqa: B008
-        slot: Slot | None = None,
+        entry: CacheEntry | None = None,
     ) -> Solution:
         """Solve one problem; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
-        state = kept(slot, problem, options)
+        state = kept(entry, problem, options)
         if state is None:
             try:
                 state = _set_up(problem, options)
@@ -87,7 +87,7 @@ class OSQPSolver:
             low, high = _limits(v, state.bounded)
             with native:
                 state.native.update(q=v.q, l=low, u=high)
-        start = state.scaled.start(problem, slot)
+        start = state.scaled.start(problem, entry)
         if start is not None:
             x, nu, lam, lam_lb, lam_ub = start
             y = np.concatenate([nu, lam, (lam_ub - lam_lb)[state.bounded]])
@@ -142,7 +142,7 @@ class OSQPSolver:
             solver=self.name,
             options=options,
         )
-        return keep(slot, problem, keeping, solution)
+        return keep(entry, problem, keeping, solution)
 
 
 def _limits(v: Any, bounded: Array) -> tuple[Array, Array]:

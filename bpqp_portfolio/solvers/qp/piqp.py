@@ -13,7 +13,7 @@ from ...errors import ConfigError
 from ...problems.matrices import Array
 from ...problems.qp import QP
 from ...problems.solution import Solution, SolveStatus
-from ..common.cache import Slot
+from ..common.cache import CacheEntry
 from ..common.native import native
 from ..common.protocol import SolverOptions
 from ..common.standard_form import Scaled, Vectors, csc, keep, kept
@@ -40,7 +40,7 @@ class PIQPSolver:
 
     Works on the problem in unit sizes, dense or, where a matrix is sparse or
     P is lifted, sparse. A coordinate whose bounds are equal goes in as an equality. P is
-    checked to be convex, since a stationary point would do. A slot keeps the solver object: setup,
+    checked to be convex, since a stationary point would do. A entry keeps the solver object: setup,
     memory and the sparse ordering.
     """
 
@@ -51,10 +51,10 @@ class PIQPSolver:
         problem: QP,
         *,
         options: SolverOptions = SolverOptions(),  # noqa: B008
-        slot: Slot | None = None,
+        entry: CacheEntry | None = None,
     ) -> Solution:
         """Solve one problem; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
-        state = kept(slot, problem, options)
+        state = kept(entry, problem, options)
         if state is None:
             state = _set_up(problem, options)
         else:
@@ -97,7 +97,7 @@ class PIQPSolver:
             solver=self.name,
             options=options,
         )
-        return keep(slot, problem, state, solution)
+        return keep(entry, problem, state, solution)
 
 
 def _vectors(v: Vectors, fixed: Array) -> dict[str, Array]:

@@ -13,7 +13,7 @@ from ...errors import ConfigError
 from ...problems.matrices import Array
 from ...problems.qp import QP
 from ...problems.solution import Solution, SolveStatus
-from ..common.cache import Slot
+from ..common.cache import CacheEntry
 from ..common.native import native
 from ..common.protocol import SolverOptions
 from ..common.standard_form import Scaled, Vectors, csc, keep, kept
@@ -44,7 +44,7 @@ class ProxQPSolver:
     programming solver for robotics and beyond, 2022.
 
     Works on the problem in unit sizes, dense or, where a matrix is sparse or
-    P is lifted, sparse. A slot keeps the solver's preconditioned matrices and starts from the last
+    P is lifted, sparse. A entry keeps the solver's preconditioned matrices and starts from the last
     solution.
     """
 
@@ -55,10 +55,10 @@ class ProxQPSolver:
         problem: QP,
         *,
         options: SolverOptions = SolverOptions(),  # noqa: B008
-        slot: Slot | None = None,
+        entry: CacheEntry | None = None,
     ) -> Solution:
         """Solve one problem; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
-        state = kept(slot, problem, options)
+        state = kept(entry, problem, options)
         if state is None:
             state = _set_up(problem, options)
         else:
@@ -104,7 +104,7 @@ class ProxQPSolver:
             solver=self.name,
             options=options,
         )
-        return keep(slot, problem, state, solution)
+        return keep(entry, problem, state, solution)
 
 
 def _vectors(v: Vectors, bounded: Array, rows: bool) -> dict[str, Array]:
