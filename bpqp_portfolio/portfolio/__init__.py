@@ -1,4 +1,8 @@
-"""From finance to optimisation problem: mean-variance, mandates and the portfolio layer."""
+"""From finance to optimisation problem: mean-variance, mandates and the portfolio layer.
+
+``layer.py`` is the portfolio QP as a layer, ``problem.py`` the decision problem that a network is
+trained through, ``mandate/`` a mandate with its constraints and costs, ``policies/`` rivals.
+"""
 
 from .costs import TradingCosts
 from .layer import PortfolioLayer

@@ -1,4 +1,8 @@
-"""Networks that map the features of name-days to scores: plain nn.Modules, no training code."""
+"""Networks that map the features of name-days to scores: plain nn.Modules, no training code.
+
+Start at ``base.py``, the signature that all keep to; ``decision.py`` adds heads for risk and signal
+scale, ``ensemble.py`` averages networks; a network is a file and a line in ``registry.py``.
+"""
 
 from .alstm import ALSTM
 from .base import Predictor, PredictorOutput

@@ -1,4 +1,8 @@
-"""What is solved: quadratic programs, their solutions and KKT residuals, and reference problems."""
+"""What is solved: quadratic, cone and smooth programs, their solutions and KKT residuals.
+
+Start at ``qp.py`` (data and scaling) and ``solution.py`` (point, status, residuals); ``reference.py`` has
+problems with known answers.
+"""
 
 from .qp import QP
 from .reference import ReferenceProblem, reference_problems

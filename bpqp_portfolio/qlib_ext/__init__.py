@@ -1,4 +1,8 @@
-"""The adapters to Qlib: handler, dataset, model, strategy, exchange and records."""
+"""The adapters to Qlib: handler, dataset, model, strategies, exchange and records.
+
+Start at ``dataset.py`` and ``model.py``, which a workflow names; ``records.py`` and
+``mandate_records.py`` judge a trained model, ``preflight.py`` checks a task before any long work.
+"""
 
 import os
 

@@ -1,4 +1,8 @@
-"""How it is solved: a protocol, solvers by name, the direct KKT solve and the backward QP."""
+"""How it is solved: forward solvers by name and the backward QP, which any of them can do.
+
+``registry.py`` finds a solver; ``common/`` has what all share, ``qp/``, ``conic/``, ``smooth/`` and
+``factor/`` the solvers of each kind of program; start at ``common/protocol.py``.
+"""
 
 from .common.protocol import Solver, SolverOptions
 from .qp.adjoint import Adjoint, adjoint

@@ -1,4 +1,8 @@
-"""The one trainer and its callbacks."""
+"""The one trainer, its callbacks and checkpoints.
+
+Start at ``trainer.py``; ``predictor_output.py`` turns a network's outputs into what the portfolio
+problem decides on, ``checkpoint.py`` resumes a run to the same result.
+"""
 
 from .callbacks import Callback, MetricLogger, Progress
 from .device import resolve_device

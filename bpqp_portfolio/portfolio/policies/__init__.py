@@ -1,4 +1,8 @@
-"""How forecasts become weights, by name; a new way is a file of its own and one line here."""
+"""Policies: how forecasts become weights, by name.
+
+Start at ``base.py``; ``optimal.py`` is the portfolio problem itself, the others are what it is compared
+with. A policy is a file of its own and one line here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Constraints and costs of a mandate by name; a new one is a file of its own and one line here."""
+"""Constraints and costs of a mandate by name.
+
+Start at ``base.py``, which says what a term is. A new one is a file of its own and one line here.
+"""
 
 from __future__ import annotations
 
