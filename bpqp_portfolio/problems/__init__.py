@@ -1,7 +1,7 @@
 """What is solved: quadratic, cone and smooth programs, their solutions and KKT residuals.
 
-Start at ``qp.py`` (data and scaling) and ``solution.py`` (point, status, residuals); ``reference.py`` has
-problems with known answers.
+Start at ``qp.py`` (data and scaling) and ``solution.py`` (point, status, residuals);
+``reference.py`` has problems with known answers.
 """
 
 from .qp import QP

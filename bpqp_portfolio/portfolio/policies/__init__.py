@@ -1,7 +1,7 @@
 """Policies: how forecasts become weights, by name.
 
-Start at ``base.py``; ``optimal.py`` is the portfolio problem itself, the others are what it is compared
-with. A policy is a file of its own and one line here.
+Start at ``base.py``; ``optimal.py`` is the portfolio problem itself, the others are what it is
+compared with. A policy is a file of its own and one line here.
 """
 
 from __future__ import annotations
