@@ -8,7 +8,7 @@ import pytest
 from bpqp_portfolio.errors import SolverError
 from bpqp_portfolio.problems import QP, reference_problems
 from bpqp_portfolio.solvers import SolverOptions, available_solvers, get_solver
-from bpqp_portfolio.solvers.qp import adjoint
+from bpqp_portfolio.solvers.qp.adjoint import adjoint
 
 BACKWARD = pytest.mark.parametrize("backward", (None, *available_solvers()))
 

@@ -121,7 +121,7 @@ def test_throwing_raises_with_its_words(monkeypatch, kind, name):
 
 
 @pytest.mark.parametrize(("kind", "name"), BACKENDS)
-def test_a_handle_forgets_what_raised(monkeypatch, kind, name):
+def test_a_cache_forgets_what_raised(monkeypatch, kind, name):
     cache = SolverCache()
     with monkeypatch.context() as patch:
         break_package(patch, kind, name, RuntimeError("it says no"), which=0)
@@ -135,7 +135,9 @@ def test_a_fault_of_this_package_is_raised(monkeypatch, kind, name):
     def fail(*_, **__):
         raise TypeError("a fault")
 
-    home = "cones.ConicForm.of" if kind == "cones" else "scaled.Scaled.of"
+    home = (
+        "conic.standard_form.ConicForm.of" if kind == "cones" else "common.standard_form.Scaled.of"
+    )
     monkeypatch.setattr(f"bpqp_portfolio.solvers.{home}", fail)
     with pytest.raises(TypeError, match="a fault"):
         solve(kind, name, batch())
