@@ -19,6 +19,7 @@ import numpy as np
 from scipy.linalg import lapack
 
 from ...problems.matrices import Array
+from ..common.line_search import Bracket
 
 _SEARCH_STEPS = 50
 # Up to this size all items of a stack are solved at once, with identity rows where not active.
@@ -181,16 +182,14 @@ def _exact_step(
     settled = end <= noise
     if settled.all():
         return None
-    t, lower, upper = one, 0 * one, one
+    t, bracket = one, Bracket(0 * one, one, one, end)
     found, out = end, new_out
     for _ in range(_SEARCH_STEPS):
-        lower = np.where(found < 0, t, lower)
-        upper = np.where(found > 0, t, upper)
+        # −φ is concave: its slope falls along the line.
+        bracket.narrow(t, -found)
         second = curved + ((out != 0) * change * change).sum(-1, keepdims=True) / mu
-        with np.errstate(over="ignore"):  # a step that long is not inside
-            trial = t - found / np.maximum(second, np.finfo(float).tiny)
-        inside = (trial > lower) & (trial < upper)
-        t = np.where(settled, t, np.where(inside, trial, 0.5 * (lower + upper)))
+        trial, inside = bracket.newton(t, -found, second)
+        t = np.where(settled, t, np.where(inside, trial, bracket.middle()))
         out = excess(base - pull - t * change, low, high)
         found = slope(t, out)
         settled |= np.abs(found) <= noise
