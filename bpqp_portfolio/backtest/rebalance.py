@@ -19,9 +19,8 @@ from ..config import check_number
 from ..data.universe.exposures import no_exposure
 from ..errors import DataError
 from ..portfolio.costs import TradingCosts
-from ..portfolio.layer import STATUS_NAMES
 from ..portfolio.mandate.mandate import Mandate, MandateSolution, Market
-from ..solvers.factor.solver import SOLVED
+from ..problems.solution import SolveStatus
 from .lots import lot_trades
 
 # A dual below this, in return a day, is rounding.
@@ -118,7 +117,7 @@ class Rebalance:
     @property
     def status(self) -> str:
         """How the solve that was wanted ended, in a word."""
-        return STATUS_NAMES[int(self.solution.status[0])]
+        return SolveStatus.from_code(self.solution.status[0]).label
 
     @property
     def ending(self) -> str:
@@ -297,7 +296,7 @@ def _activity(mandate: Mandate, solution: MandateSolution) -> list[tuple[str, bo
 
     The duals of an inaccurate point are no prices.
     """
-    if int(solution.status[0]) != SOLVED:
+    if SolveStatus.from_code(solution.status[0]) is not SolveStatus.SOLVED:
         return []
     rows = mandate.explain(solution, 0, all_rows=True)[1:]
     return [

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from ..errors import ProblemError
+from ..problems.solution import SolveStatus
 from ..solvers.factor.active_set import backward
 from ..solvers.factor.batch import Batch, Rows, transposed
 from ..solvers.factor.few_days import MOST_DAYS
 from ..solvers.factor.redundant_rows import dependent_days, settled
-from ..solvers.factor.solver import BAD_DATA, FactorSolution, solve_factor_qp
+from ..solvers.factor.solver import FactorSolution, solve_factor_qp
 from .factor_days import solve_few
 from .factor_second_order import Held, gradients_again
 from .transforms import eager, refuse_forward_mode, refuse_transforms
@@ -407,7 +408,7 @@ def _nothing(q: Tensor, k: int, p: int, m: int, *, throw: bool) -> FactorSolutio
         free=torch.zeros_like(none, dtype=torch.bool),
         kkt_norm=unknown.clone(),
         iterations=zero,
-        status=zero + BAD_DATA,
+        status=zero + SolveStatus.BAD_DATA.code,
         nu_rows=none.new_full((len(q), p), torch.nan),
         lam=none.new_full((len(q), m), torch.nan),
         lam_lb=none,

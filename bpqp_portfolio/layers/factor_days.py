@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..problems.solution import SolveStatus
 from ..solvers.common.redundant_rows import redundancy
 from ..solvers.factor.few_days import Days, solve_days
-from ..solvers.factor.solver import SOLVED, FactorSolution
+from ..solvers.factor.solver import FactorSolution
 from .factor_second_order import Held, gradients_again
 from .transforms import refuse_forward_mode, refuse_transforms
 
@@ -51,7 +52,7 @@ def solve_few(
         free=torch.from_numpy(days.free),
         kkt_norm=torch.from_numpy(days.norm),
         iterations=torch.from_numpy(days.iterations),
-        status=torch.full((T,), SOLVED, device=q.device),
+        status=torch.full((T,), SolveStatus.SOLVED.code, device=q.device),
         nu_rows=empty,
         lam=empty,
         lam_lb=torch.from_numpy(np.where(at_lower, np.maximum(gradient, 0.0), 0.0)),

@@ -17,8 +17,8 @@ from ..data.provider.provider import Provider
 from ..errors import ConfigError
 from ..files.atomic import replacing_file
 from ..markets.trading_year import QLIB
-from ..portfolio.layer import STATUS_NAMES
 from ..portfolio.problem import PortfolioProblem
+from ..problems.solution import SolveStatus
 from ..runs.artifact import ARTIFACTS, RunArtifact, load_run
 from ..runs.tracked import download_artifacts, find_run
 from .mandate import decide_mandate, mandate_facts, mandate_table
@@ -175,7 +175,7 @@ def decide_single(
                 "price": {str(day.names[i]): float(at_most[i]) for i in capped},
             },
         },
-        "status": STATUS_NAMES[int(solution.status[0])],
+        "status": SolveStatus.from_code(solution.status[0]).label,
         "kkt_norm": float(solution.kkt_norm[0]),
     }
     if (decided := day.batch.believed()) is not day.batch:

@@ -14,14 +14,11 @@ from ..layers.factor import factor_qp
 from ..layers.qp import QPLayer
 from ..layers.transforms import eager
 from ..problems.solution import SolveStatus
-from ..solvers.factor.solver import SOLVED, FactorSolution
+from ..solvers.factor.solver import FactorSolution
 
 STRUCTURED = "structured"
 # General solvers iterate to a tolerance; beyond this they rarely get.
 GENERAL_TOLERANCE = 1e-10
-# The codes of FactorSolution.status are positions in this list.
-STATUSES = list(SolveStatus)
-STATUS_NAMES = {i: status.name.lower().replace("_", " ") for i, status in enumerate(STATUSES)}
 
 
 def refuse_unknown(values: Tensor, mask: Tensor, what: str = "mu") -> None:
@@ -215,10 +212,11 @@ class PortfolioLayer(nn.Module):
                     equalities=equalities,
                     inequalities=inequalities,
                 )
-        if self.throw and bool((solution.status != SOLVED).any()):
-            failed = torch.nonzero(solution.status != SOLVED).squeeze(-1)
+        unsolved = solution.status != SolveStatus.SOLVED.code
+        if self.throw and bool(unsolved.any()):
+            failed = torch.nonzero(unsolved).squeeze(-1)
             shown = ", ".join(
-                f"day {int(t)}: {STATUS_NAMES[int(solution.status[t])]}, "
+                f"day {int(t)}: {SolveStatus.from_code(solution.status[t]).label}, "
                 f"KKT norm {float(solution.kkt_norm[t]):.1e}"
                 for t in failed[:5]
             )
@@ -295,9 +293,7 @@ class PortfolioLayer(nn.Module):
             free=free,
             kkt_norm=torch.as_tensor(found.kkt_norm),
             iterations=torch.as_tensor(found.iterations),
-            status=torch.tensor(
-                [STATUSES.index(status) for status in found.status], dtype=torch.int64
-            ),
+            status=torch.tensor([status.code for status in found.status], dtype=torch.int64),
             nu_rows=nu[:, 1:],
             lam=found.lam.detach()[:, :m],
             lam_lb=found.lam_lb.detach()[:, :n],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, SupportsInt
 
 import numpy as np
 
@@ -21,7 +21,14 @@ _MOST = 10.0
 
 
 class SolveStatus(enum.Enum):
-    """How a solve ended; the value says it in words."""
+    """How a solve ended; the value is a sentence, ``label`` a word or two, ``code`` an integer.
+
+    Tensors of statuses hold codes, the better endings first: a usable point has a code of at most
+    that of ``INACCURATE``.
+
+    >>> SolveStatus.from_code(2).label, SolveStatus.BAD_DATA.code
+    ('primal infeasible', 5)
+    """
 
     SOLVED = "solved to the asked tolerance"
     INACCURATE = "a usable point, but its active set or its accuracy is in doubt"
@@ -34,6 +41,30 @@ class SolveStatus(enum.Enum):
     def usable(self) -> bool:
         """Whether the point may be used: solved, or near enough for a meaningful gradient."""
         return self in (SolveStatus.SOLVED, SolveStatus.INACCURATE)
+
+    @property
+    def label(self) -> str:
+        """The name as tables and metrics show it."""
+        return self.name.lower().replace("_", " ")
+
+    @property
+    def code(self) -> int:
+        """The integer that stands for this status in a tensor."""
+        return list(SolveStatus).index(self)
+
+    @classmethod
+    def from_code(cls, code: SupportsInt) -> SolveStatus:
+        """The status of an integer, or of a tensor with one entry.
+
+        Raises
+        ------
+        ValueError
+            No status has this code.
+        """
+        statuses = list(cls)
+        if not 0 <= int(code) < len(statuses):
+            raise ValueError(f"no SolveStatus has code {int(code)}; they are 0 to {len(cls) - 1}.")
+        return statuses[int(code)]
 
 
 @dataclass(frozen=True)

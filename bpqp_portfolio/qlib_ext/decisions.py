@@ -14,8 +14,8 @@ from ..backtest.learned_risk import LearnedRisk
 from ..data.features.panel import DayBatch
 from ..errors import DataError
 from ..losses import information_coefficient
-from ..portfolio.layer import STATUS_NAMES
 from ..portfolio.problem import PortfolioProblem
+from ..problems.solution import SolveStatus
 from .dataset import PortfolioDataset
 from .model import row_index
 
@@ -71,7 +71,7 @@ def decide(
             }
         )
     frame = _by_day(dataset, segment, rows)
-    frame["status"] = frame["status"].map(STATUS_NAMES)
+    frame["status"] = frame["status"].map({one.code: one.label for one in SolveStatus})
     series = pd.Series(torch.cat(weights).numpy(), index=scores.index, name="weight")
     return series[series > 0], frame
 

@@ -19,7 +19,7 @@ from qlib.workflow.record_temp import ACRecordTemp, PortAnaRecord, SignalRecord
 
 from ..backtest.learned_risk import beliefs_of, problem_of
 from ..config import check_keys, check_number, from_mapping
-from ..portfolio.layer import STATUS_NAMES
+from ..problems.solution import SolveStatus
 from ..report.metrics import flatten, print_summary, summarise
 from ..runs.artifact import ARTIFACTS, save_run
 from ..runs.results import NO_DECISION, RunResults, save_results
@@ -103,8 +103,8 @@ def solver_metrics(days: pd.DataFrame) -> dict[str, float]:
         "kkt_norm": float(days["kkt_norm"].max()),
         "iterations": float(days["iterations"].mean()),
         **{
-            f"solver.{status.replace(' ', '_')}": float(counts.get(status, 0))
-            for status in STATUS_NAMES.values()
+            f"solver.{status.name.lower()}": float(counts.get(status.label, 0))
+            for status in SolveStatus
         },
     }
 

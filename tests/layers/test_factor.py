@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bpqp_portfolio.errors import ProblemError
 from bpqp_portfolio.layers.factor import factor_qp
-from bpqp_portfolio.solvers.factor.solver import INACCURATE, INFEASIBLE, SOLVED
+from bpqp_portfolio.problems.solution import SolveStatus
 
 PARAMETERS = ("q", "loadings", "specific", "lower", "upper", "budget")
 
@@ -161,7 +161,7 @@ def test_gradients_equal_the_dense_formulas(shape):
         data["lower"] *= 0.1
     r = torch.randn(T, n, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     solution = factor_qp(**data)
-    assert (solution.status == SOLVED).all() and not solution.free.all()
+    assert (solution.status == SolveStatus.SOLVED.code).all() and not solution.free.all()
     assert (solution.free.sum(-1) >= 1).all()
     found = gradients(data, r)
     for t in range(T):
@@ -288,7 +288,11 @@ def test_an_infeasible_day_has_no_gradient_and_spoils_no_other():
     good = gradients(data, r)
     data["budget"][1] = 50.0
     solution = factor_qp(**data)
-    assert solution.status.tolist() == [SOLVED, INFEASIBLE, SOLVED]
+    assert solution.status.tolist() == [
+        SolveStatus.SOLVED.code,
+        SolveStatus.PRIMAL_INFEASIBLE.code,
+        SolveStatus.SOLVED.code,
+    ]
     for name, value in gradients(data, r).items():
         assert (value[1] == 0).all()
         torch.testing.assert_close(value[[0, 2]], good[name][[0, 2]], rtol=1e-12, atol=1e-12)
@@ -305,7 +309,7 @@ def test_a_failed_day_masked_by_the_caller_leaves_finite_gradients():
 
 def test_the_iteration_limit_is_reported():
     solution = factor_qp(**days(size=0.1), max_iterations=0)
-    assert (solution.status == INACCURATE).any()
+    assert (solution.status == SolveStatus.INACCURATE.code).any()
 
 
 # Types and graphs

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import bpqp_portfolio as bp
 from bpqp_portfolio.layers.factor import factor_qp
-from bpqp_portfolio.solvers.factor.solver import SOLVED
+from bpqp_portfolio.problems.solution import SolveStatus
 from bpqp_portfolio.solvers.registry import available_cone_solvers
 
 SOLVERS = bp.available_solvers()
@@ -287,7 +287,7 @@ def test_the_same_of_factor_programs(seed, days):
             inequalities=(many["G"], many["h"]) if len(data["h"]) else None,
             throw=False,
         )
-        assume(bool((out.status == SOLVED).all()))
+        assume(bool((out.status == SolveStatus.SOLVED.code).all()))
         (out.w @ tensor(w)).mean().backward()
         gradients = {k: np.zeros_like(data[k]) for k in data}
         for name, value in values.items():

@@ -7,7 +7,7 @@ import torch
 
 import bpqp_portfolio as bp
 from bpqp_portfolio.errors import ConfigError, SolverError
-from bpqp_portfolio.portfolio.layer import STATUS_NAMES
+from bpqp_portfolio.problems.solution import SolveStatus
 
 
 def problem(days=4, names=25, factors=3, seed=0):
@@ -48,8 +48,8 @@ def test_a_failed_day_of_a_general_solver_is_named():
     mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
     layer = bp.PortfolioLayer(max_weight=0.3, solver="clarabel", throw=False)
     solution = layer.solve(mu, loadings, specific, mask)
-    assert STATUS_NAMES[int(solution.status[0])] == "solved"
-    assert STATUS_NAMES[int(solution.status[1])] != "solved"
+    assert SolveStatus.from_code(solution.status[0]).label == "solved"
+    assert SolveStatus.from_code(solution.status[1]).label != "solved"
     assert torch.isfinite(solution.w[0]).all()
     with pytest.raises((SolverError, bp.ProblemError), match="day 1"):
         bp.PortfolioLayer(max_weight=0.3, solver="clarabel").solve(mu, loadings, specific, mask)

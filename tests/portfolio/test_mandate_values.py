@@ -27,8 +27,8 @@ from bpqp_portfolio.portfolio import (
     QuadraticCost,
     TrackingPenalty,
 )
-from bpqp_portfolio.portfolio.layer import STATUS_NAMES
 from bpqp_portfolio.portfolio.mandate.mandate import Mandate, Market
+from bpqp_portfolio.problems.solution import SolveStatus
 
 NAN, INF = float("nan"), float("inf")
 # What each field enters through; the first three enter every mandate.
@@ -44,7 +44,7 @@ FIELDS = {
 
 
 def days(solution):
-    return [STATUS_NAMES[int(code)] for code in solution.status]
+    return [SolveStatus.from_code(code).label for code in solution.status]
 
 
 def memberships(data):

@@ -11,7 +11,7 @@ import torch
 from bpqp_portfolio.errors import ConfigError, ProblemError, SolverError
 from bpqp_portfolio.layers.factor import factor_qp
 from bpqp_portfolio.portfolio import PortfolioLayer
-from bpqp_portfolio.solvers.factor.solver import INACCURATE, INFEASIBLE, SOLVED
+from bpqp_portfolio.problems.solution import SolveStatus
 
 
 def market(T=4, n=12, k=3, seed=0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -41,7 +41,7 @@ def test_it_maximises_return_less_risk():
     mu, loadings, specific = market()
     layer = PortfolioLayer(risk_aversion=7.0, max_weight=0.3)
     solution = layer.solve(mu, loadings, specific)
-    assert (solution.status == SOLVED).all()
+    assert (solution.status == SolveStatus.SOLVED.code).all()
 
     def utility(w):
         risk = (loadings.mT @ w.unsqueeze(-1)).square().sum((-1, -2)) + (specific * w * w).sum(-1)
@@ -200,7 +200,9 @@ def test_a_day_that_was_not_solved_raises_or_is_left_to_the_caller(monkeypatch):
     with pytest.raises(SolverError, match=r"of 4 days were not solved \(day \d: .*KKT norm \d"):
         PortfolioLayer(5.0)(*inputs)
     solution = PortfolioLayer(5.0, throw=False).solve(*inputs)
-    assert (solution.status == INACCURATE).any() and torch.isfinite(solution.w).all()
+    assert (solution.status == SolveStatus.INACCURATE.code).any() and torch.isfinite(
+        solution.w
+    ).all()
 
 
 def test_without_throw_an_impossible_day_is_nan_and_harmless():
@@ -209,7 +211,12 @@ def test_without_throw_an_impossible_day_is_nan_and_harmless():
     mask[2, 3:] = False
     mu.requires_grad_()
     solution = PortfolioLayer(5.0, max_weight=0.2, throw=False).solve(mu, loadings, specific, mask)
-    assert solution.status.tolist() == [SOLVED, SOLVED, INFEASIBLE, SOLVED]
+    assert solution.status.tolist() == [
+        SolveStatus.SOLVED.code,
+        SolveStatus.SOLVED.code,
+        SolveStatus.PRIMAL_INFEASIBLE.code,
+        SolveStatus.SOLVED.code,
+    ]
     assert solution.w[2].isnan().all()
     solution.w[[0, 1, 3]].square().sum().backward()
     assert torch.isfinite(mu.grad).all() and (mu.grad[2] == 0).all()

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+import torch
 
 from bpqp_portfolio.problems import QP, Solution, SolveStatus, kkt_residuals
 
@@ -82,3 +83,13 @@ def test_status_values_are_words_and_say_what_is_usable():
     assert all(" " in status.value for status in SolveStatus)
     usable = {status for status in SolveStatus if status.usable}
     assert usable == {SolveStatus.SOLVED, SolveStatus.INACCURATE}
+
+
+def test_status_codes_go_both_ways_and_the_usable_come_first():
+    for status in SolveStatus:
+        assert SolveStatus.from_code(torch.tensor(status.code)) is status
+        assert status.usable == (status.code <= SolveStatus.INACCURATE.code)
+    assert SolveStatus.PRIMAL_INFEASIBLE.label == "primal infeasible"
+    for code in (-1, len(SolveStatus)):
+        with pytest.raises(ValueError, match=f"code {code}"):
+            SolveStatus.from_code(code)

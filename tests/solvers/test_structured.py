@@ -9,14 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bpqp_portfolio.problems.solution import SolveStatus
 from bpqp_portfolio.solvers.factor.batch import kkt_norm
-from bpqp_portfolio.solvers.factor.solver import (
-    INACCURATE,
-    INFEASIBLE,
-    SOLVED,
-    FactorSolution,
-    solve_factor_qp,
-)
+from bpqp_portfolio.solvers.factor.solver import FactorSolution, solve_factor_qp
 
 SEARCH = settings(max_examples=60, deadline=None, derandomize=True)
 TOLERANCE = 1e-10
@@ -50,7 +45,7 @@ def objective(data, w) -> torch.Tensor:
 
 
 def assert_solved(solution: FactorSolution) -> None:
-    assert (solution.status == SOLVED).all()
+    assert (solution.status == SolveStatus.SOLVED.code).all()
     assert (solution.kkt_norm <= TOLERANCE).all()
 
 
@@ -253,10 +248,10 @@ def test_an_infeasible_day_says_so_and_spoils_no_other():
     data["lower"][6, 4], data["upper"][6, 4] = 0.3, 0.2
     solution = solve(data)
     bad = torch.tensor([t in (2, 5, 6) for t in range(8)])
-    assert torch.equal(solution.status == INFEASIBLE, bad)
+    assert torch.equal(solution.status == SolveStatus.PRIMAL_INFEASIBLE.code, bad)
     assert solution.w[bad].isnan().all() and solution.kkt_norm[bad].isnan().all()
     assert solution.nu[bad].abs().max() <= 1
-    assert (solution.status[~bad] == SOLVED).all()
+    assert (solution.status[~bad] == SolveStatus.SOLVED.code).all()
     torch.testing.assert_close(solution.w[~bad], good.w[~bad], rtol=0, atol=1e-12)
 
 
@@ -281,8 +276,8 @@ def test_a_day_does_not_depend_on_the_batch_it_is_in():
 def test_the_iteration_limit_leaves_an_inaccurate_day(limit):
     data = market(size=1e-5)
     solution = solve(data, max_iterations=limit)
-    assert (solution.status == INACCURATE).any()
-    assert ((solution.status == SOLVED) == (solution.kkt_norm <= TOLERANCE)).all()
+    assert (solution.status == SolveStatus.INACCURATE.code).any()
+    assert ((solution.status == SolveStatus.SOLVED.code) == (solution.kkt_norm <= TOLERANCE)).all()
     assert (solution.iterations <= limit).all()
     assert (solution.w >= 0).all() and (solution.w <= 1).all()
 

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from test_structured_rows import assert_optimal, clarabel
 
 from bpqp_portfolio.layers.factor import factor_qp
+from bpqp_portfolio.problems.solution import SolveStatus
 from bpqp_portfolio.solvers.factor import (
     interior_start as structured_approach,
 )
 from bpqp_portfolio.solvers.factor import (
     solver as structured,
 )
-from bpqp_portfolio.solvers.factor.solver import INFEASIBLE, SOLVED
 
 SEARCH = settings(max_examples=30, deadline=None, derandomize=True)
 
@@ -78,7 +78,7 @@ def test_both_ways_agree_in_weights_duals_and_gradients(p, size, cost, whole):
     found = []
     for solve in (factor_qp, whole):
         s = solve(**data)
-        assert (s.status == SOLVED).all() and (s.kkt_norm <= 1e-10).all()
+        assert (s.status == SolveStatus.SOLVED.code).all() and (s.kkt_norm <= 1e-10).all()
         (gradient,) = torch.autograd.grad((s.w * loss).sum(), data["q"])
         found.append((s, gradient))
     (one, g), (other, h) = found
@@ -94,7 +94,7 @@ def test_days_with_limits_and_costs_need_no_whole_interior_point(monkeypatch):
     data = market(T=20)
     data["mask"] = torch.ones_like(data["mask"])
     s = factor_qp(**data)
-    assert (s.status == SOLVED).all() and (s.lam > 0).any()
+    assert (s.status == SolveStatus.SOLVED.code).all() and (s.lam > 0).any()
     assert_optimal(data, s)
 
 
@@ -121,7 +121,7 @@ def test_any_rows_redundant_ones_too(seed, n, m, size, cost, again):
         data["cost"] = torch.full((2, n), cost, dtype=torch.float64)
         data["reference"] = torch.tensor(rng.dirichlet(np.full(n, 0.2), size=2))
     s = factor_qp(**data)
-    assert (s.status == SOLVED).all()
+    assert (s.status == SolveStatus.SOLVED.code).all()
     assert_optimal(data, s)
 
 
@@ -142,7 +142,7 @@ def test_a_row_that_only_touches_the_optimum_has_dual_zero():
     G = torch.rand(6, 3, 200, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     touched = torch.einsum("tmn,tn->tm", G, free.w)
     s = factor_qp(**data, inequalities=(G, touched))
-    assert (s.status == SOLVED).all()
+    assert (s.status == SolveStatus.SOLVED.code).all()
     torch.testing.assert_close(s.w, free.w, rtol=0, atol=1e-10)
     assert s.lam.abs().max() <= 1e-10
 
@@ -173,7 +173,7 @@ def test_identical_names_hold_alike():
     data = {name: twice(value) for name, value in data.items()}
     data["reference"] = data["reference"] / 2
     s = factor_qp(**data, inequalities=(torch.cat([G, G], -1), h))
-    assert (s.status == SOLVED).all() and (s.lam > 0).any()
+    assert (s.status == SolveStatus.SOLVED.code).all() and (s.lam > 0).any()
     torch.testing.assert_close(s.w[:, :90], s.w[:, 90:], rtol=0, atol=1e-12)
 
 
@@ -182,14 +182,14 @@ def test_names_with_other_lower_bounds(low, whole):
     data = market(T=4)
     data["lower"] = torch.full_like(data["upper"], low)
     s, other = factor_qp(**data), whole(**data)
-    assert (s.status == SOLVED).all()
+    assert (s.status == SolveStatus.SOLVED.code).all()
     torch.testing.assert_close(s.w, other.w, rtol=0, atol=1e-10)
 
 
 def test_no_budget():
     data = market(T=4, cost=0.0)
     s = factor_qp(**data, budget=None)
-    assert (s.status == SOLVED).all() and (s.w.sum(-1) > 0).all()
+    assert (s.status == SolveStatus.SOLVED.code).all() and (s.w.sum(-1) > 0).all()
     P = data["loadings"] @ data["loadings"].mT + torch.diag_embed(data["specific"])
     G, _ = data["inequalities"]
     gradient = torch.einsum("tij,tj->ti", P, s.w) + data["q"] + torch.einsum("tmn,tm->tn", G, s.lam)
@@ -203,7 +203,13 @@ def test_infeasible_limits_are_proved_and_spoil_no_other_day():
     G, h = data["inequalities"]
     h[1], h[3] = 0.9 / G.shape[1], 0.0
     s = factor_qp(**data)
-    assert s.status.tolist() == [SOLVED, INFEASIBLE, SOLVED, INFEASIBLE, SOLVED]
+    assert s.status.tolist() == [
+        SolveStatus.SOLVED.code,
+        SolveStatus.PRIMAL_INFEASIBLE.code,
+        SolveStatus.SOLVED.code,
+        SolveStatus.PRIMAL_INFEASIBLE.code,
+        SolveStatus.SOLVED.code,
+    ]
     for t in (0, 2, 4):
         torch.testing.assert_close(s.w[t], good.w[t], rtol=0, atol=1e-11)
     for t in (1, 3):
@@ -219,7 +225,7 @@ def test_more_rows_are_violated_than_the_pool_holds(monkeypatch):
     data = market(T=8)
     few = factor_qp(**data)
     monkeypatch.undo()
-    assert (few.status == SOLVED).all()
+    assert (few.status == SolveStatus.SOLVED.code).all()
     torch.testing.assert_close(few.w, factor_qp(**data).w, rtol=0, atol=1e-11)
 
 
@@ -230,6 +236,6 @@ def test_a_warm_start_changes_nothing_but_the_way(moved):
     noise = torch.randn(data["q"].shape, generator=torch.Generator().manual_seed(2)).double()
     data["q"] = data["q"] + moved * 0.02 * noise
     cold, warm = factor_qp(**data), factor_qp(**data, warm_start=start)
-    assert (warm.status == SOLVED).all()
+    assert (warm.status == SolveStatus.SOLVED.code).all()
     torch.testing.assert_close(warm.w, cold.w, rtol=0, atol=1e-11)
     assert moved or warm.iterations.max() <= 1

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from bpqp_portfolio.layers.factor import factor_qp
+from bpqp_portfolio.problems.solution import SolveStatus
 from bpqp_portfolio.solvers.factor import (
     dual_newton_box as structured_light,
 )
 from bpqp_portfolio.solvers.factor import (
     interior_start as structured_approach,
 )
-from bpqp_portfolio.solvers.factor.solver import SOLVED
 
 
 def market(T=12, n=260, k=6, size=1e-3, cap=1.0, low=0.0, seed=0) -> dict:
@@ -41,8 +41,8 @@ def assert_same(data: dict, monkeypatch, **options) -> None:
     pooled = factor_qp(**data, **options)
     without_pool(monkeypatch)
     whole = factor_qp(**data, **options)
-    assert (pooled.status == SOLVED).all()
-    assert (whole.status == SOLVED).all()
+    assert (pooled.status == SolveStatus.SOLVED.code).all()
+    assert (whole.status == SolveStatus.SOLVED.code).all()
     torch.testing.assert_close(pooled.w, whole.w, rtol=0, atol=1e-10)
     assert torch.equal(pooled.w == 0, whole.w == 0)
 
@@ -79,5 +79,5 @@ def test_a_warm_start_of_many_names_gives_the_same_answer():
     first = factor_qp(**data)
     moved = {**data, "q": data["q"] * 1.1 + 1e-4 * torch.randn(data["q"].shape).double()}
     cold, warm = factor_qp(**moved), factor_qp(**moved, warm_start=first)
-    assert (warm.status == SOLVED).all()
+    assert (warm.status == SolveStatus.SOLVED.code).all()
     torch.testing.assert_close(warm.w, cold.w, rtol=0, atol=1e-10)

@@ -7,10 +7,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ...solvers.factor.solver import BAD_DATA, INFEASIBLE
+from ...problems.solution import SolveStatus
 from .conic_form import ConeProgramForm
 from .infeasibility import conflict
-from .multipliers import FAILED, Point
+from .multipliers import Point
 from .qp_form import Setup
 from .solution import KEPT, unusable
 
@@ -29,10 +29,12 @@ def conic_fallback(
     The point; the days (T,) that have weights now; and of those that are infeasible, by number,
     which limits contradict each other.
     """
-    status = torch.where(failed & (point.status <= INFEASIBLE), FAILED, point.status)
+    infeasible, bad = SolveStatus.PRIMAL_INFEASIBLE.code, SolveStatus.BAD_DATA.code
+    unproved = failed & (point.status <= infeasible)
+    status = point.status.masked_fill(unproved, SolveStatus.ITERATION_LIMIT.code)
     found: list[tuple[int, Point]] = []
     told: dict[int, str] = {}
-    for day in torch.nonzero(failed & (status != BAD_DATA)).flatten().tolist():
+    for day in torch.nonzero(failed & (status != bad)).flatten().tolist():
         index = torch.tensor([day], device=status.device)
         fixed, own = ConeProgramForm(setup.days(index)), setup.days(index, keep=True)
         words = conflict(fixed, KEPT)
@@ -45,7 +47,7 @@ def conic_fallback(
         else:
             words = words or conflict(fixed, KEPT / 100)
             if words:
-                status[day], told[day] = INFEASIBLE, words
+                status[day], told[day] = infeasible, words
     point = replace(point, status=status)
     again = torch.zeros_like(failed)
     for day, one in found:

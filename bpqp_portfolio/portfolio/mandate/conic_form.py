@@ -22,7 +22,6 @@ from ...problems.qp import QP
 from ...problems.socp import SOCP, linear
 from ...solvers.common.protocol import SolverOptions
 from ...solvers.registry import get_cone_solver
-from ..layer import STATUSES
 from .multipliers import Point
 from .qp_form import Setup
 
@@ -116,10 +115,9 @@ class ConeProgramForm:
         tracking = none
         if d.tracking is not None:
             tracking = found.cone_duals[0][:, 0].detach() / d.tracking_unit
-        codes = [STATUSES.index(one) for one in found.status]
         return Point(
             w=found.z[:, :n],
-            status=torch.tensor(codes, device=like.device),
+            status=torch.tensor([one.code for one in found.status], device=like.device),
             kkt_norm=found.kkt_norm,
             iterations=found.iterations,
             rows=torch.stack(listed, -1) if listed else like.new_zeros(T, 0),

@@ -8,8 +8,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from ...solvers.factor.solver import BAD_DATA
-from ..layer import STATUS_NAMES
+from ...problems.solution import SolveStatus
 from .conic_form import BUDGET, LOWER, STUCK, UPPER, ConeProgramForm
 from .qp_form import Setup
 from .solution import KEPT
@@ -25,7 +24,7 @@ def reason(setup: Setup, status: Tensor, day: int, broken: Sequence[str], told: 
 
     ``told`` is its :func:`conflict`, or empty; ``broken`` are the constraints its point misses.
     """
-    d, code = setup.draft, int(status[day])
+    d, ending = setup.draft, SolveStatus.from_code(status[day])
     inside = setup.mask[day]
     if not bool(inside.any()):
         return "no name in the problem"
@@ -35,9 +34,9 @@ def reason(setup: Setup, status: Tensor, day: int, broken: Sequence[str], told: 
         first = int(torch.nonzero(crossed)[0])
         who = first if names is None else names[first]
         return f"{d.lower_words} cannot meet {d.upper_words} for name {who}"
-    if code == BAD_DATA:
+    if ending is SolveStatus.BAD_DATA:
         return "bad data in bounds"
-    return told or STATUS_NAMES[code] + (f", missing {' and '.join(broken)}" if broken else "")
+    return told or ending.label + (f", missing {' and '.join(broken)}" if broken else "")
 
 
 def conflict(draft: ConeProgramForm, told: float) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...config import check_number, lookup
 from ...errors import ConfigError, SolverError
 from ...layers.transforms import eager
-from ...solvers.factor.solver import SOLVED
+from ...problems.solution import SolveStatus
 from ..costs import TradingCosts
 from .config import arguments, fallback
 from .conic_fallback import conic_fallback
@@ -372,7 +372,7 @@ class Mandate(nn.Module):
             setup, point, _ = self._point(market, soft, penalty)
             good = ~unusable(setup, point)
             table = activity(setup, point)
-            inexact = (point.status != SOLVED).unsqueeze(-1)
+            inexact = (point.status != SolveStatus.SOLVED.code).unsqueeze(-1)
             table = replace(table, dual=table.dual.masked_fill(inexact, torch.nan))
             return torch.where(good.unsqueeze(-1), point.w, 0.0), good, table
         if way == "hold":

@@ -20,11 +20,9 @@ from torch import Tensor
 
 from ...layers.second_order import first_order
 from ...problems.solution import SolveStatus
-from ...solvers.factor.solver import BAD_DATA, INACCURATE, FactorSolution
-from ..layer import STATUSES
+from ...solvers.factor.solver import FactorSolution
 from .qp_form import TRACKING, TURNOVER, Setup
 
-FAILED = STATUSES.index(SolveStatus.ITERATION_LIMIT)
 _ROUNDS = 100
 # Relative violation at which Newton's method ends, and what is kept after the linear step.
 _NEAR, _KEPT = 1e-9, 1e-9
@@ -164,7 +162,7 @@ def _nested(
     """
     if level == problem.size:
         best = problem.trial(x, warm)
-        return x, best, (best.raw.status <= INACCURATE) & best.h.isfinite().all(-1)
+        return x, best, best.raw.usable & best.h.isfinite().all(-1)
     x, best, good = _nested(problem, level + 1, cap, unit, x, warm)
     x = x.clone()
     own, size, most = x[:, level], unit[:, level], cap[:, level]
@@ -257,8 +255,9 @@ class Point:
         q = setup.q.detach()
         none, names = q.new_full((len(q),), torch.nan), torch.full_like(q, torch.nan)
         zero = torch.zeros_like(none, dtype=torch.int64)
+        bad = zero + SolveStatus.BAD_DATA.code
         rows = q.new_full((len(q), len(setup.words)), torch.nan)
-        return cls(names, zero + BAD_DATA, none, zero, rows, none, none, names, names.clone(), none)
+        return cls(names, bad, none, zero, rows, none, none, names, names.clone(), none)
 
     def put(self, days: Tensor, other: Point) -> Point:
         """This point with ``days`` (d,) replaced by those of ``other``, gradients included."""
@@ -297,12 +296,12 @@ def solve(setup: Setup, gamma: Tensor, kappa: Tensor | None = None) -> Point:
     status = raw.status.clone()
     # A soft limit is missed at its price.
     kept = ((h <= _KEPT) | ((x >= cap) & soft)).all(-1) & settled
-    usable = status <= INACCURATE
-    status[usable & ~kept] = INACCURATE
+    usable = raw.usable
+    status[usable & ~kept] = SolveStatus.INACCURATE.code
     if problem.rho is not None:
         # Without limit, as where the optimum holds nothing: it is at the apex of the robust term.
         lost = (x >= cap)[:, problem.rho] & (h[:, problem.rho] > _KEPT)
-        status[usable & lost] = FAILED
+        status[usable & lost] = SolveStatus.ITERATION_LIMIT.code
     none = torch.zeros_like(d.budget)
     tracking = price = none
     if problem.theta is not None:

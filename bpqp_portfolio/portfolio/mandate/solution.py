@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...solvers.factor.solver import INACCURATE
+from ...problems.solution import SolveStatus
 from .multipliers import Point
 from .qp_form import LEVERAGE, TRACKING, TURNOVER, Setup
 
@@ -19,7 +19,7 @@ KEPT = 1e-8
 class MandateSolution:
     """Weights of a batch, and what bound on each day.
 
-    ``w`` (T, n); ``status`` (T,) codes of :data:`~.layer.STATUS_NAMES`, of the solve that was
+    ``w`` (T, n); ``status`` (T,) codes of :class:`SolveStatus`, of the solve that was
     wanted, whatever stands in for it; ``kkt_norm``, ``iterations``, ``objective`` (T,), the last in
     units of return and minimised; ``labels`` the c constraints in words; ``value``, ``limit`` and
     ``dual`` (T, c): the dual is what a unit of the limit is worth, in units of return, and above
@@ -81,8 +81,9 @@ def unusable(setup: Setup, point: Point) -> Tensor:
     table = activity(setup, point)
     hard = [term not in setup.soft for term in table.terms]
     broken = (table.missed & torch.tensor(hard, device=table.value.device)).any(-1)
-    failed = (point.status > INACCURATE) | ~torch.isfinite(point.w.detach()).all(-1)
-    return failed | ((point.status == INACCURATE) & broken)
+    inaccurate = SolveStatus.INACCURATE.code
+    failed = (point.status > inaccurate) | ~torch.isfinite(point.w.detach()).all(-1)
+    return failed | ((point.status == inaccurate) & broken)
 
 
 def activity(setup: Setup, point: Point) -> Activity:

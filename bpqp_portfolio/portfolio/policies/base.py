@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ...data.features.panel import DayBatch
-from ...solvers.factor.solver import BAD_DATA, SOLVED, FactorSolution
+from ...problems.solution import SolveStatus
+from ...solvers.factor.solver import FactorSolution
 from .simplex import project
 
 if TYPE_CHECKING:
@@ -71,7 +72,9 @@ def as_solution(
         free=batch.mask & (w > 0) & (w < cap),
         kkt_norm=norm,
         iterations=torch.full((T,), iterations, device=w.device),
-        status=torch.where(w.detach().isfinite().all(-1), SOLVED, BAD_DATA),
+        status=torch.where(
+            w.detach().isfinite().all(-1), SolveStatus.SOLVED.code, SolveStatus.BAD_DATA.code
+        ),
         nu_rows=nothing,
         lam=nothing,
         lam_lb=unknown,

@@ -18,7 +18,6 @@ from .base import as_solution
 if TYPE_CHECKING:
     from ..problem import PortfolioProblem
 
-INACCURATE = list(SolveStatus).index(SolveStatus.INACCURATE)
 Map = Callable[[Tensor], Tensor]
 
 
@@ -105,5 +104,5 @@ class DC3:
         )
         solution = as_solution(w, mu, batch, problem, int(self.corrections))
         outside = torch.maximum(-w, w - cap).detach().masked_fill(~mask, -1).amax(-1)
-        solution.status.masked_fill_(outside > self.tolerance, INACCURATE)
+        solution.status.masked_fill_(outside > self.tolerance, SolveStatus.INACCURATE.code)
         return solution

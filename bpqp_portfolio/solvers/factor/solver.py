@@ -27,6 +27,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from ...problems.solution import SolveStatus
 from .batch import Batch, Rows, times
 from .dual_newton import Points, newton
 from .dual_newton_box import LIGHT_STEPS, light
@@ -36,11 +37,6 @@ from .interior_point import interior
 from .interior_start import approach
 from .single_days import one_by_one
 from .standard_form import lifted
-
-SOLVED = 0
-INACCURATE = 1
-INFEASIBLE = 2
-BAD_DATA = 5
 
 # Newton steps before a day is handed to the interior point, its steps, and those after it.
 _NEWTON_STEPS, _INTERIOR_STEPS, _LAST_STEPS = 12, 60, 60
@@ -58,9 +54,9 @@ class FactorSolution:
 
     ``w`` (T, n); ``nu`` (T,) dual of the budget; ``x`` (T, k) Bᵀw; ``free`` (T, n) names strictly
     between their bounds that trade; ``kkt_norm`` (T,) scaled KKT residual; ``iterations`` (T,);
-    ``status`` (T,) of ``SOLVED``, ``INACCURATE`` (the iteration limit came first), ``INFEASIBLE``
-    and ``BAD_DATA`` (both NaN weights); ``nu_rows`` (T, p); ``lam`` (T, m); ``lam_lb``, ``lam_ub``
-    (T, n).
+    ``status`` (T,) codes of :class:`~bpqp_portfolio.problems.solution.SolveStatus`: ``SOLVED``,
+    ``INACCURATE`` (the iteration limit came first), ``PRIMAL_INFEASIBLE`` and ``BAD_DATA`` (both
+    NaN weights); ``nu_rows`` (T, p); ``lam`` (T, m); ``lam_lb``, ``lam_ub`` (T, n).
 
     Of a layer's solution only ``w`` carries gradients; the rest are figures.
 
@@ -80,6 +76,11 @@ class FactorSolution:
     lam: Tensor
     lam_lb: Tensor
     lam_ub: Tensor
+
+    @property
+    def usable(self) -> Tensor:
+        """Days (T,) whose weights may be used: solved, or nearly so."""
+        return self.status <= SolveStatus.INACCURATE.code
 
     def days(self, index: Tensor) -> FactorSolution:
         """The solution of some days, such as a warm start for them."""
@@ -214,8 +215,10 @@ def _unscaled(
     k = batch.factors
     infeasible = points.infeasible & ~bad
     failed = infeasible | bad
-    status = torch.where(points.norm <= tolerance, SOLVED, INACCURATE)
-    status = torch.where(infeasible, INFEASIBLE, torch.where(bad, BAD_DATA, status))
+    solved, inaccurate = SolveStatus.SOLVED.code, SolveStatus.INACCURATE.code
+    status = torch.where(points.norm <= tolerance, solved, inaccurate)
+    status = status.masked_fill(infeasible, SolveStatus.PRIMAL_INFEASIBLE.code)
+    status = status.masked_fill(bad, SolveStatus.BAD_DATA.code)
     w, x, y = points.w, points.theta[:, :k], points.theta[:, k:]
     # Infeasible days have a direction of the duals instead of a point.
     objective = batch.d * w + batch.q + times(batch.columns[..., :k], x)
