@@ -28,7 +28,7 @@ from ..portfolio.problem import PortfolioProblem, ProblemConfig
 from ..portfolio.scores import mean_spread
 from ..risk.config import RiskConfig
 from ..risk.rolling import rolling_risk
-from ..runs.timing import StageClock
+from ..runs.timing import Timing
 from .handlers import CachedAlpha158
 from .preflight import (
     SEGMENTS,
@@ -102,7 +102,7 @@ class PortfolioDataset(DatasetH):
         )
         self.days_per_year = days_per_year(C.region)
         self.mandate = _mandate_settings(mandate, self.days_per_year)
-        self.clock = StageClock()
+        self.clock = Timing()
         self.market, self.benchmark, self.exclusions = market, benchmark, exclusions or "none"
         self.risk = _risk_config(risk)
         self.problem_config = from_mapping(ProblemConfig, problem, "problem")

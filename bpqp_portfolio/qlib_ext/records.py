@@ -460,7 +460,7 @@ class ReportRecord(ACRecordTemp):
             epochs=history[columns] if columns else pd.DataFrame({"epoch": []}),
             activity=mandate.get("mandate_activity", pd.DataFrame()),
             events=mandate.get("mandate_events", pd.DataFrame()),
-            shortfall=mandate.get("shortfall", pd.DataFrame()),
+            implementation_shortfall=mandate.get("shortfall", pd.DataFrame()),
             best_epoch=getattr(self.model, "best_epoch", None),
-            stages=dict(dataset.clock.seconds),
+            timing=dict(dataset.clock.seconds),
         )

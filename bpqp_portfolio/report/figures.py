@@ -127,8 +127,8 @@ PLOTS = (
         "binding",
         "mandate",
         "Constraints that bound",
-        "Signal days on which each constraint had a price, in stronger colour for more of them, "
-        "and the share of all decided days.",
+        "Signal days on which each constraint had a shadow price, in stronger colour for more of "
+        "them, and the share of all decided days.",
         "No constraint bound on any day.",
         figures_mandate.binding,
     ),
@@ -139,7 +139,7 @@ PLOTS = (
         "Dual of the constraints that bound most often, by signal day: the expected return a day, "
         "in basis points, that one percentage point more of the limit would have brought.",
         "No constraint bound on any day.",
-        figures_mandate.prices,
+        figures_mandate.shadow_prices,
     ),
     Plot(
         "shortfall",
@@ -149,7 +149,7 @@ PLOTS = (
         "between decision and trade, orders are whole lots, and orders were not filled; and the "
         "return that each earned until the next close.",
         "The run has no orders to compare its targets with.",
-        figures_mandate.shortfall,
+        figures_mandate.implementation_shortfall,
     ),
     Plot(
         "solver",

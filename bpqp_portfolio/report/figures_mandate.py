@@ -29,7 +29,7 @@ SHOWN = 16
 """Constraints in the figure, the most often binding ones."""
 
 PRICED = 6
-"""Constraints in the figure of prices."""
+"""Constraints in the figure of shadow prices."""
 
 COLUMNS = 240
 SMOOTHING = 20
@@ -80,8 +80,8 @@ def binding(results: RunResults, width: int) -> Figure | None:
     return figure
 
 
-def prices(results: RunResults, width: int) -> Figure | None:
-    """Price of each of the most often binding constraints, day by day."""
+def shadow_prices(results: RunResults, width: int) -> Figure | None:
+    """Shadow price of each of the most often binding constraints, day by day."""
     table = constraint_table(results)
     table = table[table["share"] > 0].head(PRICED)
     if table.empty:
@@ -105,9 +105,9 @@ def prices(results: RunResults, width: int) -> Figure | None:
     return figure
 
 
-def shortfall(results: RunResults, width: int) -> Figure | None:
+def implementation_shortfall(results: RunResults, width: int) -> Figure | None:
     """Parts of the difference of realised and target weights, and what they earned."""
-    table = results.shortfall
+    table = results.implementation_shortfall
     if table.empty:
         return None
     days = pd.DatetimeIndex(table.index)

@@ -19,27 +19,28 @@ EVENTS_SHOWN = 200
 
 def has_mandate(results: RunResults) -> bool:
     """Did a mandate decide in this run?"""
-    return not (results.activity.empty and results.shortfall.empty and results.events.empty)
+    tables = (results.activity, results.implementation_shortfall, results.events)
+    return any(len(table) for table in tables)
 
 
 def constraint_table(results: RunResults) -> pd.DataFrame:
     """One row for each constraint, the most often binding first.
 
-    Columns: ``share`` of the decided days on which it bound; ``price`` mean over those days of its
-    dual for one percentage point of its limit, in basis points of return a day; ``all_days`` the
-    same over all days.
+    Columns: ``share`` of the decided days on which it bound; ``shadow_price``, the mean over those
+    days of its dual for one percentage point of its limit, in basis points of return a day;
+    ``all_days`` the same over all days.
     """
     activity = results.activity
     if activity.empty:
-        return pd.DataFrame(columns=["share", "price", "all_days"])
-    days = max(results.shortfall.index.nunique(), activity["datetime"].nunique())
+        return pd.DataFrame(columns=["share", "shadow_price", "all_days"])
+    days = max(results.implementation_shortfall.index.nunique(), activity["datetime"].nunique())
     # A point is 0.01 of the limit's unit, a basis point 0.0001 of the return's: 0.01 / 0.0001.
     points = 100 * activity["price"].astype(float)
     bound = activity["binding"].astype(bool)
     frame = pd.DataFrame({"constraint": activity["constraint"], "bound": bound, "points": points})
     grouped = frame[bound].groupby("constraint", observed=True)["points"]
-    table = pd.DataFrame({"share": grouped.size() / days, "price": grouped.mean()})
-    table["all_days"] = table["price"] * table["share"]
+    table = pd.DataFrame({"share": grouped.size() / days, "shadow_price": grouped.mean()})
+    table["all_days"] = table["shadow_price"] * table["share"]
     idle = sorted(set(frame["constraint"]) - set(table.index))
     table = pd.concat([table, pd.DataFrame(0.0, index=idle, columns=table.columns)])
     return table.sort_values(["share", "all_days"], ascending=False, kind="stable")
@@ -48,7 +49,7 @@ def constraint_table(results: RunResults) -> pd.DataFrame:
 def cause_table(results: RunResults) -> pd.DataFrame:
     """By cause, and ``all``: ``gap`` mean Σ|realised − target| of the account, and ``annual``,
     the return that the difference earned a year (below zero it lost; NaN of too few days)."""
-    table, year = results.shortfall, results.days_per_year
+    table, year = results.implementation_shortfall, results.days_per_year
     names = [cause for cause in CAUSES if f"gap_{cause}" in table]
     rows = {
         name: (
@@ -61,5 +62,5 @@ def cause_table(results: RunResults) -> pd.DataFrame:
 
 
 def event_counts(results: RunResults) -> pd.Series:
-    """How often each way out was taken, the most frequent first."""
+    """How often each fallback was used, the most frequent first."""
     return results.events["action"].value_counts()

@@ -248,7 +248,7 @@ def format_metric(metric: str, value: float) -> str:
 def print_summary(
     summary: pd.DataFrame,
     results: RunResults,
-    stages: Mapping[str, float] | None = None,
+    timing: Mapping[str, float] | None = None,
     console: Console | None = None,
 ) -> None:
     """Print the final table and the seconds of each stage in the terminal, and what limits it."""
@@ -262,11 +262,11 @@ def print_summary(
         table.add_section()
         for label, cell in other_rows(summary, section):
             table.add_row(label, cell)
-    if stages:
+    if timing:
         table.add_section()
-        for stage, seconds in stages.items():
+        for stage, seconds in timing.items():
             table.add_row(f"Seconds: {escape(stage)}", f"{seconds:.1f}")
-        table.add_row("Seconds: all", f"{sum(stages.values()):.1f}")
+        table.add_row("Seconds: all", f"{sum(timing.values()):.1f}")
     console = console or Console()
     console.print(table)
     for caution in cautions(results):

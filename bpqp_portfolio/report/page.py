@@ -71,7 +71,7 @@ def render(results: RunResults) -> str:
         holdings=_holdings(results),
         mandate=_mandate(results),
         settings=_settings(results),
-        stages=_stages(results.stages),
+        timing=_timing(results.timing),
         config=_yaml(results.config),
         manifest=_yaml(results.manifest),
         notes=_notes(results),
@@ -213,6 +213,7 @@ def _mandate(results: RunResults) -> dict[str, Any] | None:
     if not has_mandate(results):
         return None
     events = results.events.sort_values("datetime", kind="stable")
+    gaps = results.implementation_shortfall
     return {
         "facts": [
             (
@@ -222,18 +223,16 @@ def _mandate(results: RunResults) -> dict[str, Any] | None:
             for key, value in (results.settings.get("mandate") or {}).items()
         ],
         "constraints": [
-            (name, _percent(row.share), f"{row.price:.3f}", f"{row.all_days:.3f}")
+            (name, _percent(row.share), f"{row.shadow_price:.3f}", f"{row.all_days:.3f}")
             for name, row in constraint_table(results).iterrows()
         ],
         "causes": [
             (CAUSES.get(str(name), "All"), _percent(row.gap), _percent(row.annual, "+"))
             for name, row in cause_table(results).iterrows()
         ]
-        if len(results.shortfall)
+        if len(gaps)
         else [],
-        "orders": [_count(int(results.shortfall[c].sum()), w) for c, w in ORDERS.items()]
-        if len(results.shortfall)
-        else [],
+        "orders": [_count(int(gaps[c].sum()), w) for c, w in ORDERS.items()] if len(gaps) else [],
         "counts": [
             f"{_count(int(number), 'time')} {action}"
             for action, number in event_counts(results).items()
@@ -270,8 +269,8 @@ def _settings(results: RunResults) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def _stages(stages: Mapping[str, float]) -> list[dict[str, Any]]:
-    longest = max(stages.values(), default=0)
+def _timing(timing: Mapping[str, float]) -> list[dict[str, Any]]:
+    longest = max(timing.values(), default=0)
     rows = [
         {
             "name": name,
@@ -279,10 +278,10 @@ def _stages(stages: Mapping[str, float]) -> list[dict[str, Any]]:
             "share": round(100 * seconds / longest, 1) if longest else 0,
             "style": "",
         }
-        for name, seconds in stages.items()
+        for name, seconds in timing.items()
     ]
     if rows:
-        total = f"{sum(stages.values()):.1f}"
+        total = f"{sum(timing.values()):.1f}"
         rows.append({"name": "All", "seconds": total, "share": 0, "style": "strong"})
     return rows
 

@@ -261,10 +261,10 @@ before trading costs.</p>
 {%- endif %}
 {%- if section.id == "run" %}
 {{ facts(settings) }}
-{%- if stages %}
+{%- if timing %}
 <h3>Seconds by stage</h3>
 <table><tbody>
-{%- for stage in stages %}
+{%- for stage in timing %}
 <tr class="{{ stage.style }}"><th scope="row">{{ stage.name }}</th><td>{{ stage.seconds }} s</td>
 <td class="share">{% if stage.share %}<span class="bar" style="width: {{ stage.share }}%"></span>
 {%- endif %}</td></tr>

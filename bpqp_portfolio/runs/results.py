@@ -20,70 +20,37 @@ from ..markets.trading_year import QLIB
 
 SCHEMA = 1
 FACTS = "results.json"
-COLUMNS = {
+_WEIGHTS = ("datetime", "instrument", "weight")
+COLUMNS: dict[str, tuple[str, ...]] = {
     "daily": (
-        "return",
-        "cost",
-        "turnover",
-        "bench",
-        "bench_equal",
-        "names_held",
-        "effective_names",
-        "blocked",
-        "orders",
+        *("return", "cost", "turnover", "bench", "bench_equal"),
+        *("names_held", "effective_names", "blocked", "orders"),
     ),
     "signal": (
-        "ic",
-        "rank_ic",
-        "mse",
-        "regret",
-        "decision_value",
-        "kkt_norm",
-        "iterations",
-        "status",
-        "universe",
+        *("ic", "rank_ic", "mse", "regret", "decision_value"),
+        *("kkt_norm", "iterations", "status", "universe"),
     ),
-    "weights": ("datetime", "instrument", "weight"),
-    "realised": ("datetime", "instrument", "weight"),
+    "weights": _WEIGHTS,
+    "realised": _WEIGHTS,
     "epochs": (
-        "epoch",
-        "member",
-        "train_loss",
-        "train_prediction",
-        "train_decision",
-        "valid_prediction",
-        "valid_decision",
-        "valid_ic",
-        "seconds",
+        *("epoch", "member", "train_loss", "train_prediction", "train_decision"),
+        *("valid_prediction", "valid_decision", "valid_ic", "seconds"),
     ),
     "activity": ("datetime", "constraint", "binding", "price"),
     "events": ("datetime", "action", "reason"),
-    "shortfall": (
-        "gap",
-        "gap_drift",
-        "gap_lots",
-        "gap_unfilled",
-        "gap_return",
-        "gap_return_drift",
-        "gap_return_lots",
-        "gap_return_unfilled",
-        "orders",
-        "unfilled",
-        "cut",
+    "implementation_shortfall": (
+        *("gap", "gap_drift", "gap_lots", "gap_unfilled"),
+        *("gap_return", "gap_return_drift", "gap_return_lots", "gap_return_unfilled"),
+        *("orders", "unfilled", "cut"),
     ),
 }
-MANDATE = ("activity", "events", "shortfall")
+"""The tables of a run and their columns."""
+REQUIRED = {**COLUMNS, "daily": ("return",), "signal": (), "epochs": ("epoch",)}
+"""The columns that each table must have where it holds anything."""
+MANDATE = ("activity", "events", "implementation_shortfall")
 """Tables that only the run of a mandate has, and that are saved where they hold anything."""
-REQUIRED = {
-    "daily": ("return",),
-    "signal": (),
-    "weights": COLUMNS["weights"],
-    "realised": COLUMNS["realised"],
-    "epochs": ("epoch",),
-    "activity": COLUMNS["activity"],
-    "events": COLUMNS["events"],
-    "shortfall": COLUMNS["shortfall"],
-}
+STORED = {"implementation_shortfall": "shortfall", "timing": "stages"}
+"""What a field of :class:`RunResults` is called in the files, where it is not its own name."""
 
 
 # A day's status where nothing was decided, as on a test segment's last day under a mandate.
@@ -111,7 +78,7 @@ class RunResults:
         (1/Σw² of the targets), ``orders`` (trades that were wanted) and ``blocked`` (those of them
         that could not be made). Only ``return`` is mandatory.
     signal : indexed by the day t of the signal, of ``ic``, ``rank_ic``, ``mse`` (of returns
-        standardised by day: 1 is a model that knows nothing), ``regret`` (daily
+        standardised by day: 1 is a model without any information), ``regret`` (daily
         fraction, against the hindsight portfolio), ``decision_value`` (daily fraction),
         ``kkt_norm``, ``iterations``, ``status`` (text, "solved" when it was, or NO_DECISION),
         ``universe`` (names in the problem). May be empty.
@@ -122,12 +89,12 @@ class RunResults:
         where there are several, one after the other. ``best_epoch`` is the epoch
         whose network was kept.
     activity : of a mandate, one row for each signal day and constraint: whether it was
-        ``binding`` (0 or 1) and its ``price``, the return a day for a unit of its limit.
-    events : ways out that were taken on days that could not be solved as they were: ``action``
+        ``binding`` (0 or 1) and its shadow ``price``, the return a day for a unit of its limit.
+    events : fallbacks that were used on days that could not be solved as they were: ``action``
         and ``reason`` as text.
-    shortfall : by trading day, realised against target weights; see
-        :func:`~bpqp_portfolio.backtest.implementation_shortfall.shortfall`.
-    stages : stage → seconds.
+    implementation_shortfall : by trading day, realised against target weights; see
+        :mod:`~bpqp_portfolio.backtest.implementation_shortfall`.
+    timing : stage → seconds.
 
     Raises
     ------
@@ -148,9 +115,11 @@ class RunResults:
     epochs: pd.DataFrame = field(default_factory=lambda: _empty("epochs"))
     activity: pd.DataFrame = field(default_factory=lambda: _empty("activity"))
     events: pd.DataFrame = field(default_factory=lambda: _empty("events"))
-    shortfall: pd.DataFrame = field(default_factory=lambda: _empty("shortfall"))
+    implementation_shortfall: pd.DataFrame = field(
+        default_factory=lambda: _empty("implementation_shortfall")
+    )
     best_epoch: int | None = None
-    stages: dict[str, float] = field(default_factory=dict)
+    timing: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for table in COLUMNS:
@@ -160,7 +129,7 @@ class RunResults:
                 object.__setattr__(self, table, _empty(table))
         if self.daily.empty:
             raise DataError("results.daily has no trading day: the backtest returned nothing.")
-        for table in ("daily", "signal", "shortfall"):
+        for table in ("daily", "signal", "implementation_shortfall"):
             _check_days(table, getattr(self, table))
         for table in ("weights", "realised"):
             _check_weights(table, getattr(self, table))
@@ -243,7 +212,12 @@ def _check_weights(table: str, frame: pd.DataFrame) -> None:
 def save_results(results: RunResults, folder: Path | str) -> Path:
     """Write ``results`` as Parquet and JSON into ``folder``, which is replaced as a whole.
 
-    Returns the folder. Raises :class:`DataError` rather than replace a folder of something else.
+    Returns the folder.
+
+    Raises
+    ------
+    DataError
+        The folder holds something else, which is not replaced.
     """
     folder = Path(folder).expanduser().absolute()
     ours = (folder / FACTS).is_file() or (folder.is_dir() and not any(folder.iterdir()))
@@ -254,11 +228,11 @@ def save_results(results: RunResults, folder: Path | str) -> Path:
         for table in COLUMNS:
             if table in MANDATE and getattr(results, table).empty:
                 continue
-            path = fresh / f"{table}.parquet"
+            path = fresh / f"{STORED.get(table, table)}.parquet"
             getattr(results, table).to_parquet(path, engine="pyarrow")
             digests[path.name] = sha256_of(path)
         facts = {
-            f.name: plain(getattr(results, f.name))
+            STORED.get(f.name, f.name): plain(getattr(results, f.name))
             for f in fields(results)
             if f.name not in COLUMNS
         }
@@ -292,7 +266,7 @@ def load_results(folder: Path | str) -> RunResults:
         )
     tables = {}
     for table in COLUMNS:
-        file = folder / f"{table}.parquet"
+        file = folder / f"{STORED.get(table, table)}.parquet"
         if table in MANDATE and file.name not in digests:
             continue
         if not file.is_file():
@@ -300,6 +274,8 @@ def load_results(folder: Path | str) -> RunResults:
         if sha256_of(file) != digests.get(file.name):
             raise DataError(f"{file} is damaged: its checksum differs from {FACTS}. {again}")
         tables[table] = pd.read_parquet(file, engine="pyarrow")
+    names = {stored: name for name, stored in STORED.items()}
+    facts = {names.get(name, name): value for name, value in facts.items()}
     try:
         return RunResults(**facts, **tables)
     except TypeError as error:
@@ -307,7 +283,11 @@ def load_results(folder: Path | str) -> RunResults:
 
 
 def plain(value: Any) -> Any:
-    """``value`` in JSON's own types; anything that JSON has no type for becomes its text."""
+    """``value`` in JSON's own types; anything that JSON has no type for becomes its text.
+
+    >>> plain({1: np.float32(0.5), "days": (np.int64(2), None)})
+    {'1': 0.5, 'days': [2, None]}
+    """
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

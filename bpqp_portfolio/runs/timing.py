@@ -1,4 +1,4 @@
-"""Seconds by stage of a run."""
+"""The wall time of a run by stage: data, features, risk, training, backtest."""
 
 from __future__ import annotations
 
@@ -7,8 +7,19 @@ import time
 from collections.abc import Iterator
 
 
-class StageClock:
-    """Adds up the wall time of named stages and says on the terminal when each ends."""
+class Timing:
+    """Adds up the wall time of named stages, and prints when each begins and ends.
+
+    ``seconds`` by stage. A stage that raises is not counted.
+
+    >>> timing = Timing()
+    >>> with timing("risk"):  # doctest: +ELLIPSIS
+    ...     pass
+    [risk] ...
+    [risk] 0.0 s
+    >>> list(timing.seconds)
+    ['risk']
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

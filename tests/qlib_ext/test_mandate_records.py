@@ -71,7 +71,7 @@ def test_what_happened_is_counted_and_shown(finished):
     metrics = recorder.list_metrics()
     assert metrics["bpqp.mandate.days"] == 96
     assert metrics["bpqp.mandate.fallbacks"] == len(results.events)
-    assert np.isfinite(metrics["bpqp.mandate.gap"]) and len(results.shortfall) == 96
+    assert np.isfinite(metrics["bpqp.mandate.gap"]) and len(results.implementation_shortfall) == 96
     assert {"max_turnover 0.1"} <= set(results.activity["constraint"])
     assert results.activity["binding"].isin([0, 1]).all()
     facts = results.settings["mandate"]

@@ -365,7 +365,7 @@ def test_results_load_from_the_artifacts(finished, again):
     assert results.settings["segments"]["train"] == "2015-03-02 to 2015-07-29"
     assert results.settings["score_scale"] == again.problem.scale
     assert len(results.epochs) == 2 and results.best_epoch in (1, 2)
-    assert set(results.stages) >= {"features", "risk", "training", "backtest"}
+    assert set(results.timing) >= {"features", "risk", "training", "backtest"}
 
 
 def test_the_network_reloads_without_pickle_to_the_same_scores(finished, again):

@@ -125,7 +125,7 @@ def synthetic_run(days: int = 970, names: int = 40, seed: int = 0) -> RunResults
     return RunResults(
         activity=activity,
         events=events,
-        shortfall=shortfall,
+        implementation_shortfall=shortfall,
         name="bpqp_csi300",
         run_id="5f0c1d2ab4e94c1f8c7b7d2e9a610f33",
         created="2025-03-14T15:09:26",
@@ -169,7 +169,7 @@ def synthetic_run(days: int = 970, names: int = 40, seed: int = 0) -> RunResults
         realised=pd.concat(realised_frames, ignore_index=True),
         epochs=epochs,
         best_epoch=12,
-        stages={"data": 3.1, "features": 41.7, "risk": 11.2, "train": 38.4, "backtest": 21.9},
+        timing={"data": 3.1, "features": 41.7, "risk": 11.2, "train": 38.4, "backtest": 21.9},
     )
 
 

@@ -25,13 +25,13 @@ def few(changed):
             "price": [0.001, 0, 0.003, 0, 0, 0, 0, 0],
         }
     )
-    shortfall = pd.DataFrame(0.0, index=DAYS, columns=changed().shortfall.columns)
+    shortfall = pd.DataFrame(0.0, index=DAYS, columns=changed().implementation_shortfall.columns)
     shortfall["gap"] = [0.01, 0.02, 0.03, 0.02]
     shortfall["gap_return_lots"] = [0.001, 0.0, 0.0, float("nan")]
     events = pd.DataFrame(
         {"datetime": DAYS[:3], "action": ["held", "relaxed", "held"], "reason": "<b>why</b>"}
     )
-    return changed(activity=activity, shortfall=shortfall, events=events)
+    return changed(activity=activity, implementation_shortfall=shortfall, events=events)
 
 
 def test_shares_and_prices_by_hand(few):
@@ -47,8 +47,10 @@ def test_differences_and_what_they_earned_by_hand(few):
     assert table.loc["all", "gap"] == pytest.approx(0.02)
     assert table["annual"].isna().all()  # four days are no year
     days = pd.bdate_range("2020-01-06", periods=20)
-    longer = pd.concat([few.shortfall] * 5).set_axis(days)
-    earned = cause_table(dataclasses.replace(few, shortfall=longer)).loc["lots", "annual"]
+    longer = pd.concat([few.implementation_shortfall] * 5).set_axis(days)
+    earned = cause_table(dataclasses.replace(few, implementation_shortfall=longer)).loc[
+        "lots", "annual"
+    ]
     assert earned == pytest.approx(0.001 / 3 * 238)
     assert event_counts(few).to_dict() == {"held": 2, "relaxed": 1}
 
@@ -63,7 +65,7 @@ def test_the_page_shows_them_escaped(few):
 
 def test_a_run_without_a_mandate_has_no_such_section(changed, few):
     empty = pd.DataFrame()
-    page = render(changed(activity=empty, shortfall=empty, events=empty))
+    page = render(changed(activity=empty, implementation_shortfall=empty, events=empty))
     assert "Mandate" not in page.replace("mandate:", "") and "figure-binding" not in page
     calm = render(changed(events=empty))
     assert "every day was solved with all constraints" in calm
@@ -72,10 +74,12 @@ def test_a_run_without_a_mandate_has_no_such_section(changed, few):
 def test_tables_survive_a_folder_and_may_be_absent(changed, few, tmp_path):
     again = load_results(save_results(few, tmp_path / "with"))
     pd.testing.assert_frame_equal(again.activity, few.activity)
-    pd.testing.assert_frame_equal(again.shortfall, few.shortfall, check_freq=False)
+    pd.testing.assert_frame_equal(
+        again.implementation_shortfall, few.implementation_shortfall, check_freq=False
+    )
     empty = pd.DataFrame()
     folder = save_results(
-        changed(activity=empty, shortfall=empty, events=empty), tmp_path / "without"
+        changed(activity=empty, implementation_shortfall=empty, events=empty), tmp_path / "without"
     )
     assert not (folder / "events.parquet").exists()
     assert load_results(folder).events.empty

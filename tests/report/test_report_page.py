@@ -94,7 +94,7 @@ def test_figures_of_the_table(page, run):
         assert f"{label} {' '.join(cells)}".replace("\N{NO-BREAK SPACE}", " ") in page.text
 
 
-def test_configuration_manifest_stages_and_notes(page, run):
+def test_configuration_manifest_timing_and_notes(page, run):
     assert "risk_aversion: 1.0" in page.text
     assert run.manifest["sha256"] in page.text
     assert "features 41.7 s" in page.text and "All 116.3 s" in page.text
@@ -122,7 +122,7 @@ def test_everything_of_the_run_is_escaped(run, changed):
         settings={"benchmark": EVIL, "market": EVIL, "survivorship": EVIL, EVIL: {EVIL: EVIL}},
         signal=run.signal.assign(status=EVIL),
         weights=renamed,
-        stages={EVIL: 1.0},
+        timing={EVIL: 1.0},
     )
     text = render(evil)
     page = Page(text)
@@ -168,8 +168,8 @@ ODD_RUNS = {
         "weights": NOTHING,
         "realised": NOTHING,
         "epochs": NOTHING,
-        **dict.fromkeys(("activity", "events", "shortfall"), NOTHING),
-        "stages": {},
+        **dict.fromkeys(("activity", "events", "implementation_shortfall"), NOTHING),
+        "timing": {},
         "settings": {},
         "config": {},
         "manifest": {},

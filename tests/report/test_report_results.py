@@ -30,7 +30,10 @@ def test_round_trip(run, tmp_path):
 def test_only_parquet_and_json_are_written(run, tmp_path):
     folder = save_results(run, tmp_path / "results")
     written = sorted(path.name for path in folder.iterdir())
-    assert written == sorted([*(f"{table}.parquet" for table in COLUMNS), "results.json"])
+    tables = ["shortfall" if name == "implementation_shortfall" else name for name in COLUMNS]
+    assert written == sorted([*(f"{table}.parquet" for table in tables), "results.json"])
+    facts = json.loads((folder / "results.json").read_text())
+    assert facts["stages"] == run.timing  # the names in the files are those of earlier runs
 
 
 def test_empty_tables_survive(changed, tmp_path):

@@ -41,7 +41,7 @@ def small(changed):
     )
     targets = long({"A": [0.5, 0.0, 0.0], "B": [0.5, 0.4, 1.0], "C": [0.0, 0.6, 0.0]}, DAYS[:3])
     daily = pd.DataFrame({"return": [0, 0, -0.05, 0], "cost": [0, 0, 0.01, 0]}, DAYS, dtype=float)
-    tables = dict.fromkeys(("activity", "events", "shortfall"), pd.DataFrame())
+    tables = dict.fromkeys(("activity", "events", "implementation_shortfall"), pd.DataFrame())
     weights, kept = (table[table["weight"] > 0] for table in (targets, realised))
     return changed(daily=daily, weights=weights, realised=kept, **tables), returns
 
