@@ -151,7 +151,7 @@ def real_study(provider: str) -> Study:
         "csi300", "SH000300", SEGMENTS, exclusions="check", **settings["dataset"]["kwargs"]
     )
     panel = dataset.panel()
-    dataset.fill_optimal(["train", "valid"])
+    dataset.fill_oracle_values(["train", "valid"])
     return Study(panel, dataset.days("train"), dataset.days("valid"), dataset.problem.scale)
 
 
@@ -188,11 +188,11 @@ def simulated_study(folder: Path | None, days: int, names: int, features: int) -
         loadings=made("loadings", 10, "f8", normal(0.005)),
         specific=made("specific", None, "f8", lambda shape: rng.uniform(2e-4, 8e-4, shape)),
         previous=(index - names).clamp_min(0) + (index < names) * index,
-        optimal=torch.full((days,), torch.nan, dtype=torch.float64),
+        oracle_value=torch.full((days,), torch.nan, dtype=torch.float64),
     )
     cut = days * 3 // 4
     study = Study(panel, torch.arange(cut), torch.arange(cut, days), 0.02)
-    study.problem.fill_optimal(panel, torch.arange(days))
+    study.problem.fill_oracle_values(panel, torch.arange(days))
     return study
 
 

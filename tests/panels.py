@@ -49,6 +49,6 @@ def random_panel(
         loadings=torch.from_numpy(0.01 * rng.normal(size=(rows, factors))),
         specific=torch.from_numpy((0.02 * rng.uniform(0.5, 2.0, size=rows)) ** 2),
         previous=torch.from_numpy(previous_rows(name_index)),
-        optimal=torch.full((days,), torch.nan, dtype=torch.float64),
+        oracle_value=torch.full((days,), torch.nan, dtype=torch.float64),
         window=window,
     )

@@ -170,7 +170,7 @@ def with_truth(panel: DailyPanel, truth: Truth) -> DailyPanel:
         returns=torch.from_numpy(truth.mu[day, name]),
         loadings=torch.from_numpy(truth.loadings[name]),
         specific=torch.from_numpy(truth.specific[name]),
-        optimal=torch.full_like(panel.optimal, torch.nan),
+        oracle_value=torch.full_like(panel.oracle_value, torch.nan),
     )
 
 
@@ -210,9 +210,9 @@ def build_study(folder: Path, seed: int) -> Study:
         panel, problem = dataset.panel(), dataset.problem
     learn = torch.cat([dataset.days("train"), dataset.days("valid")])
     test = dataset.days("test")
-    problem.fill_optimal(panel, learn)
+    problem.fill_oracle_values(panel, learn)
     truth = with_truth(panel, load_truth(market))
-    problem.fill_optimal(truth, test)
+    problem.fill_oracle_values(truth, test)
     return Study(panel, truth, problem, learn, test)
 
 

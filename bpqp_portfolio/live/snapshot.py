@@ -115,7 +115,7 @@ def snapshot(run: RunArtifact, provider: Provider, date: str | None = None) -> S
         earned=torch.zeros(shape, dtype=torch.bool),
         loadings=torch.from_numpy(risk.loadings[rows])[None],
         specific=torch.from_numpy(risk.specific[rows])[None],
-        optimal=torch.full((1,), torch.nan, dtype=torch.float64),
+        oracle_value=torch.full((1,), torch.nan, dtype=torch.float64),
         days=torch.zeros(1, dtype=torch.long),
         names=torch.from_numpy(chosen)[None],
         log_specific=None

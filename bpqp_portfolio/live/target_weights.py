@@ -178,7 +178,7 @@ def decide_single(
         "status": SolveStatus.from_code(solution.status[0]).label,
         "kkt_norm": float(solution.kkt_norm[0]),
     }
-    if (decided := day.batch.believed()) is not day.batch:
+    if (decided := day.batch.with_learned_risk()) is not day.batch:
         # The risk above is the statistical one, which a network cannot talk down.
         facts["risk_learned"] = _risk(w, decided.loadings[0].numpy(), decided.specific[0].numpy())
     return pd.Series(w, index=day.names, name="weight"), facts

@@ -49,8 +49,9 @@ class BlockLoss(DecisionLoss):
     """A loss of consecutive days with trading costs inside.
 
     ``buy``, ``sell`` as fractions of the value traded. The batch is the block: set the trainer's
-    ``batch_days`` to its length. With a ``turnover_cost`` in the problem its days are walked in
-    order, or in ``sweeps`` (see :meth:`~bpqp_portfolio.portfolio.problem.PortfolioProblem.walk`).
+    ``batch_days`` to its length. With a ``turnover_cost`` in the problem its days are decided
+    in order, or in ``sweeps``: see
+    :meth:`~bpqp_portfolio.portfolio.problem.PortfolioProblem.rollout`.
     """
 
     buy: float = TradingCosts.buy
@@ -75,7 +76,7 @@ class BlockLoss(DecisionLoss):
                 f"a loss over blocks of consecutive days got {len(batch.days)} of them: set "
                 "trainer.batch_days to the length of a block, such as 40."
             )
-        w = problem.walk(scores, batch, self.sweeps)
+        w = problem.rollout(scores, batch, self.sweeps)
         regret = problem.regret(w.detach(), batch) / problem.scale
         return self.terms(self.loss(w, batch, problem), regret, scores, batch)
 

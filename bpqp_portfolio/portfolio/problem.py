@@ -30,7 +30,7 @@ class ProblemConfig:
     training labels); ``normalisation`` of the scores (of :data:`NORMALISATIONS`); ``kappa`` daily
     return that a normalised score of 1 stands for (None: ``score_scale``), only where there is a
     normalisation; ``turnover_cost`` c as a fraction of the value traded, which a loss over
-    consecutive days lets the problem pay for every trade (see :meth:`PortfolioProblem.walk`);
+    consecutive days lets the problem pay for every trade (see :meth:`PortfolioProblem.rollout`);
     ``solver`` of :class:`PortfolioLayer`; ``tolerance`` scaled KKT residual;
     ``decision`` the name, or the ``name`` and options, of what turns forecasts into weights, of
     :data:`~.policies.POLICIES`, and its options: ``bpqp`` solves the problem, the others are what
@@ -74,9 +74,9 @@ class PortfolioProblem:
     The forecast μ is the score times ``scale``, or the normalised score times κ.
 
     Where a network has learned the risk, the decision minimises f with that covariance (see
-    :meth:`DayBatch.believed`); its value and regret, and the portfolio of perfect foresight, keep
-    the batch's Σ. A network that could change its judge would lower its loss by declaring risk
-    small.
+    :meth:`DayBatch.with_learned_risk`); its value and regret, and the portfolio of perfect
+    foresight, keep the batch's Σ. A network that could change its judge would lower its loss by
+    declaring risk small.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ class PortfolioProblem:
         epoch's; it changes the time, not the answer.
         """
         refuse_unknown(mu, batch.mask)
-        return self.policy(mu, batch.believed(), self, warm_start)
+        return self.policy(mu, batch.with_learned_risk(), self, warm_start)
 
     def solve_exactly(
         self, mu: Tensor, batch: DayBatch, warm_start: FactorSolution | None = None
@@ -148,7 +148,7 @@ class PortfolioProblem:
         days = batch.loadings, batch.specific, batch.mask
         return self._trading.solve(mu, *days, before).w
 
-    def walk(self, scores: Tensor, batch: DayBatch, sweeps: int | None = None) -> Tensor:
+    def rollout(self, scores: Tensor, batch: DayBatch, sweeps: int | None = None) -> Tensor:
         """Weights (T, n) of consecutive days that pay c‖w − w⁰‖₁ for leaving what is held.
 
         w⁰ are the weights of the day before, grown by their returns (see :func:`~.account.held`);
@@ -156,12 +156,12 @@ class PortfolioProblem:
         days are solved one after the other, with exact gradients through time. ``sweeps`` is
         the cheaper way: all days at once, from the weights that the sweep before gave the day
         before, beginning with free trading. A day then knows of its last ``sweeps`` days, and
-        T − 1 sweeps are the exact walk; gradients go through the last sweep alone.
+        T − 1 sweeps are exact; gradients go through the last sweep alone.
         """
         mu = self.forecast(scores, batch.mask)
         if not self.config.turnover_cost:
             return self.solve_forecast(mu, batch).w
-        batch = batch.believed()
+        batch = batch.with_learned_risk()
         if sweeps is None:
             w: list[Tensor] = []
             for day in range(len(mu)):
@@ -214,17 +214,18 @@ class PortfolioProblem:
     def regret(self, w: Tensor, batch: DayBatch) -> Tensor:
         """f_y(w) − f_y(w*(y)) ≥ 0, (T,), as a fraction per day.
 
-        Uses ``batch.optimal`` where it is known and solves for it otherwise.
+        Uses ``batch.oracle_value`` where it is known and solves for it otherwise.
         """
-        optimal = batch.optimal
-        if bool(torch.isnan(optimal).any()):
+        oracle = batch.oracle_value
+        if bool(torch.isnan(oracle).any()):
             with torch.no_grad():
-                optimal = self.value(self.hindsight(batch).w, batch)
-        return self.value(w, batch) - optimal
+                oracle = self.value(self.hindsight(batch).w, batch)
+        return self.value(w, batch) - oracle
 
     @torch.no_grad()
-    def fill_optimal(self, panel: DailyPanel, days: Tensor, rows: int = 80_000) -> None:
-        """Write f_y(w*(y)) of ``days`` into ``panel.optimal``; it does not depend on a network."""
+    def fill_oracle_values(self, panel: DailyPanel, days: Tensor, rows: int = 80_000) -> None:
+        """Write f_y(w*(y)) of ``days`` into ``panel.oracle_value``, whatever the network."""
         for part in panel.chunks(days, rows):
             batch = panel.batch(part, features=False)
-            panel.optimal[part] = self.value(self.hindsight(batch).w, batch).to(panel.optimal)
+            value = self.value(self.hindsight(batch).w, batch)
+            panel.oracle_value[part] = value.to(panel.oracle_value)

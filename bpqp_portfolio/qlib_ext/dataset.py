@@ -294,7 +294,7 @@ class PortfolioDataset(DatasetH):
         return DailyPanel(
             dates=market.dates[days].to_numpy("datetime64[D]"),
             names=market.names.to_numpy(str),
-            optimal=torch.full((len(days),), torch.nan, dtype=torch.float64),
+            oracle_value=torch.full((len(days),), torch.nan, dtype=torch.float64),
             **tensors,
         )
 
@@ -307,17 +307,17 @@ class PortfolioDataset(DatasetH):
             "risk": asdict(self.risk),
         }
 
-    def fill_optimal(self, segments: Sequence[str]) -> None:
+    def fill_oracle_values(self, segments: Sequence[str]) -> None:
         """Value of the hindsight portfolio on the days of ``segments``, from disk where known."""
         panel = self.prepared_panel()
         days = torch.cat([self.days(segment) for segment in segments])
-        days = days[panel.optimal[days].isnan()]
+        days = days[panel.oracle_value[days].isnan()]
         if not len(days):
             return
 
         def build() -> dict[str, np.ndarray]:
-            self.problem.fill_optimal(panel, days)
-            return {"optimal": panel.optimal[days].numpy()}
+            self.problem.fill_oracle_values(panel, days)
+            return {"optimal": panel.oracle_value[days].numpy()}
 
         key = {
             **self._panel_key(),
@@ -325,7 +325,7 @@ class PortfolioDataset(DatasetH):
             "problem": asdict(self.problem_config),
             "scale": self.problem.scale,
         }
-        panel.optimal[days] = torch.from_numpy(cached("optimal", key, build)["optimal"])
+        panel.oracle_value[days] = torch.from_numpy(cached("optimal", key, build)["optimal"])
 
     def run_key(self, **more: Any) -> str:
         """A key of everything that determines a training run on this dataset."""

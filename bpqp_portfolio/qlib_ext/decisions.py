@@ -167,7 +167,7 @@ def _batches(
 ) -> Iterator[tuple[Any, ...]]:
     """Batches of the segment's days, and the tables (T, n) of ``columns`` with its rows."""
     panel = dataset.prepared_panel()
-    dataset.fill_optimal([segment])
+    dataset.fill_oracle_values([segment])
     values = [torch.tensor(c.to_numpy(), dtype=torch.float64) for c in columns]
     start = 0
     for part in dataset.days(segment).split(chunk):

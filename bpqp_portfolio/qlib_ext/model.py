@@ -176,7 +176,7 @@ class PortfolioModel(Model):
         panel = dataset.panel(self._predictor(features).window)
         factors = panel.loadings.shape[1]
         with dataset.clock("hindsight"), torch_threads(self.settings.threads):
-            dataset.fill_optimal(["train", "valid"])
+            dataset.fill_oracle_values(["train", "valid"])
         # A training may continue on another device, and one member's is that of a run of its own.
         year = dataset.days_per_year
         own = {k: v for k, v in asdict(self.settings).items() if k not in ("device", "members")}

@@ -20,7 +20,7 @@ TABLES = ("label", "returns", "specific")
 @pytest.fixture(scope="module")
 def panel() -> DailyPanel:
     panel = random_panel(days=14, window=3, unknown=0.3)
-    panel.optimal.copy_(torch.arange(14))
+    panel.oracle_value.copy_(torch.arange(14))
     return panel
 
 
@@ -47,7 +47,7 @@ def test_a_batch_holds_its_days_padded_to_the_largest(panel):
                 value, expected = getattr(batch, name)[i, j], getattr(panel, name)[row]
                 assert value == (0 if expected.isnan() else expected)
             assert batch.known[i, j] == (not panel.label[row].isnan())
-    assert batch.days.tolist() == batch.optimal.tolist() == DAYS.tolist()
+    assert batch.days.tolist() == batch.oracle_value.tolist() == DAYS.tolist()
 
 
 def test_padding_is_neutral(panel):
@@ -135,7 +135,7 @@ def test_a_batch_is_a_copy(panel):
     for name, value in tensors(batch).items():
         if name != "days":
             value.zero_()
-    for name in (*TABLES, "features", "loadings", "optimal"):
+    for name in (*TABLES, "features", "loadings", "oracle_value"):
         assert getattr(panel, name).any()
 
 

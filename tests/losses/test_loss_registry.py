@@ -24,7 +24,7 @@ PROBLEM = PortfolioProblem({"risk_aversion": 20.0, "max_weight": 0.45}, score_sc
 @pytest.fixture
 def batch():
     panel = random_panel(days=6, dtype=torch.float64)
-    PROBLEM.fill_optimal(panel, torch.arange(6))
+    PROBLEM.fill_oracle_values(panel, torch.arange(6))
     return panel.batch(torch.arange(6))
 
 
@@ -147,7 +147,7 @@ def test_a_decision_loss_takes_a_prediction_term(name, batch, scores):
 def test_the_decision_value_is_the_regret_less_the_value_of_hindsight(batch, scores):
     value = build_loss("decision_value")(scores, batch, PROBLEM).total
     regret = build_loss("regret")(scores, batch, PROBLEM).total
-    torch.testing.assert_close(value, regret + batch.optimal / PROBLEM.scale)
+    torch.testing.assert_close(value, regret + batch.oracle_value / PROBLEM.scale)
     slopes = [torch.autograd.grad(v.sum(), scores)[0] for v in (value, regret)]
     torch.testing.assert_close(*slopes)
 

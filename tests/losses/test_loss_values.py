@@ -34,7 +34,7 @@ def two_names(*returns: tuple[float, float]) -> DayBatch:
         returns=y,
         loadings=torch.zeros(*y.shape, 1, dtype=torch.float64),
         specific=torch.full_like(y, 0.05),
-        optimal=torch.full((len(y),), torch.nan, dtype=torch.float64),
+        oracle_value=torch.full((len(y),), torch.nan, dtype=torch.float64),
         days=torch.arange(len(y)),
         names=torch.arange(2).expand(len(y), 2),
     )

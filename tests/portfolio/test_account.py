@@ -27,7 +27,7 @@ def batch_of(
         returns=y,
         loadings=torch.zeros(*y.shape, 1, dtype=torch.float64),
         specific=torch.where(mask, specific, 0.0).to(y),
-        optimal=nothing,
+        oracle_value=nothing,
         days=torch.tensor(days),
         names=codes,
     )
@@ -83,6 +83,6 @@ def test_a_day_pays_for_what_it_moves_away_from_the_grown_weights(cost, expected
     without drift nothing would be moved.
     """
     batch = batch_of([[0, 1], [0, 1]], [[0.5, 0.0], [0.0, 0.0]], [0, 1])
-    w = problem(cost).walk(torch.zeros(2, 2, dtype=torch.float64), batch, sweeps)
+    w = problem(cost).rollout(torch.zeros(2, 2, dtype=torch.float64), batch, sweeps)
     close(w[0], 0.5, 0.5)
     torch.testing.assert_close(w[1], vector(*expected), rtol=0, atol=1e-7)

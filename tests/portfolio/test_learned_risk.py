@@ -42,24 +42,26 @@ def covariance(batch):
     return batch.loadings @ batch.loadings.mT + torch.diag_embed(batch.specific)
 
 
-def test_the_believed_covariance_is_scaled_factor_by_factor_and_name_by_name():
+def test_the_learned_covariance_is_scaled_factor_by_factor_and_name_by_name():
     batch, learned, _ = market()
     scaled = torch.diag_embed(learned.log_factors.exp().square())
     expected = batch.loadings @ scaled @ batch.loadings.mT + torch.diag_embed(
         batch.specific * learned.log_specific.exp()
     )
-    seen = learned.believed()
+    seen = learned.with_learned_risk()
     torch.testing.assert_close(covariance(seen), expected)
-    assert seen.believed() is seen and batch.believed() is batch
+    assert seen.with_learned_risk() is seen and batch.with_learned_risk() is batch
 
 
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 999), limit=st.floats(0, 6))
 def test_it_is_positive_definite_by_construction(seed, limit):
     batch, learned, _ = market(seed, limit)
-    least = torch.linalg.eigvalsh(covariance(learned.believed()))[:, 0]
+    least = torch.linalg.eigvalsh(covariance(learned.with_learned_risk()))[:, 0]
     bound = math.exp(-limit) * batch.specific.amin(-1)
-    assert (least >= bound * (1 - 1e-6) - 1e-12).all() and (learned.believed().specific > 0).all()
+    assert (least >= bound * (1 - 1e-6) - 1e-12).all() and (
+        learned.with_learned_risk().specific > 0
+    ).all()
 
 
 def test_nothing_said_changes_not_a_bit():
@@ -70,8 +72,8 @@ def test_nothing_said_changes_not_a_bit():
         log_factors=torch.zeros_like(learned.log_factors),
     )
     for cost in (0.0, 0.002):
-        walked = [problem(turnover_cost=cost).walk(scores, b) for b in (batch, silent)]
-        assert torch.equal(*walked)
+        rolled = [problem(turnover_cost=cost).rollout(scores, b) for b in (batch, silent)]
+        assert torch.equal(*rolled)
     assert torch.equal(
         problem().with_signal_scale(0.0).solve(scores, batch).w, problem().solve(scores, batch).w
     )
@@ -81,7 +83,7 @@ def test_the_decision_is_the_optimum_of_the_learned_covariance():
     batch, learned, scores = market()
     w = problem().solve(scores, learned).w
     expected = PortfolioLayer(GAMMA, CAP)(
-        0.02 * scores, covariance=covariance(learned.believed()), mask=batch.mask
+        0.02 * scores, covariance=covariance(learned.with_learned_risk()), mask=batch.mask
     )
     torch.testing.assert_close(w, expected, rtol=0, atol=1e-7)
     assert (w - problem().solve(scores, batch).w).abs().max() > 0.02
@@ -91,9 +93,9 @@ def test_the_decision_is_the_optimum_of_the_learned_covariance():
 def test_days_in_order_are_decided_with_it_too(sweeps):
     _, learned, scores = market()
     paying = problem(turnover_cost=0.003)
-    seen = learned.believed()
-    w = paying.walk(scores, learned, sweeps)
-    assert torch.equal(w, paying.walk(scores, seen, sweeps))
+    seen = learned.with_learned_risk()
+    w = paying.rollout(scores, learned, sweeps)
+    assert torch.equal(w, paying.rollout(scores, seen, sweeps))
     if sweeps is None:
         layer = PortfolioLayer(GAMMA, CAP, turnover_cost=0.003)
         days = seen.loadings, seen.specific, seen.mask

@@ -34,7 +34,7 @@ def day(shared=0.0, specific=(0.05,) * 4):
         returns=nothing,
         loadings=torch.full((1, 4, 1), shared, dtype=torch.float64),
         specific=row(*specific),
-        optimal=torch.full((1,), torch.nan, dtype=torch.float64),
+        oracle_value=torch.full((1,), torch.nan, dtype=torch.float64),
         days=torch.arange(1),
         names=torch.arange(4).unsqueeze(0),
     )

@@ -103,25 +103,25 @@ def test_hindsight_does_not_depend_on_scores_or_scale(batch):
 def test_filled_optima_equal_the_direct_computation(panel):
     problem = PortfolioProblem({"risk_aversion": GAMMA, "max_weight": 0.4})
     days = torch.arange(2, 17)
-    problem.fill_optimal(panel, days, rows=50)
-    assert panel.optimal[:2].isnan().all() and panel.optimal[17:].isnan().all()
+    problem.fill_oracle_values(panel, days, rows=50)
+    assert panel.oracle_value[:2].isnan().all() and panel.oracle_value[17:].isnan().all()
     for t in days.tolist():
         batch = panel.batch(torch.tensor([t]), features=False)
         direct = problem.value(problem.hindsight(batch).w, batch)
-        torch.testing.assert_close(panel.optimal[[t]], direct, rtol=0, atol=1e-14)
-    assert not panel.optimal.requires_grad
+        torch.testing.assert_close(panel.oracle_value[[t]], direct, rtol=0, atol=1e-14)
+    assert not panel.oracle_value.requires_grad
 
 
 def test_regret_uses_a_filled_optimum_and_agrees_with_a_fresh_one(panel):
     problem = PortfolioProblem({"risk_aversion": GAMMA})
     days = torch.arange(len(panel))
     fresh = problem.regret(equal_weights(panel.batch(days)), panel.batch(days))
-    problem.fill_optimal(panel, days)
+    problem.fill_oracle_values(panel, days)
     batch = panel.batch(days)
     torch.testing.assert_close(
         problem.regret(equal_weights(batch), batch), fresh, rtol=0, atol=1e-14
     )
-    batch.optimal.fill_(-1.0)
+    batch.oracle_value.fill_(-1.0)
     torch.testing.assert_close(
         problem.regret(equal_weights(batch), batch), problem.value(equal_weights(batch), batch) + 1
     )

@@ -1,4 +1,4 @@
-"""Days walked in order: trades cost, yesterday's weights enter today's problem."""
+"""Days decided in order: trades cost, yesterday's weights enter today's problem."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def turnover(w, batch):
 def test_free_trading_is_the_problem_of_each_day_alone():
     batch, scores = market()
     plain = problem(0.0)
-    assert torch.equal(plain.walk(scores, batch), plain.solve(scores, batch).w)
+    assert torch.equal(plain.rollout(scores, batch), plain.solve(scores, batch).w)
 
 
 def test_the_first_day_trades_for_free():
     batch, scores = market()
-    w = problem(0.01).walk(scores, batch)
+    w = problem(0.01).rollout(scores, batch)
     torch.testing.assert_close(w[0], problem(0.0).solve(scores, batch).w[0], rtol=0, atol=1e-9)
 
 
@@ -50,7 +50,9 @@ def test_the_first_day_trades_for_free():
 def test_each_day_solves_its_problem_from_what_is_held(solver):
     batch, scores = market()
     cost = 0.003
-    w = PortfolioProblem({**SETTINGS, "turnover_cost": cost, "solver": solver}).walk(scores, batch)
+    w = PortfolioProblem({**SETTINGS, "turnover_cost": cost, "solver": solver}).rollout(
+        scores, batch
+    )
     layer = PortfolioLayer(20.0, 0.4, turnover_cost=cost)
     before = held(w, batch)
     days = batch.loadings, batch.specific, batch.mask
@@ -60,25 +62,25 @@ def test_each_day_solves_its_problem_from_what_is_held(solver):
 
 def test_a_dearer_trade_trades_less():
     batch, scores = market()
-    traded = [turnover(problem(c).walk(scores, batch), batch) for c in (0.0, 0.001, 0.003, 0.01)]
+    traded = [turnover(problem(c).rollout(scores, batch), batch) for c in (0.0, 0.001, 0.003, 0.01)]
     assert all(a > b + 1e-6 for a, b in itertools.pairwise(traded)), traded
 
 
 def test_at_a_prohibitive_price_names_are_held():
     batch, scores = market()
-    w = problem(0.1).walk(scores, batch)
+    w = problem(0.1).rollout(scores, batch)
     before = held(w, batch)[1:]
     # Only what names that left the universe free is traded, and what the cap forces.
     stay = batch.mask[1:] & (before < 0.4)
     assert bool((w[1:] >= before - 1e-9)[stay].all())
 
 
-def test_as_many_sweeps_as_days_are_the_walk():
+def test_as_many_sweeps_as_days_are_exact():
     batch, scores = market()
     one = problem(0.003)
-    exact = one.walk(scores, batch)
-    torch.testing.assert_close(one.walk(scores, batch, sweeps=7), exact, rtol=0, atol=1e-9)
-    errors = [float((one.walk(scores, batch, sweeps=s) - exact).abs().max()) for s in (1, 7)]
+    exact = one.rollout(scores, batch)
+    torch.testing.assert_close(one.rollout(scores, batch, sweeps=7), exact, rtol=0, atol=1e-9)
+    errors = [float((one.rollout(scores, batch, sweeps=s) - exact).abs().max()) for s in (1, 7)]
     assert errors[0] > 1e-4 > errors[1]
 
 
@@ -88,7 +90,7 @@ def test_a_gap_in_the_days_starts_anew():
     scores = torch.where(batch.mask, torch.sin(torch.arange(batch.mask.numel()) * 1.7).view_as(
         batch.returns
     ), 0.0)  # fmt: skip
-    w = problem(0.01).walk(scores, batch)
+    w = problem(0.01).rollout(scores, batch)
     alone = problem(0.0).solve(scores, batch).w
     torch.testing.assert_close(w[3], alone[3], rtol=0, atol=1e-9)
     assert float((w[4] - alone[4]).abs().max()) > 1e-4
@@ -100,7 +102,7 @@ def test_gradients_go_through_time():
     weight = torch.cos(torch.arange(scores.numel(), dtype=torch.float64)).view_as(scores)
 
     def value(s):
-        return (one.walk(s, batch)[-1] * weight[-1]).sum()
+        return (one.rollout(s, batch)[-1] * weight[-1]).sum()
 
     leaf = scores.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(value(leaf), leaf)

@@ -179,7 +179,7 @@ def test_both_risks_of_tomorrow_are_told(one, market):
     saved = tracked_model(one.id, one.uri)
     day = snapshot(saved, market, "2016-01-13")
     weights, facts = decide_single(saved.problem, day)
-    w, learned = weights.to_numpy(), day.batch.believed()
+    w, learned = weights.to_numpy(), day.batch.with_learned_risk()
     for name, batch in (("risk", day.batch), ("risk_learned", learned)):
         B, d = batch.loadings[0].numpy(), batch.specific[0].numpy()
         assert facts[name] == pytest.approx(math.sqrt(w @ (B @ B.T + np.diag(d)) @ w), rel=1e-12)

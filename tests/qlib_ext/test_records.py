@@ -255,7 +255,7 @@ def test_regret_is_that_of_what_was_held(finished, again):
     worth = finished.load("portfolio_analysis/held_worth.pkl")
     panel, problem = again.panel(), again.problem
     positions, dates = again.days("test"), worth.index
-    again.fill_optimal(["test"])
+    again.fill_oracle_values(["test"])
     for i in (0, 1, 40, len(dates) - 2):
         batch = panel.batch(positions[i : i + 1], features=False)
         names = panel.names[batch.names[0].numpy()]

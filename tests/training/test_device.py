@@ -22,7 +22,7 @@ TRAIN, VALID = torch.arange(20), torch.arange(20, 28)
 def trained(device: str, loss: str = "squared_regret", checkpoint=None, epochs: int = 2):
     panel = random_panel(days=28)
     problem = PortfolioProblem({"risk_aversion": 20.0, "max_weight": 0.45}, score_scale=0.02)
-    problem.fill_optimal(panel, torch.arange(28))
+    problem.fill_oracle_values(panel, torch.arange(28))
     torch.manual_seed(0)
     network = build_predictor("mlp", 4, hidden=[8])
     config = TrainerConfig(epochs=epochs, learning_rate=1e-2)
@@ -84,7 +84,7 @@ def test_no_tensor_of_a_step_is_made_on_a_device_of_its_own(loss):
     """Whatever a step makes, it makes on a device that it names: that of its input."""
     panel = random_panel(days=28)
     problem = PortfolioProblem({"risk_aversion": 20.0, "max_weight": 0.45}, score_scale=0.02)
-    problem.fill_optimal(panel, torch.arange(28))
+    problem.fill_oracle_values(panel, torch.arange(28))
     network, objective = build_predictor("mlp", 4, hidden=[8]), build_loss(loss)
     with Constructions() as seen:
         batch = panel.batch(torch.arange(5))

@@ -215,7 +215,7 @@ def simulate(days, names=20, seed=0, *, wrong=1.0, scale=1.0, signal=0.004) -> M
         loadings=torch.from_numpy(loadings),
         specific=torch.from_numpy(specific),
         previous=torch.from_numpy(previous_rows(name_index)),
-        optimal=torch.full((days,), torch.nan, dtype=torch.float64),
+        oracle_value=torch.full((days,), torch.nan, dtype=torch.float64),
     )
     truth = replace(
         panel,
@@ -247,7 +247,7 @@ def trained(market, given, loss, options, risk=None, learn_kappa=False) -> Decis
     plain = build_predictor("mlp", 4, hidden=[], batch_norm=False)
     network = DecisionNetwork(plain, risk, 1, learn_kappa)
     with torch_threads(1):
-        given.fill_optimal(market.panel, LEARN)
+        given.fill_oracle_values(market.panel, LEARN)
         Trainer(network, build_loss(loss, options), given, CONFIG).fit(market.panel, LEARN, LEARN)
     return network
 

@@ -25,7 +25,7 @@ BLOCKS = [name for name in NAMES if hasattr(LOSSES[name], "least_days")]
 @pytest.fixture(scope="module")
 def panel():
     panel = random_panel(days=DAYS)
-    problem().fill_optimal(panel, torch.arange(DAYS))
+    problem().fill_oracle_values(panel, torch.arange(DAYS))
     return panel
 
 

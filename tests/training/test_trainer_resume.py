@@ -30,7 +30,7 @@ def train(
     panel = random_panel(days=28)
     problem = PortfolioProblem({"risk_aversion": 20.0, "max_weight": 0.45}, score_scale=0.02)
     with torch_threads(1):
-        problem.fill_optimal(panel, torch.arange(28))
+        problem.fill_oracle_values(panel, torch.arange(28))
     torch.manual_seed(0)
     network = build_predictor("mlp", 4, hidden=[8], dropout=0.3)
     settings = {"epochs": EPOCHS, "learning_rate": 1e-2, "weight_decay": 1e-3, **config}

@@ -18,13 +18,14 @@ class DayBatch:
     training label in units of its day's cross-sectional standard deviation, ``known`` (T, n) where
     it is known; ``returns`` (T, n) realised return from the close of t+1 to that of t+2, as a
     fraction, zero where unknown, ``earned`` (T, n) where it is known, whatever the label's horizon;
-    ``loadings`` (T, n, k) and ``specific`` (T, n) of the day's
-    covariance, per day²; ``optimal`` (T,) decision value of the hindsight portfolio, NaN until
-    computed; ``days`` (T,) positions in the panel; ``names`` (T, n) positions of the names among
-    the panel's, -1 where padded.
+    ``loadings`` (T, n, k) and ``specific`` (T, n) of the day's covariance, per day²;
+    ``oracle_value`` (T,) decision value of the portfolio of perfect foresight, NaN until computed;
+    ``days`` (T,) positions in the panel; ``names`` (T, n) positions of the names among the
+    panel's, -1 where padded.
 
-    ``log_specific`` (T, n) and ``log_factors`` (T, k), where a network says them, are what the
-    decision adds to the log of specific variances and of factor scales; see :meth:`believed`.
+    ``log_specific`` (T, n) and ``log_factors`` (T, k), where a network predicts them, are what the
+    decision adds to the log of specific variances and of factor scales; see
+    :meth:`with_learned_risk`.
     """
 
     features: Tensor
@@ -35,13 +36,13 @@ class DayBatch:
     earned: Tensor
     loadings: Tensor
     specific: Tensor
-    optimal: Tensor
+    oracle_value: Tensor
     days: Tensor
     names: Tensor
     log_specific: Tensor | None = None
     log_factors: Tensor | None = None
 
-    def believed(self) -> DayBatch:
+    def with_learned_risk(self) -> DayBatch:
         """The days as the decision sees them: Σ' = B diag(s)² Bᵀ + diag(d eᵃ) in place of Σ.
 
         What a decision was worth is judged by Σ itself.
@@ -83,8 +84,9 @@ class DailyPanel:
     ``dates`` (T,) datetime64[D]; ``names`` (N,) codes; ``offsets`` (T+1,); ``name_index`` (R,)
     increasing within a day; ``features`` (R, F); ``label``, ``returns`` (R,) with NaN where
     unknown; ``loadings`` (R, k); ``specific`` (R,); ``previous`` (R,) row of the name's last day
-    in the panel, the row itself where there is none; ``optimal`` (T,) as in :class:`DayBatch`;
-    ``window`` days of history L that batches hold. Memory-mapped tensors stay on disk until read.
+    in the panel, the row itself where there is none; ``oracle_value`` (T,) as in
+    :class:`DayBatch`; ``window`` days of history L that batches hold. Memory-mapped tensors stay on
+    disk until read.
     """
 
     dates: np.ndarray
@@ -97,7 +99,7 @@ class DailyPanel:
     loadings: Tensor
     specific: Tensor
     previous: Tensor
-    optimal: Tensor
+    oracle_value: Tensor
     window: int = 1
 
     def __len__(self) -> int:
@@ -183,7 +185,7 @@ class DailyPanel:
             earned=earned,
             loadings=torch.where(mask.unsqueeze(-1), self.loadings[table], 0.0),
             specific=torch.where(mask, self.specific[table], 1.0),
-            optimal=self.optimal[days.to(self.device)],
+            oracle_value=self.oracle_value[days.to(self.device)],
             days=days,
             names=torch.where(mask, self.name_index[table], -1),
         )
