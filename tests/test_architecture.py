@@ -41,7 +41,7 @@ INNER = {
 
 def room(module: str) -> str:
     """The first folder or file below the package."""
-    return (module.split(".") + [""])[1]
+    return [*module.split("."), ""][1]
 
 
 def test_every_room_is_in_the_order():
