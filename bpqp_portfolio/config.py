@@ -1,12 +1,17 @@
-"""Frozen dataclasses from plain mappings: an unknown key is an error that names the nearest one."""
+"""Settings read: dataclasses from mappings, numbers in range, and classes by name or module."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
 import math
 import os
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +19,8 @@ from typing import Any, TypeVar
 from .errors import ConfigError
 
 T = TypeVar("T")
+OWN_PART = ("class", "module_path", "kwargs")
+"""Keys of a class of the user's own, as Qlib writes them."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -56,18 +63,207 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any] | T | None, where: str
         raise ConfigError(f"{where}.{error}") from error
 
 
-def named(value: Any, where: str, key: str = "name") -> Mapping[str, Any]:
-    """``value`` as a mapping with ``key``: a plain name, such as ``mlp``, stands for itself alone.
+def named(value: Any, where: str) -> Mapping[str, Any]:
+    """``value`` as a mapping that :func:`resolve` takes: a plain name stands for itself alone.
 
-    Raises :class:`ConfigError` for anything else than a name or a mapping that has one.
+    Raises
+    ------
+    ConfigError
+        Anything else than a name, a mapping with a ``name``, or one with ``class`` and
+        ``module_path``.
     """
     if isinstance(value, str):
-        return {key: value}
+        return {"name": value}
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where}: expected a name or a mapping, got {value!r}.")
-    if key not in value:
-        raise ConfigError(f"{where}: {key!r} is missing.")
+    if "class" in value or "module_path" in value:
+        check_keys(value, OWN_PART, where)
+        for key in OWN_PART[:2]:
+            if not isinstance(value.get(key), str):
+                raise ConfigError(
+                    f"{where}: a class of your own is given by `class` and `module_path` (a "
+                    f"module, or a .py file); {key!r} is {value.get(key)!r}."
+                )
+        if not isinstance(value.get("kwargs") or {}, Mapping):
+            raise ConfigError(f"{where}: kwargs: expected a mapping, got {value['kwargs']!r}.")
+    elif not isinstance(value.get("name"), str):
+        raise ConfigError(
+            f"{where}: 'name' is missing (or, for a class of your own, `class` and `module_path`)."
+        )
     return value
+
+
+def title(spec: Mapping[str, Any] | str) -> str:
+    """What messages call the part that ``spec`` names: its registered name or its class."""
+    return spec if isinstance(spec, str) else str(spec.get("name", spec.get("class")))
+
+
+def resolve(
+    spec: Mapping[str, Any] | str, registry: Mapping[str, Any], room: str
+) -> tuple[Any, dict[str, Any]]:
+    """The class that ``spec`` names, and the options that it gives.
+
+    ``spec`` is a name in ``registry``; a mapping of a ``name`` and options; or, as in Qlib, one of
+    ``class``, ``module_path`` and ``kwargs``, where ``module_path`` is a module that Python can
+    import or the path of a .py file. ``room`` is what messages call it, such as ``predictor``.
+
+    Raises
+    ------
+    ConfigError
+        An unknown name (the nearest is named), a malformed mapping, or a class that cannot be
+        loaded.
+
+    Examples
+    --------
+    >>> resolve({"name": "range", "stop": 3}, {"range": range}, "sequence")
+    (<class 'range'>, {'stop': 3})
+    >>> resolve({"class": "OrderedDict", "module_path": "collections"}, {}, "mapping")
+    (<class 'collections.OrderedDict'>, {})
+    """
+    spec = named(spec, room)
+    if "class" in spec:
+        return _load(spec, room), dict(spec.get("kwargs") or {})
+    options = dict(spec)
+    return lookup(registry, options.pop("name"), room), options
+
+
+def build(
+    spec: Mapping[str, Any] | str, registry: Mapping[str, Any], room: str, *arguments: Any
+) -> Any:
+    """What :func:`resolve` finds, called with ``arguments`` and the options.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`resolve`; an option that is unknown, missing or outside its range.
+    """
+    cls, options = resolve(spec, registry, room)
+    where = f"{room} {title(spec)!r}"
+    if dataclasses.is_dataclass(cls) and not arguments:
+        return from_mapping(cls, options, where)  # type: ignore[arg-type]
+    signature = inspect.signature(cls)
+    if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+        check_keys(options, list(signature.parameters)[len(arguments) :], where)
+    try:
+        signature.bind(*arguments, **options)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}.") from error
+    try:
+        return cls(*arguments, **options)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def own_parts(config: Any) -> list[dict[str, str]]:
+    """Every class that ``config`` (mappings and lists) names by ``class`` and ``module_path``.
+
+    Each with the ``sha256`` of the file that it lives in, empty for Qlib's and this package's own.
+    """
+    out = []
+    for part in _parts(config):
+        one = {"class": str(part["class"]), "module_path": str(part["module_path"])}
+        one["sha256"] = "" if _is_shipped(one) else _source_digest(one, "module_path")
+        if one not in out:
+            out.append(one)
+    return out
+
+
+def check_own_parts(config: Any, allowed: Iterable[Mapping[str, str]], where: str) -> None:
+    """Refuse a class in ``config`` that is not ``allowed``, before anything of it is imported.
+
+    ``allowed`` is what :func:`own_parts` gave when the user's own workflow ran.
+
+    Raises
+    ------
+    ConfigError
+        A class, which is named, that ``allowed`` does not list, or whose file has changed since.
+    """
+    known = {(one["class"], one["module_path"]): one["sha256"] for one in allowed}
+    for part in _parts(config):
+        place = str(part["class"]), str(part["module_path"])
+        if place not in known:
+            raise ConfigError(
+                f"{where} names the class {place[0]} of {place[1]}, which the run's own "
+                "configuration did not list: it is not imported. The artifacts were changed after "
+                "the run; run its workflow again."
+            )
+        if known[place] and _source_digest(part, where) != known[place]:
+            raise ConfigError(
+                f"{where}: {place[1]}, where its class {place[0]} lives, has changed since the "
+                "run; put it back as it was, or run its workflow again."
+            )
+
+
+def _parts(config: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(config, Mapping):
+        if "module_path" in config and "class" in config:
+            yield config
+        for value in config.values():
+            yield from _parts(value)
+    elif isinstance(config, list | tuple):
+        for value in config:
+            yield from _parts(value)
+
+
+def _is_shipped(spec: Mapping[str, Any]) -> bool:
+    return str(spec["module_path"]).partition(".")[0] in ("qlib", __package__)
+
+
+def _source_digest(spec: Mapping[str, Any], where: str) -> str:
+    """SHA-256 of the file that the module of ``spec`` lives in; a .py file is not run for that."""
+    path = str(spec["module_path"])
+    is_file = path.endswith(".py")
+    file = _file(path, where) if is_file else getattr(_module(path, where), "__file__", None)
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+
+
+def _file(path: str, where: str) -> Path:
+    file = Path(path).expanduser().resolve()
+    if not file.is_file():
+        raise ConfigError(
+            f"{where}: no file {file}, named as module_path; a relative path is looked for beside "
+            "the workflow, then in the working directory."
+        )
+    return file
+
+
+def _module(path: str, where: str) -> Any:
+    """The module ``path``; a file is run once for each content, under a name of its own."""
+    try:
+        if not path.endswith(".py"):
+            return importlib.import_module(path)
+        file = _file(path, where)
+        digest = hashlib.sha256(str(file).encode() + file.read_bytes()).hexdigest()
+        name = f"own_part_{file.stem}_{digest[:12]}"
+        if name in sys.modules:
+            return sys.modules[name]
+        found = importlib.util.spec_from_file_location(name, file)
+        assert found is not None and found.loader is not None
+        module = sys.modules[name] = importlib.util.module_from_spec(found)
+        try:
+            found.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+        return module
+    except (ImportError, SyntaxError, TypeError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(
+            f"{where}: module_path {path!r} cannot be imported ({type(error).__name__}: {error}); "
+            "name a .py file, or a module in a folder of PYTHONPATH."
+        ) from error
+
+
+def _load(spec: Mapping[str, Any], where: str) -> Any:
+    module = _module(spec["module_path"], where)
+    name = spec["class"]
+    if not callable(found := getattr(module, name, None)):
+        public = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
+        raise ConfigError(
+            f"{where}: no class {name!r} in {spec['module_path']}.{nearest(name, public)}"
+        )
+    return found
 
 
 def lookup(registry: Mapping[str, T], name: str, what: str) -> T:

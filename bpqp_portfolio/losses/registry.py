@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..config import from_mapping, lookup
+from ..config import build, named, title
+from ..errors import ConfigError
 from .correlation import InformationCoefficient
 from .decision_value import DecisionValue
 from .huber import Huber
@@ -32,6 +33,23 @@ LOSSES: dict[str, Callable[..., Loss]] = {
 }
 
 
-def build_loss(name: str, options: Mapping[str, Any] | None = None) -> Loss:
-    """The training loss ``name`` with ``options``; a :class:`ConfigError` names the nearest."""
-    return from_mapping(lookup(LOSSES, name, "loss"), options or {}, f"loss {name!r}")  # type: ignore[arg-type]
+def build_loss(spec: Mapping[str, Any] | str, options: Mapping[str, Any] | None = None) -> Loss:
+    """The training loss that ``spec`` names, with ``options`` besides its own.
+
+    ``spec`` is what :func:`~bpqp_portfolio.config.resolve` takes: a name of ``LOSSES``, a mapping
+    of a ``name`` and options, or ``class`` and ``module_path`` of a :class:`Loss`.
+
+    Raises
+    ------
+    ConfigError
+        An unknown name or option (the nearest is named), or an option outside its range.
+
+    Examples
+    --------
+    >>> build_loss({"name": "squared_regret", "beta": 0.1}).beta
+    0.1
+    """
+    loss = build({**named(spec, "loss"), **(options or {})}, LOSSES, "loss")
+    if not callable(loss):
+        raise ConfigError(f"loss {title(spec)!r}: its objects cannot be called; see losses.Loss.")
+    return loss

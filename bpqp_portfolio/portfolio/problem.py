@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import check_number, from_mapping, lookup, named
+from ..config import check_number, from_mapping, named, title
 from ..data.features.panel import DailyPanel, DayBatch
 from ..errors import ConfigError
 from ..solvers.factor.solver import FactorSolution
@@ -18,7 +18,7 @@ from .costs import LARGEST_RATE
 from .drift import held, held_after
 from .layer import STRUCTURED, PortfolioLayer, refuse_unknown
 from .policies import build_policy
-from .scores import NORMALISATIONS
+from .scores import build_normalisation
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ProblemConfig:
     risk_aversion: float = 1.0
     max_weight: float = 1.0
     score_scale: float | None = None
-    normalisation: str = "none"
+    normalisation: str | Mapping[str, Any] = "none"
     kappa: float | None = None
     turnover_cost: float = 0.0
     solver: str = STRUCTURED
@@ -53,7 +53,7 @@ class ProblemConfig:
         check_number(self.tolerance, "tolerance", low=0, open_low=True)
         if self.score_scale is not None:
             check_number(self.score_scale, "score_scale", low=0, open_low=True)
-        lookup(NORMALISATIONS, self.normalisation, "normalisation")
+        build_normalisation(self.normalisation)
         if self.kappa is not None:
             check_number(self.kappa, "kappa", low=0, open_low=True)
             if self.normalisation == "none":
@@ -61,9 +61,9 @@ class ProblemConfig:
         object.__setattr__(self, "decision", named(self.decision, "decision"))
         build_policy(self.decision)
         check_number(self.turnover_cost, "turnover_cost", low=0, high=LARGEST_RATE)
-        if self.turnover_cost and self.decision["name"] != "bpqp":
+        if self.turnover_cost and title(self.decision) != "bpqp":
             raise ConfigError(
-                f"turnover_cost: the decision {self.decision['name']!r} does not know it; leave it "
+                f"turnover_cost: the decision {title(self.decision)!r} does not know it; leave it "
                 "at 0, or decide by bpqp."
             )
 
@@ -98,6 +98,7 @@ class PortfolioProblem:
         self.layer = PortfolioLayer(*limits, **how)
         self._trading = PortfolioLayer(*limits, turnover_cost=self.config.turnover_cost, **how)
         self.policy = build_policy(self.config.decision)
+        self._normalise = build_normalisation(self.config.normalisation)
 
     def with_signal_scale(self, log_kappa: Tensor | float | None) -> PortfolioProblem:
         """This problem with κ times exp(``log_kappa``), a tensor () where that is being learned."""
@@ -116,8 +117,7 @@ class PortfolioProblem:
             A score that is not finite.
         """
         refuse_unknown(scores, mask, "scores")
-        normalised = NORMALISATIONS[self.config.normalisation](scores.double(), mask)
-        return self.unit * normalised
+        return self.unit * self._normalise(scores.double(), mask)
 
     def solve(
         self, scores: Tensor, batch: DayBatch, warm_start: FactorSolution | None = None

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from ..config import build, check_keys, resolve, title
 
 
 def as_they_are(scores: Tensor, mask: Tensor) -> Tensor:
@@ -48,3 +53,23 @@ NORMALISATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "none": as_they_are,
     "standardise": standardised,
 }
+
+
+def build_normalisation(spec: Mapping[str, Any] | str) -> Callable[[Tensor, Tensor], Tensor]:
+    """The normalisation that ``spec`` names: scores (T, n) and mask (T, n) in, scores (T, n) out.
+
+    ``spec`` is what :func:`~bpqp_portfolio.config.resolve` takes: a name of ``NORMALISATIONS``, or
+    ``class`` and ``module_path`` of a function of those two arguments (its ``kwargs`` are given
+    besides) or of a class whose objects are such.
+
+    Raises
+    ------
+    ConfigError
+        An unknown name (the nearest is named), or an option that it does not take.
+    """
+    found, options = resolve(spec, NORMALISATIONS, "normalisation")
+    if isinstance(found, type):
+        return build(spec, NORMALISATIONS, "normalisation")
+    known = list(inspect.signature(found).parameters)[2:]
+    check_keys(options, known, f"normalisation {title(spec)!r}")
+    return functools.partial(found, **options) if options else found

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from ..config import check_keys, from_mapping, lookup
+from ..config import build, from_mapping, named, resolve, title
 from ..errors import ConfigError
 from .alstm import ALSTM
 from .base import Predictor
@@ -23,21 +22,30 @@ PREDICTORS: dict[str, type[Predictor]] = {
 }
 
 
-def build_predictor(name: str, features: int, **options: Any) -> Predictor:
-    """The predictor ``name`` for F = ``features``, with options of its constructor.
+def build_predictor(spec: Mapping[str, Any] | str, features: int, **options: Any) -> Predictor:
+    """The predictor that ``spec`` names for F = ``features``, with options of its constructor.
+
+    ``spec`` is what :func:`~bpqp_portfolio.config.resolve` takes: a name of ``PREDICTORS``, a
+    mapping of a ``name`` and options, or ``class`` and ``module_path`` of a :class:`Predictor`.
 
     Raises
     ------
     ConfigError
-        An unknown name or option (the nearest is named), or an option outside its range.
+        An unknown name or option (the nearest is named), an option outside its range, or a class
+        that is no :class:`Predictor`.
+
+    Examples
+    --------
+    >>> build_predictor({"name": "mlp", "hidden": [8]}, features=4).window
+    1
     """
-    cls = lookup(PREDICTORS, name, "predictor")
-    known = [key for key in inspect.signature(cls).parameters if key != "features"]
-    check_keys(options, known, f"predictor {name}")
-    try:
-        return cls(features, **options)
-    except ConfigError as error:
-        raise ConfigError(f"predictor {name}: {error}") from error
+    spec = {**named(spec, "predictor"), **options}
+    cls, _ = resolve(spec, PREDICTORS, "predictor")
+    if not (isinstance(cls, type) and issubclass(cls, Predictor)):
+        raise ConfigError(
+            f"predictor {title(spec)!r}: is no subclass of bpqp_portfolio.predictors.Predictor."
+        )
+    return build(spec, PREDICTORS, "predictor", features)
 
 
 def build_network(
@@ -48,7 +56,7 @@ def build_network(
     learn_kappa: bool = False,
     factors: int = 1,
 ) -> Predictor:
-    """The predictor of a mapping with its ``name`` and options, with the heads that are asked for.
+    """The predictor that a mapping names (see :func:`build_predictor`), with the heads asked for.
 
     ``risk_head`` has the fields of :class:`RiskHeadConfig`; ``factors`` is the risk model's k. The
     predictor is the same with and without heads.
@@ -58,8 +66,7 @@ def build_network(
     ConfigError
         As :func:`build_predictor`, and for an unknown or bad field of ``risk_head``.
     """
-    options = dict(predictor)
-    network = build_predictor(options.pop("name"), features, **options)
+    network = build_predictor(predictor, features)
     if risk_head is None and not learn_kappa:
         return network
     risk = None if risk_head is None else from_mapping(RiskHeadConfig, risk_head, "risk_head")

@@ -15,7 +15,7 @@ from qlib.data.dataset import DatasetH
 from qlib.utils import init_instance_by_config
 from qlib.workflow import R
 
-from ..config import check_keys, check_number, from_mapping
+from ..config import check_keys, check_number, from_mapping, own_parts
 from ..data.features.panel import DailyPanel, previous_rows
 from ..data.provider.provider import Provider
 from ..data.quality.check import check_provider
@@ -235,7 +235,7 @@ class PortfolioDataset(DatasetH):
             pd.Timestamp(self.span_names["test"][1]),
         )
         days = np.flatnonzero((self._market.dates >= first) & (self._market.dates <= last))
-        key = {**self.data_key, "risk": asdict(self.risk), "days": [str(first), str(last)]}
+        key = {**self.data_key, **_keyed("risk", self.risk), "days": [str(first), str(last)]}
 
         def build() -> dict[str, np.ndarray]:
             risk = rolling_risk(
@@ -304,7 +304,7 @@ class PortfolioDataset(DatasetH):
             "data": self.data_key,
             "segments": self.span_names,
             "features": self.handler.key,
-            "risk": asdict(self.risk),
+            **_keyed("risk", self.risk),
         }
 
     def fill_oracle_values(self, segments: Sequence[str]) -> None:
@@ -322,7 +322,7 @@ class PortfolioDataset(DatasetH):
         key = {
             **self._panel_key(),
             "days": [str(panel.dates[int(days[0])]), str(panel.dates[int(days[-1])]), len(days)],
-            "problem": asdict(self.problem_config),
+            **_keyed("problem", self.problem_config),
             "scale": self.problem.scale,
         }
         panel.oracle_value[days] = torch.from_numpy(cached("optimal", key, build)["optimal"])
@@ -334,8 +334,8 @@ class PortfolioDataset(DatasetH):
                 "data": self.data_key,
                 "segments": self.span_names,
                 "features": self.handler.key,
-                "risk": asdict(self.risk),
-                "problem": asdict(self.problem_config),
+                **_keyed("risk", self.risk),
+                **_keyed("problem", self.problem_config),
                 "torch": torch.__version__,
                 **more,
             }
@@ -349,6 +349,13 @@ def _mandate_settings(block: Mapping[str, Any] | None, year: float) -> Any:
     from ..backtest.mandate_settings import MandateSettings
 
     return MandateSettings.from_config(block, year)
+
+
+def _keyed(name: str, settings: Any) -> dict[str, Any]:
+    """Settings as part of a cache key, with the code of the user's own classes among them."""
+    fields = asdict(settings)
+    parts = own_parts(fields)
+    return {name: fields, **({f"{name}_code": parts} if parts else {})}
 
 
 def _risk_config(risk: Mapping[str, Any] | str | None) -> RiskConfig:

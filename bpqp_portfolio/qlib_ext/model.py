@@ -16,12 +16,11 @@ from qlib.model.base import Model
 from qlib.workflow import R
 
 from ..backtest.learned_risk import LearnedRisk
-from ..config import check_keys, check_number, from_mapping, named
+from ..config import check_keys, check_number, from_mapping, named, own_parts, title
 from ..errors import ConfigError
 from ..files.atomic import replacing_file
 from ..files.cache import cache_root
 from ..losses import LOSSES, build_loss
-from ..losses.registry import Loss
 from ..losses.terms import KAPPA, RISK
 from ..portfolio.problem import PortfolioProblem
 from ..portfolio.scores import mean_spread
@@ -43,9 +42,10 @@ from .preflight import check_learned
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """``predictor`` and ``loss`` are each a name, or a ``name`` and options; ``trainer`` has the
-    fields of :class:`TrainerConfig`; ``pretrain`` a ``loss`` and ``trainer`` settings (the others
-    are the trainer's) by which the network learns first, such as the forecast alone; ``members``
+    """``predictor`` and ``loss`` are each a name, a ``name`` and options, or ``class`` and
+    ``module_path`` (see :func:`~bpqp_portfolio.config.resolve`); ``trainer`` has the fields of
+    :class:`TrainerConfig`; ``pretrain`` a ``loss`` and ``trainer`` settings (the others are the
+    trainer's) by which the network learns first, such as the forecast alone; ``members``
     how many networks are trained, each from a seed of its own, whose mean score is what is decided
     on (:class:`~bpqp_portfolio.predictors.Ensemble`); ``risk_head`` has the fields of
     :class:`~bpqp_portfolio.predictors.RiskHeadConfig`, for a network that learns the covariance it
@@ -79,14 +79,9 @@ Stage = tuple[str, Mapping[str, Any], TrainerConfig]
 SEED_STEP = 10_000
 
 
-def _objective(loss: Mapping[str, Any]) -> Loss:
-    options = dict(loss)
-    return build_loss(options.pop("name"), options)
-
-
 def _of_year(loss: Mapping[str, Any], days_per_year: float) -> Mapping[str, Any]:
     """The loss with the market's trading days a year, where it counts any and names none."""
-    if hasattr(_objective(loss), "days_per_year"):
+    if "name" in loss and hasattr(build_loss(loss), "days_per_year"):
         return {"days_per_year": days_per_year, **loss}
     return loss
 
@@ -117,7 +112,7 @@ class PortfolioModel(Model):
         if self.settings.pretrain is not None:
             self._stages.insert(0, self._first_stage(self.settings.pretrain))
         for _, loss, _ in self._stages:
-            _objective(loss)
+            build_loss(loss)
         self._check_taught()
         self._predictor(features=1)
         self.network: Predictor | None = None
@@ -138,8 +133,8 @@ class PortfolioModel(Model):
 
     def _check_taught(self) -> None:
         """Raise ConfigError where the loss has no gradient in what is to be learned."""
-        name, settings = self.settings.loss["name"], self.settings
-        taught = getattr(_objective(settings.loss), "learns", ())
+        name, settings = title(self.settings.loss), self.settings
+        taught = getattr(build_loss(settings.loss), "learns", ())
         wanted = {RISK: settings.risk_head is not None, KAPPA: settings.learn_kappa}
         for part, key in ((RISK, "risk_head"), (KAPPA, "learn_kappa")):
             if wanted[part] and part not in taught:
@@ -181,6 +176,8 @@ class PortfolioModel(Model):
         year = dataset.days_per_year
         own = {k: v for k, v in asdict(self.settings).items() if k not in ("device", "members")}
         own["days_per_year"] = year
+        if parts := own_parts(own):
+            own["own_parts"] = parts
         checkpoints, members, histories = [], [], []
         for member in range(count):
             if count > 1:
@@ -196,7 +193,7 @@ class PortfolioModel(Model):
                 checkpoints.append(cache_root() / "checkpoints" / f"{key[:32]}-{name}.pt")
                 trainer = Trainer(
                     network,
-                    _objective(loss),
+                    build_loss(loss),
                     dataset.problem,
                     config,
                     callbacks=[Progress(), *(_tracking(member) if name == "training" else [])],

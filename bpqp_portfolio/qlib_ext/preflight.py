@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from qlib.utils import get_callable_kwargs
 
-from ..config import check_keys, nearest
+from ..config import check_keys, nearest, title
 from ..data.provider.provider import Provider
 from ..data.universe.market import Market
 from ..errors import ConfigError, DataError
@@ -196,7 +196,7 @@ def check_learned(risk_head: bool, learn_kappa: bool, problem: ProblemConfig) ->
     ConfigError
         A learned risk or κ in a problem that is not solved by bpqp, or a κ without a normalisation.
     """
-    decision = problem.decision["name"]
+    decision = title(problem.decision)
     for key, asked in (("risk_head", risk_head), ("learn_kappa", learn_kappa)):
         if asked and decision != "bpqp":
             raise ConfigError(

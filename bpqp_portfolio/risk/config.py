@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from ..config import check_number, lookup
+from ..config import check_number
 from ..errors import ConfigError
-from .registry import RISK_MODELS
+from .registry import build_risk_model
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,7 @@ class RiskConfig:
 
     Parameters
     ----------
-    model : a name of ``RISK_MODELS``.
+    model : a name of ``RISK_MODELS``, a ``name`` and options, or ``class`` and ``module_path``.
     factors : k.
     window : trading days that are used, the day itself the last of them. Fewer at the beginning
         of the data.
@@ -34,7 +36,7 @@ class RiskConfig:
         An unknown model, or a number outside its range.
     """
 
-    model: str = "pca"
+    model: str | Mapping[str, Any] = "pca"
     factors: int = 10
     window: int = 240
     min_history: int = 60
@@ -42,11 +44,11 @@ class RiskConfig:
     floor: float = 0.01
 
     def __post_init__(self) -> None:
+        check_number(self.factors, "factors", low=1, integer=True)
         try:
-            lookup(RISK_MODELS, self.model, "risk model")
+            build_risk_model(self.model, int(self.factors))
         except ConfigError as error:
             raise ConfigError(f"model: {error}") from error
-        check_number(self.factors, "factors", low=1, integer=True)
         check_number(self.window, "window", low=2, integer=True)
         check_number(self.min_history, "min_history", low=2, integer=True)
         for name in ("factors", "window", "min_history"):

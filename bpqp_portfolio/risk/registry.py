@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from ..config import lookup
+from ..config import build, resolve, title
+from ..errors import ConfigError
 from .base import RiskModel
 from .pca import PCA
 from .qlib_models import QlibPOET, QlibShrink, QlibStructured
@@ -20,6 +22,18 @@ RISK_MODELS: dict[str, Callable[[int], RiskModel]] = {
 }
 
 
-def build_risk_model(name: str, factors: int) -> RiskModel:
-    """The risk model ``name`` with k = ``factors``; ConfigError names the nearest known one."""
-    return lookup(RISK_MODELS, name, "risk model")(factors)
+def build_risk_model(spec: Mapping[str, Any] | str, factors: int) -> RiskModel:
+    """The risk model that ``spec`` names, with k = ``factors``.
+
+    ``spec`` is what :func:`~bpqp_portfolio.config.resolve` takes: a name of ``RISK_MODELS``, a
+    mapping of a ``name`` and options, or ``class`` and ``module_path`` of a :class:`RiskModel`.
+
+    Raises
+    ------
+    ConfigError
+        An unknown name or option (the nearest is named), or a class without ``estimate``.
+    """
+    cls, _ = resolve(spec, RISK_MODELS, "risk model")
+    if not callable(getattr(cls, "estimate", None)):
+        raise ConfigError(f"risk model {title(spec)!r}: has no `estimate`; see risk.RiskModel.")
+    return build(spec, RISK_MODELS, "risk model", factors)

@@ -112,14 +112,14 @@ def test_other_shapes_are_refused(name, shape):
 
 @ALL
 def test_unknown_option_names_the_nearest(name):
-    with pytest.raises(ConfigError, match=rf"predictor {name}: .*'droput'.*'dropout'"):
+    with pytest.raises(ConfigError, match=rf"predictor '{name}': .*'droput'.*'dropout'"):
         build_predictor(name, F, droput=0.1)
 
 
 @ALL
 @pytest.mark.parametrize("bad", [-0.1, 1, 1.0, float("nan"), "0.1", True])
 def test_dropout_outside_its_range(name, bad):
-    with pytest.raises(ConfigError, match=f"predictor {name}: dropout"):
+    with pytest.raises(ConfigError, match=f"predictor '{name}': dropout"):
         build_predictor(name, F, dropout=bad)
 
 
@@ -167,13 +167,13 @@ def test_mlp_has_the_layers_asked_for():
 
 @pytest.mark.parametrize("hidden", [256, "256", [8, 2.5], [8, -1]])
 def test_mlp_widths_are_checked(hidden):
-    with pytest.raises(ConfigError, match=r"^predictor mlp: hidden: (expected|must be)"):
+    with pytest.raises(ConfigError, match=r"^predictor 'mlp': hidden: (expected|must be)"):
         build_predictor("mlp", F, hidden=hidden)
 
 
 @pytest.mark.parametrize("batch_norm", ["false", 1, None])
 def test_mlp_batch_norm_is_a_flag(batch_norm):
-    with pytest.raises(ConfigError, match="predictor mlp: batch_norm: expected true or false"):
+    with pytest.raises(ConfigError, match="predictor 'mlp': batch_norm: expected true or false"):
         build_predictor("mlp", F, batch_norm=batch_norm)
 
 

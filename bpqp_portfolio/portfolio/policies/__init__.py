@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...config import check_keys, from_mapping, lookup
+from ...config import build, title
 from ...errors import ConfigError
 from .base import Policy
 from .dc3 import DC3
@@ -31,11 +31,21 @@ POLICIES: dict[str, Any] = {
 }
 
 
-def build_policy(options: Mapping[str, Any]) -> Policy:
-    """The policy ``options['name']`` with the other options; ConfigError names the nearest."""
-    check_keys(options, options, "decision")
-    if "name" not in options:
-        raise ConfigError("decision: 'name' is missing.")
-    given = dict(options)
-    name = given.pop("name")
-    return from_mapping(lookup(POLICIES, name, "decision"), given, f"decision {name!r}")  # type: ignore[arg-type]
+def build_policy(spec: Mapping[str, Any] | str) -> Policy:
+    """The policy that ``spec`` names, with its options.
+
+    ``spec`` is what :func:`~bpqp_portfolio.config.resolve` takes: a name of ``POLICIES``, a mapping
+    of a ``name`` and options, or ``class`` and ``module_path`` of a :class:`Policy`.
+
+    Raises
+    ------
+    ConfigError
+        An unknown name or option (the nearest is named), or an object that is no policy.
+    """
+    policy = build(spec, POLICIES, "decision")
+    if not callable(policy) or not hasattr(policy, "penalty"):
+        raise ConfigError(
+            f"decision {title(spec)!r}: its objects need a `penalty` and must be callable; see "
+            "portfolio.policies.Policy."
+        )
+    return policy
