@@ -133,7 +133,7 @@ def backward(data: Data, seconds: float) -> dict[str, float]:
     arguments = {k: _tensor(v) for k, v in data.items()}
     leaf = arguments["q"].requires_grad_()
     times: dict[str, list[float]] = {name: [] for name in _BACKWARD}
-    layers = {name: bp.QPLayer(backward=name, eps=_EPS) for name in _BACKWARD}
+    layers = {name: bp.QPLayer(backward=name, tolerance=_EPS) for name in _BACKWARD}
     z = {name: layer(**arguments).sum() for name, layer in layers.items()}
     for _ in range(_ROUNDS):
         for name in _BACKWARD:

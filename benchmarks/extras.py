@@ -20,9 +20,9 @@ from .instances import make
 def _layer(pair: str, eps: float = 1e-8) -> bp.QPLayer:
     """A layer by ``forward/backward``, or with its own defaults for an empty string."""
     if not pair:
-        return bp.QPLayer(eps=eps)
+        return bp.QPLayer(tolerance=eps)
     forward, _, backward = pair.partition("/")
-    return bp.QPLayer(forward=forward, backward=backward, eps=eps)
+    return bp.QPLayer(forward=forward, backward=backward, tolerance=eps)
 
 
 def interleaved(

@@ -101,7 +101,7 @@ class SmoothTrial:
 
         values = (self.c, self.s, self.problem.b, self.lo, self.hi)
         given = [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in values]
-        layer = bp.ConvexLayer(f, equality, limits, forward=solver, throw=False)
+        layer = bp.ConvexLayer(f, equality, limits, forward=solver, on_failure="nan")
         found = layer.solve(torch.tensor(self.start * unit), *given)
         fault = judge_status(self.problem, found.status, None)
         if fault is None:

@@ -236,11 +236,10 @@ class Trial:
                 tuple(given.pop(f"{i}.{k}", None) for k in "Fgcd")
                 for i in range(len(self.problem.cones))
             ]
-            layer: Any = bp.SOCPLayer(name, "kkt" if self.backward == "auto" else self.backward,
-                                      throw=False)  # fmt: skip
-            return layer.solve(cones=cones, P=P, cache=cache, **given)
+            layer: Any = bp.SOCPLayer(name, self.backward, on_failure="nan")
+            return layer.solve(P, cones=cones, cache=cache, **given)
         ridge = self.problem.ridge * self.units.factors(self.problem)["P"]
-        layer = bp.QPLayer(name, self.backward, throw=False, ridge=float(ridge))
+        layer = bp.QPLayer(name, self.backward, on_failure="nan", ridge=float(ridge))
         return layer.solve(P, cache=cache, **given)
 
     def _gradients(self, items: list[Problem], tensors: dict[str, Any], found: Any) -> Any:
@@ -292,13 +291,14 @@ class Trial:
         rest = ", ".join(f"{k}={k}" for k in given if k not in ("P", "B", "d"))
         if self.conic:
             lines.append(f"cones = [{', '.join(cones)}]")
-            backward = "kkt" if self.backward == "auto" else self.backward
-            lines.append(f"layer = bp.SOCPLayer({solver!r}, {backward!r}, throw=False)")
-            lines.append(f"s = layer.solve(cones=cones, P={P}, {rest})")
+            lines.append(f"layer = bp.SOCPLayer({solver!r}, {self.backward!r}, on_failure='nan')")
+            lines.append(f"s = layer.solve({P}, cones=cones, {rest})")
         else:
             ridge = self.problem.ridge * self.units.factors(self.problem)["P"]
             ridge = f", ridge={float(ridge)!r}" if ridge else ""
-            lines.append(f"layer = bp.QPLayer({solver!r}, {self.backward!r}, throw=False{ridge})")
+            lines.append(
+                f"layer = bp.QPLayer({solver!r}, {self.backward!r}, on_failure='nan'{ridge})"
+            )
             lines.append(f"s = layer.solve({P}, {rest})")
         lines.append("print(s.status, s.z, s.kkt_norm)")
         if self.problem.expect == SOLVED and self.problem.unique:

@@ -23,7 +23,7 @@ class Adapter:
     def __init__(self, eps: float = 1e-12, forward: str | None = None, backward: str = "") -> None:
         chosen = {} if forward is None else {"forward": forward}
         # A point that stops short of 1e-12 is used all the same.
-        self.layer = bp.QPLayer(**chosen, eps=eps, throw=False)
+        self.layer = bp.QPLayer(**chosen, tolerance=eps, on_failure="nan")
 
     def load(self, instance: Instance) -> None:
         self.data = {k: torch.from_numpy(v) for k, v in instance.rows().items()}

@@ -1,4 +1,4 @@
-"""This package's layers at their default accuracy, eps = 1e-8."""
+"""This package's layers at their default accuracy, a tolerance of 1e-8."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Adapter(TorchPeer):
 
     def build(self, instance: Instance) -> None:
         layer = bp.SOCPLayer if instance.kind == "socp" else bp.QPLayer
-        self.layer = layer(**self.settings, eps=self.eps)
+        self.layer = layer(**self.settings, tolerance=self.eps)
 
     def solve(self, **leaves: Tensor) -> Tensor:
         if "c" in leaves:
-            return self.layer(leaves["q"], [(None, None, None, leaves["c"])])
+            return self.layer(None, leaves["q"], cones=[(None, None, None, leaves["c"])])
         if self.boxed:
             leaves["lb"] = torch.zeros_like(leaves["q"])
             leaves["ub"] = torch.ones_like(leaves["q"])

@@ -8,42 +8,45 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..config import check_number
 from ..errors import ConfigError, ProblemError
 from ..problems.convex import ConvexProgram, UndefinedError, as_float64
 from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
 from ..solvers.common.active_set import active_set
-from ..solvers.common.protocol import SolverOptions
 from ..solvers.qp.adjoint import adjoint
-from ..solvers.registry import get_backward
+from ..solvers.registry import AUTO, get_backward
 from ..solvers.smooth.finalize import Forward, ForwardMethod
+from .base import SolverLayer
 from .items import Batch, float_shape
 from .second_order import Known, pairing, pulled, view
 from .transforms import eager, refuse_forward_mode, refuse_transforms
 
+# What "auto" is.
+_AUTO = "sqp"
 
-class ConvexLayer(nn.Module):
+
+class ConvexLayer(SolverLayer):
     """min f(z; y)  s.t.  h(z; y) = 0,  g(z; y) ≤ 0, differentiable in all parameters y.
 
     Parameters
     ----------
     objective : (z, *parameters) → scalar, a plain torch callable of z (n,), twice differentiable.
     equalities, inequalities : (z, *parameters) → (p,) and → (m,), or None.
-    forward : "sqp" (Newton steps by QPs), "slsqp" or "trust-constr" (scipy), or any callable
-        (program, z0) → z (n,) or (z, nu (p,), lam (m,)); see
+    forward : "sqp" (Newton steps by QPs), which is what "auto" takes, "slsqp" or "trust-constr"
+        (scipy), or any callable (program, initial_point) → z (n,) or (z, nu (p,), lam (m,)); see
         :class:`~bpqp_portfolio.problems.convex.ConvexProgram` for what ``program`` offers. Where
         it gives no duals, they are those with the least squared KKT residuals.
-    backward : "kkt" for the direct solve of the backward QP, or a QP solver's name; only "kkt"
-        can solve that of a program that is not convex.
-    eps : scaled KKT norm to reach.
-    throw : raise where an item fails. Otherwise a failed item is NaN with its status and gets zero
-        gradient, an inaccurate one is kept, and the other items are untouched.
+    backward : "kkt" for the direct solve of the backward QP ("auto" is the same), or a QP solver's
+        name; only "kkt" can solve that of a program that is not convex.
+    tolerance : scaled KKT norm to reach.
+    max_iterations : of a named forward solver; None for its own limit.
+    on_failure : "raise", or "nan": a failed item is NaN with its status and gets zero gradient, an
+        inaccurate one is kept, and the other items are untouched.
     options : further settings of a named forward solver, by its own names.
-    batched : for every parameter, whether it has the batch dimensions of z0 in front. Needed where
-        z0 has some.
+    batched : for every parameter, whether it has the batch dimensions of the initial point in
+        front. Needed where that has some.
 
     Raises
     ------
@@ -55,7 +58,7 @@ class ConvexLayer(nn.Module):
     Which points are accepted:
 
     - A named solver's point is polished by Newton steps on its active set, and solved where its
-      KKT norm is then at most eps / 100. One up to 1e-4 is inaccurate, any other failed.
+      KKT norm is then at most tolerance / 100. One up to 1e-4 is inaccurate, any other failed.
     - A callable's point is taken as it is: its KKT norm is reported, and its status is solved or
       inaccurate, never an error, unless it is not finite. Its gradient is the one that keeps the
       KKT conditions' residual constant (arXiv:2411.19285, section on general gradients); it is as
@@ -79,15 +82,16 @@ class ConvexLayer(nn.Module):
         objective: Callable[..., Tensor],
         equalities: Callable[..., Tensor] | None = None,
         inequalities: Callable[..., Tensor] | None = None,
-        forward: Forward = "sqp",
-        backward: str = "kkt",
-        eps: float = 1e-8,
-        throw: bool = True,
+        forward: Forward = "auto",
+        backward: str = "auto",
         *,
+        tolerance: float = 1e-8,
+        max_iterations: int | None = None,
+        on_failure: str = "raise",
         options: Mapping[str, Any] | None = None,
         batched: Sequence[bool] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(forward, backward, tolerance, max_iterations, on_failure, options)
         given = {"objective": objective, "equalities": equalities, "inequalities": inequalities}
         for name, function in given.items():
             if not callable(function) and (name == "objective" or function is not None):
@@ -95,34 +99,28 @@ class ConvexLayer(nn.Module):
                     f"{name}: expected a callable of (z, *parameters), got "
                     f"{type(function).__name__}."
                 )
-        check_number(eps, "eps", low=0, open_low=True)
-        self.eps, self.throw, self.backward_name = eps, throw, backward
         self.batched = None if batched is None else tuple(batched)
         self._functions = (objective, equalities, inequalities)
-        self._method = ForwardMethod(forward, eps, dict(options or {}))
+        limit = {} if max_iterations is None else {"maxiter": max_iterations}
+        named = _AUTO if forward == AUTO else forward
+        self._method = ForwardMethod(named, tolerance, {**limit, **self.options})
         self._backward = get_backward(backward)
 
-    def extra_repr(self) -> str:
-        return (
-            f"forward={self._method.name!r}, backward={self.backward_name!r}, eps={self.eps:g}, "
-            f"throw={self.throw}"
-        )
-
-    def forward(self, z0: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(self, initial_point: Tensor, *parameters: Tensor) -> Tensor:
         """The solution z (..., n); see :meth:`solve`."""
-        return self.solve(z0, *parameters).z
+        return self.solve(initial_point, *parameters).z
 
     @eager
-    def solve(self, z0: Tensor, *parameters: Tensor) -> Solution:
+    def solve(self, initial_point: Tensor, *parameters: Tensor) -> Solution:
         """The primal-dual solution; z, nu and lam carry gradients to the parameters.
 
         Parameters
         ----------
-        z0 : (..., n), where the forward solver starts; it gives the size, the batch dimensions and
-            the dtype of the result, and gets no gradient.
+        initial_point : (..., n), where the forward solver starts; it gives the size, the batch
+            dimensions and the dtype of the result, and gets no gradient.
         parameters : tensors of any shape, passed on to the callables in this order; those that
-            ``batched`` marks have the batch dimensions of z0 in front, which the callables do not
-            see.
+            ``batched`` marks have the batch dimensions of the initial point in front, which the
+            callables do not see.
 
         Returns
         -------
@@ -131,14 +129,14 @@ class ConvexLayer(nn.Module):
         Raises
         ------
         ProblemError
-            Wrong shapes, callables that torch cannot differentiate; with ``throw`` also values
-            that are not finite at z0.
+            Wrong shapes, callables that torch cannot differentiate; where failures raise also
+            values that are not finite at the initial point.
         SolverError
-            With ``throw``, one for all items that were not solved.
+            Where failures raise, one for all items that were not solved.
         """
-        shape = float_shape("z0", z0)
+        shape = float_shape("initial_point", initial_point)
         if not shape or 0 in shape:
-            raise ProblemError(f"z0: expected shape (..., n) with entries, got {shape}.")
+            raise ProblemError(f"initial_point: expected shape (..., n) with entries, got {shape}.")
         if self.batched is not None and len(self.batched) != len(parameters):
             raise ProblemError(
                 f"batched has {len(self.batched)} entries for {len(parameters)} parameters; give "
@@ -146,8 +144,8 @@ class ConvexLayer(nn.Module):
             )
         if len(shape) > 1 and self.batched is None:
             raise ProblemError(
-                f"z0: has batch dimensions {shape[:-1]}, so the layer must know which parameters "
-                f"have them too: batched={(True,) * len(parameters)} for all."
+                f"initial_point: has batch dimensions {shape[:-1]}, so the layer must know which "
+                f"parameters have them too: batched={(True,) * len(parameters)} for all."
             )
         for i, value in enumerate(parameters):
             if not isinstance(value, Tensor):
@@ -155,18 +153,21 @@ class ConvexLayer(nn.Module):
                     f"parameter {i}: expected a tensor, got {type(value).__name__}; bind constants "
                     "into the callables."
                 )
-            if value.device != z0.device:
+            if value.device != initial_point.device:
                 raise ProblemError(
-                    f"parameter {i} is on {value.device}, z0 on {z0.device}; move them to one."
+                    f"parameter {i} is on {value.device}, initial_point on {initial_point.device}; "
+                    "move them to one."
                 )
             if self._split(i) and tuple(value.shape[: len(shape) - 1]) != shape[:-1]:
                 raise ProblemError(
-                    f"parameter {i}: expected the batch dimensions {shape[:-1]} of z0 in front, "
-                    f"got shape {tuple(value.shape)}."
+                    f"parameter {i}: expected the batch dimensions {shape[:-1]} of initial_point "
+                    f"in front, got shape {tuple(value.shape)}."
                 )
-        batch = Batch(shape[:-1], z0.dtype, z0.device)
+        batch = Batch(shape[:-1], initial_point.dtype, initial_point.device)
         call = _Call(self, batch)
-        z, nu, lam, norm, count, status, said = _ConvexFunction.apply(call, z0, *parameters)
+        z, nu, lam, norm, count, status, said = _ConvexFunction.apply(
+            call, initial_point, *parameters
+        )
         return Solution(
             z, nu, lam, torch.zeros_like(z), torch.zeros_like(z), status, norm, count,
             self._method.name, message=said,
@@ -197,9 +198,9 @@ class _Call:
 
 class _ConvexFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, call: _Call, z0: Tensor, *parameters: Tensor) -> Any:  # type: ignore[override]
+    def forward(ctx: Any, call: _Call, initial_point: Tensor, *parameters: Tensor) -> Any:  # type: ignore[override]
         layer, batch = call.layer, call.batch
-        starts = batch.rows(z0)
+        starts = batch.rows(initial_point)
         status = np.full(batch.items, SolveStatus.BAD_DATA, dtype=object)
         norms = np.full(batch.items, np.nan)
         iterations = np.zeros(batch.items, dtype=np.int64)
@@ -208,7 +209,7 @@ class _ConvexFunction(torch.autograd.Function):
         sizes = set()
         for item in range(batch.items):
             own = tuple(call.item(i, t, item) for i, t in enumerate(parameters))
-            program = ConvexProgram(*layer._functions, own, starts[item], z0.device)
+            program = ConvexProgram(*layer._functions, own, starts[item], initial_point.device)
             sizes.add((program.n, program.p, program.m))
             if len(sizes) > 1:
                 raise ProblemError(
@@ -218,7 +219,7 @@ class _ConvexFunction(torch.autograd.Function):
             try:
                 point, local = layer._method(program)
             except UndefinedError as error:
-                if layer.throw:
+                if layer.raises:
                     raise UndefinedError(f"{batch.label(item)}{error}") from error
                 said[item] = str(error)
                 continue
@@ -228,7 +229,7 @@ class _ConvexFunction(torch.autograd.Function):
             iterations[item] = point.iterations
             if local is not None and point.status.usable:
                 solved[item] = program, local, point
-        if layer.throw:
+        if layer.raises:
             judged = status.copy()
             if layer._method.own:
                 judged[status == SolveStatus.INACCURATE] = SolveStatus.SOLVED
@@ -261,7 +262,7 @@ class _ConvexFunction(torch.autograd.Function):
             np.zeros((batch.items, k)) if g is None else batch.rows(g)
             for g, k in zip(grads[:3], ctx.sizes, strict=True)
         ]
-        none, options = np.zeros(ctx.sizes[0]), SolverOptions(eps=layer.eps)
+        none, options = np.zeros(ctx.sizes[0]), layer.backward_options()
         for item, (program, local, point) in ctx.solved.items():
             dz, dnu, dlam = (g[item] for g in incoming)
             at = adjoint(

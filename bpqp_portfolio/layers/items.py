@@ -119,7 +119,7 @@ class Batch:
             shown.append(f"and {len(failures) - _SHOWN} more")
         raise SolverError(
             f"{solver}: {len(failures)} of {self.items} problems not solved: {'; '.join(shown)}. "
-            "With throw=False such items come back as NaN with their status."
+            'With on_failure="nan" such items come back as NaN with their status.'
         )
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import sparse
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import check_number
-from ..errors import ConfigError, ProblemError
+from ..errors import ProblemError
 from ..problems.matrices import FactorMatrix
 from ..problems.qp import ARGUMENTS, QP, all_sound, check_argument, check_shapes
 from ..problems.solution import Solution, SolveStatus
@@ -26,6 +26,7 @@ from ..solvers.qp.dense import DenseSolver
 from ..solvers.qp.smoothed import smoothed_adjoint
 from ..solvers.registry import AUTO, get_backward, get_solver
 from .arguments import Argument
+from .base import SolverLayer
 from .items import Batch
 from .qp_second_order import qp_pairing
 from .qp_single import solve_single
@@ -36,27 +37,28 @@ from .transforms import eager, refuse_forward_mode, refuse_transforms
 Quadratic = Tensor | tuple[Tensor, Tensor]
 
 
-class QPLayer(nn.Module):
+class QPLayer(SolverLayer):
     """min ½ zᵀPz + qᵀz  s.t.  Az = b,  Gz ≤ h,  lb ≤ z ≤ ub, differentiable in all of them.
 
     Parameters
     ----------
     forward : forward solver by name; see :func:`~bpqp_portfolio.available_solvers`. "auto" chooses
         by structure and size (:func:`bpqp_portfolio.solvers.auto.choose`), and asks a second solver
-        where the first does not reach ``eps``.
+        where the first does not reach ``tolerance``.
     backward : "kkt" for the direct solve of the backward QP, "auto" for the same with the factors
         that the forward solver left, if it did; or a forward solver's name. Every pair works.
-    eps : scaled KKT norm to reach, of the forward point and of an iterative backward. It is free of
-        all units (:func:`~bpqp_portfolio.problems.kkt_residuals`), and a point is solved only where
-        it is that of an active set, to eps / 100.
+    tolerance : scaled KKT norm to reach, of the forward point and of an iterative backward. It is
+        free of all units (:func:`~bpqp_portfolio.problems.kkt_residuals`), and a point is solved
+        only where it is that of an active set, to tolerance / 100.
+    max_iterations : of the forward solver; None for its own limit.
+    on_failure : "raise", or "nan": a failed item is NaN with its status and gets zero gradient, an
+        inaccurate one is kept, and the other items are untouched.
+    options : further settings of the forward solver, by its own names.
     smoothing : κ ≥ 0, in units of the objective. Above 0 the gradient is that of the point with
         λᵢ·slackᵢ = κ (also for bounds) in place of the solution's, whose active set κ → 0 recovers;
         then ``backward`` is not used. The forward result is the same.
-    throw : raise where an item fails. Otherwise a failed item is NaN with its status and gets zero
-        gradient, an inaccurate one is kept, and the other items are untouched.
     ridge : ε ≥ 0, adds ε‖z‖² to the objective: a linear program (P = None) then has one solution
-        and a gradient in q. ``Solution.ridge`` tells what it adds at z.
-    options : further settings of the forward solver, by its own names.
+        and a gradient in q. ``Solution.ridge`` says what it adds at z.
 
     Raises
     ------
@@ -87,38 +89,33 @@ class QPLayer(nn.Module):
         self,
         forward: str = "auto",
         backward: str = "auto",
-        eps: float = 1e-8,
-        smoothing: float = 0.0,
-        throw: bool = True,
         *,
-        ridge: float = 0.0,
+        tolerance: float = 1e-8,
+        max_iterations: int | None = None,
+        on_failure: str = "raise",
         options: Mapping[str, Any] | None = None,
+        smoothing: float = 0.0,
+        ridge: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(forward, backward, tolerance, max_iterations, on_failure, options)
         check_number(smoothing, "smoothing", low=0)
         check_number(ridge, "ridge", low=0)
-        if not isinstance(throw, bool):
-            raise ConfigError(f"throw: expected True or False, got {throw!r}.")
-        self.forward_name, self.backward_name = forward, backward
-        self.eps, self.smoothing, self.throw, self.ridge = eps, smoothing, throw, ridge
+        self.smoothing, self.ridge = smoothing, ridge
         self._methods = _Methods(
             solver=get_solver(forward),
-            options=SolverOptions(eps=eps, native=dict(options or {})),
+            options=self.forward_options(),
             backward=get_backward(backward),
-            backward_options=SolverOptions(eps=eps),
+            backward_options=self.backward_options(),
             reuse=backward == AUTO,
             smoothing=smoothing,
             ridge=ridge,
         )
         # Where these would be chosen the short way is theirs.
-        plain = backward == AUTO and not (smoothing or ridge or options)
+        plain = backward == AUTO and not (smoothing or ridge or options or max_iterations)
         self._short = forward in (AUTO, DenseSolver.name) and plain
 
     def extra_repr(self) -> str:
-        return (
-            f"forward={self.forward_name!r}, backward={self.backward_name!r}, eps={self.eps:g}, "
-            f"smoothing={self.smoothing:g}, throw={self.throw}"
-        )
+        return f"{super().extra_repr()}, smoothing={self.smoothing:g}"
 
     def forward(
         self,
@@ -173,14 +170,14 @@ class QPLayer(nn.Module):
         Raises
         ------
         ProblemError
-            Wrong shapes; with ``throw`` also bad values (NaN, lb > ub, P not symmetric), naming
-            argument and item.
+            Wrong shapes; where failures raise also bad values (NaN, lb > ub, P not symmetric),
+            naming argument and item.
         SolverError
-            With ``throw``, one for all items that were not solved, with the constraints that
+            Where failures raise, one for all items that were not solved, with the constraints that
             contradict each other where that is the reason.
         """
         if self._short and cache is None and lb is None and ub is None:
-            found = solve_single((P, q, A, b, G, h), self.eps)
+            found = solve_single((P, q, A, b, G, h), self.tolerance)
             if found is not None:
                 return found
         values = dict(zip(ARGUMENTS, (P, q, A, b, G, h, lb, ub), strict=True))
@@ -198,7 +195,7 @@ class QPLayer(nn.Module):
         }
         batch = Batch.of(tensors, trailing)
         _refuse_wide(given, batch, tensors, trailing)
-        call = _Call(self._methods, self.throw, batch, sizes, given, cache, self.forward_name)
+        call = _Call(self._methods, self.raises, batch, sizes, given, cache, self.forward_name)
         with alone(cache):
             z, nu, lam, lam_lb, lam_ub, norm, count, status, solver, said = _QPFunction.apply(
                 call, *tensors.values()
@@ -246,7 +243,7 @@ class _Call:
     """What one call of a layer is about, besides the tensors."""
 
     methods: _Methods
-    throw: bool
+    raises: bool
     batch: Batch
     sizes: tuple[int, int, int]
     arguments: list[Argument]
@@ -301,7 +298,7 @@ class _QPFunction(torch.autograd.Function):
     def forward(ctx: Any, call: _Call, *tensors: Tensor) -> Any:  # type: ignore[override]
         batch, methods = call.batch, call.methods
         problems, refused = call.problems()
-        if call.throw and refused:
+        if call.raises and refused:
             item = min(refused)
             raise ProblemError(f"{batch.label(item)}{refused[item]}") from refused[item]
         entries = [call.cache.entry(call.name, i) for i in problems] if call.cache else None
@@ -320,11 +317,11 @@ class _QPFunction(torch.autograd.Function):
             iterations[item], names[item] = solution.iterations, solution.solver
             if solution.status.usable:
                 solved.append((item, problem, solution))
-            elif call.throw:
+            elif call.raises:
                 conflicts[item] = solution.message or conflict(problem, solution)
             if solution.message:
                 said[item] = solution.message
-        if call.throw:
+        if call.raises:
             batch.raise_failures(call.name, status, norms, conflicts)
         ctx.call, ctx.solved = call, solved
         ctx.set_materialize_grads(False)
@@ -359,7 +356,7 @@ class _QPFunction(torch.autograd.Function):
         ]
         if methods.smoothing:
             found = smoothed_adjoint(
-                problems, solutions, incoming, kappa=methods.smoothing, throw=call.throw
+                problems, solutions, incoming, kappa=methods.smoothing, throw=call.raises
             )
         else:
             found = adjoint_many(

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..config import check_number
-from ..errors import ConfigError, ProblemError
-from ..problems.qp import QP, check_argument, check_shapes
+from ..errors import ProblemError
+from ..problems.qp import ARGUMENTS, QP, check_argument, check_shapes
 from ..problems.socp import (
     SOCP,
     SecondOrderCone,
@@ -31,17 +30,17 @@ from ..solvers.conic.standard_form import ConeSolver, cone_conflict
 from ..solvers.qp.adjoint import Adjoint
 from ..solvers.registry import get_backward, get_cone_solver
 from .arguments import Argument, Pattern
+from .base import SolverLayer
 from .items import Batch, flat_array, flat_shape, float_shape, lead
 from .second_order import Known, pulled, refuse_sparse, view
 from .socp_second_order import ConeProgram, cone_pairing
 from .socp_single import solve_single
 from .transforms import eager, refuse_forward_mode, refuse_transforms
 
-_ORDER = ("q", "A", "b", "G", "h", "lb", "ub", "P")
 _TRAILING = {"F": 2, "g": 1, "c": 1, "d": 0}
 
 
-class SOCPLayer(nn.Module):
+class SOCPLayer(SolverLayer):
     """min ½ zᵀPz + qᵀz  s.t.  Az = b,  Gz ≤ h,  lb ≤ z ≤ ub,  ‖Fz + g‖₂ ≤ cᵀz + d for every cone.
 
     Differentiable in all of them.
@@ -51,12 +50,13 @@ class SOCPLayer(nn.Module):
     forward : "auto", "interior" (this package's own, for few cones and dense data), "clarabel" or
         "scs". "auto" solves a ball in closed form, chooses by structure and size elsewhere
         (:func:`bpqp_portfolio.solvers.auto_conic.choose_cones`), and asks another solver where the
-        first did not reach ``eps``. ``Solution.solver`` says whose point it is.
+        first did not reach ``tolerance``. ``Solution.solver`` says whose point it is.
     backward : "kkt" for the direct solve of the backward QP, which uses that the Hessian is
-        diagonal plus low rank where it is, or a QP solver's name.
-    eps : scaled KKT norm to reach, of the forward point and of an iterative backward.
-    throw : raise where an item fails. Otherwise a failed item is NaN with its status and gets zero
-        gradient, an inaccurate one is kept, and the other items are untouched.
+        diagonal plus low rank where it is ("auto" is the same), or a QP solver's name.
+    tolerance : scaled KKT norm to reach, of the forward point and of an iterative backward.
+    max_iterations : of the forward solver; None for its own limit.
+    on_failure : "raise", or "nan": a failed item is NaN with its status and gets zero gradient, an
+        inaccurate one is kept, and the other items are untouched.
     options : further settings of the forward solver, by its own names.
 
     Raises
@@ -86,67 +86,58 @@ class SOCPLayer(nn.Module):
     def __init__(
         self,
         forward: str = "auto",
-        backward: str = "kkt",
-        eps: float = 1e-8,
-        throw: bool = True,
+        backward: str = "auto",
         *,
+        tolerance: float = 1e-8,
+        max_iterations: int | None = None,
+        on_failure: str = "raise",
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
-        check_number(eps, "eps", low=0, open_low=True)
-        if not isinstance(throw, bool):
-            raise ConfigError(f"throw: expected True or False, got {throw!r}.")
-        self.forward_name, self.backward_name = forward, backward
-        self.eps, self.throw = eps, throw
+        super().__init__(forward, backward, tolerance, max_iterations, on_failure, options)
         self._methods = _Methods(
             solver=get_cone_solver(forward),
-            options=SolverOptions(eps=eps, native=dict(options or {})),
+            options=self.forward_options(),
             backward=get_backward(backward),
-            backward_options=SolverOptions(eps=eps),
-        )
-
-    def extra_repr(self) -> str:
-        return (
-            f"forward={self.forward_name!r}, backward={self.backward_name!r}, eps={self.eps:g}, "
-            f"throw={self.throw}"
+            backward_options=self.backward_options(),
         )
 
     def forward(
         self,
+        P: Any,
         q: Tensor,
-        cones: Sequence[Any],
         A: Tensor | None = None,
         b: Tensor | None = None,
         G: Tensor | None = None,
         h: Tensor | None = None,
         lb: Tensor | None = None,
         ub: Tensor | None = None,
-        P: Any = None,
         *,
+        cones: Sequence[Any],
         cache: SolverCache | None = None,
     ) -> Tensor:
         """The minimiser z (..., n); see :meth:`solve`."""
-        return self.solve(q, cones, A, b, G, h, lb, ub, P, cache=cache).z
+        return self.solve(P, q, A, b, G, h, lb, ub, cones=cones, cache=cache).z
 
     @eager
     def solve(
         self,
+        P: Any,
         q: Tensor,
-        cones: Sequence[Any],
         A: Tensor | None = None,
         b: Tensor | None = None,
         G: Tensor | None = None,
         h: Tensor | None = None,
         lb: Tensor | None = None,
         ub: Tensor | None = None,
-        P: Any = None,
         *,
+        cones: Sequence[Any],
         cache: SolverCache | None = None,
     ) -> SOCPSolution:
         """The primal-dual solution; z, nu, lam, lam_lb, lam_ub and cone_duals carry gradients.
 
         Parameters
         ----------
+        P : None for a linear objective, else as :meth:`bpqp_portfolio.QPLayer.solve` takes it.
         q, lb, ub : (..., n); bounds may be infinite.
         cones : a sequence of :class:`~bpqp_portfolio.SecondOrderCone` or tuples (F, g, c, d):
             F (..., r, n) or sparse, None for the identity; g (..., r) and c (..., n), None for 0;
@@ -154,7 +145,6 @@ class SOCPLayer(nn.Module):
         A : (..., p, n) or sparse, b : (..., p), G : (..., m, n) or sparse, h : (..., m), plus
             infinity where a row has no limit (its multiplier and gradients are then zero).
             Every leading batch shape broadcasts with the others.
-        P : None for a linear objective, else as :meth:`bpqp_portfolio.QPLayer.solve` takes it.
         cache : keeps the last solutions, from whose active sets the next call with it starts.
 
         Returns
@@ -165,13 +155,13 @@ class SOCPLayer(nn.Module):
         Raises
         ------
         ProblemError
-            Wrong shapes; with ``throw`` also bad values (NaN, lb > ub, P not symmetric), naming
-            argument and item.
+            Wrong shapes; where failures raise also bad values (NaN, lb > ub, P not symmetric),
+            naming argument and item.
         SolverError
-            With ``throw``, one for all items that were not solved, with the constraints that
+            Where failures raise, one for all items that were not solved, with the constraints that
             contradict each other where that is the reason.
         """
-        values = dict(zip(_ORDER, (q, A, b, G, h, lb, ub, P), strict=True))
+        values = dict(zip(ARGUMENTS, (P, q, A, b, G, h, lb, ub), strict=True))
         with alone(cache):
             entry = None if cache is None else cache.entry(self.forward_name, 0)
             single = solve_single(self._methods, values, cones, entry)
@@ -195,7 +185,9 @@ class SOCPLayer(nn.Module):
                 tensors[f"cones[{i}].{part}"] = tensor
                 trailing[f"cones[{i}].{part}"] = cone.trailing(part)
         batch = Batch.of(tensors, trailing)
-        call = _Call(self._methods, self.throw, batch, sizes, given, read, cache, self.forward_name)
+        call = _Call(
+            self._methods, self.raises, batch, sizes, given, read, cache, self.forward_name
+        )
         with alone(cache):
             out = _SOCPFunction.apply(call, *tensors.values())
         (z, nu, lam, lam_lb, lam_ub), (norm, count, status, solver, said) = out[:5], out[-5:]
@@ -257,7 +249,7 @@ class _Call:
     """What one call of a layer is about, besides the tensors."""
 
     methods: _Methods
-    throw: bool
+    raises: bool
     batch: Batch
     sizes: tuple[int, int, int]
     arguments: list[Argument]
@@ -325,7 +317,7 @@ class _SOCPFunction(torch.autograd.Function):
     def forward(ctx: Any, call: _Call, *tensors: Tensor) -> Any:  # type: ignore[override]
         batch, methods = call.batch, call.methods
         problems, refused = call.problems()
-        if call.throw and refused:
+        if call.raises and refused:
             item = min(refused)
             raise ProblemError(f"{batch.label(item)}{refused[item]}") from refused[item]
         norms = np.full(batch.items, np.nan)
@@ -344,11 +336,11 @@ class _SOCPFunction(torch.autograd.Function):
             iterations[item], names[item] = solution.iterations, solution.solver
             if solution.status.usable:
                 solved[item] = problem, solution
-            elif call.throw:
+            elif call.raises:
                 conflicts[item] = solution.message or cone_conflict(problem, solution)
             if solution.message:
                 said[item] = solution.message
-        if call.throw:
+        if call.raises:
             batch.raise_failures(call.name, status, norms, conflicts)
         ctx.call, ctx.solved = call, solved
         ctx.set_materialize_grads(False)

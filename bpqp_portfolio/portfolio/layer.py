@@ -80,9 +80,9 @@ class PortfolioLayer(nn.Module):
         self.solver, self.tolerance, self.throw = solver, tolerance, throw
         eps = max(tolerance, GENERAL_TOLERANCE)
         if solver == STRUCTURED:
-            self._general = QPLayer(eps=eps, throw=False)
+            self._general = QPLayer(tolerance=eps, on_failure="nan")
         else:
-            self._general = QPLayer(solver, eps=eps, throw=False)
+            self._general = QPLayer(solver, tolerance=eps, on_failure="nan")
 
     def extra_repr(self) -> str:
         return (

@@ -71,7 +71,7 @@ def test_our_own_pairs_are_methods():
     peer.load(make("qp", 10, 5))
     assert peer.layer.forward_name == "osqp"
     assert peer.layer.backward_name == "kkt"
-    assert peer.layer.eps == 1e-6
+    assert peer.layer.tolerance == 1e-6
 
 
 def test_comparison_sees_a_wrong_gradient():

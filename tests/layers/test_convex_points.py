@@ -47,8 +47,8 @@ START = torch.full((N,), 1 / N, dtype=F64)
 def multipliers(steps, *, duals=True):
     """A forward solver to be stopped early: gradient steps, a multiplier step after every fifth."""
 
-    def forward(program, z0):
-        z, nu, lam, rho = z0.copy(), np.zeros(program.p), np.zeros(program.m), 10.0
+    def forward(program, start):
+        z, nu, lam, rho = start.copy(), np.zeros(program.p), np.zeros(program.m), 10.0
         curvature = np.linalg.norm(program.hessian(z, nu, lam), 2)
         size = 1 / (curvature + rho * (program.n + 4))
         for step in range(steps):
@@ -115,7 +115,7 @@ def test_an_exact_primal_point_alone_has_the_full_gradient():
     parameters = data()
     full, gradient = solution_and_gradient(waves, "sqp", parameters)
     point = full.z.detach()
-    for forward in (lambda program, z0: point, lambda program, z0: point.numpy()):
+    for forward in (lambda program, start: point, lambda program, start: point.numpy()):
         s, found = solution_and_gradient(waves, forward, parameters)
         torch.testing.assert_close((s.nu, s.lam), (full.nu, full.lam), rtol=0, atol=1e-10)
         torch.testing.assert_close(found, gradient, rtol=0, atol=1e-9)
@@ -130,9 +130,9 @@ def test_a_callables_point_is_never_changed_nor_refused():
     assert s.solver == "<lambda>"
     (gradient,) = torch.autograd.grad(s.z.sum(), q)
     assert torch.isfinite(gradient).all()
-    for throw in (True, False):
-        layer = ConvexLayer(convex, forward=lambda *_: far / 0, throw=throw)
-        if throw:
+    for on_failure in ("raise", "nan"):
+        layer = ConvexLayer(convex, forward=lambda *_: far / 0, on_failure=on_failure)
+        if on_failure == "raise":
             with pytest.raises(SolverError, match="<lambda>: 1 of 1 problems not solved"):
                 layer(START, q, P)
         else:
@@ -155,7 +155,7 @@ def test_failed_items_leave_the_others_untouched():
     start = torch.full((3, 4), 0.5, dtype=F64)
     start[2] = -1.0
     options = {"inequalities": inequalities, "batched": (True, True)}
-    s = ConvexLayer(objective, throw=False, **options).solve(start, c, low)
+    s = ConvexLayer(objective, on_failure="nan", **options).solve(start, c, low)
     assert list(s.status) == [
         SolveStatus.SOLVED,
         SolveStatus.ITERATION_LIMIT,
@@ -222,11 +222,14 @@ def test_an_error_inside_a_callable_says_how_it_was_called():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([1.0], torch.ones(2)), "z0: expected a tensor of floating point"),
-        ((torch.tensor(1.0), torch.ones(2)), "z0: expected shape"),
+        (([1.0], torch.ones(2)), "initial_point: expected a tensor of floating point"),
+        ((torch.tensor(1.0), torch.ones(2)), "initial_point: expected shape"),
         ((torch.ones(2), 3.0), "parameter 0: expected a tensor, got float"),
         ((torch.ones(5, 2), torch.ones(5, 2)), r"batched=\(True,\)"),
-        ((torch.ones(2, device="meta"), torch.ones(2)), "parameter 0 is on cpu, z0 on meta"),
+        (
+            (torch.ones(2, device="meta"), torch.ones(2)),
+            "parameter 0 is on cpu, initial_point on meta",
+        ),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
@@ -255,7 +258,7 @@ def test_items_must_have_the_same_number_of_constraints():
         ({"forward": "sqp", "options": {"maxit": 3}}, "unknown key 'maxit'. Did you mean"),
         ({"forward": lambda *_: 0, "options": {"maxiter": 3}}, "a callable forward takes none"),
         ({"backward": "kk"}, "unknown backward solver"),
-        ({"eps": 0}, "eps: must be > 0"),
+        ({"tolerance": 0}, "tolerance: must be > 0"),
         ({"equalities": 3}, "equalities: expected a callable"),
     ],
 )

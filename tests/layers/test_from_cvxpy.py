@@ -305,7 +305,7 @@ def test_an_infeasible_item_leaves_the_others_alone():
     x, c, r = cp.Variable(2), cp.Parameter(2), cp.Parameter()
     for norm in (cp.norm1, cp.norm2):
         problem = cp.Problem(cp.Minimize(cp.sum_squares(x - c)), [norm(x) <= r, x[0] == 1])
-        layer = from_cvxpy(problem, [c, r], [x], throw=False)
+        layer = from_cvxpy(problem, [c, r], [x], on_failure="nan")
         centre = torch.tensor([2.0, 1.8], dtype=D, requires_grad=True)
         radius = torch.tensor([1.5, 0.5, 3.0], dtype=D, requires_grad=True)
         (found,), solution = layer.solve(centre, radius)
@@ -345,9 +345,9 @@ def test_a_problem_without_parameters_and_no_grad():
 
 def test_copies_and_named_solvers():
     problem, parameters, variables, values = robust_linear_program()
-    layer = from_cvxpy(problem, parameters, variables, forward="clarabel", eps=1e-7)
+    layer = from_cvxpy(problem, parameters, variables, forward="clarabel", tolerance=1e-7)
     (x,), solution = layer.solve(*values)
-    assert solution.solver == "clarabel" and "eps=1e-07" in repr(layer)
+    assert solution.solver == "clarabel" and "tolerance=1e-07" in repr(layer)
     for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         torch.testing.assert_close(copied(*values)[0], x, atol=0, rtol=0)
     problem, parameters, variables, values = simplex_projection()

@@ -121,13 +121,13 @@ def test_tensors_that_do_not_fit():
             layer(*values)
 
 
-def declared(throw=True):
+def declared(on_failure="raise"):
     k = cp.Parameter(nonneg=True, name="k")
     S = cp.Parameter((3, 3), PSD=True, name="S")
     d = cp.Parameter((3, 3), diag=True, name="d")
     c = cp.Parameter(3, bounds=[-1, 1], name="c")
     cost = cp.quad_form(x, S) + k * cp.norm1(x) + c @ x + cp.sum_squares(d @ x - 1)
-    return from_cvxpy(cp.Problem(cp.Minimize(cost)), [k, S, d, c], [x], throw=throw)
+    return from_cvxpy(cp.Problem(cp.Minimize(cost)), [k, S, d, c], [x], on_failure=on_failure)
 
 
 def good():
@@ -152,7 +152,7 @@ def test_values_that_are_not_as_declared(which, value, message):
     values[which] = torch.stack((values[which], bad, values[which])).requires_grad_()
     with pytest.raises(ProblemError, match=message):
         declared()(*values)
-    (found,), solution = declared(throw=False).solve(*values)
+    (found,), solution = declared(on_failure="nan").solve(*values)
     assert [s is bp.SolveStatus.BAD_DATA for s in solution.status] == [False, True, False]
     assert found[1].isnan().all() and found[[0, 2]].isfinite().all()
     found[[0, 2]].sum().backward()
@@ -164,5 +164,5 @@ def test_settings_are_checked_as_those_of_the_layers():
         from_cvxpy(NEAREST, [a, b], [x], forward="osqpp")
     with pytest.raises(ConfigError, match="kkt"):
         from_cvxpy(NEAREST, [a, b], [x], backward="ktt")
-    with pytest.raises(ConfigError, match="eps"):
-        from_cvxpy(NEAREST, [a, b], [x], eps=0)
+    with pytest.raises(ConfigError, match="tolerance"):
+        from_cvxpy(NEAREST, [a, b], [x], tolerance=0)

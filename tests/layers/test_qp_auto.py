@@ -125,7 +125,7 @@ def test_clarabel_answers_where_the_first_stops_short(stopping):
 
 def test_a_verdict_is_not_asked_for_twice(stopping, monkeypatch):
     monkeypatch.setattr(stopping, "status", SolveStatus.PRIMAL_INFEASIBLE, raising=False)
-    s = QPLayer(throw=False).solve(**stacked())
+    s = QPLayer(on_failure="nan").solve(**stacked())
     assert s.solver.tolist() == ["dense", "stopped"] * 2
     assert s.status[1] is SolveStatus.PRIMAL_INFEASIBLE and s.z[1].isnan().all()
 
@@ -212,7 +212,7 @@ def test_python_threads_may_share_a_layer(forward, two_threads, monkeypatch):
 @pytest.mark.parametrize("forward", ["auto", "dense", "osqp"])
 def test_a_handle_changes_no_answer(forward):
     """Through new vectors, new matrices (also in place), other sizes and a failure."""
-    layer, cache = QPLayer(forward, throw=False), SolverCache()
+    layer, cache = QPLayer(forward, on_failure="nan"), SolverCache()
     data = stacked()
     steps = [{}, {"q": 2 * data["q"]}, {"h": data["h"] + 0.5}, {"P": 3 * data["P"]}, {}]
     tolerance = 1e-6 if forward == "osqp" else 1e-9

@@ -33,7 +33,7 @@ def test_one_error_lists_every_failed_item(name):
     message = str(caught.value)
     assert message.startswith(f"{name}: 2 of 4 problems not solved: item 1: primal infeasible")
     assert "item 3: primal infeasible" in message and "item 0" not in message
-    assert "throw=False" in message
+    assert 'on_failure="nan"' in message
 
 
 def test_many_failures_are_counted_and_items_of_two_dimensions_indexed():
@@ -57,7 +57,7 @@ def test_a_single_problem_is_not_called_an_item():
 @EACH_SOLVER
 @pytest.mark.parametrize("backward", ("kkt", *SOLVERS))
 def test_failed_items_are_nan_with_zero_gradient_and_the_others_untouched(name, backward):
-    data, layer = batch(), bp.QPLayer(name, backward, throw=False)
+    data, layer = batch(), bp.QPLayer(name, backward, on_failure="nan")
     solution = layer.solve(**data)
     good = torch.tensor([True, False, True, False])
     assert [s is SolveStatus.SOLVED for s in solution.status] == good.tolist()
@@ -81,7 +81,7 @@ def test_a_failed_item_does_not_spoil_shared_parameters():
     for caps in ((1.0, 0.2, 0.5), (1.0, 0.5)):
         data = batch(caps)
         data["P"].requires_grad_()
-        bp.QPLayer(throw=False)(**data).square().sum().backward()
+        bp.QPLayer(on_failure="nan")(**data).square().sum().backward()
         grads.append(data["P"].grad)
     torch.testing.assert_close(grads[0], grads[1], rtol=0, atol=1e-14)
 
@@ -108,7 +108,7 @@ def test_bad_values_name_argument_and_item(argument, value, message):
     with pytest.raises(bp.ProblemError, match=f"^{message}"):
         bp.QPLayer()(**data)
     data[argument].requires_grad_()
-    solution = bp.QPLayer(throw=False).solve(**data)
+    solution = bp.QPLayer(on_failure="nan").solve(**data)
     assert [s.name for s in solution.status] == ["SOLVED", "SOLVED", "BAD_DATA"]
     assert solution.z[2].isnan().all() and solution.z[:2].isfinite().all()
     solution.z.square().sum().backward()
@@ -121,7 +121,7 @@ def test_asymmetric_P_of_one_item_is_bad_data_of_that_item_only():
     P[1, 0, 1] = 0.5
     with pytest.raises(bp.ProblemError, match=r"^item 1: P: not symmetric"):
         bp.QPLayer()(**{**data, "P": P})
-    status = bp.QPLayer(throw=False).solve(**{**data, "P": P}).status
+    status = bp.QPLayer(on_failure="nan").solve(**{**data, "P": P}).status
     assert [s.name for s in status] == ["SOLVED", "BAD_DATA"]
 
 
@@ -135,14 +135,14 @@ def test_inaccurate_points_are_errors_or_kept_with_their_gradient():
     P, q = X @ X.mT, torch.full((8,), -3.0, dtype=torch.float64, requires_grad=True)
     h = torch.full((6,), 0.5, dtype=torch.float64)
     loose = {"eps_abs": 1e-4, "eps_rel": 1e-4}
-    layer = bp.QPLayer("osqp", eps=1e-13, throw=False, options=loose)
+    layer = bp.QPLayer("osqp", tolerance=1e-13, on_failure="nan", options=loose)
     solution = layer.solve(P, q, G=G, h=h)
     assert solution.status is SolveStatus.INACCURATE
     assert 1e-12 < solution.kkt_norm <= 1e-4
     solution.z.sum().backward()
     assert q.grad.isfinite().all() and q.grad.abs().max() > 0
     with pytest.raises(bp.SolverError, match=r"a usable point, .*KKT norm .*e-"):
-        bp.QPLayer("osqp", eps=1e-13, options=loose)(P, q, G=G, h=h)
+        bp.QPLayer("osqp", tolerance=1e-13, options=loose)(P, q, G=G, h=h)
 
 
 def test_points_far_from_a_solution_are_nan():
@@ -151,7 +151,7 @@ def test_points_far_from_a_solution_are_nan():
     draw = {"generator": rng, "dtype": torch.float64}
     G, P = torch.randn(300, 40, **draw), torch.randn(40, 40, **draw)
     data = {"P": P @ P.mT, "q": 10 * torch.randn(40, **draw), "G": G, "h": torch.rand(300, **draw)}
-    layer = bp.QPLayer("osqp", throw=False, options={"max_iter": 1})
+    layer = bp.QPLayer("osqp", on_failure="nan", options={"max_iter": 1})
     solution = layer.solve(**data)
     assert solution.status is SolveStatus.ITERATION_LIMIT
     assert solution.z.isnan().all() and solution.kkt_norm > 1e-4

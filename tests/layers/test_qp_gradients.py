@@ -65,7 +65,7 @@ def test_gradcheck_in_every_parameter(name):
 @pytest.mark.parametrize(("forward", "backward"), PAIRS)
 def test_gradcheck_for_every_pair(forward, backward):
     """Along random directions, in all parameters at once."""
-    layer = bp.QPLayer(forward, backward, eps=1e-10)
+    layer = bp.QPLayer(forward, backward, tolerance=1e-10)
 
     def fields(P, *rest):
         s = layer.solve(0.5 * (P + P.mT), *rest)

@@ -41,14 +41,14 @@ def random_batch(seed=0, batch=(T,), dtype=torch.float64):
 
 def test_public_names_and_settings():
     assert set(bp.available_solvers()) >= {"osqp", "clarabel"}
-    layer = bp.QPLayer("clarabel", eps=1e-9)
-    assert "forward='clarabel', backward='auto', eps=1e-09" in repr(layer)
+    layer = bp.QPLayer("clarabel", tolerance=1e-9)
+    assert "forward='clarabel', backward='auto', tolerance=1e-09" in repr(layer)
     with pytest.raises(bp.ConfigError, match=r"unknown solver 'oqsp'. Did you mean 'osqp'"):
         bp.QPLayer("oqsp")
     with pytest.raises(bp.ConfigError, match=r"unknown backward solver"):
         bp.QPLayer(backward="inverse")
-    with pytest.raises(bp.ConfigError, match=r"eps"):
-        bp.QPLayer(eps=-1.0)
+    with pytest.raises(bp.ConfigError, match=r"tolerance"):
+        bp.QPLayer(tolerance=-1.0)
     with pytest.raises(bp.ConfigError, match=r"osqp: unknown key 'rhoo'"):
         bp.QPLayer("osqp", options={"rhoo": 1.0})(**random_batch())
     with pytest.raises(AttributeError, match=r"no_such_name"):

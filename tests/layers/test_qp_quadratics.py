@@ -229,7 +229,7 @@ def test_a_failed_item_adds_nothing_to_shared_factors():
     data = rest((3,))
     data["b"] = torch.tensor([[1.0], [99.0], [1.0]], dtype=torch.float64)
     B, d = (v.requires_grad_() for v in factors())
-    bp.QPLayer(throw=False)((B, d), **data).nansum().backward()
+    bp.QPLayer(on_failure="nan")((B, d), **data).nansum().backward()
     good = {k: (v[[0, 2]] if k in ("q", "G", "h", "b") else v) for k, v in data.items()}
     own = [v.detach().clone().requires_grad_() for v in (B, d)]
     bp.QPLayer()(tuple(own), **good).sum().backward()

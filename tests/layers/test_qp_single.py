@@ -129,7 +129,7 @@ def test_what_is_hard_is_left_to_the_ordinary_way(taken, case):
             data["A"], data["b"] = data["A"][[0, 1, 0]], data["b"][[0, 1, 2]]
         case _:
             data["P"] = -data["P"]
-    status = bp.QPLayer("dense", throw=False).solve(**data).status
+    status = bp.QPLayer("dense", on_failure="nan").solve(**data).status
     assert taken == [False]
     expected = {
         "infeasible": bp.SolveStatus.PRIMAL_INFEASIBLE,

@@ -279,7 +279,7 @@ def test_without_throw_an_item_without_interior_has_zero_gradient_and_a_warning(
     G = torch.tensor([[1.0, 1.0], [-1.0, -1.0]], dtype=torch.float64)
     # The first item's rows leave no room between them, the second's do.
     h = torch.tensor([[1.0, -1.0], [1.0, 0.0]], dtype=torch.float64)
-    layer = bp.QPLayer(smoothing=1e-3, throw=False)
+    layer = bp.QPLayer(smoothing=1e-3, on_failure="nan")
     z = layer(torch.eye(2, dtype=torch.float64), q, G=G, h=h)
     with pytest.warns(UserWarning, match=r"item 0 has zero gradient"):
         (z * torch.tensor([1.0, -2.0])).sum().backward()

@@ -164,7 +164,7 @@ def check(solve, seed):
 @SEARCH
 @given(st.integers(0, 2**31), st.sampled_from(PAIRS))
 def test_added_rows_that_follow_from_others_change_no_gradient(seed, pair):
-    check(lambda v: bp.QPLayer(*pair, throw=False).solve(**v), seed)
+    check(lambda v: bp.QPLayer(*pair, on_failure="nan").solve(**v), seed)
 
 
 @SEARCH
@@ -176,10 +176,10 @@ def test_each_gradient_is_a_derivative_for_one_side(seed, pair):
     data, added = more_rows(rng, *start(rng, n), most=1)
     assume(added)
     w = rng.normal(size=n)
-    found = run(lambda v: bp.QPLayer(*pair, throw=False).solve(**v), data, w)
+    found = run(lambda v: bp.QPLayer(*pair, on_failure="nan").solve(**v), data, w)
     assume(found is not None)
     gradients, at = found
-    reference = bp.QPLayer("clarabel", eps=1e-11, throw=False)
+    reference = bp.QPLayer("clarabel", tolerance=1e-11, on_failure="nan")
     scale = max(largest(gradients, data), 1.0)
     for name in ("b", "h", "lb", "ub"):
         for i, own in enumerate(gradients[name]):
@@ -202,7 +202,7 @@ def test_the_same_with_bounds_as_rows(seed, pair):
         eye = torch.eye(len(values["q"])).double()
         own["G"] = torch.cat([values["G"], -eye, eye])
         own["h"] = torch.cat([values["h"], -values["lb"], values["ub"]])
-        return bp.QPLayer(*pair, throw=False).solve(**own)
+        return bp.QPLayer(*pair, on_failure="nan").solve(**own)
 
     check(solve, seed)
 
@@ -212,7 +212,7 @@ def test_the_same_with_bounds_as_rows(seed, pair):
 def test_the_same_in_a_batch_of_the_dense_solver(seed):
     def solve(values):
         own = values | {"q": values["q"].expand(2, -1), "P": values["P"].expand(2, -1, -1).clone()}
-        s = bp.QPLayer("dense", throw=False).solve(**own)
+        s = bp.QPLayer("dense", on_failure="nan").solve(**own)
         both = set(s.status) == {bp.SolveStatus.SOLVED}
         status = bp.SolveStatus.SOLVED if both else bp.SolveStatus.ITERATION_LIMIT
         return bp.Solution(s.z.mean(0), *(None,) * 4, status, None, None, None)
@@ -224,7 +224,7 @@ def test_the_same_in_a_batch_of_the_dense_solver(seed):
 @given(st.integers(0, 2**31), st.sampled_from(CONE_PAIRS))
 def test_the_same_beside_a_cone(seed, pair):
     far = [(None, None, None, 100.0)]
-    check(lambda v: bp.SOCPLayer(*pair, throw=False).solve(cones=far, **v), seed)
+    check(lambda v: bp.SOCPLayer(*pair, on_failure="nan").solve(cones=far, **v), seed)
 
 
 @SEARCH
@@ -245,7 +245,7 @@ def test_the_same_of_a_smooth_program(seed):
             v = dict(zip(names, own, strict=True))
             return torch.cat([v["G"] @ z - v["h"], v["lb"] - z, z - v["ub"]])
 
-        layer = bp.ConvexLayer(objective, equalities, inequalities, throw=False)
+        layer = bp.ConvexLayer(objective, equalities, inequalities, on_failure="nan")
         return layer.solve(torch.zeros(len(values["q"])).double(), *values.values())
 
     check(solve, seed)

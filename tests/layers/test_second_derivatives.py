@@ -81,7 +81,7 @@ def test_a_gradient_penalty_reaches_the_matrix():
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 @pytest.mark.parametrize("name", sorted(general()))
 def test_gradgradcheck_in_every_parameter(name, pair):
-    layer, data = bp.QPLayer(*pair, eps=1e-10), general()
+    layer, data = bp.QPLayer(*pair, tolerance=1e-10), general()
 
     def fields(value):
         if name == "P":
@@ -160,7 +160,7 @@ def test_sparse_arguments_have_second_derivatives_beside_them_but_not_in_them():
 
 def test_float32_and_failed_items():
     q = torch.tensor([[-1.0, -2.0], [torch.nan, 0.0]], requires_grad=True)
-    z = bp.QPLayer(throw=False)(torch.eye(2), q)
+    z = bp.QPLayer(on_failure="nan")(torch.eye(2), q)
     (slope,) = torch.autograd.grad((z[0] ** 3).sum(), q, create_graph=True)
     slope.sum().backward()
     assert q.grad.tolist() == [[6.0, 12.0], [0.0, 0.0]]
@@ -186,7 +186,7 @@ def test_the_prox_of_a_norm(point):
     def prox(p, weight):
         F = torch.cat([torch.eye(3), torch.zeros(3, 1)], 1).double()
         q, P = torch.cat([-p, weight.reshape(1)]), torch.diag(t(1.0, 1.0, 1.0, 0.0))
-        s = bp.SOCPLayer().solve(q, [(F, None, t(0.0, 0.0, 0.0, 1.0), 0.0)], P=P)
+        s = bp.SOCPLayer().solve(P, q, cones=[(F, None, t(0.0, 0.0, 0.0, 1.0), 0.0)])
         return (s.z, *s.cone_duals)
 
     check(prox, [t(*point), torch.tensor(0.45).double()])
@@ -270,8 +270,8 @@ def test_where_there_are_none_it_says_so():
 LAYERS = {
     "QPLayer": lambda q: bp.QPLayer()(torch.eye(len(q)).to(q), q),
     "QPLayer, bounds": lambda q: bp.QPLayer()(torch.eye(len(q)).to(q), q, lb=0 * q.detach()),
-    "SOCPLayer": lambda q: bp.SOCPLayer()(q, [(None, None, None, 1.0)]),
-    "SOCPLayer, batch": lambda q: bp.SOCPLayer()(q[None], [(None, None, None, 1.0)]),
+    "SOCPLayer": lambda q: bp.SOCPLayer()(None, q, cones=[(None, None, None, 1.0)]),
+    "SOCPLayer, batch": lambda q: bp.SOCPLayer()(None, q[None], cones=[(None, None, None, 1.0)]),
     "ConvexLayer": lambda q: bp.ConvexLayer(lambda z, q: ((z + q) ** 2).sum())(0 * q.detach(), q),
     "PortfolioLayer": lambda q: bp.PortfolioLayer(3.0)(
         q[None], torch.ones(1, len(q), 1).to(q), torch.ones(1, len(q)).to(q)
@@ -320,7 +320,7 @@ def test_a_ball_alone_has_a_hessian_without_a_warning():
     radius = torch.tensor(0.5, dtype=torch.float64)
 
     def total(q):
-        return bp.SOCPLayer()(q, cones=[(None, None, None, radius)]).sum()
+        return bp.SOCPLayer()(None, q, cones=[(None, None, None, radius)]).sum()
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -40,7 +40,7 @@ def solve(data, layer=None):
     rest = {k: data[k] for k in NAMES if k in data}
     if "P" in rest:
         rest["P"] = 0.5 * (rest["P"] + rest["P"].mT)
-    return (layer or SOCPLayer()).solve(cones=cones, **rest)
+    return (layer or SOCPLayer()).solve(cones=cones, **{"P": None, **rest})
 
 
 def fields(s):
@@ -104,7 +104,7 @@ def test_cosine_and_relative_error_against_finite_differences(n):
 
     def loss(q, a, b):
         cones = [SecondOrderCone(None, None, -row, d) for row, d in zip(a, b, strict=True)]
-        return weight @ layer(q, cones)
+        return weight @ layer(None, q, cones=cones)
 
     values = [v.requires_grad_() for v in (q, a, b)]
     found = torch.autograd.grad(loss(*values), values)
@@ -132,7 +132,7 @@ def test_closed_form_linear_objective_on_a_ball():
     q = torch.tensor([1.0, -2.0, 2.0], dtype=D, requires_grad=True)
     radius = torch.tensor(1.5, dtype=D, requires_grad=True)
     w = torch.tensor([0.3, -1.0, 0.7], dtype=D)
-    z = SOCPLayer()(q, [(None, None, None, radius)])
+    z = SOCPLayer()(None, q, cones=[(None, None, None, radius)])
     exact = -radius * q / q.norm()
     torch.testing.assert_close(z, exact, rtol=1e-12, atol=1e-12)
     for a, b in zip(
@@ -147,7 +147,7 @@ def test_closed_form_linear_objective_on_a_ball():
 def test_closed_form_projection_on_a_ball(length):
     point = torch.tensor([2.0, -1.0, 2.0], dtype=D) * length / 3
     point.requires_grad_()
-    z = SOCPLayer()(-point, [(None, None, None, 1.0)], P=torch.eye(3, dtype=D))
+    z = SOCPLayer()(torch.eye(3, dtype=D), -point, cones=[(None, None, None, 1.0)])
     exact = point / point.norm().clamp_min(1.0)
     w = torch.tensor([1.0, 2.0, 3.0], dtype=D)
     torch.testing.assert_close(z, exact, rtol=1e-12, atol=1e-12)
@@ -164,7 +164,7 @@ def test_tracking_error():
     sigma = torch.tensor(0.3, dtype=D, requires_grad=True)
     ones = torch.ones(1, 5, dtype=D)
     cone = SecondOrderCone(L.T, -L.T @ base, None, sigma)
-    w = SOCPLayer()(-mu, [cone], A=ones, b=torch.ones(1, dtype=D))
+    w = SOCPLayer()(None, -mu, cones=[cone], A=ones, b=torch.ones(1, dtype=D))
     inverse = torch.linalg.inv(L @ L.T)
     m = mu - (inverse @ mu).sum() / inverse.sum()
     exact = base + sigma * inverse @ m / (m @ inverse @ m).sqrt()
@@ -185,7 +185,9 @@ def group_lasso(p, weight, F=None):
     c = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=D)
     P = torch.diag(torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=D))
     q = torch.cat([-p, weight.reshape(1)])
-    return SOCPLayer().solve(q, [(F, torch.zeros(3, dtype=D), c, torch.zeros((), dtype=D))], P=P)
+    return SOCPLayer().solve(
+        P, q, cones=[(F, torch.zeros(3, dtype=D), c, torch.zeros((), dtype=D))]
+    )
 
 
 def test_at_the_apex_z_stays_and_the_dual_moves():
@@ -217,7 +219,7 @@ def test_gradcheck_at_the_apex_in_the_cone_itself():
     layer = SOCPLayer()
 
     def run(*cone):
-        s = layer.solve(q, [cone], P=P)
+        s = layer.solve(P, q, cones=[cone])
         return s.z, s.cone_duals[0]
 
     values = [v.requires_grad_() for v in parts]
@@ -228,7 +230,7 @@ def test_an_inactive_cone_has_no_gradient():
     p = torch.tensor([0.3, 0.4], dtype=D, requires_grad=True)
     parts = [torch.eye(2, dtype=D), torch.zeros(2, dtype=D), torch.zeros(2, dtype=D)]
     parts = [v.requires_grad_() for v in (*parts, torch.ones((), dtype=D))]
-    z = SOCPLayer()(-p, [tuple(parts)], P=torch.eye(2, dtype=D))
+    z = SOCPLayer()(torch.eye(2, dtype=D), -p, cones=[tuple(parts)])
     (z * torch.tensor([1.0, 2.0], dtype=D)).sum().backward()
     assert p.grad.tolist() == pytest.approx([1.0, 2.0])
     assert all((v.grad == 0).all() for v in parts)
@@ -238,7 +240,7 @@ def test_a_weakly_active_cone_is_differentiated_as_inactive():
     # The minimiser (0.6, 0.8) is on the sphere by itself: slack and dual are zero.
     p = torch.tensor([0.6, 0.8], dtype=D, requires_grad=True)
     radius = torch.ones((), dtype=D, requires_grad=True)
-    s = SOCPLayer().solve(-p, [(None, None, None, radius)], P=torch.eye(2, dtype=D))
+    s = SOCPLayer().solve(torch.eye(2, dtype=D), -p, cones=[(None, None, None, radius)])
     assert s.status is SolveStatus.SOLVED
     (s.z @ torch.tensor([1.0, 2.0], dtype=D)).backward()
     torch.testing.assert_close(p.grad, torch.tensor([1.0, 2.0], dtype=D), rtol=0, atol=1e-6)
@@ -251,9 +253,10 @@ def test_gradients_are_never_nan(radius):
     d = torch.tensor(radius, dtype=D, requires_grad=True)
     # The same cone twice, an equality that is implied, and bounds that touch the sphere.
     cones = [(None, None, None, d), (torch.eye(3, dtype=D), None, None, d)]
-    s = SOCPLayer(throw=False).solve(
+    s = SOCPLayer(on_failure="nan").solve(
+        None,
         q,
-        cones,
+        cones=cones,
         A=torch.zeros(1, 3, dtype=D),
         b=torch.zeros(1, dtype=D),
         lb=-d.detach() * torch.ones(3, dtype=D),
@@ -276,7 +279,7 @@ def test_cones_that_share_a_norm_have_the_gradients_of_separate_ones():
         own = [F.clone().requires_grad_() for _ in range(3)]
         ds = d.clone().requires_grad_()
         cones = [(f * own[i], None, f * rows[i], f * ds[i]) for i, f in enumerate(factors)]
-        z = SOCPLayer()(q, cones)
+        z = SOCPLayer()(None, q, cones=cones)
         points.append(z.detach())
         grads.append(torch.autograd.grad(z.square().sum(), (*own, ds)))
     torch.testing.assert_close(*points, rtol=1e-9, atol=1e-9)

@@ -28,23 +28,27 @@ def batch(radii=(2.0, 0.5, 1.0, 0.1), dtype=D):
 
 def test_names_and_settings():
     assert bp.SOCPLayer is SOCPLayer and bp.SecondOrderCone is SecondOrderCone
-    text = repr(SOCPLayer("clarabel", eps=1e-6, throw=False))
-    assert text == "SOCPLayer(forward='clarabel', backward='kkt', eps=1e-06, throw=False)"
+    text = repr(SOCPLayer("clarabel", tolerance=1e-6, on_failure="nan"))
+    assert (
+        text == "SOCPLayer(forward='clarabel', backward='auto', tolerance=1e-06, on_failure='nan')"
+    )
     with pytest.raises(bp.ConfigError, match="clarabel"):
         SOCPLayer("clarabell")
     with pytest.raises(bp.ConfigError, match="kkt"):
         SOCPLayer(backward="ktt")
-    with pytest.raises(bp.ConfigError, match="eps"):
-        SOCPLayer(eps=0.0)
-    with pytest.raises(bp.ConfigError, match="throw"):
-        SOCPLayer(throw="no")
+    with pytest.raises(bp.ConfigError, match="tolerance"):
+        SOCPLayer(tolerance=0.0)
+    with pytest.raises(bp.ConfigError, match="on_failure"):
+        SOCPLayer(on_failure="no")
     with pytest.raises(bp.ConfigError, match="max_iter"):
-        SOCPLayer("clarabel", options={"max_itr": 5})(torch.ones(2), [(None, None, None, 1.0)])
+        SOCPLayer("clarabel", options={"max_itr": 5})(
+            None, torch.ones(2), cones=[(None, None, None, 1.0)]
+        )
 
 
 def test_solution_of_one_problem():
     q = torch.tensor([3.0, 4.0], dtype=D)
-    s = SOCPLayer("clarabel").solve(q, [(None, None, None, 2.0)])
+    s = SOCPLayer("clarabel").solve(None, q, cones=[(None, None, None, 2.0)])
     assert s.status is SolveStatus.SOLVED and s.solver == "clarabel" and s.kkt_norm < 1e-12
     assert s.iterations > 0 and s.z.shape == (2,) and s.nu.shape == s.lam.shape == (0,)
     torch.testing.assert_close(s.z, torch.tensor([-1.2, -1.6], dtype=D))
@@ -54,16 +58,18 @@ def test_solution_of_one_problem():
 def test_one_error_lists_every_failed_item_and_why():
     q, cones, budget, _ = batch()
     with pytest.raises(bp.SolverError) as caught:
-        SOCPLayer()(q, cones, **budget)
+        SOCPLayer()(None, q, cones=cones, **budget)
     message = str(caught.value)
     assert "2 of 4 problems not solved: item 1: primal infeasible" in message
     assert "(equality row 0; cone 0)" in message and "item 3" in message
-    assert "throw=False" in message
+    assert 'on_failure="nan"' in message
 
 
 def test_an_unbounded_objective_is_told_from_infeasible():
     with pytest.raises(bp.SolverError, match=r"dual infeasible.*unbounded along"):
-        SOCPLayer()(-torch.ones(3, dtype=D), [(None, None, torch.ones(3, dtype=D), 1.0)])
+        SOCPLayer()(
+            None, -torch.ones(3, dtype=D), cones=[(None, None, torch.ones(3, dtype=D), 1.0)]
+        )
 
 
 @pytest.mark.parametrize("forward", bp.solvers.registry.available_cone_solvers())
@@ -73,21 +79,21 @@ def test_an_indefinite_P_is_never_solved(forward):
     q = torch.tensor([0.3, 0.1], dtype=D)
     box = {"lb": -torch.ones(2, dtype=D), "ub": torch.ones(2, dtype=D)}
     cones = [(None, None, None, 9.0)]
-    s = SOCPLayer(forward, throw=False).solve(q, cones, P=P, **box)
+    s = SOCPLayer(forward, on_failure="nan").solve(P, q, cones=cones, **box)
     assert list(s.status) == [SolveStatus.SOLVED, SolveStatus.BAD_DATA]
     torch.testing.assert_close(s.z[0], -q, rtol=0, atol=1e-9)
     assert s.z[1].isnan().all()
     with pytest.raises(bp.SolverError, match="not convex"):
-        SOCPLayer(forward)(q, cones, P=P[1], **box)
+        SOCPLayer(forward)(P[1], q, cones=cones, **box)
 
 
 @pytest.mark.parametrize("forward", ["auto", "clarabel", "scs"])
 def test_failed_items_are_nan_with_zero_gradient_and_the_others_untouched(forward):
     if forward == "scs":
         pytest.importorskip("scs")
-    layer = SOCPLayer(forward, throw=False)
+    layer = SOCPLayer(forward, on_failure="nan")
     q, cones, budget, d = batch()
-    s = layer.solve(q, cones, **budget)
+    s = layer.solve(None, q, cones=cones, **budget)
     good = torch.tensor([True, False, True, False])
     assert [v is SolveStatus.SOLVED for v in s.status] == good.tolist()
     assert s.status[1] is SolveStatus.PRIMAL_INFEASIBLE
@@ -96,7 +102,7 @@ def test_failed_items_are_nan_with_zero_gradient_and_the_others_untouched(forwar
     s.z.square().sum().backward()
     assert (q.grad[~good] == 0).all() and (d.grad[~good] == 0).all()
     q2, cones2, budget, d2 = batch((2.0, 1.0))
-    z = layer(q2, cones2, **budget)
+    z = layer(None, q2, cones=cones2, **budget)
     z.square().sum().backward()
     for a, b in ((s.z[good], z), (q.grad[good], q2.grad), (d.grad[good], d2.grad)):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
@@ -107,7 +113,9 @@ def test_failed_items_do_not_spoil_shared_parameters():
     for radii in ((2.0, 0.1, 1.0), (2.0, 1.0)):
         q, cones, budget, _ = batch(radii)
         A = budget["A"].clone().requires_grad_()
-        SOCPLayer(throw=False)(q, cones, A=A, b=budget["b"]).square()[[0, -1]].sum().backward()
+        SOCPLayer(on_failure="nan")(None, q, cones=cones, A=A, b=budget["b"]).square()[
+            [0, -1]
+        ].sum().backward()
         grads.append(A.grad)
     torch.testing.assert_close(*grads, rtol=0, atol=0)
 
@@ -116,8 +124,8 @@ def test_bad_values_name_argument_and_item():
     q, _, budget, _ = batch()
     d = torch.tensor([2.0, 1.0, float("nan"), 1.0], dtype=D)
     with pytest.raises(bp.ProblemError, match=r"item 2: cones\[0\]\.d: entry 0 is nan"):
-        SOCPLayer()(q, [(None, None, None, d)], **budget)
-    s = SOCPLayer(throw=False).solve(q, [(None, None, None, d)], **budget)
+        SOCPLayer()(None, q, cones=[(None, None, None, d)], **budget)
+    s = SOCPLayer(on_failure="nan").solve(None, q, cones=[(None, None, None, d)], **budget)
     assert [v is SolveStatus.BAD_DATA for v in s.status] == [False, False, True, False]
     s.z[[0, 1, 3]].sum().backward()
     assert (q.grad[2] == 0).all()
@@ -137,7 +145,7 @@ def test_bad_values_name_argument_and_item():
 def test_bad_cones_are_refused_by_name(cone, message):
     q, cones, budget, _ = batch()
     with pytest.raises(bp.ProblemError, match=message):
-        SOCPLayer()(q, [*cones, cone], **budget)
+        SOCPLayer()(None, q, cones=[*cones, cone], **budget)
 
 
 def parts(generator, *lead):
@@ -160,7 +168,7 @@ def parts(generator, *lead):
 
 def run(data):
     cones = [(data["F"], data["g"], data["c"], data["d"]), (None, None, None, data["d"])]
-    return SOCPLayer()(data["q"], cones, lb=data["lb"], ub=data["ub"], P=data["P"])
+    return SOCPLayer()(data["P"], data["q"], cones=cones, lb=data["lb"], ub=data["ub"])
 
 
 @pytest.mark.parametrize("shared", ["q", "F", "g", "c", "d", "lb", "ub", "P", None])
@@ -186,7 +194,7 @@ def test_batches_equal_single_calls_forward_and_backward(shared):
 
 def test_an_empty_batch():
     q = torch.zeros(0, 3, dtype=D, requires_grad=True)
-    s = SOCPLayer().solve(q, [(None, None, None, 1.0)])
+    s = SOCPLayer().solve(None, q, cones=[(None, None, None, 1.0)])
     assert s.z.shape == (0, 3) and s.cone_duals[0].shape == (0, 4)
     s.z.sum().backward()
     assert q.grad.shape == (0, 3)
@@ -195,12 +203,12 @@ def test_an_empty_batch():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_dtype_follows_the_inputs(dtype):
     q, cones, budget, d = batch((2.0, 1.0), dtype)
-    s = SOCPLayer().solve(q, cones, **budget)
+    s = SOCPLayer().solve(None, q, cones=cones, **budget)
     assert s.z.dtype == s.cone_duals[0].dtype == dtype
     s.z.square().sum().backward()
     assert q.grad.dtype == d.grad.dtype == dtype
     exact_q, exact_cones, exact, exact_d = batch((2.0, 1.0))
-    z = SOCPLayer()(exact_q, exact_cones, **exact)
+    z = SOCPLayer()(None, exact_q, cones=exact_cones, **exact)
     z.square().sum().backward()
     torch.testing.assert_close(s.z, z.to(dtype), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(q.grad, exact_q.grad.to(dtype), rtol=1e-5, atol=1e-5)
@@ -215,13 +223,13 @@ def test_no_grad_leaves_no_graph_and_does_no_adjoint_work(monkeypatch):
 
     monkeypatch.setattr("bpqp_portfolio.layers.socp.cone_adjoint", refuse)
     with torch.no_grad():
-        assert not SOCPLayer()(q, cones, **budget).requires_grad
-    assert SOCPLayer()(q, cones, **budget).requires_grad
+        assert not SOCPLayer()(None, q, cones=cones, **budget).requires_grad
+    assert SOCPLayer()(None, q, cones=cones, **budget).requires_grad
 
 
 def test_the_graph_can_be_used_twice_and_an_argument_changed_in_place_is_noticed():
     q, cones, budget, d = batch((2.0, 1.0))
-    z = SOCPLayer()(q, cones, **budget)
+    z = SOCPLayer()(None, q, cones=cones, **budget)
     first = torch.autograd.grad(z.sum(), (q, d), retain_graph=True)
     second = torch.autograd.grad(z.sum(), (q, d), retain_graph=True)
     for a, b in zip(first, second, strict=True):
@@ -236,7 +244,7 @@ def test_second_derivatives():
     q, cones, budget, _ = batch((2.0,))
 
     def z(q):
-        return SOCPLayer()(q, cones, **budget)
+        return SOCPLayer()(None, q, cones=cones, **budget)
 
     q = q.detach().requires_grad_()
     assert torch.autograd.gradgradcheck(z, q, eps=1e-6, atol=1e-5, rtol=1e-4)
@@ -245,9 +253,9 @@ def test_second_derivatives():
 def test_copies_pickles_and_threads():
     layer = pickle.loads(pickle.dumps(copy.deepcopy(SOCPLayer())))
     q, cones, budget, _ = batch((2.0, 1.0))
-    expected = layer(q, cones, **budget)
+    expected = layer(None, q, cones=cones, **budget)
     with ThreadPoolExecutor(4) as pool:
-        for found in pool.map(lambda _: layer(q, cones, **budget), range(8)):
+        for found in pool.map(lambda _: layer(None, q, cones=cones, **budget), range(8)):
             torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
@@ -258,12 +266,12 @@ def test_P_in_every_form():
     d = torch.rand(4, dtype=D, generator=generator)
     B = torch.randn(4, 1, dtype=D, generator=generator)
     dense = torch.diag(d)
-    z = SOCPLayer()(q, cones, P=dense)
+    z = SOCPLayer()(dense, q, cones=cones)
     for P in (d, dense.to_sparse(), (torch.zeros(4, 0, dtype=D), d)):
-        torch.testing.assert_close(SOCPLayer()(q, cones, P=P), z, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(SOCPLayer()(P, q, cones=cones), z, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(
-        SOCPLayer()(q, cones, P=(B, d)),
-        SOCPLayer()(q, cones, P=B @ B.T + dense),
+        SOCPLayer()((B, d), q, cones=cones),
+        SOCPLayer()(B @ B.T + dense, q, cones=cones),
         rtol=1e-9,
         atol=1e-9,
     )
@@ -278,9 +286,9 @@ def test_scaling_objective_or_cone_changes_only_duals(seed, power, cone):
     data = parts(torch.Generator().manual_seed(seed))
     k, s = 10.0**power, 10.0**cone
     rest = {"lb": data["lb"], "ub": data["ub"]}
-    first = SOCPLayer().solve(data["q"], [[data[x] for x in "Fgcd"]], P=data["P"], **rest)
+    first = SOCPLayer().solve(data["P"], data["q"], cones=[[data[x] for x in "Fgcd"]], **rest)
     second = SOCPLayer().solve(
-        k * data["q"], [[s * data[x] for x in "Fgcd"]], P=k * data["P"], **rest
+        k * data["P"], k * data["q"], cones=[[s * data[x] for x in "Fgcd"]], **rest
     )
     torch.testing.assert_close(second.z, first.z, rtol=1e-7, atol=1e-7)
     torch.testing.assert_close(
@@ -319,13 +327,13 @@ def test_points_are_feasible_and_an_inactive_cone_changes_nothing(seed):
     data = parts(torch.Generator().manual_seed(seed))
     q = data["q"].clone().requires_grad_()
     cone = SecondOrderCone(*(data[x] for x in "Fgcd"))
-    rest = {"lb": data["lb"], "ub": data["ub"], "P": data["P"]}
-    z = SOCPLayer()(q, [cone], **rest)
+    P, rest = data["P"], {"lb": data["lb"], "ub": data["ub"]}
+    z = SOCPLayer()(P, q, cones=[cone], **rest)
     v = z.detach()
     assert (cone.F @ v + cone.g).norm() <= cone.c @ v + cone.d + 1e-9
     assert (v >= data["lb"]).all() and (v <= data["ub"]).all()
     wide = SecondOrderCone(None, None, None, (data["ub"] - data["lb"]).norm() + 1.0)
-    again = SOCPLayer()(q, [cone, wide], **rest)
+    again = SOCPLayer()(P, q, cones=[cone, wide], **rest)
     torch.testing.assert_close(again, z, rtol=1e-8, atol=1e-8)
     a, b = (torch.autograd.grad(x.square().sum(), q)[0] for x in (z, again))
     torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
@@ -337,7 +345,7 @@ def test_the_optimal_value_has_the_duals_as_its_gradient(seed):
     data = parts(torch.Generator().manual_seed(seed))
     q, d = data["q"].requires_grad_(), data["d"].requires_grad_()
     cone = (data["F"], data["g"], data["c"], d)
-    s = SOCPLayer().solve(q, [cone], lb=data["lb"], ub=data["ub"], P=data["P"])
+    s = SOCPLayer().solve(data["P"], q, cones=[cone], lb=data["lb"], ub=data["ub"])
     value = 0.5 * s.z @ data["P"] @ s.z + q @ s.z
     in_q, in_d = torch.autograd.grad(value, (q, d))
     np.testing.assert_allclose(in_q, s.z.detach(), rtol=1e-6, atol=1e-7)

@@ -67,7 +67,7 @@ def solve(layer, arguments):
         for i in range(2)
         if f"d{i}" in arguments
     ]
-    return layer(cones=cones, **{k: v for k, v in arguments.items() if k in NAMES})
+    return layer(cones=cones, **{k: arguments.get(k) for k in NAMES})
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

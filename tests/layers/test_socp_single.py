@@ -86,7 +86,7 @@ def test_both_ways_give_the_same_solution_and_gradients(kind, monkeypatch):
     for way in (shortly, ordinarily):
         with monkeypatch.context() as patch:
             way(patch)
-            s = SOCPLayer().solve(cones=cones, **data)
+            s = SOCPLayer().solve(cones=cones, **{"P": None, **data})
             loss = sum(v.sin().sum() for v in fields(s))
             results.append((s, torch.autograd.grad(loss, leaves(data, cones))))
     (a, short), (b, ordinary) = results
@@ -113,7 +113,7 @@ def test_gradcheck_in_every_parameter(kind, forward, monkeypatch):
         if own.get("P") is not None and own["P"].ndim == 2:
             own["P"] = 0.5 * (own["P"] + own["P"].mT)
         rebuilt = [tuple(next(values) if there else None for there in cone) for cone in sizes]
-        return fields(layer.solve(cones=rebuilt, **own))
+        return fields(layer.solve(cones=rebuilt, **{"P": None, **own}))
 
     assert torch.autograd.gradcheck(run, leaves(data, cones), eps=1e-6, atol=1e-6, rtol=1e-5)
 
@@ -121,7 +121,7 @@ def test_gradcheck_in_every_parameter(kind, forward, monkeypatch):
 def test_the_ball_of_the_papers_table():
     q = torch.rand(500, dtype=D, generator=torch.Generator().manual_seed(0)).requires_grad_()
     c = torch.tensor(1.3, dtype=D, requires_grad=True)
-    s = SOCPLayer().solve(q, [(None, None, None, c)])
+    s = SOCPLayer().solve(None, q, cones=[(None, None, None, c)])
     assert s.solver == "ball" and s.kkt_norm < 1e-13
     s.z.sum().backward()
     unit = (q / q.norm()).detach()
@@ -133,13 +133,13 @@ def test_the_ball_of_the_papers_table():
 
 def test_results_may_be_changed_in_place_and_arguments_may_not():
     data, cones = program("ball")
-    z = SOCPLayer()(cones=cones, **data)
+    z = SOCPLayer()(cones=cones, **{"P": None, **data})
     expected = torch.autograd.grad(z.sum(), data["q"])[0]
-    z = SOCPLayer()(cones=cones, **data)
+    z = SOCPLayer()(cones=cones, **{"P": None, **data})
     with torch.no_grad():
         z.detach().zero_()
     torch.testing.assert_close(torch.autograd.grad(z.sum(), data["q"])[0], expected)
-    z = SOCPLayer()(cones=cones, **data)
+    z = SOCPLayer()(cones=cones, **{"P": None, **data})
     with torch.no_grad():
         data["q"].add_(1.0)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -176,14 +176,14 @@ BALL = [(None, None, None, 1.0)]
 )
 def test_what_is_wrong_is_refused_by_name(given, message):
     with pytest.raises(bp.ProblemError, match=message):
-        SOCPLayer()(**{"q": ONE, "cones": BALL, **given})
+        SOCPLayer()(**{"P": None, "q": ONE, "cones": BALL, **given})
 
 
 def test_failures_are_told_as_ever():
     with pytest.raises(bp.SolverError, match=r"primal infeasible.*lower bounds of 0, 1, 2; cone 0"):
-        SOCPLayer()(ONE, BALL, lb=5 * ONE)
+        SOCPLayer()(None, ONE, cones=BALL, lb=5 * ONE)
     q = ONE.clone().requires_grad_()
-    s = SOCPLayer(throw=False).solve(q, BALL, lb=5 * ONE)
+    s = SOCPLayer(on_failure="nan").solve(None, q, cones=BALL, lb=5 * ONE)
     assert s.status is SolveStatus.PRIMAL_INFEASIBLE and s.z.isnan().all()
     s.z.sum().backward()
     assert (q.grad == 0).all()
@@ -193,8 +193,10 @@ def test_a_number_for_d_and_float32_go_their_ways(monkeypatch):
     with monkeypatch.context() as patch:
         shortly(patch)
         for d in (1, 1.0):
-            torch.testing.assert_close(SOCPLayer()(ONE, [(None, None, None, d)]), -ONE / 3**0.5)
-    z = SOCPLayer()(ONE.float(), BALL)
+            torch.testing.assert_close(
+                SOCPLayer()(None, ONE, cones=[(None, None, None, d)]), -ONE / 3**0.5
+            )
+    z = SOCPLayer()(None, ONE.float(), cones=BALL)
     assert z.dtype is torch.float32
     torch.testing.assert_close(z, (-ONE / 3**0.5).float())
 
@@ -206,7 +208,7 @@ def test_no_grad_does_no_adjoint_work(monkeypatch):
     monkeypatch.setattr(socp_single, "cone_adjoint", refuse)
     data, cones = program("ball")
     with torch.no_grad():
-        assert not SOCPLayer()(cones=cones, **data).requires_grad
+        assert not SOCPLayer()(cones=cones, **{"P": None, **data}).requires_grad
 
 
 @pytest.mark.parametrize("batched", [False, True])
@@ -215,9 +217,12 @@ def test_a_handle_starts_from_the_last_solution(batched):
     q = data["q"].detach()
     q = q.expand(2, -1) * torch.tensor([[1.0], [1.1]], dtype=D) if batched else q
     layer, cache = SOCPLayer(), SolverCache()
-    first = layer.solve(q, cones, cache=cache)
+    first = layer.solve(None, q, cones=cones, cache=cache)
     moved = (q * (1 + 1e-5 * torch.arange(6, dtype=D))).requires_grad_()
-    warm, cold = layer.solve(moved, cones, cache=cache), layer.solve(moved, cones)
+    warm, cold = (
+        layer.solve(None, moved, cones=cones, cache=cache),
+        layer.solve(None, moved, cones=cones),
+    )
     assert (first.iterations > 0).all() and (warm.iterations == 0).all()
     torch.testing.assert_close(warm.z, cold.z, rtol=1e-10, atol=1e-11)
     a, b = (torch.autograd.grad(s.z.sin().sum(), moved)[0] for s in (warm, cold))
@@ -234,7 +239,7 @@ def test_threads_over_the_items_change_nothing(monkeypatch):
             "bpqp_portfolio.solvers.common.parallel.torch.get_num_threads", lambda k=threads: k
         )
         monkeypatch.setattr("bpqp_portfolio.solvers.common.parallel._WORTH", 0)
-        z = SOCPLayer()(q, cones, **rest)
+        z = SOCPLayer()(q=q, cones=cones, **rest)
         results.append((z, *torch.autograd.grad(z.sin().sum(), [q, *leaves(rest, cones)])))
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
@@ -251,10 +256,10 @@ def test_sparse_F(layout, batched):
     box = {"lb": -torch.ones(6, dtype=D), "ub": torch.ones(6, dtype=D)}
     rows = [torch.ones(6, dtype=D) * 0.1, -torch.ones(6, dtype=D) * 0.1]
     F = dense.clone().requires_grad_()
-    z = SOCPLayer()(q, [(F, None, c, 0.7) for c in rows], **box)
+    z = SOCPLayer()(None, q, cones=[(F, None, c, 0.7) for c in rows], **box)
     z.square().sum().backward()
     thin = dense.to_sparse(layout=layout).requires_grad_()
-    found = SOCPLayer()(q, [(thin, None, c, 0.7) for c in rows], **box)
+    found = SOCPLayer()(None, q, cones=[(thin, None, c, 0.7) for c in rows], **box)
     torch.testing.assert_close(found, z, rtol=1e-9, atol=1e-10)
     found.square().sum().backward()
     assert thin.grad.layout is layout

@@ -35,7 +35,7 @@ def test_a_ball_of_any_radius(name, matrix, power):
     # min qᵀz, ‖z − a‖ ≤ r: z = a − r q/‖q‖.
     q, r, a = leaves(FORCE, 10.0**-power, POINT)
     F = torch.eye(3, dtype=D) if matrix else None
-    s = SOCPLayer(name).solve(q, [(F, -a, None, r)])
+    s = SOCPLayer(name).solve(None, q, cones=[(F, -a, None, r)])
     exact = a - r * q / q.norm()
     assert s.status is SolveStatus.SOLVED
     torch.testing.assert_close(s.z, exact, rtol=0, atol=1e-15)
@@ -83,7 +83,7 @@ def test_the_proximal_map_of_a_norm_around_its_kink(name, size, beside):
     c = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=D)
     P = torch.diag(torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=D))
     cone = (torch.eye(3, 4, dtype=D), None, c, 0.0)
-    s = SOCPLayer(name).solve(torch.cat([-p, weight.reshape(1)]), [cone], P=P)
+    s = SOCPLayer(name).solve(P, torch.cat([-p, weight.reshape(1)]), cones=[cone])
     exact = soft_threshold(p, weight)
     torch.testing.assert_close(s.z[:3], exact, rtol=1e-7, atol=1e-15 * size)
     for a, b in zip(
@@ -129,7 +129,7 @@ def test_norms_of_different_sizes_in_one_program(name, seed):
         F[:, 3 * i : 3 * i + 3], c[3 * count + i] = torch.eye(3), 1.0
         cones.append((F, None, c, 0.0))
     P = torch.cat([torch.ones(3 * count), torch.zeros(count)]).to(D)
-    s = SOCPLayer(name).solve(torch.cat([-p.reshape(-1), weights]), cones, P=P)
+    s = SOCPLayer(name).solve(P, torch.cat([-p.reshape(-1), weights]), cones=cones)
     found = s.z[: 3 * count].reshape(count, 3)
     exact = torch.stack([soft_threshold(*own) for own in zip(p, weights, strict=True)])
     torch.testing.assert_close(found, exact, rtol=1e-7, atol=1e-13)
@@ -153,14 +153,14 @@ def test_a_small_tracking_error_among_other_constraints(name, power, seed):
     q, sigma = leaves(rng.normal(size=n), 10.0**-power)
     G = torch.tensor(rng.normal(size=(2, n)), dtype=D)
     s = SOCPLayer(name).solve(
+        torch.zeros(n, n, dtype=D),
         q,
-        [(L.T, -L.T @ base, None, sigma)],
+        cones=[(L.T, -L.T @ base, None, sigma)],
         A=torch.ones(1, n, dtype=D),
         b=torch.ones(1, dtype=D),
         G=G,
         h=G @ base + 1.0,
         lb=torch.full((n,), -5.0, dtype=D),
-        P=torch.zeros(n, n, dtype=D),
     )
     inverse = torch.linalg.inv(L @ L.T)
     m = q - (inverse @ q).sum() / inverse.sum()
@@ -178,7 +178,7 @@ def test_a_small_tracking_error_among_other_constraints(name, power, seed):
 
 def test_a_cone_of_size_zero_stays_at_its_apex():
     q, r = leaves(FORCE, 0.0)
-    s = SOCPLayer("clarabel").solve(q, [(None, -POINT, None, r)])
+    s = SOCPLayer("clarabel").solve(None, q, cones=[(None, -POINT, None, r)])
     torch.testing.assert_close(s.z, POINT, rtol=0, atol=1e-15)
     in_q, _ = torch.autograd.grad(s.z @ WEIGHT, (q, r))
     assert (in_q.abs() <= 1e-12).all()

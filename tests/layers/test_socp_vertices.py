@@ -22,8 +22,8 @@ def tensor(value):
 
 def solve(values, pair=("auto", "kkt")):
     cone = tuple(values.get(k) for k in "Fgcd")
-    layer = bp.SOCPLayer(*pair, throw=False)
-    return layer.solve(values["q"], [cone], lb=values["lb"], ub=values["ub"])
+    layer = bp.SOCPLayer(*pair, on_failure="nan")
+    return layer.solve(None, values["q"], cones=[cone], lb=values["lb"], ub=values["ub"])
 
 
 @pytest.mark.parametrize("backward", BACKWARD)

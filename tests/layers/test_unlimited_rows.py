@@ -80,8 +80,10 @@ def test_in_any_units(name, seed, unit, gone):
     gone = torch.tensor(gone)
     scaled = {**d, "P": d["P"] / unit**2, "q": d["q"] / unit}
     scaled |= {"A": d["A"] / unit, "G": d["G"] / unit, "h": d["h"].masked_fill(gone, INF)}
-    s = bp.QPLayer(name, throw=False).solve(**scaled)
-    plain = bp.QPLayer("dense", throw=False).solve(**{**d, "G": d["G"][~gone], "h": d["h"][~gone]})
+    s = bp.QPLayer(name, on_failure="nan").solve(**scaled)
+    plain = bp.QPLayer("dense", on_failure="nan").solve(
+        **{**d, "G": d["G"][~gone], "h": d["h"][~gone]}
+    )
     assert s.status is plain.status
     if s.status is SolveStatus.SOLVED:
         torch.testing.assert_close(s.z / unit, plain.z, rtol=0, atol=1e-6)
@@ -116,7 +118,7 @@ def test_the_other_infinity_is_refused(value):
     words = r"^item 1: h: entry 2 is .*, expected a number or inf"
     with pytest.raises(bp.ProblemError, match=words):
         bp.QPLayer()(**{**d, "h": h})
-    s = bp.QPLayer(throw=False).solve(**{**d, "h": h})
+    s = bp.QPLayer(on_failure="nan").solve(**{**d, "h": h})
     assert [one.name for one in s.status] == ["SOLVED", "BAD_DATA", "SOLVED"]
     with pytest.raises(bp.ProblemError, match=r"b: entry 0 is inf, expected a finite number"):
         bp.QPLayer()(**{**d, "b": tensor([INF])})
@@ -131,21 +133,21 @@ def test_cones_and_their_rows_without_limits(name):
     d = tensor([1.5, INF, INF]).requires_grad_()
     G = torch.eye(3).double()[:2]
     layer = bp.SOCPLayer(name)
-    s = layer.solve(q, [(F, None, None, d), ball], A, b, G, h)
+    s = layer.solve(None, q, A, b, G, h, cones=[(F, None, None, d), ball])
     (s.z * tensor([1.0, 2.0, 4.0])).sum().backward()
     own = [
-        layer(q, [(F, None, None, 1.5), ball], A, b, G[:1], tensor([0.5])),
-        layer(q, [ball], A, b),
-        layer(q, [ball], A, b, G, tensor([0.5, 0.2])),
+        layer(None, q, A, b, G[:1], tensor([0.5]), cones=[(F, None, None, 1.5), ball]),
+        layer(None, q, A, b, cones=[ball]),
+        layer(None, q, A, b, G, tensor([0.5, 0.2]), cones=[ball]),
     ]
     torch.testing.assert_close(s.z, torch.stack(own), rtol=0, atol=1e-7)
     assert (s.lam[h.isinf()] == 0).all() and (h.grad[h.isinf()] == 0).all()
     assert (d.grad[1:] == 0).all() and (h.grad[0, 0] != 0) and (s.cone_duals[0][1:] == 0).all()
     # One program goes another way.
-    single = layer(q, [(F, None, None, tensor(INF)), (F, None, None, INF), ball], A, b)
+    single = layer(None, q, A, b, cones=[(F, None, None, tensor(INF)), (F, None, None, INF), ball])
     torch.testing.assert_close(single, own[1], rtol=0, atol=1e-7)
     with pytest.raises(bp.ProblemError, match=r"d.*-inf"):
-        layer(q, [(F, None, None, -INF), ball], A, b)
+        layer(None, q, A, b, cones=[(F, None, None, -INF), ball])
 
 
 def market(T=3, n=5, k=2):
@@ -206,8 +208,6 @@ def test_factor_qps_without_days_or_names():
 def test_other_layers_without_items(layer):
     q = torch.zeros(0, 3, dtype=torch.float64)
     P = torch.eye(3, dtype=torch.float64)
-    if layer is bp.QPLayer:
-        s = layer().solve(P, q)
-    else:
-        s = layer().solve(q, [(None, None, None, 1.0)])
+    cones = {} if layer is bp.QPLayer else {"cones": [(None, None, None, 1.0)]}
+    s = layer().solve(P, q, **cones)
     assert s.z.shape == (0, 3) and len(s.kkt_norm) == 0

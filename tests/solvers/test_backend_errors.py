@@ -87,13 +87,15 @@ def batch(items=3):
     return q.requires_grad_(), one, one[0, :1], torch.eye(3, dtype=torch.float64), h
 
 
-def solve(kind, name, data, *, throw=False, cache=None):
+def solve(kind, name, data, *, on_failure="nan", cache=None):
     q, A, b, G, h = data
     P = torch.eye(3, dtype=torch.float64)
     if kind == "qp":
-        return bp.QPLayer(name, throw=throw).solve(P, q, A, b, G, h, cache=cache)
+        return bp.QPLayer(name, on_failure=on_failure).solve(P, q, A, b, G, h, cache=cache)
     cones = [(None, None, None, 10.0)]
-    return bp.SOCPLayer(name, throw=throw).solve(q, cones, A, b, G, h, P=P, cache=cache)
+    return bp.SOCPLayer(name, on_failure=on_failure).solve(
+        P, q, A, b, G, h, cones=cones, cache=cache
+    )
 
 
 @pytest.mark.parametrize("error", [RuntimeError("it says no"), PanicException("it says no")])
@@ -117,7 +119,7 @@ def test_throwing_raises_with_its_words(monkeypatch, kind, name):
     break_package(monkeypatch, kind, name, ValueError("it says no"), which=1)
     words = r"1 of 3 problems not solved: item 1: .*\(ValueError: it says no\)"
     with pytest.raises(bp.SolverError, match=words):
-        solve(kind, name, batch(), throw=True)
+        solve(kind, name, batch(), on_failure="raise")
 
 
 @pytest.mark.parametrize(("kind", "name"), BACKENDS)
@@ -147,7 +149,7 @@ def test_auto_asks_another_solver_where_one_raises(monkeypatch):
     def problem():
         bound = torch.full((40,), 0.1, dtype=torch.float64)
         eye = torch.eye(40, dtype=torch.float64)
-        return bp.QPLayer(throw=False).solve(eye, -bound, lb=-bound, ub=bound / 2)
+        return bp.QPLayer(on_failure="nan").solve(eye, -bound, lb=-bound, ub=bound / 2)
 
     first = problem().solver
     assert first not in ("dense", "clarabel")
@@ -201,7 +203,7 @@ def test_no_number_of_one_item_loses_the_batch(name, argument, value, zero):
     }
     plain = bp.QPLayer(name).solve(**{k: v[[0, 2]].clone() for k, v in data.items()})
     data[argument][1] = value * torch.eye(3, dtype=torch.float64) if argument == "P" else value
-    s = bp.QPLayer(name, throw=False).solve(**data)
+    s = bp.QPLayer(name, on_failure="nan").solve(**data)
     assert [s.status[0], s.status[2]] == [SolveStatus.SOLVED] * 2
     torch.testing.assert_close(s.z[[0, 2]], plain.z, rtol=0, atol=1e-12)
 
@@ -211,7 +213,7 @@ def test_scipy_s_errors_are_statuses_and_a_callable_s_are_not(monkeypatch, forwa
     def cost(z, target):
         return (z - target).square().sum() + z.pow(4).sum()
 
-    layer = bp.ConvexLayer(cost, forward=forward, throw=False, batched=[True])
+    layer = bp.ConvexLayer(cost, forward=forward, on_failure="nan", batched=[True])
     start, target = torch.zeros(2, 2).double(), torch.ones(2, 2).double()
     from bpqp_portfolio.solvers.smooth import scipy_methods as nlp_scipy
 
@@ -236,13 +238,13 @@ def test_scipy_s_errors_are_statuses_and_a_callable_s_are_not(monkeypatch, forwa
         return cost(z, target)
 
     with pytest.raises(ZeroDivisionError, match="the caller's own"):
-        bp.ConvexLayer(faulty, forward=forward, throw=False)(start[0], target[0])
+        bp.ConvexLayer(faulty, forward=forward, on_failure="nan")(start[0], target[0])
 
 
 def test_bad_data_say_what_they_are():
     q, A, b, G, h = batch()
     h[1, 0] = float("nan")
-    s = bp.QPLayer(throw=False).solve(torch.eye(3, dtype=torch.float64), q, A, b, G, h)
+    s = bp.QPLayer(on_failure="nan").solve(torch.eye(3, dtype=torch.float64), q, A, b, G, h)
     assert s.message.tolist() == ["", "h: entry 0 is nan, expected a number or inf.", ""]
     assert bp.QPLayer().solve(torch.eye(3).double(), q[0], A, b, G, h[0]).message == ""
 
@@ -260,7 +262,7 @@ def test_numbers_that_overflow_are_one_items_trouble(name):
     P = torch.stack([eye, 1e-300 * eye, eye])
     A = torch.stack([one, 1e200 * one, one])
     q = torch.tensor([1.0, 2.0], dtype=torch.float64)
-    found = bp.QPLayer(name, throw=False).solve(P, q, A, torch.ones(1, dtype=torch.float64))
+    found = bp.QPLayer(name, on_failure="nan").solve(P, q, A, torch.ones(1, dtype=torch.float64))
     assert [found.status[i] for i in (0, 2)] == [bp.SolveStatus.SOLVED] * 2
     assert found.status[1] is not bp.SolveStatus.SOLVED
     torch.testing.assert_close(found.z[0], torch.tensor([1.0, 0.0], dtype=torch.float64))

@@ -73,7 +73,7 @@ def references():
     out = {}
     for name, data in PROBLEMS.items():
         given = [torch.tensor(data[k], dtype=torch.float64) for k in NAMES]
-        s = QPLayer(forward="clarabel", backward=DIRECT, eps=1e-10).solve(*given)
+        s = QPLayer(forward="clarabel", backward=DIRECT, tolerance=1e-10).solve(*given)
         solution = [v.numpy() for v in (s.z, s.nu, s.lam, s.lam_lb, s.lam_ub)]
         loss = np.random.default_rng(5).normal(size=len(data["q"]))
         out[name] = loss, reference_gradients(data, loss, solution)
@@ -94,7 +94,7 @@ def test_the_problems_have_active_constraints_of_every_kind(references):
 def test_every_pair_gives_the_gradient(forward, backward, case, references):
     data, (loss, expected) = PROBLEMS[case], references[case]
     given = [torch.tensor(data[k], dtype=torch.float64, requires_grad=True) for k in NAMES]
-    z = QPLayer(forward=forward, backward=backward, eps=1e-9)(*given)
+    z = QPLayer(forward=forward, backward=backward, tolerance=1e-9)(*given)
     (torch.tensor(loss) @ z).backward()
     for name, tensor in zip(NAMES, given, strict=True):
         unit = max(1.0, np.abs(expected[name]).max(initial=0.0))

@@ -223,6 +223,6 @@ def test_threads_may_share_a_handle_of_cones():
     F = torch.eye(5, dtype=torch.float64)[:3]
     cones = [(F, None, None, 1.0), (None, None, None, 2.0)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda i: layer(q[i % 8], cones, cache=cache), range(40)))
+        found = list(pool.map(lambda i: layer(None, q[i % 8], cones=cones, cache=cache), range(40)))
     for i, z in enumerate(found):
-        torch.testing.assert_close(z, layer(q[i % 8], cones), rtol=0, atol=1e-7)
+        torch.testing.assert_close(z, layer(None, q[i % 8], cones=cones), rtol=0, atol=1e-7)

@@ -24,9 +24,10 @@ def from_cvxpy(
     variables: Sequence[Any],
     forward: str = "auto",
     backward: str = "auto",
-    eps: float = 1e-8,
-    throw: bool = True,
     *,
+    tolerance: float = 1e-8,
+    max_iterations: int | None = None,
+    on_failure: str = "raise",
     options: Mapping[str, Any] | None = None,
 ) -> CvxpyLayer:
     """The layer that maps ``parameters`` of a cvxpy ``problem`` to its optimal ``variables``.
@@ -40,8 +41,9 @@ def from_cvxpy(
         values, and it is not changed.
     parameters : all parameters of the problem, in the order in which the layer takes tensors.
     variables : those that the layer returns, in this order.
-    forward, backward, eps, throw, options : as in :class:`~bpqp_portfolio.QPLayer`, or
-        :class:`~bpqp_portfolio.SOCPLayer` where the problem has second-order cones.
+    forward, backward, tolerance, max_iterations, on_failure, options : as in
+        :class:`~bpqp_portfolio.QPLayer`, or :class:`~bpqp_portfolio.SOCPLayer` where the problem
+        has second-order cones.
 
     Raises
     ------
@@ -57,7 +59,14 @@ def from_cvxpy(
     """
     program = read_program(problem, parameters, variables)
     kind = SOCPLayer if program.cones else QPLayer
-    solver = kind(forward, backward, eps, throw=throw, options=options)
+    solver = kind(
+        forward,
+        backward,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        on_failure=on_failure,
+        options=options,
+    )
     return CvxpyLayer(program, solver)
 
 
@@ -98,11 +107,11 @@ class CvxpyLayer(nn.Module):
         Raises
         ------
         ProblemError
-            A tensor missing, or of the wrong shape or dtype; with ``throw`` also values that are
-            not finite or not as the parameter was declared, naming parameter and item. Without
-            it, such items come back as NaN.
+            A tensor missing, or of the wrong shape or dtype; where failures raise also values that
+            are not finite or not as the parameter was declared, naming parameter and item. Else
+            such items come back as NaN.
         SolverError
-            With ``throw``, one for all items that were not solved.
+            Where failures raise, one for all items that were not solved.
         """
         shapes = self._program.parameters
         names = ", ".join(s.name.removeprefix("parameter ") for s in shapes)
@@ -126,7 +135,7 @@ class CvxpyLayer(nn.Module):
             cones = [replaced.cone(*cone) for cone in cones]
         solution: Solution
         if isinstance(self.solver, SOCPLayer):
-            solution = self.solver.solve(cones=cones, **arguments)
+            solution = self.solver.solve(**{"P": None, **arguments}, cones=cones)
         else:
             solution = self.solver.solve(**{"P": None, **arguments})
         z = solution.z
@@ -138,12 +147,12 @@ class CvxpyLayer(nn.Module):
         return tuple(place(z) for place in self._program.variables), solution
 
     def _checked(self, shape: ParameterShape, value: Tensor) -> Tensor:
-        """A parameter as a flat float64 tensor; bad items raise, or become NaN without throw."""
+        """A parameter as a flat float64 tensor; bad items raise, or become NaN."""
         flat = shape.flat(value)
         for expected, bad in shape.faults(flat, value.dtype).items():
             if not bad.any():
                 continue
-            if self.solver.throw:
+            if self.solver.raises:
                 item = bad.nonzero()[0].tolist()
                 where = f"item {item[0] if len(item) == 1 else tuple(item)}: " if item else ""
                 raise ProblemError(f"{where}{shape.name}: expected {expected}.")

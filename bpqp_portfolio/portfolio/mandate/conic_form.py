@@ -52,7 +52,7 @@ class ConeProgramForm:
         pairs = ["trades"] * self.trades + ["legs"] * setup.legs
         self.start = {name: n * (1 + 2 * i) for i, name in enumerate(pairs)}
         self.width = n * (1 + 2 * len(pairs)) + 1
-        self.layer = SOCPLayer(eps=_EPS, throw=False)
+        self.layer = SOCPLayer(tolerance=_EPS, on_failure="nan")
 
     def words(self) -> dict[str | int, str]:
         """Every part in words, in the order in which a conflict is told."""
@@ -108,7 +108,7 @@ class ConeProgramForm:
             head = like.new_zeros(N)
             head[-1] = 1.0
             cones.append((self._half(), None, head, 0.0))
-        found = self.layer.solve(q, cones, A, b, G, h, lb, ub, P)
+        found = self.layer.solve(P, q, A, b, G, h, lb, ub, cones=cones)
         none = torch.zeros_like(gamma)
         lam = dict(zip(rows, found.lam.detach().unbind(-1), strict=True)) if rows else {}
         listed = [lam[i] for i in range(len(s.words))]

@@ -1,0 +1,78 @@
+"""What every layer shares: the arguments that choose solvers, accuracy and what failure means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from ..config import check_number
+from ..errors import ConfigError
+from ..solvers.common.protocol import SolverOptions
+
+RAISE, NAN = "raise", "nan"
+
+
+class SolverLayer(nn.Module):
+    """A layer without parameters that keeps nothing between calls.
+
+    Parameters
+    ----------
+    forward : the forward solver's name, "auto" for a choice by structure and size.
+    backward : the backward QP's solver: "auto" or "kkt" for the direct solve, or the name of a
+        QP solver. Every pair works.
+    tolerance : scaled KKT norm to reach (:func:`~bpqp_portfolio.problems.kkt_residuals`), free of
+        all units; of the forward point, and of a backward solver that iterates.
+    max_iterations : of the forward solver; None for its own limit.
+    on_failure : "raise", or "nan": a failed item is NaN with its status and gets zero gradient, an
+        inaccurate one is kept, and the other items are untouched.
+    options : further settings of the forward solver, by its own names; they win over the others.
+
+    Raises
+    ------
+    ConfigError
+        A value outside its range.
+    """
+
+    def __init__(
+        self,
+        forward: Any,
+        backward: str,
+        tolerance: float,
+        max_iterations: int | None,
+        on_failure: str,
+        options: Mapping[str, Any] | None,
+    ) -> None:
+        super().__init__()
+        check_number(tolerance, "tolerance", low=0, open_low=True)
+        if max_iterations is not None:
+            check_number(max_iterations, "max_iterations", low=1, integer=True)
+        if on_failure not in (RAISE, NAN):
+            raise ConfigError(f"on_failure: expected {RAISE!r} or {NAN!r}, got {on_failure!r}.")
+        if options is not None and not isinstance(options, Mapping):
+            raise ConfigError(f"options: expected a mapping, got {type(options).__name__}.")
+        self.forward_name, self.backward_name = forward, backward
+        self.tolerance, self.max_iterations = tolerance, max_iterations
+        self.on_failure, self.options = on_failure, dict(options or {})
+
+    @property
+    def raises(self) -> bool:
+        """Whether a failed item is an error."""
+        return self.on_failure == RAISE
+
+    def forward_options(self) -> SolverOptions:
+        """What the forward solver is asked for."""
+        return SolverOptions(
+            eps=self.tolerance, max_iterations=self.max_iterations, native=self.options
+        )
+
+    def backward_options(self) -> SolverOptions:
+        """What a backward solver that iterates is asked for."""
+        return SolverOptions(eps=self.tolerance)
+
+    def extra_repr(self) -> str:
+        return (
+            f"forward={self.forward_name!r}, backward={self.backward_name!r}, "
+            f"tolerance={self.tolerance:g}, on_failure={self.on_failure!r}"
+        )
