@@ -27,7 +27,7 @@ import torch, bpqp_portfolio as bp
 t = lambda *x: torch.tensor(x, dtype=torch.float64)
 assert not {"piqp", "proxqp", "daqp", "highs"} & set(bp.available_solvers())
 for name in bp.available_solvers():
-    layer = bp.QPLayer(name, throw=False)
+    layer = bp.QPLayer(name, on_failure="nan")
     found = layer.solve(torch.diag(t(1.0, -1.0)), t(0.3, 0.1), lb=t(-1.0, -1.0), ub=t(1.0, 1.0))
     assert found.status is bp.SolveStatus.BAD_DATA, (name, found)
     assert found.z.isnan().all()
