@@ -1,6 +1,6 @@
 """The rooms of the package and one trip through them as SVG.
 
-python docs/draw.py OUT.svg [--package bpqp_portfolio] [--trip trip.json]; docs/trip.py makes the trip.
+python docs/draw.py OUT.svg [--package DIR] [--trip trip.json], where docs/trip.py makes the trip.
 
 A room is a folder of the package, or a file beside them. Rooms stand above all that they import; an
 arrow that runs upwards is red. Below, the trip: one column a stop, one line a room.
