@@ -1,78 +1,34 @@
-"""The public names of bpqp_portfolio, imported when they are first used."""
+"""The public names of bpqp_portfolio, declared in ``__init__.pyi`` and imported when first used.
 
-from __future__ import annotations
+Start with ``QPLayer`` for layers in a network of your own, ``Mandate`` for a portfolio under
+constraints, and ``cli.py`` for the commands.
+"""
 
+import ast
 import importlib
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from .errors import (
-        BPQPError,
-        ConfigError,
-        DataError,
-        DownloadError,
-        ProblemError,
-        ProviderError,
-        SolverError,
-        SolverNotInstalledError,
-    )
-    from .layers.convex import ConvexLayer
-    from .layers.cvxpy.layer import from_cvxpy
-    from .layers.qp import QPLayer
-    from .layers.socp import SOCPLayer
-    from .portfolio.layer import PortfolioLayer
-    from .portfolio.mandate.mandate import Mandate
-    from .portfolio.mandate.market import Market
-    from .problems.socp import SecondOrderCone
-    from .problems.solution import Solution, SolveStatus
-    from .solvers.common.cache import SolverCache
-    from .solvers.registry import available_solvers
 
-__all__ = [
-    "BPQPError",
-    "ConfigError",
-    "ConvexLayer",
-    "DataError",
-    "DownloadError",
-    "Mandate",
-    "Market",
-    "PortfolioLayer",
-    "ProblemError",
-    "ProviderError",
-    "QPLayer",
-    "SOCPLayer",
-    "SecondOrderCone",
-    "Solution",
-    "SolveStatus",
-    "SolverCache",
-    "SolverError",
-    "SolverNotInstalledError",
-    "available_solvers",
-    "from_cvxpy",
-]
+def _declared() -> dict[str, str]:
+    """Every public name of the stub file, and the module that it is imported from."""
+    stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: f".{node.module}" for node in imports for alias in node.names}
 
-_HOMES = {
-    "ConvexLayer": "layers.convex",
-    "SolverCache": "solvers.common.cache",
-    "Mandate": "portfolio.mandate.mandate",
-    "Market": "portfolio.mandate.market",
-    "PortfolioLayer": "portfolio.layer",
-    "QPLayer": "layers.qp",
-    "SOCPLayer": "layers.socp",
-    "SecondOrderCone": "problems.socp",
-    "Solution": "problems.solution",
-    "SolveStatus": "problems.solution",
-    "available_solvers": "solvers.registry",
-    "from_cvxpy": "layers.cvxpy.layer",
-}
+
+_HOMES = _declared()
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name == "__version__":
+        return version("bpqp-portfolio")
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f".{_HOMES.get(name, 'errors')}", __name__)
-    return getattr(module, name)
+    return getattr(importlib.import_module(_HOMES[name], __name__), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_HOMES, "__version__"})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import platform
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -16,8 +18,23 @@ data_app = typer.Typer(no_args_is_help=True, help="Get, import, check and simula
 app.add_typer(data_app, name="data")
 
 
+def _print_versions(asked: bool) -> None:
+    """Print this package's version and those of what decides its figures, and stop."""
+    if asked:
+        own, *others = (f"{name} {version(name)}" for name in ("bpqp-portfolio", "torch", "pyqlib"))
+        typer.echo(", ".join([own, f"Python {platform.python_version()}", *others]))
+        raise typer.Exit
+
+
 @app.callback()
-def bpqp() -> None:
+def bpqp(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_versions, is_eager=True, help="Print versions and exit."
+        ),
+    ] = False,
+) -> None:
     """Portfolios from networks that are trained through the optimiser."""
 
 
