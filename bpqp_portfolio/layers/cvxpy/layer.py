@@ -52,6 +52,18 @@ def from_cvxpy(
     ProblemError
         A problem that is not DPP, or that needs exponential, power or semidefinite cones.
 
+    Examples
+    --------
+    >>> import cvxpy as cp
+    >>> import torch
+    >>> import bpqp_portfolio as bp
+    >>> x, target = cp.Variable(2), cp.Parameter(2)
+    >>> distance = cp.Minimize(cp.sum_squares(x - target))
+    >>> layer = bp.from_cvxpy(cp.Problem(distance, [cp.sum(x) == 1, x >= 0]), [target], [x])
+    >>> (nearest,) = layer(torch.tensor([1.0, 1.5]))
+    >>> nearest
+    tensor([0.2500, 0.7500])
+
     References
     ----------
     Akshay Agrawal et al., Differentiable convex optimization layers, 2019, for DPP and for the
