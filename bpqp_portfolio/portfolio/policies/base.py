@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,8 +12,35 @@ from ...problems.solution import SolveStatus
 from ...solvers.factor.solver import FactorSolution
 from .simplex import project
 
-if TYPE_CHECKING:
-    from ..problem import PortfolioProblem
+
+class Limits(Protocol):
+    """The settings of a problem that policies read."""
+
+    @property
+    def risk_aversion(self) -> float:
+        """γ > 0, in 1/(return per day)."""
+
+    @property
+    def max_weight(self) -> float:
+        """Largest weight of a name, in (0, 1]."""
+
+
+class MeanVariance(Protocol):
+    """What policies know of the problem, :class:`~..problem.PortfolioProblem`.
+
+    ``unit`` is the daily return that a normalised score of 1 stands for.
+    """
+
+    unit: float | Tensor
+
+    @property
+    def config(self) -> Limits: ...
+
+    def solve_exactly(
+        self, mu: Tensor, batch: DayBatch, warm_start: FactorSolution | None = None
+    ) -> FactorSolution:
+        """The minimum of −μᵀw + (γ/2) wᵀΣw over 1ᵀw = 1, 0 ≤ w ≤ max_weight."""
+        ...
 
 
 class Policy(Protocol):
@@ -31,7 +58,7 @@ class Policy(Protocol):
         self,
         mu: Tensor,
         batch: DayBatch,
-        problem: PortfolioProblem,
+        problem: MeanVariance,
         warm_start: FactorSolution | None = None,
     ) -> FactorSolution: ...
 
@@ -51,7 +78,7 @@ def curvature_bound(batch: DayBatch, gamma: float) -> Tensor:
 
 
 def as_solution(
-    w: Tensor, mu: Tensor, batch: DayBatch, problem: PortfolioProblem, iterations: int = 0
+    w: Tensor, mu: Tensor, batch: DayBatch, problem: MeanVariance, iterations: int = 0
 ) -> FactorSolution:
     """Weights that no optimiser vouches for as a solution without duals (NaN).
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,10 +12,7 @@ from ...config import check_number
 from ...data.features.panel import DayBatch
 from ...problems.solution import SolveStatus
 from ...solvers.factor.solver import FactorSolution
-from .base import as_solution
-
-if TYPE_CHECKING:
-    from ..problem import PortfolioProblem
+from .base import MeanVariance, as_solution
 
 Map = Callable[[Tensor], Tensor]
 
@@ -76,7 +72,7 @@ class DC3:
         self,
         mu: Tensor,
         batch: DayBatch,
-        problem: PortfolioProblem,
+        problem: MeanVariance,
         warm_start: FactorSolution | None = None,
     ) -> FactorSolution:
         mask, cap = batch.mask, problem.config.max_weight

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from ...data.features.panel import DayBatch
 from ...solvers.factor.solver import FactorSolution
-from .base import as_solution
-
-if TYPE_CHECKING:
-    from ..problem import PortfolioProblem
+from .base import MeanVariance, as_solution
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class EqualWeight:
         self,
         mu: Tensor,
         batch: DayBatch,
-        problem: PortfolioProblem,
+        problem: MeanVariance,
         warm_start: FactorSolution | None = None,
     ) -> FactorSolution:
         inside = batch.mask.to(mu)

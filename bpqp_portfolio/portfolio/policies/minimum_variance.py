@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from ...data.features.panel import DayBatch
 from ...solvers.factor.solver import FactorSolution
-
-if TYPE_CHECKING:
-    from ..problem import PortfolioProblem
+from .base import MeanVariance
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class MinimumVariance:
         self,
         mu: Tensor,
         batch: DayBatch,
-        problem: PortfolioProblem,
+        problem: MeanVariance,
         warm_start: FactorSolution | None = None,
     ) -> FactorSolution:
         return problem.solve_exactly(0 * mu, batch, warm_start)

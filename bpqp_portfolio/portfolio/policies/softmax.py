@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,10 +11,7 @@ from torch import Tensor
 from ...config import check_number
 from ...data.features.panel import DayBatch
 from ...solvers.factor.solver import FactorSolution
-from .base import as_solution
-
-if TYPE_CHECKING:
-    from ..problem import PortfolioProblem
+from .base import MeanVariance, as_solution
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Softmax:
         self,
         mu: Tensor,
         batch: DayBatch,
-        problem: PortfolioProblem,
+        problem: MeanVariance,
         warm_start: FactorSolution | None = None,
     ) -> FactorSolution:
         scores = mu / (problem.unit * self.temperature)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from ...config import check_number
 from ...data.features.panel import DayBatch
 from ...solvers.factor.solver import FactorSolution
-from .base import as_solution, curvature_bound, risk_gradient
+from .base import MeanVariance, as_solution, curvature_bound, risk_gradient
 from .simplex import project
-
-if TYPE_CHECKING:
-    from ..problem import PortfolioProblem
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class Unrolled:
         self,
         mu: Tensor,
         batch: DayBatch,
-        problem: PortfolioProblem,
+        problem: MeanVariance,
         warm_start: FactorSolution | None = None,
     ) -> FactorSolution:
         gamma, cap = problem.config.risk_aversion, problem.config.max_weight
