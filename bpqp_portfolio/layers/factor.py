@@ -11,10 +11,11 @@ from torch import Tensor
 from ..errors import ProblemError
 from ..problems.solution import SolveStatus
 from ..solvers.factor.active_set import backward
-from ..solvers.factor.batch import Batch, Rows, transposed
+from ..solvers.factor.batch import Batch, transposed
 from ..solvers.factor.few_days import MOST_DAYS
+from ..solvers.factor.problem import FactorSolution, Rows
 from ..solvers.factor.redundant_rows import dependent_days, settled
-from ..solvers.factor.solver import FactorSolution, solve_factor_qp
+from ..solvers.factor.solver import solve_factor_qp
 from .factor_days import solve_few
 from .factor_second_order import Held, gradients_again
 from .transforms import eager, refuse_forward_mode, refuse_transforms

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..problems.solution import SolveStatus
 from ..solvers.common.redundant_rows import redundancy
 from ..solvers.factor.few_days import Days, solve_days
-from ..solvers.factor.solver import FactorSolution
+from ..solvers.factor.problem import FactorSolution
 from .factor_second_order import Held, gradients_again
 from .transforms import refuse_forward_mode, refuse_transforms
 

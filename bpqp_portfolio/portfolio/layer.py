@@ -14,7 +14,7 @@ from ..layers.factor import factor_qp
 from ..layers.qp import QPLayer
 from ..layers.transforms import eager
 from ..problems.solution import SolveStatus
-from ..solvers.factor.solver import FactorSolution
+from ..solvers.factor.problem import FactorSolution
 
 STRUCTURED = "structured"
 # General solvers iterate to a tolerance; beyond this they rarely get.

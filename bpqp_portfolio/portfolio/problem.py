@@ -13,7 +13,7 @@ from torch import Tensor
 from ..config import check_number, from_mapping, named, title
 from ..data.features.panel import DailyPanel, DayBatch
 from ..errors import ConfigError
-from ..solvers.factor.solver import FactorSolution
+from ..solvers.factor.problem import FactorSolution
 from .costs import LARGEST_RATE
 from .drift import held, held_after
 from .layer import STRUCTURED, PortfolioLayer, refuse_unknown

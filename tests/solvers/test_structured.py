@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from bpqp_portfolio.problems.solution import SolveStatus
 from bpqp_portfolio.solvers.factor.batch import kkt_norm
-from bpqp_portfolio.solvers.factor.solver import FactorSolution, solve_factor_qp
+from bpqp_portfolio.solvers.factor.problem import FactorSolution
+from bpqp_portfolio.solvers.factor.solver import solve_factor_qp
 
 SEARCH = settings(max_examples=60, deadline=None, derandomize=True)
 TOLERANCE = 1e-10

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bpqp_portfolio.layers.factor import factor_qp
 from bpqp_portfolio.problems.solution import SolveStatus
-from bpqp_portfolio.solvers.factor.solver import FactorSolution
+from bpqp_portfolio.solvers.factor.problem import FactorSolution
 
 SEARCH = settings(max_examples=40, deadline=None, derandomize=True)
 

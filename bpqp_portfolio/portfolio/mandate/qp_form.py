@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...layers.factor import factor_qp
-from ...solvers.factor.solver import FactorSolution
+from ...solvers.factor.problem import FactorSolution
 from .terms import Draft
 
 # Terms whose limits are no rows of a draft, by name.

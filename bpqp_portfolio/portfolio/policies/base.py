@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...data.features.panel import DayBatch
 from ...problems.solution import SolveStatus
-from ...solvers.factor.solver import FactorSolution
+from ...solvers.factor.problem import FactorSolution
 from .simplex import project
 
 

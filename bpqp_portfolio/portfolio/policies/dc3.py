@@ -11,7 +11,7 @@ from torch import Tensor
 from ...config import check_number
 from ...data.features.panel import DayBatch
 from ...problems.solution import SolveStatus
-from ...solvers.factor.solver import FactorSolution
+from ...solvers.factor.problem import FactorSolution
 from .base import MeanVariance, as_solution
 
 Map = Callable[[Tensor], Tensor]

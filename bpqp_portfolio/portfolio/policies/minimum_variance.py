@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ...data.features.panel import DayBatch
-from ...solvers.factor.solver import FactorSolution
+from ...solvers.factor.problem import FactorSolution
 from .base import MeanVariance
 
 

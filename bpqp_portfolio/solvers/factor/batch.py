@@ -14,14 +14,6 @@ _FARTHEST = 1e8
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Linear rows of a batch: A w = b (T, p, n), (T, p) or G w ≤ h (T, m, n), (T, m)."""
-
-    matrix: Tensor
-    value: Tensor
-
-
-@dataclass(frozen=True)
 class Box:
     """Bounds and costs, name by name: ``lower``, ``upper``, and ``cost`` c with ``reference`` w⁰.
 

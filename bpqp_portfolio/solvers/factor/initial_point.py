@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from .batch import Batch, Box, times, transposed
 from .dual_newton import Points
+from .problem import FactorSolution
 from .standard_form import even_weights
-
-if TYPE_CHECKING:
-    from .solver import FactorSolution
 
 # How near the first ν comes to the budget, in units of it, and in how many steps at most.
 START_GAP, _START_STEPS = 0.1, 60

@@ -14,8 +14,9 @@ from torch import Tensor
 from ...problems.matrices import Array, FactorMatrix
 from ...problems.qp import QP
 from ...problems.solution import Solution, SolveStatus
+from ..common.finalize import failed
+from ..common.native import Guarded
 from ..common.protocol import SolverOptions
-from ..registry import get_solver
 from .active_set import polished
 from .batch import Batch, kkt_norm, proves_infeasible, transposed
 from .dual_newton import Points
@@ -28,7 +29,10 @@ _CORRECTIONS = 10
 
 def one_by_one(batch: Batch, points: Points, days: Tensor, tolerance: float) -> None:
     """Put better points of ``days``, or proofs that they have none, into ``points``."""
-    solver, k = get_solver("clarabel"), batch.factors
+    # Imported where it is needed: few batches are.
+    from ..qp.clarabel import ClarabelSolver
+
+    solver, k = Guarded(ClarabelSolver(), failed), batch.factors
     for day in days.tolist():
         index = torch.tensor([day], device=days.device)
         one = batch.take(index)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .batch import Batch, Box, Rows, power_of_two
+from .batch import Batch, Box, power_of_two
+from .problem import Rows
 
 
 def lifted(
