@@ -181,7 +181,7 @@ def check(
     ] = None,
     benchmark: Annotated[str | None, typer.Option(help="Code that must have data.")] = None,
     write_exclusions: Annotated[
-        Path | None, typer.Option(help="CSV file for the moves that are not believed.")
+        Path | None, typer.Option(help="CSV file for the moves that are invalid.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:

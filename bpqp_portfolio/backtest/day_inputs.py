@@ -16,7 +16,7 @@ from qlib.config import C
 from ..data.provider.provider import Provider
 from ..data.universe.exposures import MarketExposures
 from ..data.universe.index_weights import IndexWeights, index_weights
-from ..data.universe.market import Market
+from ..data.universe.market import MarketData
 from ..data.universe.sectors import Sectors, read_sectors
 from ..files.cache import cached
 from ..portfolio.problem import PortfolioProblem
@@ -48,7 +48,7 @@ class MandateDays:
         self.settings: MandateSettings = dataset.mandate
         self.mandate = self.settings.build()
         self.names = dataset.market_data.names.to_numpy(str)
-        self._market: Market = dataset.market_data
+        self._market: MarketData = dataset.market_data
         self._beliefs = learned_risk or LearnedRisk(dataset.problem)
         self._risk = dataset.risk_arrays()
         self._first = int(self._risk["day"].min())
@@ -141,7 +141,9 @@ def own_variance(returns: np.ndarray, window: int) -> np.ndarray:
     return out
 
 
-def sectors_of(settings: MandateSettings, market: Market, data_key: Mapping[str, Any]) -> Sectors:
+def sectors_of(
+    settings: MandateSettings, market: MarketData, data_key: Mapping[str, Any]
+) -> Sectors:
     """Sectors of the names of ``market``: the user's table, or groups kept in the cache."""
     if isinstance(settings.sectors, str):
         return read_sectors(settings.sectors, market.dates, market.names)

@@ -16,7 +16,7 @@ from ..data.provider.provider import Provider
 from ..data.universe.dated import read_dated
 from ..data.universe.exposures import MarketExposures, wanted_exposures
 from ..data.universe.index_weights import PROXIES, index_weights
-from ..data.universe.market import Market
+from ..data.universe.market import MarketData
 from ..data.universe.sectors import read_sectors
 from ..errors import ConfigError, DataError
 from ..portfolio.mandate.config import SETTINGS, YEAR
@@ -133,7 +133,9 @@ class MandateSettings:
     def _bound(self) -> Exposures | None:
         return next((term for term in self.build().terms if isinstance(term, Exposures)), None)
 
-    def exposures(self, market: Market, provider: Provider, window: int) -> MarketExposures | None:
+    def exposures(
+        self, market: MarketData, provider: Provider, window: int
+    ) -> MarketExposures | None:
         """What ``exposures`` bounds, over ``window`` days of returns; None without it."""
         bound = self._bound
         if bound is None:
@@ -150,7 +152,7 @@ class MandateSettings:
 
     def check_tables(
         self,
-        market: Market,
+        market: MarketData,
         provider: Provider,
         window: int,
         test: tuple[pd.Timestamp, pd.Timestamp],

@@ -42,7 +42,7 @@ _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 class _Member:
     """A file or folder of an archive; ``open`` gives a file's bytes, ``refusal`` why not to.
 
-    ``size`` in bytes is what the archive says of it.
+    ``size`` in bytes is what the archive states.
     """
 
     name: str
@@ -212,7 +212,7 @@ def unpack(
                 raise _refused(archive, f"{member.name!r} collides with a file") from None
             if member.is_folder:
                 continue
-            # What it says of itself is checked before a byte is written, what it is as it is.
+            # The stated size is checked before a byte is written, the real one while writing.
             if written + member.size > max_bytes:
                 raise _too_large(archive, member, max_bytes)
             if path.is_dir():

@@ -16,7 +16,7 @@ from ..errors import StorageError
 
 try:
     import fcntl
-except ImportError:  # Windows: nobody can tell whether a writer lives, so nothing is swept
+except ImportError:  # Windows: whether a writer lives cannot be seen, so nothing is swept
     fcntl = None  # type: ignore[assignment]
 
 ELSEWHERE = "name another place"
@@ -27,7 +27,7 @@ _DAY = 86_400.0
 _UNWRITABLE = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO
 }  # fmt: skip
-# numpy and pyarrow tell of a full disk in words alone.
+# numpy and pyarrow report a full disk in their message alone.
 _SHORT = re.compile(r"requested and \d+ written|[Nn]o space left|write failed", re.ASCII)
 
 
@@ -41,7 +41,7 @@ def replacing_folder(target: Path, *, elsewhere: str = ELSEWHERE) -> Iterator[Pa
     Raises
     ------
     StorageError
-        The disk is full or not writable; ``elsewhere`` says what else the user may do.
+        The disk is full or not writable; ``elsewhere`` is what else the user may do.
     """
     with writing(target, elsewhere):
         target = _resolved(target, elsewhere)
@@ -86,7 +86,15 @@ def scratch_folder(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writing(target: Path, elsewhere: str = ELSEWHERE) -> Iterator[None]:
-    """Turn what a full or unwritable disk raises at ``target`` into a :class:`StorageError`."""
+    """Turn what a full or unwritable disk raises at ``target`` into a :class:`StorageError`.
+
+    Raises
+    ------
+    StorageError
+        The disk is full or not writable; ``elsewhere`` is what else the user may do.
+    OSError
+        Any other, as it is.
+    """
     try:
         yield
     except StorageError:
@@ -103,7 +111,7 @@ def writing(target: Path, elsewhere: str = ELSEWHERE) -> Iterator[None]:
 
 
 def _reason(error: OSError) -> str | None:
-    """What a disk has against being written, None where the error is about something else."""
+    """Why a disk cannot be written, None where the error is about something else."""
     if error.errno in _UNWRITABLE:
         return error.strerror or os.strerror(error.errno)
     return "the disk is full" if error.errno is None and _SHORT.search(str(error)) else None
@@ -127,7 +135,13 @@ def _free(path: Path) -> str:
 
 
 def make_folder(folder: Path, elsewhere: str = ELSEWHERE) -> None:
-    """Make ``folder`` and those above it; :class:`StorageError` where that cannot be done."""
+    """Make ``folder`` and those above it.
+
+    Raises
+    ------
+    StorageError
+        That cannot be done; ``elsewhere`` is what else the user may do.
+    """
     with writing(folder, elsewhere):
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ KEPT_ENTRIES = 8
 
 
 @dataclass(frozen=True)
-class Blocks:
+class Pieces:
     """An array of ``shape`` and ``dtype`` that is written piece by piece, never whole in memory."""
 
     shape: tuple[int, ...]
@@ -33,7 +33,7 @@ class Blocks:
     pieces: Callable[[], Iterator[np.ndarray]]
 
     @classmethod
-    def of(cls, array: np.ndarray, order: np.ndarray, rows: int = 100_000) -> Blocks:
+    def of(cls, array: np.ndarray, order: np.ndarray, rows: int = 100_000) -> Pieces:
         """``array[order]``, along the first axis."""
         parts = range(0, len(order), rows)
         return cls(
@@ -97,7 +97,7 @@ def _load(folder: Path, key: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
 
 
 def cached(
-    kind: str, key: Mapping[str, Any], build: Callable[[], Mapping[str, np.ndarray | Blocks]]
+    kind: str, key: Mapping[str, Any], build: Callable[[], Mapping[str, np.ndarray | Pieces]]
 ) -> dict[str, np.ndarray]:
     """The arrays that ``build`` makes, from disk where an intact entry of the same key exists.
 
@@ -106,7 +106,7 @@ def cached(
     kind : folder below :func:`cache_root`, such as ``"features"``.
     key : JSON-like; everything that determines the result.
     build : called only where there is no intact entry. No object arrays; a large one as
-        :class:`Blocks`.
+        :class:`Pieces`.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def cached(
         checksums = {}
         for name, array in built.items():
             path = scratch / f"{name}.npy"
-            if isinstance(array, Blocks):
+            if isinstance(array, Pieces):
                 array.save(path)
             else:
                 np.save(path, array, allow_pickle=False)

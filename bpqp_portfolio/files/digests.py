@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import DataError
@@ -16,6 +17,15 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_files(files: Iterable[Path], place: Path) -> str:
+    """One SHA-256 over the names of ``files`` relative to ``place``, sorted, and their contents."""
+    digest = hashlib.sha256()
+    base = place if place.is_dir() else place.parent
+    for name, path in sorted((str(path.relative_to(base)), path) for path in files):
+        digest.update(f"{name}\0{sha256_of(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def seal(folder: Path) -> None:
@@ -31,8 +41,8 @@ def verify(folder: Path, where: str, remedy: str) -> bool:
     Raises
     ------
     DataError
-        A file is damaged, missing or none of those that were sealed; the message says ``where``
-        and ends with the ``remedy``.
+        A file is damaged, missing or none of those that were sealed; the message begins with
+        ``where`` and ends with the ``remedy``.
     """
     path = folder / DIGESTS
     if not path.exists():

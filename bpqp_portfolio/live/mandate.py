@@ -16,7 +16,7 @@ from ..backtest.mandate_settings import MandateSettings
 from ..backtest.rebalance import LEAST_PRICE, SUSPENDED, BookRules, DayInputs, Rebalance, rebalance
 from ..data.provider.provider import Provider
 from ..data.universe.index_weights import WINDOW, index_weights
-from ..data.universe.market import Market
+from ..data.universe.market import MarketData
 from ..data.universe.sectors import NONE, Sectors, read_sectors
 from ..errors import DataError
 from ..markets.price_limits import price_limits
@@ -141,10 +141,10 @@ def _at_limits(
     return at_limits(change, price_limits(names, [day.date])[0])
 
 
-def _recent(market: Market) -> Market:
+def _recent(market: MarketData) -> MarketData:
     """The days that an index's weights look back on."""
     last = slice(-WINDOW, None)
-    return Market(
+    return MarketData(
         market.dates[last],
         market.names,
         market.close[last],
@@ -153,7 +153,7 @@ def _recent(market: Market) -> Market:
     )
 
 
-def _sectors(run: RunArtifact, settings: MandateSettings, market: Market) -> Sectors:
+def _sectors(run: RunArtifact, settings: MandateSettings, market: MarketData) -> Sectors:
     """Sectors of the market's last day: the user's table, or groups that go on from the run's."""
     if isinstance(settings.sectors, str):
         return read_sectors(settings.sectors, market.dates[-1:], market.names)

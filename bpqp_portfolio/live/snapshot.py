@@ -15,7 +15,7 @@ from ..data.provider.provider import Provider
 from ..data.quality.exclusions import Exclusion, Exclusions, read_exclusions
 from ..data.quality.findings import CHECKS, EXCLUDE
 from ..data.quality.moves import MoveJudge
-from ..data.universe.market import Market, load_market
+from ..data.universe.market import MarketData, load_market
 from ..errors import DataError
 from ..portfolio.problem import PortfolioProblem
 from ..risk.rolling import RiskPanel, rolling_risk
@@ -41,7 +41,7 @@ class Snapshot:
     scores: np.ndarray
     batch: DayBatch
     left_out: dict[str, str]
-    market: Market
+    market: MarketData
     risk: RiskPanel
 
     @property
@@ -171,7 +171,7 @@ def _check_provider(run: RunArtifact, provider: Provider) -> None:
             )
 
 
-def _position(market: Market, run: RunArtifact, date: str | None) -> int:
+def _position(market: MarketData, run: RunArtifact, date: str | None) -> int:
     """Position of the day, which is a trading day of the run's data or later."""
     dates, first = market.dates, pd.Timestamp(run.days[0])
     if date is None:
@@ -201,7 +201,7 @@ def _position(market: Market, run: RunArtifact, date: str | None) -> int:
     return position
 
 
-def _no_data(market: Market, day: int, run: RunArtifact) -> str:
+def _no_data(market: MarketData, day: int, run: RunArtifact) -> str:
     seen = np.flatnonzero((market.member & np.isfinite(market.close)).any(1))
     nearest = seen[np.abs(seen - day).argmin()] if len(seen) else None
     hint = (
@@ -215,15 +215,15 @@ def _no_data(market: Market, day: int, run: RunArtifact) -> str:
     )
 
 
-def _until(market: Market, day: int, exclusions: Exclusions) -> Market:
+def _until(market: MarketData, day: int, exclusions: Exclusions) -> MarketData:
     """The market up to ``day``, so that nothing later can be read."""
     end = day + 1
     dates = market.dates[:end]
     excluded = exclusions.mask(dates, market.names)
-    return Market(dates, market.names, market.close[:end], market.member[:end], excluded)
+    return MarketData(dates, market.names, market.close[:end], market.member[:end], excluded)
 
 
-def _exclusions(run: RunArtifact, provider: Provider, market: Market, day: int) -> Exclusions:
+def _exclusions(run: RunArtifact, provider: Provider, market: MarketData, day: int) -> Exclusions:
     """What the run did not believe; after its data, what is judged from the days up to ``day``."""
     last, date = pd.Timestamp(run.days[-1]), market.dates[day]
     how = run.facts["exclusions"]
@@ -270,7 +270,7 @@ def _history_days(usable: np.ndarray, names: np.ndarray, window: int) -> np.ndar
 
 
 def _features(
-    run: RunArtifact, provider: Provider, market: Market, days: np.ndarray, names: np.ndarray
+    run: RunArtifact, provider: Provider, market: MarketData, days: np.ndarray, names: np.ndarray
 ) -> np.ndarray:
     """(n, L, F) processed features of ``names`` on their ``days`` (n, L)."""
     from ..qlib_ext.processors import restored
@@ -305,7 +305,11 @@ def _features(
 
 
 def _left_out(
-    run: RunArtifact, provider: Provider, market: Market, usable: np.ndarray, history: np.ndarray
+    run: RunArtifact,
+    provider: Provider,
+    market: MarketData,
+    usable: np.ndarray,
+    history: np.ndarray,
 ) -> dict[str, str]:
     """Why each member of the universe that is not in the problem is not."""
     date, out = market.dates[-1], {}

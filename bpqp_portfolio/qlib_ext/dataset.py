@@ -20,9 +20,9 @@ from ..data.features.panel import DailyPanel, previous_rows
 from ..data.provider.provider import Provider
 from ..data.quality.check import check_provider
 from ..data.quality.exclusions import Exclusions, read_exclusions
-from ..data.universe.market import Market, load_market
+from ..data.universe.market import MarketData, load_market
 from ..errors import ConfigError, DataError
-from ..files.cache import Blocks, cached, digest
+from ..files.cache import Pieces, cached, digest
 from ..markets.trading_year import days_per_year
 from ..portfolio.problem import PortfolioProblem, ProblemConfig
 from ..portfolio.scores import mean_spread
@@ -65,7 +65,7 @@ class PortfolioDataset(DatasetH):
     handler : configuration of a :class:`CachedAlpha158`; universe and dates are filled in.
     risk : fields of :class:`RiskConfig`, or the name of its model alone.
     problem : fields of :class:`ProblemConfig`.
-    exclusions : moves that are not believed: ``check`` for what :func:`check_provider` finds now, a
+    exclusions : moves that are invalid: ``check`` for what :func:`check_provider` finds now, a
         CSV file (``bpqp data check --write-exclusions``), or ``none`` (the same as None).
     mandate : constraints, costs and ways out of a backtest that solves each day from what is really
         held, which a ``MandateRecord`` runs; see :class:`~.mandate_settings.MandateSettings`.
@@ -184,7 +184,7 @@ class PortfolioDataset(DatasetH):
         return int(self._market.excluded[(dates >= first) & (dates <= last)].sum())
 
     @property
-    def market_data(self) -> Market:
+    def market_data(self) -> MarketData:
         """Closes and membership of the universe."""
         return self._market
 
@@ -276,11 +276,11 @@ class PortfolioDataset(DatasetH):
         day, name, risk_row = day[order], name[order], risk_row[order]
         days, start = np.unique(day, return_index=True)
 
-        def build() -> dict[str, np.ndarray | Blocks]:
+        def build() -> dict[str, np.ndarray | Pieces]:
             return {
                 "offsets": np.append(start, len(day)),
                 "name_index": name,
-                "features": Blocks.of(features, order),
+                "features": Pieces.of(features, order),
                 "label": learn_label[order].astype(np.float32),
                 "returns": label[order].astype(np.float64),
                 "loadings": risk["loadings"][risk_row],

@@ -1,4 +1,4 @@
-"""Qlib's exchange with the price limit of each board and date, and without disbelieved moves."""
+"""Qlib's exchange with the price limit of each board and date, and without invalid moves."""
 
 from __future__ import annotations
 

@@ -22,10 +22,10 @@ from qlib.data.dataset.processor import Processor
 from ..config import check_keys, check_number, nearest
 from ..data.features.expressions import evaluate, fields_of, reach, read_tables
 from ..data.provider.provider import Provider
-from ..data.universe.market import Market
+from ..data.universe.market import MarketData
 from ..errors import ConfigError, DataError
 from ..files.cache import cached, digest
-from .column_blocks import by_column, process_features
+from .column_groups import by_column, process_features
 from .preflight import check_component
 from .processors import fitted_state
 
@@ -92,7 +92,7 @@ class MarketLoader(DLWParser):
     names; its rolling sums also depend on the first day that is loaded.
     """
 
-    def __init__(self, config: Mapping[str, Any], market: Market) -> None:
+    def __init__(self, config: Mapping[str, Any], market: MarketData) -> None:
         super().__init__(dict(config))
         self._market = market
 
@@ -129,7 +129,7 @@ class MarketLoader(DLWParser):
 
 
 class CachedAlpha158(Alpha158):
-    """Alpha158 for the names that can be invested in, with labels of believed moves only.
+    """Alpha158 for the names that can be invested in, with labels of valid moves only.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ class CachedAlpha158(Alpha158):
     def __init__(
         self,
         *,
-        market: Market,
+        market: MarketData,
         cache_key: Mapping[str, Any],
         fields: Sequence[str] = FIELDS,
         exclude: Sequence[str] = EXCLUDED_FEATURES,
@@ -279,7 +279,7 @@ class CachedAlpha158(Alpha158):
         expressions, names = self.get_label_config()
         columns = pd.MultiIndex.from_product([["label"], names])
         label = pd.DataFrame(loader.arrays(expressions, *span)[1], index=index, columns=columns)
-        label = self._believed(label)
+        label = self._valid(label)
         if not index.is_monotonic_increasing or len(label) != len(index):
             label = label.sort_index()
             values = values[index.get_indexer(label.index)]
@@ -297,12 +297,12 @@ class CachedAlpha158(Alpha158):
         }
 
     def fit_process_data(self) -> None:
-        """Drop what cannot be invested in and labels that are not believed, then process."""
-        self._data = self._believed(self._data)
+        """Drop what cannot be invested in and labels that are invalid, then process."""
+        self._data = self._valid(self._data)
         self._check_raw(self._data)
         super().fit_process_data()
 
-    def _believed(self, data: pd.DataFrame) -> pd.DataFrame:
+    def _valid(self, data: pd.DataFrame) -> pd.DataFrame:
         market = self._market
         day = market.dates.get_indexer(data.index.get_level_values("datetime"))
         name = market.names.get_indexer(data.index.get_level_values("instrument"))

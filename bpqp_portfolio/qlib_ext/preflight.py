@@ -14,7 +14,7 @@ from qlib.utils import get_callable_kwargs
 
 from ..config import check_keys, nearest, title
 from ..data.provider.provider import Provider
-from ..data.universe.market import Market
+from ..data.universe.market import MarketData
 from ..errors import ConfigError, DataError
 from ..portfolio.problem import ProblemConfig
 from ..risk.config import RiskConfig
@@ -140,7 +140,7 @@ def check_benchmark(benchmark: str | None, market: str, provider: Provider) -> N
 
 
 def check_universe(
-    market: Market, segments: Segments, risk: RiskConfig, problem: ProblemConfig
+    market: MarketData, segments: Segments, risk: RiskConfig, problem: ProblemConfig
 ) -> None:
     """Every day has enough names for the risk model and for the largest weight.
 

@@ -140,7 +140,7 @@ def test_a_short_halt_does_not_lift_the_limit_unless_the_day_itself_shows_it(tmp
     assert list(moves(report)) == ["move-unlimited"]
 
 
-def test_a_fall_on_resuming_without_a_new_factor_is_not_believed(tmp_path, market):
+def test_a_fall_on_resuming_without_a_new_factor_is_invalid(tmp_path, market):
     move(market["SZ000001"], "2019-08-20", -0.43, halt=37)
     report = check_provider(write(tmp_path / "a", market).root)
     assert list(moves(report)) == ["move-unadjusted"]
@@ -151,9 +151,7 @@ def test_a_fall_on_resuming_without_a_new_factor_is_not_believed(tmp_path, marke
     assert len(report.exclusions) == 0
 
 
-def test_a_fall_on_a_day_without_a_halt_before_it_is_believed_if_its_range_shows_it(
-    tmp_path, market
-):
+def test_a_fall_on_a_day_without_a_halt_before_it_is_valid_if_its_range_shows_it(tmp_path, market):
     """A reform that the factor lacks shows itself on resuming; a fall in trading is a fall."""
     move(market["SZ000001"], "2019-08-20", -0.3)
     # A high 24 % above the low cannot be within 10 % of any one price.

@@ -22,7 +22,7 @@ CUT = 250
 
 
 def market(seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
-    """Bars of eight names, with a few moves before ``CUT`` that are not believed."""
+    """Bars of eight names, with a few invalid moves before ``CUT``."""
     rng = np.random.default_rng(seed)
     out = {}
     for i, name in enumerate(NAMES):

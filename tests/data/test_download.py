@@ -18,8 +18,9 @@ import pytest
 from typer.testing import CliRunner
 
 from bpqp_portfolio.cli import app
+from bpqp_portfolio.data.provider import download, importer
 from bpqp_portfolio.data.provider.download import CN_DATA, RELEASE_URL, download_release
-from bpqp_portfolio.data.provider.provider import Provider, download, importer, write_provider
+from bpqp_portfolio.data.provider.provider import Provider, write_provider
 from bpqp_portfolio.errors import ConfigError, DownloadError
 
 DAYS = pd.bdate_range("2022-01-03", periods=250)

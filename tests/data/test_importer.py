@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from bpqp_portfolio.cli import app
+from bpqp_portfolio.data.provider import importer
 from bpqp_portfolio.data.provider.cleaning import COUNTS, UnitEvidence, Units, clean
 from bpqp_portfolio.data.provider.importer import import_provider
-from bpqp_portfolio.data.provider.provider import Provider, importer, write_provider
+from bpqp_portfolio.data.provider.provider import Provider, write_provider
 from bpqp_portfolio.data.quality.check import check_provider
 from bpqp_portfolio.errors import BPQPError, ConfigError, DataError
 

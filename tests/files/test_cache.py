@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bpqp_portfolio.files import cache
-from bpqp_portfolio.files.cache import Blocks, cache_root, cached, digest
+from bpqp_portfolio.files.cache import Pieces, cache_root, cached, digest
 
 KEY = {"source": "a", "days": [1, 2], "nested": {"x": 0.1, "y": None}}
 
@@ -239,7 +239,7 @@ def test_the_entries_that_were_used_last_are_kept(root):
 
 def test_blocks_are_written_as_the_whole_array_would_be():
     array, order = np.arange(40, dtype=np.float32).reshape(10, 4), np.array([7, 0, 9, 3, 3])
-    builder = Builder(table=Blocks.of(array, order, rows=2), none=Blocks.of(array, order[:0]))
+    builder = Builder(table=Pieces.of(array, order, rows=2), none=Pieces.of(array, order[:0]))
     for _ in range(2):
         found = cached("kind", KEY, builder)
         np.testing.assert_array_equal(found["table"], array[order])

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mandate_cases import best, market
 
-from bpqp_portfolio.portfolio.mandate.mandate import Mandate, Market, multipliers
+from bpqp_portfolio.portfolio.mandate import multipliers
+from bpqp_portfolio.portfolio.mandate.mandate import Mandate, Market
 
 HOLD = {"risk_aversion": 5.0, "on_failure": ["hold"]}
 

@@ -14,8 +14,7 @@ from qlib.data.dataset.processor import CSZFillna, CSZScoreNorm, DropCol, Dropna
 from qlib_markets import FEW, KEPT, SEGMENTS, build, connect, rewrite
 
 from bpqp_portfolio.errors import ConfigError, DataError
-from bpqp_portfolio.qlib_ext import column_blocks as blocks
-from bpqp_portfolio.qlib_ext import handlers
+from bpqp_portfolio.qlib_ext import column_groups, handlers
 from bpqp_portfolio.qlib_ext.handlers import EXCLUDED_FEATURES, feature_config
 from bpqp_portfolio.qlib_ext.processors import CrossSectionalFill
 
@@ -209,12 +208,12 @@ def test_every_setting_has_an_entry_of_its_own(market, own_cache):
         assert len(set(kind)) == len(variants)
 
 
-def test_features_in_blocks_of_columns_are_those_of_the_whole_table(market, tmp_path, monkeypatch):
+def test_features_in_groups_of_columns_are_those_of_the_whole_table(market, tmp_path, monkeypatch):
     """Default processors: bit for bit, labels and what was fitted too."""
     found = []
-    for how in ("blocks", "whole"):
+    for how in ("groups", "whole"):
         monkeypatch.setenv("BPQP_CACHE", str(tmp_path / how))
-        monkeypatch.setattr(blocks, "COLUMNS", 3)
+        monkeypatch.setattr(column_groups, "COLUMNS", 3)
         if how == "whole":
             monkeypatch.setattr(handlers, "by_column", lambda *_: False)
         found.append(build(market.root, handler=FEW))
@@ -223,7 +222,7 @@ def test_features_in_blocks_of_columns_are_those_of_the_whole_table(market, tmp_
 
 
 def test_processors_of_the_whole_table_are_told_from_those_by_column():
-    by_column = blocks.by_column
+    by_column = column_groups.by_column
     feature, label = {"fields_group": "feature"}, {"fields_group": "label"}
     assert by_column([CSZFillna(**feature)], [DropnaLabel(), CSZScoreNorm(**label)])
     assert not by_column([CSZFillna()], [])

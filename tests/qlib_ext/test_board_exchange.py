@@ -1,4 +1,4 @@
-"""The exchange: limits by board and date, and prices spliced over moves that are not believed."""
+"""The exchange: limits by board and date, and prices spliced over invalid moves."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 from qlib.workflow import R
 from qlib.workflow.record_temp import SignalRecord
 from qlib_markets import FEW, MODEL, SETTINGS, build, connect, run_task
-from test_tomorrow_mandate import BACKTEST, MANDATE, Desk, decided, trading
+from test_live_mandate import BACKTEST, MANDATE, Desk, decided, trading
 
 from bpqp_portfolio.backtest.day_inputs import MandateDays
 from bpqp_portfolio.data.features.panel import DailyPanel

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from qlib_markets import FEW, SEGMENTS, build, run_task
-from test_tomorrow_mandate import BACKTEST, GROUPS, NETWORK, Desk, decided, trading
+from test_live_mandate import BACKTEST, GROUPS, NETWORK, Desk, decided, trading
 
 from bpqp_portfolio.backtest.mandate_settings import MandateSettings
 from bpqp_portfolio.backtest.rebalance import BookRules, rebalance

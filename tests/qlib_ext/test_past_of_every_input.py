@@ -31,7 +31,7 @@ HANDLER = {
     }
 }
 PLANTED = {
-    # Moves that are not believed: one that $change disputes, one beyond the limit, one on resuming.
+    # Invalid moves: one that $change disputes, one beyond the limit, one on resuming.
     "disputed": ("SH600002", "2015-05-20"),
     "impossible": ("SH600004", "2015-11-12"),
     "unadjusted": ("SH600006", "2015-09-16"),

@@ -1,4 +1,4 @@
-"""Who is in the problem of a day: members that trade, with a risk model, and moves believed."""
+"""Who is in the problem of a day: members that trade, with a risk model, and valid moves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from qlib_markets import FEW, SETTINGS, build, from_closes, rewrite
 
 from bpqp_portfolio.data.quality.exclusions import Exclusion, Exclusions, write_exclusions
-from bpqp_portfolio.data.universe.market import Market, load_market
+from bpqp_portfolio.data.universe.market import MarketData, load_market
 from bpqp_portfolio.errors import DataError, ProviderError
 from bpqp_portfolio.risk.config import RiskConfig
 from bpqp_portfolio.risk.rolling import rolling_risk
@@ -25,7 +25,7 @@ def spells(*rows: tuple[str, int, int]) -> pd.DataFrame:
 
 
 @pytest.fixture
-def small(tmp_path) -> Market:
+def small(tmp_path) -> MarketData:
     """Four names: A always in, B leaves, C comes, suspended, comes back; D moves impossibly."""
     closes = pd.DataFrame(
         {
@@ -54,7 +54,7 @@ def test_membership_is_that_of_the_day(small):
     ]
 
 
-def test_investable_are_members_with_a_close_that_is_believed(small):
+def test_investable_are_members_with_a_valid_close(small):
     assert small.investable.astype(int).T.tolist() == [
         [1] * 8,
         [1, 1, 1, 1, 0, 0, 0, 0],
@@ -78,7 +78,7 @@ def test_equal_weights_in_closed_form(small):
         (0.1 + 0.0 + 0.0) / 3,  # A, B, D
         (1 / 11 + 1.0 + 0.0) / 3,  # A, B, D; C joins at the close
         (1 / 12 + 0.0 + 0.0 + 0.0) / 4,  # A, B, C suspended, D excluded
-        (1 / 13 - 0.5) / 2,  # A, B, which leaves at the close; D is not believed that day
+        (1 / 13 - 0.5) / 2,  # A, B, which leaves at the close; D is invalid that day
         (1 / 14 + 0.1) / 2,  # A, D; C trades again, but was not held
         (1 / 15 + 0.0 + 0.0) / 3,
         (1 / 16 + 0.0 + 0.0) / 3,
@@ -199,9 +199,9 @@ def test_risk_is_that_of_the_rolling_model_on_the_days_returns(odd, studies):
 
 
 def test_an_excluded_move_is_in_no_row_label_or_risk(odd, studies):
-    believed, excluded = studies
+    kept, excluded = studies
     date, spanned = odd.calendar[WRONG], odd.calendar[WRONG - 2]
-    assert JUMP in names_of(believed, date)
+    assert JUMP in names_of(kept, date)
     assert JUMP not in names_of(excluded, date)
     assert JUMP in names_of(excluded, odd.calendar[WRONG + 1])
 
@@ -212,10 +212,10 @@ def test_an_excluded_move_is_in_no_row_label_or_risk(odd, studies):
     rest = labels[0].drop([(spanned, JUMP), (date, JUMP)])
     pd.testing.assert_series_equal(rest, labels[1].drop((spanned, JUMP)), check_exact=True)
 
-    position = believed.market_data.names.get_loc(JUMP)
+    position = kept.market_data.names.get_loc(JUMP)
     returns = [data.market_data.returns for data in studies]
     assert returns[0][WRONG, position] > 2.5 and np.isnan(returns[1][WRONG, position])
-    after = believed.days("test")[-40:]
+    after = kept.days("test")[-40:]
     variance = []
     for data in studies:
         panel = data.panel()

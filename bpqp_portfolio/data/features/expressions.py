@@ -142,7 +142,7 @@ def evaluate(
 
     As Qlib's own up to rounding: its rolling sums carry their rounding from the first day that is
     loaded, so that a value depends a little on when the loading begins. Here the value of day t is
-    computed from the days that :func:`reach` tells and no other, in a fixed order, and is the same
+    computed from the days that :func:`reach` gives and no other, in a fixed order, and is the same
     bit for bit however many days and names are computed with it.
 
     Raises

@@ -17,7 +17,7 @@ class DayBatch:
     ``features`` (R, L, F) float32 of L days of history; ``mask`` (T, n) bool; ``label`` (T, n)
     training label in units of its day's cross-sectional standard deviation, ``known`` (T, n) where
     it is known; ``returns`` (T, n) realised return from the close of t+1 to that of t+2, as a
-    fraction, zero where unknown, ``earned`` (T, n) where it is known, whatever the label's horizon;
+    fraction, zero where unknown, ``earned`` (T, n) where it is known, at any horizon of the label;
     ``loadings`` (T, n, k) and ``specific`` (T, n) of the day's covariance, per day²;
     ``oracle_value`` (T,) decision value of the portfolio of perfect foresight, NaN until computed;
     ``days`` (T,) positions in the panel; ``names`` (T, n) positions of the names among the

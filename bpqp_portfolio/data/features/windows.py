@@ -12,7 +12,7 @@ Arrays = tuple[np.ndarray, ...]
 Family = Callable[[Sequence[np.ndarray], Sequence[int], np.ndarray], dict[int, Arrays]]
 Statistics = Callable[..., Arrays]
 
-# Qlib takes a standard deviation below this for zero, whatever the scale of the series.
+# Qlib takes a standard deviation below this for zero, at any scale of the series.
 FLAT = 2e-5
 
 

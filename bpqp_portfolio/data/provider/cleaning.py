@@ -24,7 +24,7 @@ COUNTS = (
 )
 
 Fields = dict[str, np.ndarray]
-# Values by day, (T,), of all that count and of those that say one thing.
+# Number of values by day, (T,): of all that are usable, and of those that agree with a unit.
 Counts = dict[str, Any]
 ALL = "all"
 
@@ -34,7 +34,7 @@ def is_traded(fields: Mapping[str, np.ndarray]) -> np.ndarray:
     close = fields["close"]
     traded = np.isfinite(close) & (close > 0)
     volume = fields.get("volume")
-    # An index often has no volume, or zeros throughout: until the first, volume says nothing.
+    # An index often has no volume, or zeros throughout: until the first, volume proves nothing.
     if volume is not None:
         traded &= (volume != 0) | ~np.logical_or.accumulate(volume > 0)
     return traded
@@ -62,8 +62,8 @@ class Units:
     volume: str | np.ndarray = "as given"
 
 
-# What a ratio says: its bounds. Half to twice: dividends and a source's own rounding stay well
-# inside; price × (shares / 100) against amount / 1000 is ten.
+# The unit that a ratio shows, by its bounds. Half to twice: dividends and a source's own rounding
+# stay well inside; price × (shares / 100) against amount / 1000 is ten.
 _CHANGE = {"fraction": (0.5, 2.0), "percent": (50.0, 200.0)}
 _VOLUME = {"hands": (8.0, 12.5)}
 
@@ -72,7 +72,7 @@ _VOLUME = {"hands": (8.0, 12.5)}
 class UnitEvidence:
     """Gathers from every name of a source what its units are, by day.
 
-    A day's units are what most values of all names say from the first day up to it, so that later
+    A day's units are what most values of all names show from the first day up to it, so that later
     data never change how an earlier day is read; the days before any evidence go by the first.
     """
 
@@ -102,16 +102,16 @@ def _count(
     bottom: np.ndarray,
     usable: np.ndarray,
 ) -> None:
-    """Add one name's days to ``counts``: all that are usable, and what their ratio says."""
+    """Add one name's days to ``counts``: all that are usable, and those of each unit."""
     ratio = np.full(len(top), np.nan)
     ratio[usable] = top[usable].astype(np.float64) / bottom[usable]
-    said = {what: (ratio > low) & (ratio < high) for what, (low, high) in bounds.items()}
-    for what, days in {ALL: usable, **said}.items():
+    shown = {what: (ratio > low) & (ratio < high) for what, (low, high) in bounds.items()}
+    for what, days in {ALL: usable, **shown}.items():
         counts[what] = counts.get(what, 0) + days.astype(np.int64)
 
 
 def _most(counts: Counts, otherwise: str) -> str | np.ndarray:
-    """What more than half of the values say up to each day, (T,)."""
+    """What more than half of the values show up to each day, (T,)."""
     if not counts:
         return otherwise
     total = np.cumsum(counts[ALL])

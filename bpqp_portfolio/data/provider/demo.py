@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ...errors import ConfigError
 from ...files.atomic import replacing_folder
+from .manifest import extent
 from .provider import Provider, check_target, write_provider
 
 UNIVERSE = "sp20"
@@ -57,22 +58,18 @@ def build_demo(to: Path, *, progress: bool = False) -> Provider:
          for name in stocks.columns],
         columns=["instrument", "start", "end"],
     )  # fmt: skip
-    size = {"names": len(spells), "on_last_day": len(spells), "without_prices": 0}
+    universes = {UNIVERSE: spells, "all": spells}
     manifest = {
         "kind": "demo",
         "source": f"skfolio {version} (BSD-3-Clause): {PRICES}, {LEVELS}",
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in raw.items()},
-        "start": f"{calendar[0]:%Y-%m-%d}",
-        "end": f"{calendar[-1]:%Y-%m-%d}",
-        "days": len(calendar),
-        "instruments": len(series),
-        "universes": {UNIVERSE: size, "all": size},
+        **extent(calendar, universes, series),
         "fields": dict.fromkeys(("close", "change", "factor"), len(series)),
         "benchmark": BENCHMARK,
     }
     to = Path(to).expanduser()
     with replacing_folder(to) as scratch:
-        write_provider(scratch, calendar, series, {UNIVERSE: spells, "all": spells}, manifest)
+        write_provider(scratch, calendar, series, universes, manifest)
     return Provider(to)
 
 

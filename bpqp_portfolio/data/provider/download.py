@@ -33,7 +33,7 @@ _MAX_PAUSE = 60.0  # seconds
 
 
 class _Interrupted(Exception):
-    """An attempt failed in a way that another may not; ``wait`` is what the server asks for."""
+    """An attempt failed, but another may not; ``wait`` seconds is what the server asks for."""
 
     def __init__(self, reason: str, wait: float = 0.0) -> None:
         super().__init__(reason)
@@ -277,7 +277,7 @@ def _network(url: str) -> Iterator[None]:
 def _refusal(
     error: urllib.error.HTTPError, partial: _Partial, known: _Version | None
 ) -> Exception | None:
-    """What to raise for an error status, or None where it says that the file is complete."""
+    """What to raise for an error status, or None where it means that the file is complete."""
     if error.code == 416 and known:  # asked for bytes from the end of the file
         _, total = _content_range(error.headers.get("Content-Range", ""))
         if partial.size == known.length == total:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -20,18 +19,18 @@ from ...config import nearest
 from ...errors import ConfigError, DataError
 from ...files.archive import is_archive, unpack
 from ...files.atomic import replacing_folder, scratch_folder
-from ...files.digests import sha256_of
+from ...files.digests import sha256_of, sha256_of_files
 from ...files.progress import progress_bar
 from . import cleaning, tables
 from .cleaning import Fields, UnitEvidence
 from .indices import alike_indices, known_indices
+from .manifest import extent, write_manifest
 from .provider import (
     Provider,
     check_target,
     read_series,
     spread,
     write_calendar,
-    write_manifest,
     write_series,
     write_universe,
 )
@@ -166,15 +165,15 @@ def import_provider(
     folders down) or CSV and Parquet files of daily bars (see :func:`.tables.read_tables`), or one
     such file. Feature folders are lower case and codes upper case; ``change`` is a fraction;
     suspended days are NaN in every field but ``factor`` (see :func:`.cleaning.clean`); a list
-    ``all`` is made from the dates where there is none. ``manifest.json`` says what came from where
-    and what was corrected. An existing provider at ``to`` is replaced at the very end.
+    ``all`` is made from the dates where there is none. ``manifest.json`` records what came from
+    where and what was corrected. An existing provider at ``to`` is replaced at the very end.
 
     Parameters
     ----------
     market : also write the list ``all`` under this name.
     index : codes that are indices, to compare with and never to hold: they have prices and are in
-        no list. By default those whose code says so (``SPX``, ``^DJI``, ``SH000300``) are left out
-        of the lists that are made here; an empty sequence is none. The manifest has them as
+        no list. By default those with the code of one (``SPX``, ``^DJI``, ``SH000300``) are left
+        out of the lists that are made here; an empty sequence is none. The manifest has them as
         ``indices``, and as ``maybe_indices`` what is held and moves like the mean of all others.
     progress : show progress on a terminal.
 
@@ -212,7 +211,12 @@ def install(
 ) -> Provider:
     """:func:`import_provider` after its checks; ``origin`` overrides entries of the manifest.
 
-    An :class:`OSError` while writing is passed on as it is.
+    Raises
+    ------
+    DataError, ConfigError
+        As :func:`import_provider`.
+    OSError
+        While writing.
     """
     to.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -231,7 +235,7 @@ def install(
             place = place / "content"
         found = _locate(place, progress)
         if "sha256" not in manifest:
-            manifest |= {"sha256": _sha256_of_files(found.files, place), "files": len(found.files)}
+            manifest |= {"sha256": sha256_of_files(found.files, place), "files": len(found.files)}
         manifest |= _write(found, fresh, market, index, progress) | (origin or {})
         write_manifest(fresh, manifest)
     return Provider(to)
@@ -287,19 +291,13 @@ def _write(
     index: Sequence[str] | None,
     progress: bool,
 ) -> dict:
-    """Clean ``source`` into the empty folder ``root``; what the manifest says of it."""
+    """Clean ``source`` into the empty folder ``root``; the manifest's account of it."""
     write_calendar(root, source.calendar)
     counts = Counter(dict.fromkeys((*cleaning.COUNTS, "universe_lines_dropped"), 0))
     universes = source.universes(counts)
     if source.future is not None:
         write_calendar(root, source.future, "day_future")
-
-    evidence = UnitEvidence()
-    with progress_bar("units", len(source.names), progress, "name") as bar:
-        for name in source.names:
-            evidence.add(source.read(name))
-            bar.update()
-    units = evidence.units()
+    units = _units(source, progress)
 
     spans: dict[str, pd.DatetimeIndex] = {}
     fields: Counter[str] = Counter()
@@ -320,35 +318,20 @@ def _write(
     if not spans:
         raise DataError("the source holds no day with a positive close.")
 
-    indices = _indices(index, spans)
-    if index:
-        universes = {k: v[~v["instrument"].isin(indices)] for k, v in universes.items()}
-    universes.setdefault("all", _spells({k: v for k, v in spans.items() if k not in indices}))
-    maybe: list[str] = []
-    if index is None:
-        # The list of everything is no universe to hold where there are others.
-        lists = {k: v for k, v in universes.items() if k != "all"} or universes
-        held = set().union(*(spells["instrument"] for spells in lists.values()))
-        maybe = sorted({*indices, *alike_indices(returns)} & held)
-        indices = [name for name in indices if name not in held]
+    universes, indices, maybe = _lists(universes, spans, returns, index)
     if market is not None:
         _check_market(market, universes)
         universes[market] = universes["all"]
     for name, spells in universes.items():
         write_universe(root, name, spells)
-    last = source.calendar[-1]
     return {
         "kind": source.kind,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "start": f"{source.calendar[0]:%Y-%m-%d}",
-        "end": f"{last:%Y-%m-%d}",
-        "days": len(source.calendar),
-        "instruments": len(spans),
+        **extent(source.calendar, universes, spans),
         "without_prices": left_out,
         "indices": indices,
         "maybe_indices": maybe,
         **({"benchmark": indices[0]} if index and len(indices) == 1 else {}),
-        "universes": {name: _size(spells, last, spans) for name, spells in universes.items()},
         "fields": dict(fields),
         "source_units": {
             what: str(np.atleast_1d(unit)[-1])
@@ -359,8 +342,38 @@ def _write(
     }
 
 
+def _units(source: _Source, progress: bool) -> cleaning.Units:
+    """The units of ``source``, from all its names."""
+    evidence = UnitEvidence()
+    with progress_bar("units", len(source.names), progress, "name") as bar:
+        for name in source.names:
+            evidence.add(source.read(name))
+            bar.update()
+    return evidence.units()
+
+
+def _lists(
+    universes: dict[str, pd.DataFrame],
+    spans: dict[str, pd.DatetimeIndex],
+    returns: dict[str, np.ndarray],
+    index: Sequence[str] | None,
+) -> tuple[dict[str, pd.DataFrame], list[str], list[str]]:
+    """The lists without the indices and with ``all``; the indices; names that look like one."""
+    indices = _indices(index, spans)
+    if index:
+        universes = {k: v[~v["instrument"].isin(indices)] for k, v in universes.items()}
+    universes.setdefault("all", _spells({k: v for k, v in spans.items() if k not in indices}))
+    if index is not None:
+        return universes, indices, []
+    # The list of everything is no universe to hold where there are others.
+    lists = {k: v for k, v in universes.items() if k != "all"} or universes
+    held = set().union(*(spells["instrument"] for spells in lists.values()))
+    maybe = sorted({*indices, *alike_indices(returns)} & held)
+    return universes, [name for name in indices if name not in held], maybe
+
+
 def _indices(index: Sequence[str] | None, names: Collection[str]) -> list[str]:
-    """Codes of the source's indices: those given, or those whose code says so."""
+    """Codes of the source's indices: those given, or those with the code of one."""
     if index is None:
         return known_indices(names)
     codes = sorted({code.upper() for code in index})
@@ -382,26 +395,8 @@ def _spells(spans: dict[str, pd.DatetimeIndex]) -> pd.DataFrame:
     )
 
 
-def _size(spells: pd.DataFrame, last: pd.Timestamp, known: dict) -> dict[str, int]:
-    on_last = spells[(spells["start"] <= last) & (spells["end"] >= last)]
-    return {
-        "names": spells["instrument"].nunique(),
-        "on_last_day": on_last["instrument"].nunique(),
-        "without_prices": len(set(spells["instrument"]) - set(known)),
-    }
-
-
 def _check_market(market: str, universes: dict) -> None:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", market):
         raise ConfigError(f"{market!r} is no list name: use lower-case letters, digits, - and _.")
     if market in universes:
         raise ConfigError(f"the source has a list {market!r} already; choose another name.")
-
-
-def _sha256_of_files(files: list[Path], place: Path) -> str:
-    """One SHA-256 over the sorted relative names and contents of ``files``."""
-    digest = hashlib.sha256()
-    base = place if place.is_dir() else place.parent
-    for name, path in sorted((str(path.relative_to(base)), path) for path in files):
-        digest.update(f"{name}\0{sha256_of(path)}\n".encode())
-    return digest.hexdigest()

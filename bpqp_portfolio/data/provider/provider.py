@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from ...errors import ConfigError, ProviderError
+from .manifest import MANIFEST, write_manifest
 
 FIELDS = ("open", "high", "low", "close", "volume", "change", "factor")
-MANIFEST = "manifest.json"
 CODE = r"[^/\\\s.\x00-\x1f\x7f][^/\\\s\x00-\x1f\x7f]*"
 """Pattern of a code, which becomes a folder and a field of a tab-separated line."""
 # Device names of Windows, which Qlib prefixes so that such a folder can exist there too.
@@ -92,7 +92,13 @@ class Provider:
         object.__setattr__(self, "root", Path(self.root).expanduser())
 
     def require(self) -> Provider:
-        """This provider, or a :class:`ProviderError` that says how to get one."""
+        """This provider.
+
+        Raises
+        ------
+        ProviderError
+            There is none; the message names the commands that make one.
+        """
         missing = [
             part
             for part in ("calendars/day.txt", "instruments", "features")
@@ -108,7 +114,13 @@ class Provider:
 
     @cached_property
     def calendar(self) -> pd.DatetimeIndex:
-        """The trading days, (T,), as the file has them."""
+        """The trading days, (T,), as the file has them.
+
+        Raises
+        ------
+        ProviderError
+            The file is absent, or a line is no date.
+        """
         path = self.root / "calendars" / "day.txt"
         try:
             lines = path.read_text().split()
@@ -122,7 +134,13 @@ class Provider:
         return sorted(p.stem for p in (self.root / "instruments").glob("*.txt"))
 
     def spells(self, market: str = "all") -> pd.DataFrame:
-        """Membership spells: columns ``instrument``, ``start``, ``end`` (inclusive)."""
+        """Membership spells: columns ``instrument``, ``start``, ``end`` (inclusive).
+
+        Raises
+        ------
+        ProviderError
+            There is no such list, or a line of it is malformed.
+        """
         path = self.root / "instruments" / f"{market}.txt"
         if not path.is_file():
             known = ", ".join(self.markets) or "none"
@@ -201,14 +219,26 @@ class Provider:
         return spread(start, values, len(self.calendar), where)
 
     def frame(self, field: str, names: Iterable[str]) -> pd.DataFrame:
-        """(T, n) table of ``field``; a name without the file is an error."""
+        """(T, n) table of ``field``, float32.
+
+        Raises
+        ------
+        ProviderError
+            A name has no such file, or it cannot be read.
+        """
         names = list(names)
         data = np.column_stack([self.series(name, field) for name in names]) if names else None
         return pd.DataFrame(data, index=self.calendar, columns=names)
 
     @property
     def manifest(self) -> dict:
-        """What an import wrote about itself; empty for a provider made elsewhere."""
+        """What an import wrote about itself; empty for a provider made elsewhere.
+
+        Raises
+        ------
+        ProviderError
+            The file is damaged.
+        """
         path = self.root / MANIFEST
         try:
             return json.loads(path.read_text()) if path.is_file() else {}
@@ -321,7 +351,13 @@ def write_universe(root: Path, market: str, spells: pd.DataFrame) -> None:
 
 
 def write_calendar(root: Path, calendar: pd.DatetimeIndex, name: str = "day") -> None:
-    """Write ``calendars/NAME.txt``; no days, or days that do not increase, are an error."""
+    """Write ``calendars/NAME.txt``.
+
+    Raises
+    ------
+    ProviderError
+        There are no days, or they do not increase.
+    """
     calendar = pd.DatetimeIndex(calendar)
     if not len(calendar):
         raise ProviderError("the calendar is empty; a provider needs at least one trading day.")
@@ -335,11 +371,6 @@ def write_calendar(root: Path, calendar: pd.DatetimeIndex, name: str = "day") ->
     path = Path(root) / "calendars" / f"{name}.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{day:%Y-%m-%d}\n" for day in calendar))
-
-
-def write_manifest(root: Path, manifest: Mapping) -> None:
-    """Write ``manifest.json``."""
-    (Path(root) / MANIFEST).write_text(json.dumps(dict(manifest), indent=2, sort_keys=True) + "\n")
 
 
 def write_provider(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from tqdm import tqdm
 from ...config import check_number
 from ...errors import ConfigError, DataError
 from ...files.atomic import replacing_folder
+from .manifest import extent
 from .provider import FIELDS, Provider, check_target, write_provider
 
 TRUTH = "truth.npz"
@@ -53,7 +56,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Shocks:
-    """Everything random that happens on each of T days: standard normal unless said otherwise.
+    """Everything random that happens on each of T days: standard normal unless stated otherwise.
 
     ``factor`` (T, k); ``specific``, ``volume``, ``gap`` (T, n); ``high``, ``low`` (T, n) uniform.
     """
@@ -193,31 +196,65 @@ def simulate_market(
         A parameter is out of range, or ``to`` holds something else.
     """
     check_target(to)
-    check_number(names, "names", low=3, integer=True)
-    check_number(years, "years", low=0.25)
-    check_number(seed, "seed", low=0, integer=True)
-    check_number(factors, "factors", low=1, integer=True)
-    check_number(signal_ic, "signal_ic", low=0.0, high=0.5)
-    check_number(nonlinear, "nonlinear", low=0.0, high=1.0)
-    check_number(churn, "churn", low=0.0, high=0.5)
-    check_number(suspended, "suspended", low=0.0, high=0.5)
-    if factors >= names:
-        raise ConfigError(f"factors: must be fewer than names ({names}), got {factors}.")
+    settings = {
+        "names": names, "years": years, "seed": seed, "factors": factors, "signal_ic": signal_ic,
+        "nonlinear": nonlinear, "churn": churn, "suspended": suspended, "start": start,
+    }  # fmt: skip
+    _check_settings(settings)
     first = pd.Timestamp(start)
     calendar = pd.bdate_range(first, first + pd.Timedelta(days=round(365.25 * years) - 1))
+    codes = [f"SIM{i:04d}" for i in range(names)]
 
+    # Every part of the market is drawn from a stream of its own.
     seeds = np.random.SeedSequence(seed).spawn(9)
     loadings, specific = _risk(np.random.default_rng(seeds[0]), names, factors)
     shocks = Shocks.draw(seeds[1:7], WARM_UP + len(calendar), names, factors)
     paths = evolve(shocks, loadings, specific, signal_ic, nonlinear)
     halted = _halts(np.random.default_rng(seeds[7]), len(calendar), names, suspended)
-    codes = [f"SIM{i:04d}" for i in range(names)]
     member = _members(np.random.default_rng(seeds[8]), len(calendar), names, churn)
 
     everything = pd.DataFrame(
         {"instrument": codes, "start": calendar[0], "end": calendar[-1]}, columns=_SPELL_COLUMNS
     )
     universes = {"all": everything, "sim": _spells(member, calendar, codes)}
+    series = _series(paths, halted, member, calendar, codes, progress)
+    manifest = {
+        "kind": "simulated",
+        "source": f"a simulated market, its truth in {TRUTH}",
+        "settings": settings,
+        **extent(calendar, universes, series),
+        "fields": dict.fromkeys(FIELDS, len(series)),
+        "benchmark": INDEX,
+    }
+    to = Path(to).expanduser()
+    with replacing_folder(to) as folder:
+        write_provider(folder, calendar, series, universes, manifest)
+        truth = Truth(calendar, tuple(codes), paths.mu[WARM_UP:], loadings, specific)
+        _save_truth(folder, truth)
+    return Provider(to)
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError for the first argument of :func:`simulate_market` out of its range."""
+    for name, low in (("names", 3), ("seed", 0), ("factors", 1)):
+        check_number(settings[name], name, low=low, integer=True)
+    check_number(settings["years"], "years", low=0.25)
+    for name, high in (("signal_ic", 0.5), ("nonlinear", 1.0), ("churn", 0.5), ("suspended", 0.5)):
+        check_number(settings[name], name, low=0.0, high=high)
+    factors, names = settings["factors"], settings["names"]
+    if factors >= names:
+        raise ConfigError(f"factors: must be fewer than names ({names}), got {factors}.")
+
+
+def _series(
+    paths: Paths,
+    halted: np.ndarray,
+    member: np.ndarray,
+    calendar: pd.DatetimeIndex,
+    codes: list[str],
+    progress: bool,
+) -> dict[str, pd.DataFrame]:
+    """The fields of the index and of each name on the calendar, NaN where ``halted`` (T, n)."""
     # The day before the calendar gives the first day's change.
     before = paths.close[WARM_UP - 1]
     kept = {
@@ -233,42 +270,18 @@ def simulate_market(
         frame["change"] = close / close.ffill().shift(1).fillna(before[i]) - 1.0
         frame["factor"] = 1.0
         series[code] = frame
-    settings = {
-        "names": names, "years": years, "seed": seed, "factors": factors, "signal_ic": signal_ic,
-        "nonlinear": nonlinear, "churn": churn, "suspended": suspended, "start": start,
-    }  # fmt: skip
-    last = {"all": names, "sim": int(member[-1].sum())}
-    manifest = {
-        "kind": "simulated",
-        "source": "a simulated market, its truth in truth.npz",
-        "settings": settings,
-        "start": f"{calendar[0]:%Y-%m-%d}",
-        "end": f"{calendar[-1]:%Y-%m-%d}",
-        "days": len(calendar),
-        "instruments": len(series),
-        "universes": {
-            name: {
-                "names": spells["instrument"].nunique(),
-                "on_last_day": last[name],
-                "without_prices": 0,
-            }
-            for name, spells in universes.items()
-        },
-        "fields": dict.fromkeys(FIELDS, len(series)),
-        "benchmark": INDEX,
-    }
-    to = Path(to).expanduser()
-    with replacing_folder(to) as folder:
-        write_provider(folder, calendar, series, universes, manifest)
-        np.savez(
-            folder / TRUTH,
-            dates=calendar.to_numpy().astype("datetime64[D]"),
-            names=np.array(codes),
-            mu=paths.mu[WARM_UP:],
-            loadings=loadings,
-            specific=specific,
-        )
-    return Provider(to)
+    return series
+
+
+def _save_truth(folder: Path, truth: Truth) -> None:
+    np.savez(
+        folder / TRUTH,
+        dates=truth.dates.to_numpy().astype("datetime64[D]"),
+        names=np.array(truth.names),
+        mu=truth.mu,
+        loadings=truth.loadings,
+        specific=truth.specific,
+    )
 
 
 def load_truth(root: Path) -> Truth:

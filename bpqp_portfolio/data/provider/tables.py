@@ -71,7 +71,7 @@ class Tables:
 
 
 def read_tables(files: Iterable[Path], *, progress: bool = True) -> Tables:
-    """Read daily tables; columns are matched whatever their case.
+    """Read daily tables; columns are matched without regard to case.
 
     Needed: ``date`` (or ``datetime``, ``trade_date``) and ``close``; taken where present:
     ``open high low volume vwap change symbol``. Without a ``symbol`` (``instrument``, ``ticker``,
@@ -128,14 +128,14 @@ def _read_file(path: Path) -> tuple[pd.DataFrame, list[str]]:
             check_csv(path, f"cannot read {path.name}:")
             names = pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns
             columns, unknown = _match(names, path)
-            words = [c for c, name in columns.items() if name in ("date", "symbol")]
+            texts = [c for c, name in columns.items() if name in ("date", "symbol")]
             frame = pd.read_csv(
                 path,
                 usecols=list(columns),
-                dtype=dict.fromkeys(words, str),
+                dtype=dict.fromkeys(texts, str),
                 # A symbol may be "NA" or "NULL".
                 keep_default_na=False,
-                na_values={c: _MISSING for c in columns if c not in words},
+                na_values={c: _MISSING for c in columns if c not in texts},
                 **_EXACT,
                 encoding="utf-8-sig",
                 low_memory=False,

@@ -35,7 +35,7 @@ def check_provider(
 ) -> CheckReport:
     """Check the provider in ``root``: every finding of ``CHECKS``, by the rules of :mod:`.moves`.
 
-    Unreadable and unusable data are errors; moves that cannot be believed are warnings that become
+    Unreadable and unusable data are errors; moves that are invalid are warnings that become
     exclusions.
 
     Parameters
@@ -135,8 +135,8 @@ def _check_files(
     for missing in FIELDS:
         if missing != "close" and missing in absent:
             names = absent[missing]
-            many = f"all {len(names)} names" if len(names) == len(usable) else _some(names)
-            notes.add("fields-missing", f"{missing}: {many}", len(names))
+            lacking = f"all {len(names)} names" if len(names) == len(usable) else _some(names)
+            notes.add("fields-missing", f"{missing}: {lacking}", len(names))
     return span
 
 

@@ -1,4 +1,4 @@
-"""Exclusions: the daily moves that are not believed, name by name and day by day, as a CSV file."""
+"""Exclusions: the daily moves that are invalid, name by name and day by day, as a CSV file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Exclusion(NamedTuple):
 
 @dataclass(frozen=True)
 class Exclusions:
-    """A set of moves that are not believed, in order of date and name.
+    """A set of invalid moves, in order of date and name.
 
     The prices of the day may be right each on its own; it is the return from the previous close
     to this one that must not be used.

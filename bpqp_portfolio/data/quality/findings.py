@@ -66,7 +66,7 @@ CHECKS: dict[str, tuple[str, str, str]] = {
     ),
     "move-unlimited": (
         INFO, "move beyond the limit on a day that had none: a stock resumed or listed again",
-        "believed; add it to the exclusions by hand if you know better",
+        "kept as valid; add it to the exclusions by hand if you know better",
     ),
     "move-large": (
         WARNING, "move of more than 75 % where no limit is known",
@@ -79,11 +79,11 @@ CHECKS: dict[str, tuple[str, str, str]] = {
     ),
     "universe-fixed": (
         INFO, "one list of names for the whole time: results carry survivorship bias",
-        "say so beside the results",
+        "state it beside the results",
     ),
     "coverage-low": (
         WARNING, "years in which less than 90 % of the members have data",
-        "get the missing names, or say so beside the results: it is survivorship bias",
+        "get the missing names, or state it beside the results: it is survivorship bias",
     ),
     "benchmark-traded": (
         ERROR, "the benchmark is a name of the universe, so a portfolio could hold it",
@@ -123,7 +123,7 @@ class CheckReport:
 
     ``coverage``: columns ``market``, ``year``, ``members`` (average of a day), ``covered`` (share
     of them with data; of the index's full size where that is known). ``exclusions``: the moves
-    that are not believed.
+    that are invalid.
     """
 
     root: Path

@@ -1,4 +1,4 @@
-"""Judging daily moves: which returns from one close to the next cannot be believed, and why."""
+"""Judging daily moves: which returns from one close to the next are invalid, and why."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LONG_HALT = 20  # sessions; a shorter halt does not lift the limit
 TICK = 0.01  # of quoted prices on the Chinese exchanges
 LARGE_MOVE = 0.75
 ROUNDING = 1e-4  # of float32 prices and factors
-LIVELY = 0.002  # smallest move whose ratio to $change tells percent from fraction
+LIVELY = 0.002  # smallest move whose ratio to $change distinguishes percent from fraction
 
 # What the return into a day can be found to be.
 DISPUTED = "move-disputed"
@@ -47,7 +47,7 @@ class MoveJudge:
     and the adjustment factor is wrong. It is *impossible* beyond the board's price limit and a
     tick of rounding. There is no limit in the first sessions after a listing; nor on resuming
     after ``LONG_HALT`` sessions or on a day whose high and low are further apart than a limit
-    allows: such a move is *unlimited* and believed, except for a fall on resuming with an unchanged
+    allows: such a move is *unlimited* and valid, except for a fall on resuming with an unchanged
     factor, which is *unadjusted*: a distribution or share reform that the factor lacks. Where no
     limit is known, a move beyond ``LARGE_MOVE`` is *large*.
 
@@ -119,8 +119,8 @@ class MoveJudge:
             date = self.calendar[day[i]]
             doubt = otherwise = None
             if disputed[i]:
-                said = f"{move[i]:+.1%}, $change {change[i]:+.1%}{after}"
-                doubt = Move(DISPUTED, name, date, said)
+                figures = f"{move[i]:+.1%}, $change {change[i]:+.1%}{after}"
+                doubt = Move(DISPUTED, name, date, figures)
             if verdict[i]:
                 otherwise = Move(str(verdict[i]), name, date, f"{move[i]:+.1%}{known}{after}")
             self._found.append((int(day[i]), doubt, otherwise))
@@ -158,7 +158,7 @@ class MoveJudge:
     def _as_fraction(self, name: str, change: np.ndarray, move: np.ndarray) -> np.ndarray:
         """``change`` as a fraction; a name that has it in percent is noted.
 
-        Percent is what most lively moves up to the day say; before the first, the nearer reading.
+        Percent where most lively moves up to the day agree with it; before the first, the nearer.
         """
         lively = (np.abs(move) > LIVELY) & np.isfinite(change)
         ratio = np.divide(change, move, out=np.zeros(len(move)), where=lively)

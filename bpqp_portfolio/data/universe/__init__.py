@@ -1,5 +1,5 @@
 """What is known of the names of a universe by day: closes, sectors, index weights, exposures.
 
-``market.py`` has closes, returns and membership as arrays; the others read a user's table or derive
-what prices alone tell.
+``market.py`` has closes, returns and membership as arrays; the others read a user's table or are
+computed from prices alone.
 """

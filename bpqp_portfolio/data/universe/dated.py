@@ -17,7 +17,7 @@ KEYS = ("date", "instrument")
 
 @dataclass(frozen=True)
 class DatedTable:
-    """``values`` (D, N, f) on the table's own ``dates`` (D,), NaN where it says nothing of a name;
+    """``values`` (D, N, f) on the table's own ``dates`` (D,), NaN where it has no line of a name;
     ``columns`` f titles."""
 
     dates: pd.DatetimeIndex

@@ -1,4 +1,4 @@
-"""Exposures of names by day: the user's table, or what prices and volumes alone tell."""
+"""Exposures of names by day: the user's table, or computed from prices and volumes alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...config import nearest
 from ...errors import ConfigError, DataError
 from ..provider.provider import Provider
 from .dated import DatedTable, read_dated
-from .market import Market, value_traded
+from .market import MarketData, value_traded
 
 BUILT_IN = {"beta": 1.0, "size": 0.0, "momentum": 0.0}
 """Exposures that need no table, and what a name with too short a history counts as."""
@@ -56,7 +56,7 @@ class MarketExposures:
     def __init__(
         self,
         names: Sequence[str],
-        market: Market,
+        market: MarketData,
         provider: Provider,
         *,
         window: int,
@@ -76,12 +76,12 @@ class MarketExposures:
             chosen = [columns.index(self.names[j]) for j in self._own]
             self._values = self._table.values[:, :, chosen]
             self._carried = _carried(self._values)
-        said = [self.names[j] for j in self._built]
+        built = [self.names[j] for j in self._built]
         parts = [] if table is None or not self._own else [f"the table {Path(table).name}"]
-        self.source = " and ".join([*parts, *([f"prices ({', '.join(said)})"] if said else [])])
-        self._base = market.equal_weight_returns().to_numpy() if "beta" in said else None
+        self.source = " and ".join([*parts, *([f"prices ({', '.join(built)})"] if built else [])])
+        self._base = market.equal_weight_returns().to_numpy() if "beta" in built else None
         self._traded: np.ndarray | None = None
-        if "size" in said:
+        if "size" in built:
             self._traded = value_traded(
                 market,
                 provider,
@@ -91,7 +91,7 @@ class MarketExposures:
 
     @property
     def unknown(self) -> np.ndarray:
-        """(f,) what a name counts as of which nothing at all is known, NaN where nobody said."""
+        """(f,) what a name counts as of which nothing at all is known, NaN without a ``fill``."""
         fill = np.nan if self._fill is None else self._fill
         return np.array([fill if j in self._own else BUILT_IN[n] for j, n in enumerate(self.names)])
 
@@ -109,7 +109,13 @@ class MarketExposures:
         return out
 
     def check(self, first: pd.Timestamp, last: pd.Timestamp) -> None:
-        """Raise :class:`DataError` unless each member has an exposure on each day of a span."""
+        """Check that each member has an exposure on each day from ``first`` to ``last``.
+
+        Raises
+        ------
+        DataError
+            One has none; the message names exposure, name and day.
+        """
         if self._table is None or not self._own:
             return
         market = self._market
@@ -188,7 +194,7 @@ def no_exposure(exposure: str, name: str, date: pd.Timestamp) -> DataError:
     """The error of a name that the table leaves out."""
     return DataError(
         f"mandate.exposure_table: no {exposure!r} of {name} in the last table on or before "
-        f"{date:%Y-%m-%d}; complete it, or say with mandate.exposure_fill what such a name counts "
+        f"{date:%Y-%m-%d}; complete it, or set mandate.exposure_fill to what such a name counts "
         "as."
     )
 

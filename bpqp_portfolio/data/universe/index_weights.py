@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..provider.provider import Provider
 from .dated import read_dated
-from .market import Market, value_traded
+from .market import MarketData, value_traded
 
 PROXIES = ("equal", "traded_value")
 WINDOW = 250
@@ -25,7 +25,7 @@ class IndexWeights:
     source: str
 
 
-def index_weights(how: str, market: Market, provider: Provider) -> IndexWeights:
+def index_weights(how: str, market: MarketData, provider: Provider) -> IndexWeights:
     """Weights of the index whose members are ``market``'s.
 
     Parameters
@@ -63,7 +63,7 @@ def _shares(table: np.ndarray) -> np.ndarray:
     return table / np.where(total > 0, total, 1.0)
 
 
-def _read(path: Path, market: Market) -> np.ndarray:
+def _read(path: Path, market: MarketData) -> np.ndarray:
     table = read_dated(path, "index weights", market.names, ["weight"], weights=True)
     at = table.at(market.dates)
     known = np.nan_to_num(table.values[np.maximum(at, 0), :, 0])

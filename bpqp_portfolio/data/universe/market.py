@@ -15,11 +15,11 @@ from ..quality.exclusions import Exclusions
 
 
 @dataclass(frozen=True)
-class Market:
+class MarketData:
     """A universe on the provider's whole calendar of T days, with all N names that were ever in it.
 
     ``close`` (T, N) adjusted, NaN on a day without trade; ``member`` (T, N) bool;
-    ``excluded`` (T, N) bool, moves that are not believed.
+    ``excluded`` (T, N) bool, moves that are invalid.
     """
 
     dates: pd.DatetimeIndex
@@ -35,7 +35,7 @@ class Market:
 
     @cached_property
     def investable(self) -> np.ndarray:
-        """(T, N) bool: a member with a close that is believed, known at the close of the day."""
+        """(T, N) bool: a member with a valid close, known at the close of the day."""
         return self.member & np.isfinite(self.close) & ~self.excluded
 
     def equal_weight_returns(self) -> pd.Series:
@@ -49,7 +49,9 @@ class Market:
         return pd.Series(np.concatenate([[np.nan], mean]), index=self.dates, name="bench_equal")
 
 
-def load_market(provider: Provider, market: str, exclusions: Exclusions | None = None) -> Market:
+def load_market(
+    provider: Provider, market: str, exclusions: Exclusions | None = None
+) -> MarketData:
     """Read ``market`` from ``provider``.
 
     Raises
@@ -70,10 +72,10 @@ def load_market(provider: Provider, market: str, exclusions: Exclusions | None =
     dates = provider.calendar
     close = provider.frame("close", names).to_numpy(dtype=np.float64)
     excluded = (exclusions or Exclusions()).mask(dates, names)
-    return Market(dates, names, close, provider.membership(market, dates, names), excluded)
+    return MarketData(dates, names, close, provider.membership(market, dates, names), excluded)
 
 
-def value_traded(market: Market, provider: Provider, who: str, remedy: str) -> np.ndarray:
+def value_traded(market: MarketData, provider: Provider, who: str, remedy: str) -> np.ndarray:
     """(T, N) value traded on each day, in currency; NaN on a day without trade.
 
     Raises
