@@ -117,7 +117,7 @@ def compare(
     """
     from .experiments.page import write_comparison
     from .experiments.plan import plan, read_comparison
-    from .experiments.runs import collect, run_missing, said_of_failed
+    from .experiments.runs import collect, failure_report, run_missing
     from .experiments.table import build_table, markdown
 
     comparison, workflow = read_comparison(file)
@@ -136,7 +136,7 @@ def compare(
     typer.echo(markdown(table.groups()["Methods"]))
     typer.echo("\n".join(map(str, paths)))
     if outcome.failed:
-        raise BPQPError(said_of_failed(outcome.failed, len(runs), folder))
+        raise BPQPError(failure_report(outcome.failed, len(runs), folder))
 
 
 @data_app.command()

@@ -40,7 +40,13 @@ def end_with_parent() -> None:
 
 
 def main() -> None:
-    """Train, backtest and report what the JSON file says; tag the run when all is done."""
+    """Train, backtest and report the task of the JSON file; tag the run when all is done.
+
+    Raises
+    ------
+    BPQPError
+        The package's code is not that of the comparison which started this process.
+    """
     spec = json.loads(Path(sys.argv[1]).read_text())
     if code_digest() != spec["code"]:
         raise BPQPError("the code was changed while the comparison ran; start it again.")

@@ -41,7 +41,7 @@ class Estimate:
         return max(longest, (sum(rest) + sum(means.get(m, other) for m in waiting)) / self._jobs)
 
 
-def in_words(seconds: float | None) -> str:
+def as_text(seconds: float | None) -> str:
     """``about 3 min left``; to the minute above two minutes, to ten seconds below."""
     if seconds is None:
         return "no estimate yet"

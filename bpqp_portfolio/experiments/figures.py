@@ -50,8 +50,8 @@ def gains(table: ComparisonTable) -> Figure | None:
         ax.plot(point, y, "o", color=colour, markerfacecolor=inner, markersize=7, markeredgewidth=2)
         less = f"less {_short(table.title(row.control), 42)}"
         _write(ax, (14 - left) / inside, y, less, color=MUTED, va="center")
-        said = f"{point:+.1f}  ({low:.1f} to {high:.1f})".replace("-", MINUS)
-        _write(ax, 1 + 14 / inside, y, said, color=INK, va="center")
+        figures = f"{point:+.1f}  ({low:.1f} to {high:.1f})".replace("-", MINUS)
+        _write(ax, 1 + 14 / inside, y, figures, color=INK, va="center")
         p_value = p_text(row.p_value).replace(" ", "\N{NO-BREAK SPACE}")
         _write(ax, 1 + right / inside, y, f"p {p_value}", color=colour, va="center", ha="right")
     ax.axvline(0, color=MUTED, linewidth=0.8, zorder=1.5)

@@ -28,7 +28,7 @@ main h2 { margin-top: 2.5rem; }
 .scroll th:first-child { position: sticky; left: 0; background: var(--paper); min-width: 11rem;
   max-width: 22rem; text-align: left; }
 .scroll td.no { color: var(--bad); } .scroll td.yes { color: var(--net); font-weight: 640; }
-.scroll td.words { white-space: normal; min-width: 6rem; text-align: left; }
+.scroll td.text { white-space: normal; min-width: 6rem; text-align: left; }
 .scroll thead th { white-space: normal; vertical-align: bottom; }
 .paired td { white-space: normal; min-width: 4.2rem; }
 .paired td:first-of-type { text-align: left; min-width: 9rem; }
@@ -58,8 +58,8 @@ PAGE = """<!doctype html>
 TABLE = """{% macro table(rows) %}<div class="scroll"><table><thead><tr>
 {%- for cell in rows[0] %}<th scope="col">{{ cell }}</th>{% endfor %}</tr></thead><tbody>
 {% for row in rows[1:] %}<tr><th scope="row">{{ row[0] }}</th>
-{%- for cell in row[1:] %}<td{% if cell.startswith("yes") %} class="words yes"
-{%- elif cell.startswith(("no", "vanishes")) %} class="words no"{% endif %}>
+{%- for cell in row[1:] %}<td{% if cell.startswith("yes") %} class="text yes"
+{%- elif cell.startswith(("no", "vanishes")) %} class="text no"{% endif %}>
 {{- cell }}</td>{% endfor %}</tr>
 {% endfor %}</tbody></table></div>{% endmacro %}"""
 

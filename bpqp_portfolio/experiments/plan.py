@@ -29,6 +29,11 @@ class Method:
     several, that this one has to beat, and beside which it is always printed; ``seed`` the dotted
     place of the seed in the task; ``seeds`` how many seeds (by default the comparison's; 1 where
     nothing is random). ``seed`` and ``seeds`` are those of ``like`` unless they are given.
+
+    Raises
+    ------
+    ConfigError
+        A number outside its range, or controls that are no names.
     """
 
     title: str
@@ -57,13 +62,19 @@ class Method:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison as its file says it.
+    """A comparison as its file states it.
 
     ``workflow`` that every method changes, relative to the file; ``experiment_name`` under which
     the runs are tracked; ``methods`` by name; ``seeds`` of each; ``configurations_tried`` how many
     settings were looked at on validation before this one was frozen, printed with the table;
     ``block`` days and ``level`` of the bootstrap (see
     :mod:`bpqp_portfolio.experiments.statistics`).
+
+    Raises
+    ------
+    ConfigError
+        No methods, a number outside its range, two methods of one title, or a ``like`` or
+        ``control`` that is no other method.
     """
 
     workflow: str
@@ -93,7 +104,7 @@ class Comparison:
             if method.title in titles:
                 raise ConfigError(
                     f"methods.{name}.title: {method.title!r} is also that of "
-                    f"{titles[method.title]!r}; the table could not tell them apart."
+                    f"{titles[method.title]!r}; the table could not distinguish them."
                 )
             titles[method.title] = name
         object.__setattr__(self, "methods", methods)
@@ -101,7 +112,13 @@ class Comparison:
             self.lineage(name)
 
     def lineage(self, name: str) -> list[Method]:
-        """The method and those that it is like, each after the one it is like."""
+        """The method and those that it is like, each after the one it is like.
+
+        Raises
+        ------
+        ConfigError
+            A method is like itself, by way of others.
+        """
         chain = [name]
         while (like := self.methods[chain[-1]].like) is not None:
             if like in chain:
@@ -114,8 +131,8 @@ class Comparison:
 class Run:
     """One tracked run: a method with a seed.
 
-    ``key`` is a digest of all that its configuration says, so that a finished run is known again;
-    the code that makes it is told apart by :func:`~.code.code_digest`.
+    ``key`` is a digest of its whole configuration, so that a finished run is known again; the code
+    that makes it is distinguished by :func:`~.code.code_digest`.
     """
 
     method: str

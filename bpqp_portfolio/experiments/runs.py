@@ -28,7 +28,7 @@ from ..runs.results import RunResults
 from ..runs.tracked import TRACKING_URI, download_results
 from .child import CODE, KEY
 from .code import code_digest
-from .estimate import Estimate, in_words
+from .estimate import Estimate, as_text
 from .plan import Run
 
 PAGE = 1000
@@ -103,6 +103,8 @@ def run_missing(
 
     Raises
     ------
+    ConfigError
+        ``jobs`` is below 1.
     BPQPError
         Another comparison is at work in ``out``, or no run of the comparison is finished.
     """
@@ -118,7 +120,7 @@ def run_missing(
         other = sum(not tracked.is_current for tracked in done.values())
         console.print(
             f"{len(runs)} runs, {len(current)} of them finished."
-            + _said_of(other, accept_other_code),
+            + _other_code_note(other, accept_other_code),
             highlight=False,
             soft_wrap=True,
         )
@@ -131,15 +133,15 @@ def run_missing(
     found = {k: t for k, t in finished(runs).items() if accept_other_code or t.is_current}
     for run in runs:
         if run.key not in found and run.name not in failed:
-            failed[run.name] = "it ended without a word, and is not among the tracked runs"
+            failed[run.name] = "it ended without a message, and is not among the tracked runs"
     if not found:
-        raise BPQPError(f"no run is finished. {said_of_failed(failed, len(runs), out)}")
+        raise BPQPError(f"no run is finished. {failure_report(failed, len(runs), out)}")
     other_code = [r.name for r in runs if r.key in found and not found[r.key].is_current]
     return Outcome(found, failed, other_code)
 
 
-def said_of_failed(failed: Mapping[str, str], total: int, out: Path) -> str:
-    """What a user should know of failed runs."""
+def failure_report(failed: Mapping[str, str], total: int, out: Path) -> str:
+    """The names and reasons of failed runs, and where their output is, as text."""
     lines = "\n".join(f"  {name}: {reason}" for name, reason in failed.items())
     return (
         f"{len(failed)} of {total} runs failed; the whole output is in {out / 'logs'}. The "
@@ -158,7 +160,7 @@ def collect(
     return results, {name: tracked.seconds for name, tracked in there.items()}
 
 
-def _said_of(older: int, accepted: bool) -> str:
+def _other_code_note(older: int, accepted: bool) -> str:
     if not older:
         return ""
     what, which = ("1 run was", "is") if older == 1 else (f"{older} runs were", "are")
@@ -202,13 +204,13 @@ def _run(
                     alone = False
                 now = time.monotonic()
                 at_work = [(run.method, now - since) for run, since in working.values()]
-                left = in_words(estimate.left([run.method for run in waiting], at_work))
+                left = as_text(estimate.left([run.method for run in waiting], at_work))
                 done = total - len(waiting) - len(working)
                 names = ", ".join(run.name for run, _ in working.values())
                 progress.update(bar, description=f"runs ({names})", completed=done, left=left)
                 for line in lines:
-                    said = f"{done} of {total}: {line}; {left}"
-                    progress.console.print(said, highlight=False, soft_wrap=True)
+                    note = f"{done} of {total}: {line}; {left}"
+                    progress.console.print(note, highlight=False, soft_wrap=True)
         except BaseException:
             processes.stop()
             raise
@@ -216,9 +218,9 @@ def _run(
 
 
 def _reason(code: int, log: Path) -> str:
-    """Why a process failed: what it said last, and what ended it."""
+    """Why a process failed: its last line, and what ended it."""
     if code < 0:
-        return f"ended by {signal.Signals(-code).name}; its last words: {_last_line(log)}"
+        return f"ended by {signal.Signals(-code).name}; its last line: {_last_line(log)}"
     return _last_line(log)
 
 

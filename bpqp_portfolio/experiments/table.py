@@ -172,12 +172,12 @@ class ComparisonTable:
         absent = [name for name in controls if name not in {p.control for p in gains}]
         if not against and not absent:
             return "yes" if len(controls) == 1 else f"yes, over all {len(controls)}"
-        words = []
+        parts = []
         if against:
-            words.append("vanishes against " + "; ".join(map(self.title, against)))
+            parts.append("vanishes against " + "; ".join(map(self.title, against)))
         if absent:
-            words.append("no runs of " + "; ".join(map(self.title, absent)))
-        return ", ".join(words)
+            parts.append("no runs of " + "; ".join(map(self.title, absent)))
+        return ", ".join(parts)
 
     def text(self) -> pd.DataFrame:
         """Mean ± standard deviation over seeds (ddof 1) as text, one row a method."""
@@ -190,7 +190,7 @@ class ComparisonTable:
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("Method")
 
     def groups(self) -> dict[str, pd.DataFrame]:
-        """:meth:`text` in parts that fit a page, by group of figures; the first says the gains."""
+        """:meth:`text` in parts that fit a page, by group of figures; the first has the gains."""
         text = self.text()
         gain = pd.Series({self.title(name): self.verdict(name) for name in self.methods})
         chief = ["net_index", "ratio_net_index", "net_equal", "turnover", "names_held"]
@@ -328,13 +328,13 @@ def _paired(
 
 
 def _facts(results: Mapping[tuple[str, int], RunResults]) -> list[str]:
-    """What the runs say of their data and exchange; it should be the same for all."""
-    said: dict[str, dict[str, list[tuple[str, int]]]] = {}
+    """What the runs state of their data and exchange; it should be the same for all."""
+    stated: dict[str, dict[str, list[tuple[str, int]]]] = {}
     for run, result in results.items():
         for fact, value in _settings(result).items():
-            said.setdefault(fact, {}).setdefault(value, []).append(run)
+            stated.setdefault(fact, {}).setdefault(value, []).append(run)
     lines = []
-    for fact, values in said.items():
+    for fact, values in stated.items():
         if len(values) == 1 or fact == LEARNED_ON:
             found = "; or ".join(sorted(values, key=lambda value: -len(values[value])))
             lines.append(f"{fact}: {found}.")
@@ -361,7 +361,7 @@ def _settings(result: RunResults) -> dict[str, str]:
         about.append(str(result.manifest.get("sha256", ""))[:12] or None)
         out["Data"] = ", ".join(str(value) for value in about if value is not None)
     if "excluded_name_days" in known:
-        out["Name-days that the data check does not believe, left out whatever their label"] = str(
+        out["Name-days with invalid moves, left out at any label"] = str(
             known["excluded_name_days"]
         )
     return out
@@ -443,7 +443,7 @@ def protocol(table: ComparisonTable) -> list[str]:
         "limit of its board and date, does not trade. Test rows are never chosen by their label.",
         *table.facts,
         "Configurations looked at on validation before this one was frozen: "
-        + ("not said." if tried is None else f"{tried}."),
+        + ("not stated." if tried is None else f"{tried}."),
     ]
     if table.paired:
         lines.append(

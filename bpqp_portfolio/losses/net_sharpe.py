@@ -25,7 +25,7 @@ class NetSharpe(BlockLoss):
     r = yᵀw − cost is the daily net return as a fraction, less what a decision pays for weights
     outside of its limits; with ``benchmark: universe`` it is the excess over equal weights in the
     day's universe, held without cost. No risk-free rate; std has the divisor T − 1. The first day
-    pays nothing (see :func:`~.blocks.trades`).
+    pays nothing (see :func:`~.account.trades`).
     """
 
     benchmark: str = "none"

@@ -18,7 +18,7 @@ class NetUtility(BlockLoss):
     """−[yᵀw − (γ/2) wᵀΣw − cost] of each day, in units of the score.
 
     Return, risk (with the problem's γ and Σ) and cost are daily and not annualised; a block's
-    first day pays nothing (see :func:`~.blocks.trades`). With ``risk: realised`` the risk term is
+    first day pays nothing (see :func:`~.account.trades`). With ``risk: realised`` the risk term is
     (γ/2)(yᵀw)², which is noisier and sees what the risk model got wrong: what a learned risk is to
     be taught by.
     """

@@ -12,7 +12,7 @@ from ..errors import ConfigError, DataError
 
 
 class PredictorOutput(NamedTuple):
-    """What a network says of T days with R rows in all.
+    """What a network predicts for T days with R rows in all.
 
     ``scores`` (R,); ``log_specific`` (R,) and ``log_factors`` (T, k) are added to the log of
     specific variances and of factor scales, ``log_kappa`` () to that of κ; None where that is not
@@ -59,11 +59,17 @@ class Predictor(torch.nn.Module):
         return self.score(self.checked(features))
 
     def predictor_output(self, features: torch.Tensor, counts: torch.Tensor) -> PredictorOutput:
-        """What the network says of days with ``counts`` (T,) of the rows ``features`` (R, L, F)."""
+        """Predictions for days with ``counts`` (T,) of the rows ``features`` (R, L, F)."""
         return PredictorOutput(self(features))
 
     def checked(self, features: torch.Tensor) -> torch.Tensor:
-        """``features`` where their shape is right; otherwise the DataError of :meth:`forward`."""
+        """``features`` (R, L, F), where their shape is right.
+
+        Raises
+        ------
+        DataError
+            The features have another shape.
+        """
         if features.ndim != 3 or features.shape[1] < 1 or features.shape[2] != self.features:
             raise DataError(
                 f"{type(self).__name__}: features must be (R, L, {self.features}) with L >= 1, "
@@ -76,7 +82,13 @@ class Predictor(torch.nn.Module):
         return self.readout(self.represent(features))
 
     def represent(self, features: torch.Tensor) -> torch.Tensor:
-        """What a predictor implements: its representation (R, H) of features of the right shape."""
+        """What a predictor implements: its representation (R, H) of features of the right shape.
+
+        Raises
+        ------
+        NotImplementedError
+            The class implements none.
+        """
         raise NotImplementedError
 
     def readout(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -85,7 +97,13 @@ class Predictor(torch.nn.Module):
 
 
 def check_probability(value: float, name: str) -> None:
-    """Raise ConfigError unless ``value`` is in [0, 1)."""
+    """Check that ``value`` is in [0, 1).
+
+    Raises
+    ------
+    ConfigError
+        It is not; the message begins with ``name``.
+    """
     check_number(value, name, low=0, high=1)
     if value == 1:
         raise ConfigError(f"{name}: must be below 1, got {value!r}.")

@@ -1,9 +1,9 @@
-"""A predictor that learns more of the decision than its scores: what is risky, and how bold to be.
+"""A predictor that learns more of the decision than its scores: risk, and the signal's scale κ.
 
 The decision is made with Σ' = B diag(s)² Bᵀ + diag(d eᵃ) in place of the statistical covariance
 Σ = B Bᵀ + diag(d): a of each name and log s of each factor are the network's, bounded, and zero
 before training, so that learning begins at the statistical model. Both factors of Σ' are positive
-whatever the network says, so Σ' is positive definite where d > 0.
+for any output of the network, so Σ' is positive definite where d > 0.
 """
 
 from __future__ import annotations
@@ -28,8 +28,13 @@ class RiskHeadConfig:
 
     ``specific`` the variance of each name, from the name's representation; ``factors`` the scale of
     each factor, from the mean of the day's representations; ``limit`` the largest change of the log
-    of either (1: a variance or a scale is at most e times what the statistical model says, and at
+    of either (1: a variance or a scale is at most e times that of the statistical model, and at
     least 1/e of it).
+
+    Raises
+    ------
+    ConfigError
+        A setting outside its range, or nothing that may change.
     """
 
     specific: bool = True

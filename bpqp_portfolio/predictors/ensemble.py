@@ -12,11 +12,11 @@ from .base import Predictor, PredictorOutput
 
 
 class Ensemble(Predictor):
-    """The mean of the members' scores, each with the same say: s̄ Σᵢ (sᵢ / σᵢ) / K.
+    """The mean of the members' scores at equal spread: s̄ Σᵢ (sᵢ / σᵢ) / K.
 
     σᵢ is the spread of member i's scores (``spread``, K), such as the mean of their cross-sectional
     standard deviations over the training days, and s̄ = Σᵢ σᵢ / K keeps the unit of a score. Without
-    it a network that learned to exaggerate would outvote the others. What they say of risk and κ is
+    it a network with scores far apart would dominate the others. What they predict of risk and κ is
     averaged in logs.
 
     Parameters
@@ -55,8 +55,8 @@ class Ensemble(Predictor):
 
     def predictor_output(self, features: torch.Tensor, counts: torch.Tensor) -> PredictorOutput:
         networks = [member for member in self.members if isinstance(member, Predictor)]
-        said = [member.predictor_output(features, counts) for member in networks]
-        first, *rest = zip(*said, strict=True)
+        outputs = [member.predictor_output(features, counts) for member in networks]
+        first, *rest = zip(*outputs, strict=True)
         return PredictorOutput(self._mean(first), *(_mean_log(values) for values in rest))
 
     @property
@@ -65,8 +65,8 @@ class Ensemble(Predictor):
         return _mean_log([getattr(member, "log_kappa", None) for member in self.members])
 
     def _mean(self, scores: Sequence[torch.Tensor]) -> torch.Tensor:
-        say = self.spread.mean() / self.spread / len(self.members)
-        return torch.stack([say[i].to(own) * own for i, own in enumerate(scores)]).sum(0)
+        share = self.spread.mean() / self.spread / len(self.members)
+        return torch.stack([share[i].to(own) * own for i, own in enumerate(scores)]).sum(0)
 
 
 def _mean_log(values: Sequence[torch.Tensor | None]) -> torch.Tensor | None:

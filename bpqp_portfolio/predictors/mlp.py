@@ -74,6 +74,13 @@ class MLP(Predictor):
         self.layers = nn.Sequential(*layers, nn.Linear(fan_in, 1))
 
     def represent(self, features: torch.Tensor) -> torch.Tensor:
+        """The last hidden layer (R, H) of the day's own features.
+
+        Raises
+        ------
+        DataError
+            In training, with batch norm and fewer than two rows.
+        """
         if self.training and self.batch_norm and len(features) < 2:
             raise DataError(
                 f"MLP: batch norm cannot train on a batch of {len(features)} row(s); give it more "

@@ -19,7 +19,7 @@ class Plot:
     """One figure of the report.
 
     ``draw(results, width)`` returns a figure ``width`` pixels wide, or None where the run has
-    nothing to show; the page then says ``absent`` in its place.
+    nothing to show; the page then shows ``absent`` in its place.
     """
 
     key: str

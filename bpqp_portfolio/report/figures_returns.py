@@ -108,7 +108,7 @@ def drawdowns(results: RunResults, width: int) -> Figure:
 
 
 def ratio(results: RunResults, width: int) -> Figure | None:
-    """Rolling information ratio over both benchmarks, with cost (bold) and without (dashed)."""
+    """Rolling information ratio over both benchmarks, with cost (thick) and without (dashed)."""
     series = books(results)
     window = rolling_window(len(results.daily), ROLLING)
     if window < FEWEST:

@@ -101,7 +101,7 @@ def risk(returns: pd.Series, days_per_year: float = QLIB) -> dict[str, float]:
 
 
 def cautions(results: RunResults) -> list[str]:
-    """What keeps a test from saying much, one sentence each; none of a long one that traded."""
+    """What limits the conclusions of a test, one sentence each; none of a long one that traded."""
     days, out = len(results.daily), []
     if never_traded(results):
         out.append(
@@ -116,13 +116,13 @@ def cautions(results: RunResults) -> list[str]:
         out.append(
             f"{_count(days, 'trading day')} are {results.years:.2f} years: the standard error of "
             f"an annual information ratio is about 1/√years = {results.years**-0.5:.1f}, so the "
-            "figures a year tell little."
+            "figures a year are mostly noise."
         )
     return out
 
 
 def never_traded(results: RunResults) -> bool:
-    """Did the account buy nothing on any day? False where the run does not say."""
+    """Did the account buy nothing on any day? False where the run has no turnover."""
     turnover = results.series("daily", "turnover")
     return bool(turnover.notna().any() and not turnover.fillna(0.0).any())
 

@@ -293,18 +293,18 @@ def _notes(results: RunResults) -> list[tuple[str, str]]:
     return [
         (
             "Survivorship",
-            str(results.settings.get("survivorship") or "The run says nothing about it."),
+            str(results.settings.get("survivorship") or "Not stated by the run."),
         ),
         (
             "Exclusions",
-            "The run does not say how many doubtful name-days were left out."
+            "The run does not state how many doubtful name-days were left out."
             if excluded is None
             else f"{_count(int(excluded), 'name-day')} with doubtful prices left out.",
         ),
         (
             "Precision",
             f"Over {years:.2f} years the standard error of an annual information ratio is about "
-            f"1/√years = {1 / math.sqrt(years):.2f}: smaller differences tell little.",
+            f"1/√years = {1 / math.sqrt(years):.2f}: smaller differences are noise.",
         ),
         (
             "Timing",

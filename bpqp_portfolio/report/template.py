@@ -224,13 +224,14 @@ PAGE = """<!DOCTYPE html>
 <h3>What each constraint cost</h3>
 <div class="scroll"><table class="constraints">
 <thead><tr><th scope="col">Constraint</th><th scope="col">Days bound</th>
-<th scope="col">Price when bound</th><th scope="col">Price, all days</th></tr></thead><tbody>
+<th scope="col">Shadow price when bound</th>
+<th scope="col">Shadow price, all days</th></tr></thead><tbody>
 {%- for row in mandate.constraints %}
 <tr><th scope="row">{{ row[0] }}</th>{% for cell in row[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>
 {%- endfor %}
 </tbody></table></div>
-<p class="caption">Prices are duals: basis points of return a day that one percentage point more of
-the limit would gain, to first order; a mean over days.</p>
+<p class="caption">Shadow prices are duals: basis points of return a day that one percentage point
+more of the limit would gain, to first order; a mean over days.</p>
 {%- endif %}
 {%- if mandate.causes %}
 <h3>Realised against target weights</h3>

@@ -44,9 +44,15 @@ def complete_returns(returns: np.ndarray, factors: int) -> np.ndarray:
     .. math:: S_{ij} = \frac{\sum_{t\ \text{both observed}} x_{ti} x_{tj}}
                             {\sqrt{(c_i - 1)(c_j - 1)}}
 
-    S is positive semidefinite whatever is missing, S_ii is the sample variance (divisor c − 1) of
+    S is positive semidefinite with any gaps, S_ii is the sample variance (divisor c − 1) of
     what was observed, and without gaps S is the usual sample covariance. The covariance of two
     names that were seldom observed together is drawn towards zero.
+
+    Raises
+    ------
+    DataError
+        The window has no more days or names than ``factors``, a return is infinite, or a name has
+        fewer than two.
     """
     returns = np.asarray(returns, dtype=np.float64)
     if returns.ndim != 2 or min(returns.shape) <= factors:
@@ -83,6 +89,15 @@ def reduce_covariance(covariance: np.ndarray, k: int) -> tuple[np.ndarray, np.nd
 
     B is the top k eigenvectors times the roots of their eigenvalues, d what is left of the
     diagonal, so that the diagonal is kept exactly and the off-diagonal part has rank k.
+
+    Raises
+    ------
+    DataError
+        The covariance is not finite.
+
+    >>> loadings, specific = reduce_covariance(np.array([[2.0, 1.0], [1.0, 2.0]]), 1)
+    >>> (loadings @ loadings.T + np.diag(specific)).round(6).tolist()
+    [[2.0, 1.5], [1.5, 2.0]]
     """
     if not np.isfinite(covariance).all():
         raise DataError(

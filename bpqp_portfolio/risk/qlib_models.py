@@ -1,6 +1,6 @@
 """Qlib's risk models behind this package's interface.
 
-All three get returns, not prices, already centred and completed, and are told not to scale them by
+All three get returns, not prices, already centred and completed, and are set not to scale them by
 100: Qlib's defaults would take prices and give a covariance of percentages (10⁴ times ours).
 """
 

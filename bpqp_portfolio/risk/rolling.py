@@ -1,4 +1,12 @@
-"""A risk model for every day of a changing universe, from the days before it and nothing else."""
+"""A risk model for every day of a changing universe, from the days before it and nothing else.
+
+For day t, with the window X (L, n) of the last L returns up to t of the day's members:
+
+1. names with fewer than ``min_history`` returns in the window are left out;
+2. each name's returns are clipped to fences around its quartiles (Tukey 1977);
+3. the risk model estimates Σ_t = B_t B_tᵀ + diag(d_t) on them;
+4. signs of the factors are fixed, and d_t is raised to a floor, since solvers divide by it.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +44,7 @@ class RiskPanel:
         only Σ does.
     specific : (R,) d > 0, float64, per day².
     modelled : (R,) bool: had the name enough history?
-    floored : (D,) how many of the day's names had their specific variance raised to the floor.
+    floored : (D,) the number of the day's names whose specific variance was raised to the floor.
     """
 
     days: np.ndarray

@@ -35,7 +35,10 @@ MOST_RUNS = 1000  # that a name is looked up among, the latest
 def find_results(run: str | Path, tracking_uri: str | None = None) -> RunResults:
     """Results of ``run``: a folder where there is one of that name, a tracked run's id otherwise.
 
-    Raises :class:`DataError` where neither exists or the results cannot be read.
+    Raises
+    ------
+    DataError
+        Neither exists, or the results cannot be read.
     """
     if Path(run).expanduser().is_dir():
         return load_results(run)
@@ -47,8 +50,10 @@ def find_results(run: str | Path, tracking_uri: str | None = None) -> RunResults
 def download_results(run_id: str, tracking_uri: str | None = None) -> RunResults:
     """Results that the tracked run ``run_id`` keeps among its artifacts.
 
-    Raises :class:`DataError` where there is no tracking database, no such run, or the run keeps
-    no results.
+    Raises
+    ------
+    DataError
+        There is no tracking database, no such run, or the run keeps no results.
     """
     tracking_uri = tracking_uri or TRACKING_URI
     with download_artifacts(run_id, ARTIFACTS, tracking_uri, missing=NO_RESULTS) as folder:
@@ -61,8 +66,11 @@ def download_artifacts(
 ) -> Iterator[Path]:
     """A temporary copy of the folder ``where`` among a run's artifacts.
 
-    Raises :class:`DataError` where there is no tracking database, no such run, or the run has no
-    such folder: then the message says ``missing``, in which ``{where}`` is the folder.
+    Raises
+    ------
+    DataError
+        There is no tracking database, no such run, or the run has no such folder: then the message
+        is ``missing``, in which ``{where}`` is the folder.
     """
     tracking_uri = tracking_uri or TRACKING_URI
     client = _client(tracking_uri)
@@ -90,8 +98,10 @@ def download_artifacts(
 def find_run(run: str, tracking_uri: str | None = None) -> str:
     """The id of the run that ``run`` names: an id, a run's name, or the name of its experiment.
 
-    Raises :class:`DataError` where none or several finished runs have that name; the message names
-    the nearest, or the several.
+    Raises
+    ------
+    DataError
+        None or several finished runs have that name; the message names the nearest, or the several.
     """
     tracking_uri = tracking_uri or TRACKING_URI
     client = _client(tracking_uri)

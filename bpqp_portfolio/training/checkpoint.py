@@ -19,12 +19,20 @@ _DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 def save_checkpoint(path: Path, key: str, **content: Any) -> None:
-    """Write ``content`` under ``key``, atomically: an interruption leaves the previous one."""
+    """Write ``content`` under ``key``, atomically: an interruption leaves the previous one.
+
+    ``content`` holds tensors and plain values; the file begins with their SHA-256.
+
+    Raises
+    ------
+    StorageError
+        The disk is full or not writable.
+    """
     buffer = io.BytesIO()
     torch.save({"key": key, **content}, buffer)
-    saved = buffer.getvalue()
+    packed = buffer.getvalue()
     with replacing_file(path, elsewhere=ELSEWHERE) as scratch:
-        scratch.write_bytes(hashlib.sha256(saved).digest() + saved)
+        scratch.write_bytes(hashlib.sha256(packed).digest() + packed)
 
 
 def load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
@@ -32,12 +40,12 @@ def load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     raw = path.read_bytes()
-    digest, saved = raw[:_DIGEST_SIZE], raw[_DIGEST_SIZE:]
+    digest, packed = raw[:_DIGEST_SIZE], raw[_DIGEST_SIZE:]
     # torch.load does not check its archive: flipped bits would go unnoticed into the weights.
-    if hashlib.sha256(saved).digest() != digest:
+    if hashlib.sha256(packed).digest() != digest:
         logger.warning("checkpoint %s is damaged; training starts anew", path)
         return None
-    content = torch.load(io.BytesIO(saved), weights_only=True, map_location="cpu")
+    content = torch.load(io.BytesIO(packed), weights_only=True, map_location="cpu")
     if content["key"] != key:
         logger.warning("checkpoint %s belongs to another run; training starts anew", path)
         return None

@@ -1,4 +1,4 @@
-"""What a network says of a batch, and what the portfolio problem makes of it."""
+"""A network's output on a batch, and the decision problem that it leads to."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..portfolio.problem import PortfolioProblem
 from ..predictors import Predictor, PredictorOutput
 
 
-def look(network: nn.Module, batch: DayBatch) -> PredictorOutput:
-    """The predictor_output of ``network`` on the batch; of any other module, its scores (R,)."""
+def network_output(network: nn.Module, batch: DayBatch) -> PredictorOutput:
+    """The output of ``network`` on the batch; of a module that is no predictor, its scores (R,)."""
     if isinstance(network, Predictor):
         return network.predictor_output(batch.features, batch.mask.sum(-1))
     return PredictorOutput(network(batch.features))
 
 
-def decided_by(
+def decision_inputs(
     predictor_output: PredictorOutput, batch: DayBatch, problem: PortfolioProblem
 ) -> tuple[Tensor, DayBatch, PortfolioProblem]:
     """Scores (T, n), and batch and problem with the risk and the κ of ``predictor_output``."""
@@ -40,7 +40,7 @@ def decided_by(
 def predict(
     network: nn.Module, panel: DailyPanel, days: Tensor, rows: int = 20_000
 ) -> PredictorOutput:
-    """The predictor_output on ``days`` and all their rows in evaluation mode, in the panel's order.
+    """The output on ``days`` and all their rows in evaluation mode, in the panel's order.
 
     In float64, so that a score does not depend on how many others are computed with it; on the
     device of the network, and back on that of the panel.
@@ -52,8 +52,8 @@ def predict(
     parts: list[list[Tensor | None]] = []
     for part in panel.chunks(days, rows):
         batch = panel.batch(part)
-        said = look(exact, replace(batch, features=batch.features.to(device).double()))
-        parts.append([None if value is None else value.to(panel.device) for value in said])
+        output = network_output(exact, replace(batch, features=batch.features.to(device).double()))
+        parts.append([None if value is None else value.to(panel.device) for value in output])
     scores, specific, factors, kappas = zip(*parts, strict=True)
     return PredictorOutput(torch.cat(scores), _joined(specific), _joined(factors), kappas[0])
 

@@ -1,4 +1,4 @@
-"""How many threads torch may use for a while."""
+"""A context in which torch uses a given number of threads."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from ..portfolio.problem import PortfolioProblem
 from .callbacks import Callback
 from .checkpoint import load_checkpoint, save_checkpoint
 from .device import placed, resolve_device
-from .predictor_output import decided_by, look
+from .predictor_output import decision_inputs, network_output
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,17 @@ class TrainerConfig:
     before it stops; ``batch_days`` consecutive days a step; Adam's ``learning_rate`` and
     ``weight_decay``; ``gradient_clip`` largest gradient norm (None: no limit); ``seed`` of weights,
     order and dropout.
+
+    Raises
+    ------
+    ConfigError
+        A setting outside its range.
+
+    >>> TrainerConfig(epochs=3).patience
+    5
+    >>> TrainerConfig(epochs=0)
+    Traceback (most recent call last):
+    bpqp_portfolio.errors.ConfigError: epochs: must be >= 1, got 0.
     """
 
     epochs: int = 30
@@ -213,14 +224,14 @@ class Trainer:
         return state
 
     def _resume(self, optimiser: torch.optim.Optimizer) -> FitState:
-        saved: dict[str, Any] | None = None
+        resumed: dict[str, Any] | None = None
         if self.checkpoint is not None:
-            saved = load_checkpoint(self.checkpoint, self.checkpoint_key)
-        if saved is None:
+            resumed = load_checkpoint(self.checkpoint, self.checkpoint_key)
+        if resumed is None:
             return FitState()
-        self.network.load_state_dict(saved["network"])
-        optimiser.load_state_dict(saved["optimiser"])
-        state = FitState(**saved["state"])
+        self.network.load_state_dict(resumed["network"])
+        optimiser.load_state_dict(resumed["optimiser"])
+        state = FitState(**resumed["state"])
         logger.info("continuing after epoch %d from %s", state.epoch, self.checkpoint)
         return state
 
@@ -239,7 +250,7 @@ class Trainer:
         seed = _epoch_seed(self.config.seed, state.epoch)
         torch.manual_seed(seed)
         size = self.config.batch_days
-        # Half a block still tells a mean from its spread; what is cut off by chance may not.
+        # Half a block still shows mean and spread; what is cut off by chance may not.
         least = 1 if self._least_days == 1 else max(self._least_days, size // 2)
         blocks = _day_blocks(train, size, torch.Generator().manual_seed(seed), least)
         self.network.train()
@@ -247,7 +258,7 @@ class Trainer:
         undecided: list[tuple[Tensor, Tensor]] = []
         for step, days in enumerate(blocks):
             batch = panel.batch(days).to(self.device)
-            scores, batch, problem = self._look(panel, batch, f"epoch {state.epoch + 1}")
+            scores, batch, problem = self._forward(panel, batch, f"epoch {state.epoch + 1}")
             terms = self.objective(scores, batch, problem)
             loss = terms.total.mean()
             if not bool(torch.isfinite(loss)):
@@ -284,21 +295,22 @@ class Trainer:
             state.best_epoch, state.best_value = state.epoch, value
             state.best_weights = copy.deepcopy(self.network.state_dict())
 
-    def _look(
+    def _forward(
         self, panel: DailyPanel, batch: DayBatch, stage: str
     ) -> tuple[Tensor, DayBatch, PortfolioProblem]:
-        """Scores (T, n), and what is decided on; the problem would only see that they are NaN."""
-        predictor_output = look(self.network, batch)
-        if not all(
-            bool(torch.isfinite(said).all()) for said in predictor_output if said is not None
-        ):
+        """Scores (T, n), batch and problem to decide on; ``stage`` names the pass in errors.
+
+        Raises DataError where an output is not finite: the problem would only see NaN.
+        """
+        output = network_output(self.network, batch)
+        if not all(bool(torch.isfinite(part).all()) for part in output if part is not None):
             finite = bool(torch.isfinite(batch.features).all())
             raise DataError(
                 f"the network's scores are not finite in {stage}, on the days "
                 f"{_span(panel, batch.days)}; "
                 + (DIVERGED if finite else "its features are not: check the handler's processors.")
             )
-        return decided_by(predictor_output, batch, self.problem)
+        return decision_inputs(output, batch, self.problem)
 
     @torch.no_grad()
     def _decide(
@@ -322,7 +334,7 @@ class Trainer:
         values: dict[str, list[Tensor]] = {"loss": [], "prediction": [], "decision": [], "ic": []}
         for part in _joined(panel.chunks(days, rows), self._least_days):
             batch = panel.batch(part).to(self.device)
-            scores, batch, problem = self._look(panel, batch, "validation")
+            scores, batch, problem = self._forward(panel, batch, "validation")
             total, prediction, decision = self.objective(scores, batch, problem)
             if decision is None:
                 decision = decision_loss(scores, batch, problem)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bpqp_portfolio.experiments.estimate import Estimate, in_words
+from bpqp_portfolio.experiments.estimate import Estimate, as_text
 
 
 def test_nothing_is_known_before_a_run_is_finished():
@@ -38,5 +38,5 @@ def test_what_runs_at_work_have_taken_is_done_and_none_owes_less_than_nothing():
         (9000, "about 2.5 h left"),
     ],
 )
-def test_in_words(seconds, text):
-    assert in_words(seconds) == text
+def test_as_text(seconds, text):
+    assert as_text(seconds) == text

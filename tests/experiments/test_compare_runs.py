@@ -104,7 +104,7 @@ def test_a_run_without_a_word_on_its_code_counts_as_other_code(study):
 
 @pytest.mark.parametrize(
     ("code", "reason"),
-    [(1, "error: the reason"), (-9, "ended by SIGKILL; its last words: error: the reason")],
+    [(1, "error: the reason"), (-9, "ended by SIGKILL; its last line: error: the reason")],
 )
 def test_a_failed_run_has_its_reason_and_does_not_stop_the_others(study, code, reason):
     study.fails["a-seed0"] = code

@@ -17,7 +17,7 @@ from bpqp_portfolio.losses.terms import KAPPA, RISK
 from bpqp_portfolio.portfolio import PortfolioProblem
 from bpqp_portfolio.predictors import DecisionNetwork, RiskHeadConfig, build_predictor
 from bpqp_portfolio.training import Trainer, TrainerConfig, predict, torch_threads
-from bpqp_portfolio.training.predictor_output import decided_by, look
+from bpqp_portfolio.training.predictor_output import decision_inputs, network_output
 
 K = 2
 HEADS = ("specific", "factors", "kappa")
@@ -49,7 +49,9 @@ def stirred(network: DecisionNetwork) -> DecisionNetwork:
 def value(network, panel, loss, **changes) -> torch.Tensor:
     batch = panel.batch(torch.arange(len(panel)))
     objective = build_loss(loss) if isinstance(loss, str) else build_loss(*loss)
-    return objective(*decided_by(look(network, batch), batch, problem(**changes))).total.mean()
+    return objective(
+        *decision_inputs(network_output(network, batch), batch, problem(**changes))
+    ).total.mean()
 
 
 # Gradients ---------------------------------------------------------------------------------------
@@ -148,7 +150,7 @@ def test_training_moves_all_of_it_and_validation_decides_with_it():
     assert kept["kappa"] == pytest.approx(0.02 * math.exp(10 * network.kappa.item()), rel=1e-6)
     panel = random_panel(DAYS, factors=K)
     said, batch = predict(network, panel, VALID), panel.batch(VALID)
-    scores, decided, given = decided_by(said, batch, problem())
+    scores, decided, given = decision_inputs(said, batch, problem())
     regret = given.regret(given.solve(scores, decided).w, batch) / given.scale
     assert float(regret.mean()) == pytest.approx(kept["valid_decision"], rel=1e-5)
     plain = problem().regret(problem().solve(scores, batch).w, batch) / given.scale
@@ -229,7 +231,7 @@ def simulate(days, names=20, seed=0, *, wrong=1.0, scale=1.0, signal=0.004) -> M
 def true_value(network, market, days, given) -> torch.Tensor:
     """f with the true mean and covariance of the weights decided on ``days``, (T,)."""
     batch = market.panel.batch(days)
-    scores, decided, bold = decided_by(predict(network, market.panel, days), batch, given)
+    scores, decided, bold = decision_inputs(predict(network, market.panel, days), batch, given)
     return given.value(bold.solve(scores, decided).w, market.truth.batch(days))
 
 

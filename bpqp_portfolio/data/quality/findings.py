@@ -119,7 +119,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What :func:`check_provider` found, in the order of ``CHECKS``.
+    """What :func:`~.check.check_provider` found, in the order of ``CHECKS``.
 
     ``coverage``: columns ``market``, ``year``, ``members`` (average of a day), ``covered`` (share
     of them with data; of the index's full size where that is known). ``exclusions``: the moves
