@@ -10,7 +10,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from ..report.style import BAD, GRID, INDEX, INK, MUTED, NET, baseline, date_axis, heading, panels
+from ..report.style import (
+    BAD,
+    GRID,
+    INDEX,
+    INK,
+    MUTED,
+    NET,
+    baseline,
+    date_axis,
+    heading,
+    panels,
+    shorten,
+)
 from .table import MINUS, ComparisonTable, Paired, p_text
 
 WIDTH = 1080
@@ -38,7 +50,7 @@ def gains(table: ComparisonTable) -> Figure | None:
     inside = WIDTH - left - right
     for y, row in enumerate(rows):
         if isinstance(row, str):
-            name = _short(table.title(row), 46)
+            name = shorten(table.title(row), 46)
             _write(ax, -left / inside, y, name, color=INK, fontweight="bold", va="center")
             if y:
                 ax.axhline(y - 0.5, -left / inside, 1 + right / inside, color=GRID, clip_on=False)
@@ -48,7 +60,7 @@ def gains(table: ComparisonTable) -> Figure | None:
         ax.plot([low, high], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
         inner = colour if row.holds else "white"
         ax.plot(point, y, "o", color=colour, markerfacecolor=inner, markersize=7, markeredgewidth=2)
-        less = f"less {_short(table.title(row.control), 42)}"
+        less = f"less {shorten(table.title(row.control), 42)}"
         _write(ax, (14 - left) / inside, y, less, color=MUTED, va="center")
         figures = f"{point:+.1f}  ({low:.1f} to {high:.1f})".replace("-", MINUS)
         _write(ax, 1 + 14 / inside, y, figures, color=INK, va="center")
@@ -106,7 +118,7 @@ def frontier(table: ComparisonTable) -> Figure:
     inside = WIDTH - 52 - legend
     for number, method in enumerate(methods):
         y = 1 - (number + 0.5) * min(19, height / len(methods)) / height
-        title, colour = _short(table.title(method), 46), _role(table, method)
+        title, colour = shorten(table.title(method), 46), _role(table, method)
         shown: dict[str, Any] = {"transform": ax.transAxes, "va": "center", "fontsize": SMALL}
         end = 1 + 40 / inside
         ax.text(end, y, str(number + 1), color=colour, ha="right", fontweight="bold", **shown)
@@ -179,7 +191,3 @@ def _beside(places: np.ndarray) -> list[tuple[int, int]]:
 def _write(ax: Axes, x: float, y: float, text: str, **style: Any) -> None:
     """Text at ``x`` of the panel's width and at the data's ``y``."""
     ax.text(x, y, text, transform=ax.get_yaxis_transform(), fontsize=SMALL, **style)
-
-
-def _short(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1].rstrip(" ,") + "…"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..config import check_number
-from .base import Predictor, check_probability
+from .base import SequencePredictor
 
 
-class ALSTM(Predictor):
+class ALSTM(SequencePredictor):
     r"""Attentive LSTM: the score sees the last state and an attention-weighted mean of all states.
 
     With the inputs embedded, :math:`e_s = \tanh(W_e x_s + b_e)`, and :math:`h_s` the LSTM's states,
@@ -27,26 +26,15 @@ class ALSTM(Predictor):
     hidden : width of the embedding and of the state; the attention has half of it.
     layers : how many LSTMs are stacked.
     dropout : share dropped between the layers and before the score, in training.
-
-    Raises
-    ------
-    ConfigError
-        A setting outside its range, at construction.
     """
-
-    window = 20
 
     def __init__(
         self, features: int, hidden: int = 64, layers: int = 2, dropout: float = 0.0
     ) -> None:
-        super().__init__(features)
-        check_number(hidden, "hidden", low=2, integer=True)
-        check_number(layers, "layers", low=1, integer=True)
-        check_probability(dropout, "dropout")
-        hidden, layers = int(hidden), int(layers)
+        super().__init__(features, hidden, layers, dropout, narrowest=2)
+        hidden = self.hidden
         self.embed = nn.Sequential(nn.Linear(self.features, hidden), nn.Tanh())
-        between = dropout if layers > 1 else 0.0
-        self.rnn = nn.LSTM(hidden, hidden, layers, batch_first=True, dropout=between)
+        self.rnn = nn.LSTM(hidden, hidden, self.layers, batch_first=True, dropout=self.between)
         self.attention = nn.Sequential(
             nn.Linear(hidden, hidden // 2), nn.Tanh(), nn.Linear(hidden // 2, 1, bias=False)
         )

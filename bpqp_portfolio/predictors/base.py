@@ -96,6 +96,31 @@ class Predictor(torch.nn.Module):
         return self.head(hidden).squeeze(-1)
 
 
+class SequencePredictor(Predictor):
+    """A predictor that reads the last days in order; what its classes share.
+
+    ``hidden`` and ``layers`` as whole numbers; ``between`` share dropped between layers, none where
+    there is one layer only.
+
+    Raises
+    ------
+    ConfigError
+        A setting outside its range, at construction.
+    """
+
+    window = 20
+
+    def __init__(
+        self, features: int, hidden: int, layers: int, dropout: float, *, narrowest: int = 1
+    ) -> None:
+        super().__init__(features)
+        check_number(hidden, "hidden", low=narrowest, integer=True)
+        check_number(layers, "layers", low=1, integer=True)
+        check_probability(dropout, "dropout")
+        self.hidden, self.layers = int(hidden), int(layers)
+        self.between = dropout if self.layers > 1 else 0.0
+
+
 def check_probability(value: float, name: str) -> None:
     """Check that ``value`` is in [0, 1).
 

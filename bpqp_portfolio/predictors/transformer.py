@@ -9,10 +9,10 @@ from torch import nn
 
 from ..config import check_number
 from ..errors import ConfigError
-from .base import Predictor, check_probability
+from .base import SequencePredictor
 
 
-class Transformer(Predictor):
+class Transformer(SequencePredictor):
     """Encoder of Vaswani et al. (2017), "Attention is all you need", read out at the last day.
 
     The layer norm comes before each block, as training is then stable without a warm-up (Xiong et
@@ -31,10 +31,8 @@ class Transformer(Predictor):
     Raises
     ------
     ConfigError
-        A setting outside its range, at construction.
+        A setting outside its range, or a ``hidden`` that does not go with ``heads``.
     """
-
-    window = 20
 
     def __init__(
         self,
@@ -44,11 +42,9 @@ class Transformer(Predictor):
         layers: int = 2,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__(features)
-        for name, value in (("hidden", hidden), ("heads", heads), ("layers", layers)):
-            check_number(value, name, low=1, integer=True)
-        check_probability(dropout, "dropout")
-        self.hidden = self.width = int(hidden)
+        super().__init__(features, hidden, layers, dropout)
+        check_number(heads, "heads", low=1, integer=True)
+        self.width = self.hidden
         if self.hidden % 2 or self.hidden % heads:
             raise ConfigError(
                 f"hidden: must be even and a multiple of heads ({heads}), got {hidden}."
@@ -63,7 +59,7 @@ class Transformer(Predictor):
             norm_first=True,
         )
         self.encoder = nn.TransformerEncoder(
-            layer, int(layers), norm=nn.LayerNorm(self.hidden), enable_nested_tensor=False
+            layer, self.layers, norm=nn.LayerNorm(self.hidden), enable_nested_tensor=False
         )
         # The copies that TransformerEncoder makes all start with the same weights.
         for copy in self.encoder.layers[1:]:

@@ -37,9 +37,10 @@ def _reference(
     name: str, why: str, problem: QP, z: Any = None, *, objective: float | None = None, **duals: Any
 ) -> ReferenceProblem:
     known = {key: np.asarray(value, dtype=float) for key, value in duals.items()}
-    point = None if z is None else np.asarray(z, dtype=float)
-    value = problem.objective(point) if objective is None else objective
-    return ReferenceProblem(name, problem, value, why, point, **known)
+    if z is not None:
+        known["z"] = np.asarray(z, dtype=float)
+    value = problem.objective(known["z"]) if objective is None else objective
+    return ReferenceProblem(name, problem, value, why, **known)
 
 
 _EYE2, _EYE3, _ONES3 = np.eye(2), np.eye(3), np.ones((1, 3))

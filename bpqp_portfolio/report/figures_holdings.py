@@ -9,13 +9,24 @@ from matplotlib.ticker import MaxNLocator
 
 from ..runs.results import RunResults
 from .figures_returns import rolling_window
-from .style import BAD, GROSS, INDEX, MUTED, NET, date_axis, fade, heading, is_wide, line, panels
+from .style import (
+    BAD,
+    GROSS,
+    INDEX,
+    MUTED,
+    NET,
+    date_axis,
+    heading,
+    heat_map,
+    in_groups,
+    is_wide,
+    line,
+    panels,
+    shorten,
+)
 
 SHOWN = 30
 """Names in the heat map of weights."""
-
-COLUMNS = 240
-"""At most so many columns in it: more days than that are averaged in groups of equal length."""
 
 SMOOTHING = 20
 """Trading days of the moving average of turnover."""
@@ -29,57 +40,32 @@ def mean_weights(results: RunResults) -> pd.Series:
     return (total / max(days, 1)).sort_values(ascending=False, kind="stable")
 
 
-def weight_map(results: RunResults) -> tuple[pd.DataFrame, int]:
-    """Target weights of the most held names, (names, groups of days), and days in a group.
+def weight_map(results: RunResults) -> tuple[pd.DataFrame, pd.DatetimeIndex, int]:
+    """Target weights of the most held names as :func:`~.style.in_groups` has them.
 
-    Columns are the first day of each group; a name outside the portfolio weighs 0.
+    A name outside the portfolio weighs 0.
     """
     names = mean_weights(results).index[:SHOWN]
     days = pd.DatetimeIndex(np.sort(results.weights["datetime"].unique()))
     chosen = results.weights[results.weights["instrument"].isin(names)]
     table = chosen.pivot(index="datetime", columns="instrument", values="weight")
-    table = table.reindex(index=days, columns=names).fillna(0.0)
-    length = -(-len(days) // COLUMNS)
-    group = np.arange(len(days)) // length
-    means = table.groupby(group).mean()
-    means.index = days[::length]
-    return means.T, length
+    return in_groups(table.reindex(index=days, columns=names).fillna(0.0))
 
 
 def weights(results: RunResults, width: int) -> Figure | None:
     """Heat map of the target weights of the most held names over time."""
     if results.weights.empty:
         return None
-    table, length = weight_map(results)
+    table, edges, length = weight_map(results)
     means = 100 * mean_weights(results)
-    names, days = len(table), table.columns
-    figure, (ax,) = panels(
-        width, [16 * names], left=78 if is_wide(width) else 70, right=60 if is_wide(width) else 44
-    )
+    left, right = (78, 60) if is_wide(width) else (70, 44)
     highest = table.to_numpy().max()
-    end = results.weights["datetime"].max() + pd.Timedelta(days=1)
-    edges = days.append(pd.DatetimeIndex([end]))
-    ax.pcolormesh(
-        edges,
-        np.arange(names + 1) - 0.5,
-        fade(NET, table.to_numpy() / highest),
-        rasterized=True,
+    labels = [shorten(name, 10) for name in table.index]
+    notes = [f"{means[name]:.2f}" for name in table.index]
+    strength = table.to_numpy() / highest
+    figure, ax = heat_map(
+        width, 16 * len(table), edges, strength, labels, notes, left=left, right=right
     )
-    ax.set_ylim(names - 0.5, -0.5)
-    ax.set_yticks(range(names), [_short(name) for name in table.index], size=10)
-    ax.grid(False)
-    date_axis(ax, pd.DatetimeIndex([edges[0], edges[-1]]))
-    for row, name in enumerate(table.index):
-        ax.annotate(
-            f"{means[name]:.2f}",
-            (1, row),
-            xycoords=("axes fraction", "data"),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            size=10,
-            color=MUTED,
-        )
     ax.annotate(
         "mean %",
         (1, 1),
@@ -192,8 +178,3 @@ def realised(results: RunResults, width: int) -> Figure | None:
             ax.yaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
         date_axis(ax, results.daily.index)
     return figure
-
-
-def _short(name: str) -> str:
-    """``name`` cut to what fits beside the heat map."""
-    return name if len(name) <= 10 else f"{name[:9]}…"

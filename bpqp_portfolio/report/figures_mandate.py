@@ -14,15 +14,16 @@ from .style import (
     BAD,
     EQUAL,
     INDEX,
-    MUTED,
     NET,
     baseline,
     date_axis,
-    fade,
     heading,
+    heat_map,
+    in_groups,
     is_wide,
     line,
     panels,
+    shorten,
 )
 
 SHOWN = 16
@@ -31,7 +32,6 @@ SHOWN = 16
 PRICED = 6
 """Constraints in the figure of shadow prices."""
 
-COLUMNS = 240
 SMOOTHING = 20
 COLOURS = dict(zip(CAUSES, (INDEX, EQUAL, BAD), strict=True))
 
@@ -48,33 +48,14 @@ def binding(results: RunResults, width: int) -> Figure | None:
         index="datetime", columns="constraint", values="binding", aggfunc="max", observed=True
     )
     wide = wide.reindex(index=days, columns=table.index).fillna(0.0).astype(float)
-    length = -(-len(days) // COLUMNS)
-    means = wide.groupby(np.arange(len(days)) // length).mean().to_numpy().T
-    edges = days[::length].append(pd.DatetimeIndex([days[-1] + pd.Timedelta(days=1)]))
-    rows = len(table)
-    figure, (ax,) = panels(
-        width,
-        [max(40, 20 * rows)],
-        left=220 if is_wide(width) else 150,
-        right=60 if is_wide(width) else 48,
+    means, edges, length = in_groups(wide)
+    left, right, limit = (220, 60, 32) if is_wide(width) else (150, 48, 21)
+    labels = [shorten(str(name), limit) for name in table.index]
+    notes = [f"{100 * share:.0f} %" for share in table["share"]]
+    height = max(40, 20 * len(table))
+    figure, ax = heat_map(
+        width, height, edges, means.to_numpy(), labels, notes, left=left, right=right
     )
-    ax.pcolormesh(edges, np.arange(rows + 1) - 0.5, fade(NET, means), rasterized=True)
-    ax.set_ylim(rows - 0.5, -0.5)
-    limit = 32 if is_wide(width) else 21
-    ax.set_yticks(range(rows), [_short(str(name), limit) for name in table.index], size=10)
-    ax.grid(False)
-    date_axis(ax, pd.DatetimeIndex([edges[0], edges[-1]]))
-    for row, share in enumerate(table["share"]):
-        ax.annotate(
-            f"{100 * share:.0f} %",
-            (1, row),
-            xycoords=("axes fraction", "data"),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            size=10,
-            color=MUTED,
-        )
     detail = "" if length == 1 else f", shares of {length} days"
     heading(ax, f"Days on which a constraint bound{detail}")
     return figure
@@ -101,7 +82,7 @@ def shadow_prices(results: RunResults, width: int) -> Figure | None:
         ax.yaxis.set_major_locator(MaxNLocator(2))
         date_axis(ax, days)
         ax.xaxis.get_offset_text().set_visible(ax is axes[-1])
-        heading(ax, f"{_short(str(name), limit)}: bp a day for a point of the limit")
+        heading(ax, f"{shorten(str(name), limit)}: bp a day for a point of the limit")
     return figure
 
 
@@ -132,7 +113,3 @@ def implementation_shortfall(results: RunResults, width: int) -> Figure | None:
         ax.yaxis.set_major_locator(MaxNLocator(4))
         date_axis(ax, days)
     return figure
-
-
-def _short(text: str, limit: int) -> str:
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"

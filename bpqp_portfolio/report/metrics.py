@@ -110,11 +110,11 @@ def cautions(results: RunResults) -> list[str]:
         )
     if days < FEWEST:
         out.append(
-            f"{_count(days, 'trading day')}: too few for any figure a year, which takes {FEWEST}."
+            f"{counted(days, 'trading day')}: too few for any figure a year, which takes {FEWEST}."
         )
     elif results.years < 1:
         out.append(
-            f"{_count(days, 'trading day')} are {results.years:.2f} years: the standard error of "
+            f"{counted(days, 'trading day')} are {results.years:.2f} years: the standard error of "
             f"an annual information ratio is about 1/√years = {results.years**-0.5:.1f}, so the "
             "figures a year are mostly noise."
         )
@@ -127,7 +127,12 @@ def never_traded(results: RunResults) -> bool:
     return bool(turnover.notna().any() and not turnover.fillna(0.0).any())
 
 
-def _count(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "day"), counted(1200, "day")
+    ('1 day', '1,200 days')
+    """
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 

@@ -18,7 +18,15 @@ from ..runs.results import RunResults, plain
 from .figures import PLOTS, inline_svgs
 from .figures_model import status_counts
 from .mandate import CAUSES, EVENTS_SHOWN, cause_table, constraint_table, event_counts, has_mandate
-from .metrics import FEWEST, book_rows, cautions, format_metric, other_rows, summarise
+from .metrics import (
+    FEWEST,
+    book_rows,
+    cautions,
+    counted,
+    format_metric,
+    other_rows,
+    summarise,
+)
 from .style import css_colours
 from .template import CSS, PAGE
 
@@ -82,7 +90,7 @@ def _headline(results: RunResults) -> list[str]:
     days = results.daily.index
     facts = [
         f"{results.settings['market']}" if results.settings.get("market") else None,
-        f"{days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}, {_count(len(days), 'trading day')}",
+        f"{days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}, {counted(len(days), 'trading day')}",
         f"benchmark {results.settings['benchmark']}" if results.settings.get("benchmark") else None,
         f"made {results.created[:16].replace('T', ' ')}",
         f"run {results.run_id}",
@@ -157,7 +165,7 @@ def _tiles(results: RunResults, summary: pd.DataFrame) -> list[dict[str, str]]:
             (
                 "Solved",
                 "–" if math.isnan(solved) else f"{100 * solved:.4g}\N{NO-BREAK SPACE}%",
-                f"of {_count(int(counts.sum()), 'problem')}",
+                f"of {counted(int(counts.sum()), 'problem')}",
             ),
         )
         if results.has_index or not label.endswith(f"over {index}")
@@ -232,9 +240,9 @@ def _mandate(results: RunResults) -> dict[str, Any] | None:
         ]
         if len(gaps)
         else [],
-        "orders": [_count(int(gaps[c].sum()), w) for c, w in ORDERS.items()] if len(gaps) else [],
+        "orders": [counted(int(gaps[c].sum()), w) for c, w in ORDERS.items()] if len(gaps) else [],
         "counts": [
-            f"{_count(int(number), 'time')} {action}"
+            f"{counted(int(number), 'time')} {action}"
             for action, number in event_counts(results).items()
         ],
         "events": [
@@ -258,7 +266,7 @@ def _settings(results: RunResults) -> list[tuple[str, list[str]]]:
         if key not in ("survivorship", "excluded_name_days", "mandate", "days_per_year")
     ]
     if len(results.epochs):
-        text = _count(len(results.epochs), "epoch")
+        text = counted(len(results.epochs), "epoch")
         if "member" in results.epochs:
             text += f" of {results.epochs['member'].nunique()} networks, whose mean score decides"
         if results.best_epoch is not None:
@@ -299,7 +307,7 @@ def _notes(results: RunResults) -> list[tuple[str, str]]:
             "Exclusions",
             "The run does not state how many doubtful name-days were left out."
             if excluded is None
-            else f"{_count(int(excluded), 'name-day')} with doubtful prices left out.",
+            else f"{counted(int(excluded), 'name-day')} with doubtful prices left out.",
         ),
         (
             "Precision",
@@ -373,7 +381,3 @@ def _percent(value: float, sign: str = "") -> str:
     if math.isnan(value):
         return "–"
     return f"{100 * value:{sign}.2f}\N{NO-BREAK SPACE}%".replace("-", "−")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -37,6 +37,9 @@ INK, MUTED, GRID, NET, GROSS, INDEX, EQUAL, BAD = (light for light, _ in COLOURS
 WIDE, NARROW = 860, 380
 """Widths in pixels that every figure is drawn at: the page shows the one that fits."""
 
+COLUMNS = 240
+"""At most so many columns in a heat map: more days are averaged in groups of equal length."""
+
 _RC: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a name may hold a dollar sign
@@ -196,6 +199,60 @@ def fade(colour: str, strength: np.ndarray) -> np.ndarray:
     rgb = np.broadcast_to(mpl.colors.to_rgb(colour), (*strength.shape, 3))
     alpha = np.clip(np.nan_to_num(strength), 0, 1)
     return np.concatenate([rgb, alpha[..., None]], axis=-1)
+
+
+def heat_map(
+    width: int,
+    height: int,
+    edges: pd.DatetimeIndex,
+    strength: np.ndarray,
+    labels: Sequence[str],
+    notes: Sequence[str],
+    **margins: int,
+) -> tuple[Figure, Axes]:
+    """A heat map over days, a row for each of ``labels``, with ``notes`` to the right of the rows.
+
+    ``edges`` (C + 1,) of the columns; ``strength`` (rows, C) in [0, 1]; ``height`` of the panel in
+    pixels; ``margins`` as in :func:`panels`.
+    """
+    figure, (ax,) = panels(width, [height], **margins)
+    rows = len(labels)
+    ax.pcolormesh(edges, np.arange(rows + 1) - 0.5, fade(NET, strength), rasterized=True)
+    ax.set_ylim(rows - 0.5, -0.5)
+    ax.set_yticks(range(rows), labels, size=10)
+    ax.grid(False)
+    date_axis(ax, pd.DatetimeIndex([edges[0], edges[-1]]))
+    for row, note in enumerate(notes):
+        ax.annotate(
+            note,
+            (1, row),
+            xycoords=("axes fraction", "data"),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            size=10,
+            color=MUTED,
+        )
+    return figure, ax
+
+
+def in_groups(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DatetimeIndex, int]:
+    """Rows (T, n) of days averaged in groups of equal length, at most :data:`COLUMNS` of them.
+
+    Returns the means (n, groups), a column named by the first day of its group; the edges of the
+    columns (groups + 1,); and the days in a group.
+    """
+    days = pd.DatetimeIndex(table.index)
+    length = -(-len(days) // COLUMNS)
+    means = table.groupby(np.arange(len(days)) // length).mean()
+    means.index = days[::length]
+    end = pd.DatetimeIndex([days[-1] + pd.Timedelta(days=1)])
+    return means.T, days[::length].append(end), length
+
+
+def shorten(text: str, length: int) -> str:
+    """``text`` cut to ``length`` characters, the last an ellipsis where it is longer."""
+    return text if len(text) <= length else text[: length - 1].rstrip(" ,") + "…"
 
 
 def to_svg(figure: Figure, key: str, label: str, *, themed: bool = True) -> str:

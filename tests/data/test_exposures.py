@@ -105,7 +105,7 @@ def test_a_column_of_the_table_goes_before_what_is_built_in(provider, tmp_path):
 def test_the_first_member_without_an_exposure_is_named(provider, tmp_path):
     found = exposures(provider, ["beta"], tmp_path, TABLE)
     found.check(pd.Timestamp("2019-02-04"), pd.Timestamp("2019-03-01"))
-    with pytest.raises(DataError, match=r"no 'beta' of BBB .* 2019-03-04; complete it, or say"):
+    with pytest.raises(DataError, match=r"no 'beta' of BBB .* 2019-03-04; complete it, or set"):
         found.check(pd.Timestamp("2019-02-04"), pd.Timestamp("2019-03-10"))
     with pytest.raises(DataError, match=r"no 'value' of CCC in .* 2019-02-06"):
         exposures(provider, ["value"], tmp_path, TABLE).check(DAYS[26], DAYS[30])

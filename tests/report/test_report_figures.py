@@ -13,7 +13,6 @@ import pytest
 
 from bpqp_portfolio.report.figures import PLOTS, inline_svgs, write_figures
 from bpqp_portfolio.report.figures_holdings import (
-    COLUMNS,
     mean_weights,
     next_day,
     tracking,
@@ -21,7 +20,7 @@ from bpqp_portfolio.report.figures_holdings import (
 )
 from bpqp_portfolio.report.figures_model import learning, monthly_ic, status_counts
 from bpqp_portfolio.report.figures_returns import drawdown, rolling_ratio, rolling_window, wealth
-from bpqp_portfolio.report.style import COLOURS, power_of_ten
+from bpqp_portfolio.report.style import COLOURS, COLUMNS, power_of_ten
 
 DAYS = pd.bdate_range("2020-03-02", periods=4)
 BY_KEY = {plot.key: plot for plot in PLOTS}
@@ -111,10 +110,10 @@ def test_mean_weight_counts_absent_days_as_zero(changed):
 def test_weight_map_groups_days(changed):
     days = pd.bdate_range("2019-01-01", periods=2 * COLUMNS)
     table = weights([(day, "A", 0.25 if i % 2 else 0.75) for i, day in enumerate(days)])
-    shown, length = weight_map(changed(weights=table))
+    shown, edges, length = weight_map(changed(weights=table))
     assert length == 2 and shown.shape == (1, COLUMNS)
     np.testing.assert_allclose(shown, 0.5)
-    assert shown.columns.tolist() == days[::2].tolist()
+    assert shown.columns.tolist() == days[::2].tolist() == edges[:-1].tolist()
 
 
 def test_status_counts(run):

@@ -13,7 +13,7 @@ import pandas as pd
 
 from ...errors import DataError
 from ...files.atomic import replacing_file
-from ...files.bounds import check_csv, listed
+from ...files.csv_text import read_lines
 
 COLUMNS = ("instrument", "date", "reason")
 
@@ -70,24 +70,8 @@ def read_exclusions(path: Path) -> Exclusions:
         The file cannot be read, a column is missing or unknown, or a line has no instrument or
         no valid date; the message names the line.
     """
-    path = Path(path).expanduser()
-    entries = []
-    try:
-        check_csv(path, f"cannot read the exclusions {path}:")
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.reader(file)
-            header = tuple(next(rows, ()))
-            if header != COLUMNS:
-                raise DataError(
-                    f"{path} line 1: expected the columns {','.join(COLUMNS)}, "
-                    f"got {listed(header) or 'nothing'}."
-                )
-            for row in rows:
-                if row:
-                    entries.append(_entry(row, f"{path} line {rows.line_num}"))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read the exclusions {path}: {error}") from error
-    return Exclusions(tuple(entries))
+    lines = read_lines(Path(path).expanduser(), "exclusions", COLUMNS)
+    return Exclusions(tuple(_entry(row, where) for where, row in lines))
 
 
 def write_exclusions(path: Path, exclusions: Exclusions) -> None:
@@ -99,8 +83,6 @@ def write_exclusions(path: Path, exclusions: Exclusions) -> None:
 
 
 def _entry(row: list[str], where: str) -> Exclusion:
-    if len(row) != len(COLUMNS):
-        raise DataError(f"{where}: expected {len(COLUMNS)} values, got {len(row)}: {listed(row)}.")
     instrument, date, reason = (value.strip() for value in row)
     if not instrument:
         raise DataError(f"{where}: the instrument is empty.")

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ...errors import DataError
-from ...files.bounds import check_csv, listed
+from ...files.bounds import listed
+from ...files.csv_text import read_text
 
 KEYS = ("date", "instrument")
 
@@ -51,21 +52,14 @@ def read_dated(
     """
     path = Path(path).expanduser()
     where = f"cannot read the {what} {path}:"
-    try:
-        check_csv(path, where)
-        # A code may be "NA", which pandas would take for a missing value.
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except DataError:
-        raise
-    except (OSError, ValueError) as error:
-        raise DataError(f"{where} {error}") from error
+    table = read_text(path, what)
     titles = list(columns or [c for c in table if c not in KEYS])
     if sorted(table.columns) != sorted([*KEYS, *titles]) or not titles:
         wanted = ",".join([*KEYS, *(columns or ["one column or more of numbers"])])
         raise DataError(f"{path}: expected the columns {wanted}, got {listed(table.columns)}.")
     if table.empty:
         raise DataError(f"{where} it has no line but the first.")
-    table = table.fillna("").apply(lambda column: column.str.strip())
+    table = table.apply(lambda column: column.str.strip())
     dates = pd.to_datetime(table["date"], format="%Y-%m-%d", errors="coerce")
     _refuse(where, table, "date", dates.isna(), "is no date of the form YYYY-MM-DD")
     _refuse(where, table, "instrument", table["instrument"] == "", "is no name")

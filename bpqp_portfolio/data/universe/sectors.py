@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ...errors import DataError
-from ...files.bounds import check_csv, listed
+from ...files.bounds import listed
+from ...files.csv_text import read_text
 
 COLUMNS = ("instrument", "sector")
 DATES = ("from", "to")
@@ -44,12 +45,7 @@ def read_sectors(path: Path | str, dates: pd.DatetimeIndex, names: Iterable[str]
         date, or two lines of a name overlap; the message names the line.
     """
     path = Path(path).expanduser()
-    try:
-        check_csv(path, f"cannot read the sectors {path}:")
-        # A code or a sector may be "NA", which pandas would take for a missing value.
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"cannot read the sectors {path}: {error}") from error
+    table = read_text(path, "sectors")
     wrong = [c for c in table if c not in COLUMNS + DATES]
     missing = [c for c in COLUMNS if c not in table]
     if wrong or missing:
