@@ -75,7 +75,7 @@ def overhead(pair: str, n: int, m: int, rounds: int = 10) -> dict[str, Any]:
     leaves = {k: torch.from_numpy(v) for k, v in data.items()}
     recording = {k: torch.from_numpy(v).requires_grad_() for k, v in data.items()}
     name = layer.solve(**leaves).solver
-    solver, problem, options = get_solver(name), QP(**data), SolverOptions(eps=1e-8)
+    solver, problem, options = get_solver(name), QP(**data), SolverOptions(tolerance=1e-8)
 
     def no_grad() -> None:
         with torch.no_grad():

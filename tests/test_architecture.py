@@ -34,7 +34,7 @@ MATHEMATICS = ("problems", "solvers", "layers")
 FOREIGN = {"qlib", "mlflow", "pandas", "matplotlib"}
 # Within a room that has rooms of its own, as above.
 INNER = {
-    "solvers": ("common", "qp", "conic", "smooth", "factor", "registry", "auto", "auto_conic"),
+    "solvers": ("common", "qp", "conic", "smooth", "registry", "auto", "factor"),
     "data": ("provider", "quality", "universe", "features"),
 }
 

@@ -11,7 +11,7 @@ FOREIGN = ("qlib", "mlflow", "pandas", "matplotlib")
 
 LAYERS_ALONE = """
 import torch, bpqp_portfolio as bp
-for name in bp.available_solvers():
+for name in bp.available_solvers("qp"):
     q = torch.ones(2, requires_grad=True)
     bp.QPLayer(name, name)(torch.eye(2), q, lb=torch.zeros(2)).sum().backward()
 """
@@ -42,6 +42,6 @@ def test_the_check_sees_a_foreign_import():
 
 
 def test_unused_solvers_are_not_loaded():
-    code = LAYERS_ALONE.replace("bp.available_solvers()", "['clarabel']")
+    code = LAYERS_ALONE.replace('bp.available_solvers("qp")', "['clarabel']")
     loaded = modules_after(code)
     assert "clarabel" in loaded and "osqp" not in loaded

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bpqp_portfolio.solvers.registry import available_cone_solvers, available_solvers
+from bpqp_portfolio.solvers.registry import available_solvers
 
 from .cone_kinds import CONE_KINDS
 from .days import DAY_KINDS, infeasible_days
@@ -32,19 +32,21 @@ class Kind:
 
 
 def _posed(make: Callable[[Random], Problem]) -> Callable[[Random], Trial]:
-    return lambda rng: Trial.draw(rng, make(rng), ("kkt", *available_solvers()))
+    return lambda rng: Trial.draw(rng, make(rng), ("kkt", *available_solvers("qp")))
 
 
 def kinds() -> dict[str, Kind]:
     """Every kind by name."""
-    found = {name: Kind(name, _posed(make), available_solvers()) for name, make in QP_KINDS.items()}
+    found = {
+        name: Kind(name, _posed(make), available_solvers("qp")) for name, make in QP_KINDS.items()
+    }
     found |= {
-        name: Kind(name, _posed(make), available_cone_solvers())
+        name: Kind(name, _posed(make), available_solvers("cone"))
         for name, make in CONE_KINDS.items()
     }
     found["smooth"] = Kind("smooth", SmoothTrial.draw, ("sqp", "slsqp", "trust-constr"), 0.1)
     found["mandate"] = Kind("mandate", MandateTrial.draw, ("structured",), 0.2)
-    factor, general = ("structured",), ("structured", *available_solvers())
+    factor, general = ("structured",), ("structured", *available_solvers("qp"))
     found["factor_days"] = Kind("factor_days", DAY_KINDS["factor_days"], factor)
     found["infeasible_days"] = Kind("infeasible_days", infeasible_days, factor)
     found["portfolio_layer"] = Kind("portfolio_layer", DAY_KINDS["portfolio_layer"], general)

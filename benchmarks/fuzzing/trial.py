@@ -14,7 +14,7 @@ import torch
 import bpqp_portfolio as bp
 from bpqp_portfolio.problems.qp import QP
 from bpqp_portfolio.problems.socp import SOCP
-from bpqp_portfolio.solvers.registry import get_cone_solver, get_solver
+from bpqp_portfolio.solvers.registry import get_solver
 
 from . import layouts
 from .judge import Finding, judge_gradients, judge_status, judge_z
@@ -182,7 +182,7 @@ class Trial:
             cones = [
                 tuple(laid.get(f"{i}.{k}") for k in "Fgcd") for i in range(len(self.problem.cones))
             ]
-            found: Any = get_cone_solver(name).solve(SOCP(qp, cones))
+            found: Any = get_solver(name, "cone").solve(SOCP(qp, cones))
         else:
             found = get_solver(name).solve(qp)
         status = judge_status(self.problem, found.status, found.z)

@@ -64,12 +64,12 @@ class SolverLayer(nn.Module):
     def forward_options(self) -> SolverOptions:
         """What the forward solver is asked for."""
         return SolverOptions(
-            eps=self.tolerance, max_iterations=self.max_iterations, native=self.options
+            tolerance=self.tolerance, max_iterations=self.max_iterations, native=self.options
         )
 
     def backward_options(self) -> SolverOptions:
         """What a backward solver that iterates is asked for."""
-        return SolverOptions(eps=self.tolerance)
+        return SolverOptions(tolerance=self.tolerance)
 
     def extra_repr(self) -> str:
         return (

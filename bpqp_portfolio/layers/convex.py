@@ -15,9 +15,9 @@ from ..problems.convex import ConvexProgram, UndefinedError, as_float64
 from ..problems.qp import QP
 from ..problems.solution import Solution, SolveStatus
 from ..solvers.common.active_set import active_set
+from ..solvers.common.protocol import check_settings
 from ..solvers.qp.adjoint import adjoint
-from ..solvers.registry import AUTO, get_backward
-from ..solvers.smooth.finalize import Forward, ForwardMethod
+from ..solvers.registry import AUTO, get_backward, get_solver
 from .base import SolverLayer
 from .items import Batch, float_shape
 from .second_order import Known, pairing, pulled, view
@@ -82,7 +82,7 @@ class ConvexLayer(SolverLayer):
         objective: Callable[..., Tensor],
         equalities: Callable[..., Tensor] | None = None,
         inequalities: Callable[..., Tensor] | None = None,
-        forward: Forward = "auto",
+        forward: str | Callable[..., Any] = "auto",
         backward: str = "auto",
         *,
         tolerance: float = 1e-8,
@@ -101,9 +101,8 @@ class ConvexLayer(SolverLayer):
                 )
         self.batched = None if batched is None else tuple(batched)
         self._functions = (objective, equalities, inequalities)
-        limit = {} if max_iterations is None else {"maxiter": max_iterations}
-        named = _AUTO if forward == AUTO else forward
-        self._method = ForwardMethod(named, tolerance, {**limit, **self.options})
+        self._method = get_solver(_AUTO if forward == AUTO else forward, "smooth")
+        check_settings(self._method, self.forward_options())
         self._backward = get_backward(backward)
 
     def forward(self, initial_point: Tensor, *parameters: Tensor) -> Tensor:
@@ -217,7 +216,7 @@ class _ConvexFunction(torch.autograd.Function):
                     f" is one of {sorted(sizes)}. Solve them in separate calls."
                 )
             try:
-                point, local = layer._method(program)
+                point = layer._method.solve(program, options=layer.forward_options())
             except UndefinedError as error:
                 if layer.raises:
                     raise UndefinedError(f"{batch.label(item)}{error}") from error
@@ -227,11 +226,11 @@ class _ConvexFunction(torch.autograd.Function):
                 said[item] = point.message
             status[item], norms[item] = point.status, point.kkt_norm
             iterations[item] = point.iterations
-            if local is not None and point.status.usable:
-                solved[item] = program, local, point
+            if point.local is not None and point.status.usable:
+                solved[item] = program, point.local, point
         if layer.raises:
             judged = status.copy()
-            if layer._method.own:
+            if callable(layer.forward_name):
                 judged[status == SolveStatus.INACCURATE] = SolveStatus.SOLVED
             batch.raise_failures(layer._method.name, judged, norms, said)
         ctx.call, ctx.solved, ctx.sizes = call, solved, sizes.pop()

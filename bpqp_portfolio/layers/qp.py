@@ -19,9 +19,9 @@ from ..problems.solution import Solution, SolveStatus
 from ..solvers.common.active_set import active_set
 from ..solvers.common.cache import SolverCache, alone
 from ..solvers.common.certificates import conflict
-from ..solvers.common.parallel import blas_for, solve_many
+from ..solvers.common.parallel import blas_for, solve_parallel
 from ..solvers.common.protocol import Solver, SolverOptions
-from ..solvers.qp.adjoint import adjoint_many
+from ..solvers.qp.adjoint import adjoint_stack
 from ..solvers.qp.dense import DenseSolver
 from ..solvers.qp.smoothed import smoothed_adjoint
 from ..solvers.registry import AUTO, get_backward, get_solver
@@ -302,7 +302,7 @@ class _QPFunction(torch.autograd.Function):
             item = min(refused)
             raise ProblemError(f"{batch.label(item)}{refused[item]}") from refused[item]
         entries = [call.cache.entry(call.name, i) for i in problems] if call.cache else None
-        found = solve_many(
+        found = solve_parallel(
             methods.solver, list(problems.values()), options=methods.options, entries=entries
         )
         norms = np.full(batch.items, np.nan)
@@ -359,7 +359,7 @@ class _QPFunction(torch.autograd.Function):
                 problems, solutions, incoming, kappa=methods.smoothing, throw=call.raises
             )
         else:
-            found = adjoint_many(
+            found = adjoint_stack(
                 problems,
                 solutions,
                 incoming,

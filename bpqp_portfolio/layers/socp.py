@@ -22,13 +22,12 @@ from ..problems.socp import (
 )
 from ..problems.solution import SolveStatus
 from ..solvers.common.cache import SolverCache, alone
-from ..solvers.common.parallel import in_chunks
+from ..solvers.common.parallel import in_chunks, solve_parallel
 from ..solvers.common.protocol import Solver, SolverOptions
 from ..solvers.conic.adjoint import ConeGradient, cone_adjoint
-from ..solvers.conic.parallel import cone_entries, solve_cones
-from ..solvers.conic.standard_form import ConeSolver, cone_conflict
+from ..solvers.conic.standard_form import cone_conflict
 from ..solvers.qp.adjoint import Adjoint
-from ..solvers.registry import get_backward, get_cone_solver
+from ..solvers.registry import get_backward, get_solver
 from .arguments import Argument, Pattern
 from .base import SolverLayer
 from .items import Batch, flat_array, flat_shape, float_shape, lead
@@ -49,7 +48,7 @@ class SOCPLayer(SolverLayer):
     ----------
     forward : "auto", "interior" (this package's own, for few cones and dense data), "clarabel" or
         "scs". "auto" solves a ball in closed form, chooses by structure and size elsewhere
-        (:func:`bpqp_portfolio.solvers.auto_conic.choose_cones`), and asks another solver where the
+        (:func:`bpqp_portfolio.solvers.auto.choose_cones`), and asks another solver where the
         first did not reach ``tolerance``. ``Solution.solver`` says whose point it is.
     backward : "kkt" for the direct solve of the backward QP, which uses that the Hessian is
         diagonal plus low rank where it is ("auto" is the same), or a QP solver's name.
@@ -95,7 +94,7 @@ class SOCPLayer(SolverLayer):
     ) -> None:
         super().__init__(forward, backward, tolerance, max_iterations, on_failure, options)
         self._methods = _Methods(
-            solver=get_cone_solver(forward),
+            solver=get_solver(forward, "cone"),
             options=self.forward_options(),
             backward=get_backward(backward),
             backward_options=self.backward_options(),
@@ -201,7 +200,7 @@ class SOCPLayer(SolverLayer):
 class _Methods:
     """How a layer solves forward and backward; ``backward`` None is the direct KKT solve."""
 
-    solver: ConeSolver
+    solver: Solver
     options: SolverOptions
     backward: Solver | None
     backward_options: SolverOptions
@@ -328,7 +327,7 @@ class _SOCPFunction(torch.autograd.Function):
         said = {item: str(error) for item, error in refused.items()}
         solved: dict[int, tuple[SOCP, SOCPSolution]] = {}
         entries = [call.cache.entry(call.name, i) for i in problems] if call.cache else None
-        every = solve_cones(
+        every = solve_parallel(
             methods.solver, list(problems.values()), options=methods.options, entries=entries
         )
         for (item, problem), solution in zip(problems.items(), every, strict=True):
@@ -386,7 +385,7 @@ class _SOCPFunction(torch.autograd.Function):
                 for item, (problem, solution) in todo[part]
             ]
 
-        chunks = in_chunks(work, len(todo), cone_entries(todo[0][1][0]))
+        chunks = in_chunks(work, len(todo), todo[0][1][0].kkt_entries)
         found = [own for chunk in chunks for own, _ in chunk]
         cones = [own for chunk in chunks for _, own in chunk]
         stacked = Adjoint(*(np.stack([getattr(a, f.name) for a in found]) for f in fields(Adjoint)))

@@ -19,9 +19,8 @@ from ..problems.qp import QP, check_argument
 from ..problems.socp import SOCP, SOCPSolution, linear
 from ..problems.solution import SolveStatus
 from ..solvers.common.cache import CacheEntry
-from ..solvers.common.parallel import blas_for
+from ..solvers.common.parallel import blas_for, solve_one
 from ..solvers.conic.adjoint import ConeGradient, cone_adjoint
-from ..solvers.conic.parallel import solve_cone
 from ..solvers.qp.adjoint import Adjoint
 from .second_order import Known, pulled, view
 from .socp_second_order import ConeProgram, cone_pairing
@@ -42,7 +41,7 @@ def solve_single(
         return None
     tensors, names, problem = program
     with blas_for(_entries(problem)):
-        found = solve_cone(methods.solver, problem, methods.options, entry)
+        found = solve_one(methods.solver, problem, methods.options, entry)
     if found.status is not SolveStatus.SOLVED:
         return None
     call = _Single(methods, names, problem, found)

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import ProblemError
 from .matrices import Array
 from .qp import QP
+from .solution import Solution, SolveStatus
 
 
 class UndefinedError(ProblemError):
@@ -301,6 +302,27 @@ class ConvexProgram:
     @staticmethod
     def _array(value: Tensor) -> Array:
         return value.detach().cpu().numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class SmoothSolution(Solution):
+    """A primal-dual point of one smooth program, whose bounds are inequalities.
+
+    ``local`` is the program's local QP at the point (:meth:`ConvexProgram.local_qp`), which has its
+    residuals and its backward QP; None where there is no point at which it is finite.
+    """
+
+    local: QP | None = None
+
+    @classmethod
+    def failed(
+        cls, problem: ConvexProgram, status: SolveStatus, *, iterations: int, solver: str
+    ) -> SmoothSolution:
+        """A Solution of ``problem`` without a point; see :meth:`Solution.failed`."""
+        n, p, m = problem.n, problem.p, problem.m
+        z, nu, lam = (np.full(size, np.nan) for size in (n, p, m))
+        none = np.zeros(n)
+        return cls(z, nu, lam, none, none, status, float("nan"), iterations, solver)
 
 
 def as_float64(value: Tensor) -> Tensor:

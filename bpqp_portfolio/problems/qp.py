@@ -258,6 +258,11 @@ class QP:
         """Whether any bound is finite."""
         return bool(np.isfinite(self.lb).any() or np.isfinite(self.ub).any())
 
+    @property
+    def kkt_entries(self) -> int:
+        """Entries of the dense KKT matrix, its bounds being rows."""
+        return (self.n + self.p + self.m + (self.n if self.bounded else 0)) ** 2
+
     @cached_property
     def scaling(self) -> Scaling:
         """The problem's units."""

@@ -13,7 +13,7 @@ from scipy import sparse
 from ..errors import ProblemError
 from .matrices import Array, FactorMatrix, Matrix, is_sparse, largest, row_norms, same
 from .qp import QP, Scaling, _refuse_infinite, _to_array
-from .solution import KKTResiduals, Measured, Solution, point_units
+from .solution import KKTResiduals, Measured, Solution, SolveStatus, point_units
 
 
 class SecondOrderCone(NamedTuple):
@@ -129,6 +129,12 @@ class SOCP:
     def mixed(self) -> bool:
         """Whether the units of single variables differ by more than a norm of z can see."""
         return self.qp.mixed
+
+    @property
+    def kkt_entries(self) -> int:
+        """Entries of the KKT matrix without bounds, a group of cones being dense."""
+        rows = self.qp.p + self.qp.m + sum(len(g.d) + g.r for g in self.groups)
+        return (self.n + rows) ** 2
 
     def objective(self, z: Array) -> float:
         """½ zᵀPz + qᵀz."""
@@ -283,6 +289,26 @@ class SOCPSolution(Solution):
     """
 
     cone_duals: tuple[Any, ...] = ()
+
+    @classmethod
+    def failed(
+        cls, problem: SOCP, status: SolveStatus, *, iterations: int, solver: str
+    ) -> SOCPSolution:
+        """A Solution of ``problem`` without a point; see :meth:`Solution.failed`."""
+        blank = Solution.failed(problem.qp, status, iterations=iterations, solver=solver)
+        sizes = {i: 1 + group.r for group in problem.groups for i in group.members}
+        duals = tuple(np.full(sizes[i], np.nan) for i in range(len(sizes)))
+        return cls(**vars(blank), cone_duals=duals)
+
+    def fits(self, problem: SOCP) -> bool:
+        """Whether this (numpy) point is finite and has the sizes of ``problem``."""
+        sizes = (problem.n, problem.qp.p, problem.qp.m)
+        cones = {i: 1 + group.r for group in problem.groups for i in group.members}
+        return (
+            (len(self.z), len(self.nu), len(self.lam)) == sizes
+            and [len(dual) for dual in self.cone_duals] == [cones[i] for i in range(len(cones))]
+            and bool(np.isfinite(self.z).all())
+        )
 
     def residuals(self, problem: Any) -> KKTResiduals:
         """Scaled KKT residuals of one (numpy) point at the :class:`SOCP` ``problem``."""

@@ -123,6 +123,18 @@ class Solution:
     message: Any = ""
     factors: Any = field(default=None, repr=False, compare=False)
 
+    @classmethod
+    def failed(cls, problem: Any, status: SolveStatus, *, iterations: int, solver: str) -> Solution:
+        """A Solution of the :class:`QP` ``problem`` without a point: NaN everywhere.
+
+        What stopped at the iteration limit is bad data where P is not positive semidefinite.
+        """
+        if status is SolveStatus.ITERATION_LIMIT and not problem.convex:
+            status = SolveStatus.BAD_DATA
+        n, p, m = problem.n, problem.p, problem.m
+        z, nu, lam, lam_lb, lam_ub = (np.full(size, np.nan) for size in (n, p, m, n, n))
+        return cls(z, nu, lam, lam_lb, lam_ub, status, float("nan"), iterations, solver)
+
     def residuals(self, problem: QP) -> KKTResiduals:
         """Scaled KKT residuals of one (numpy) point at ``problem``."""
         return kkt_residuals(problem, self.z, self.nu, self.lam, self.lam_lb, self.lam_ub)

@@ -1,4 +1,4 @@
-"""Solvers by name, imported when they are first asked for."""
+"""Solvers by kind of program and by name, imported when they are first asked for."""
 
 from __future__ import annotations
 
@@ -7,65 +7,121 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, overload
 
 from ..config import lookup
 from ..errors import SolverNotInstalledError
-from .common.finalize import failed
-from .common.native import Guarded
+from ..problems.convex import ConvexProgram, SmoothSolution
+from ..problems.qp import QP
+from ..problems.socp import SOCP, SOCPSolution
+from ..problems.solution import Solution
+from .common.native import NUMERICAL, BackendError, Guarded
 from .common.protocol import Solver
-from .conic.finalize import failed_cones
+from .smooth.given_point import GivenPoint
 
-if TYPE_CHECKING:
-    from .conic.standard_form import ConeSolver
+Kind = Literal["qp", "cone", "smooth"]
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """Where a solver's class lives (in this package), what it imports and how to install that."""
+    """Where a solver's class lives (in this package), what it imports and how to install that.
+
+    With ``inner`` it is made with :func:`get_solver`, since it asks solvers of QPs itself.
+    """
 
     module: str
     cls: str
     package: str
     install: str
+    inner: bool = False
 
 
-# A new solver is one file in qp/, and one line here.
-_SOLVERS: dict[str, _Entry] = {
-    "auto": _Entry("auto", "AutoSolver", "scipy", "pip install scipy"),
-    "dense": _Entry("qp.dense", "DenseSolver", "scipy", "pip install scipy"),
-    "osqp": _Entry("qp.osqp", "OSQPSolver", "osqp", "pip install osqp"),
-    "clarabel": _Entry("qp.clarabel", "ClarabelSolver", "clarabel", "pip install clarabel"),
-    "piqp": _Entry("qp.piqp", "PIQPSolver", "piqp", "pip install piqp"),
-    "proxqp": _Entry("qp.proxqp", "ProxQPSolver", "proxsuite", "pip install proxsuite"),
-    "daqp": _Entry("qp.daqp", "DAQPSolver", "daqp", "pip install daqp"),
-    "highs": _Entry("qp.highs", "HiGHSSolver", "highspy", "pip install highspy"),
+# A new solver is one file in qp/, conic/ or smooth/, and one line here.
+_SOLVERS: dict[str, dict[str, _Entry]] = {
+    "qp": {
+        "auto": _Entry("auto", "AutoSolver", "scipy", "pip install scipy"),
+        "dense": _Entry("qp.dense", "DenseSolver", "scipy", "pip install scipy"),
+        "osqp": _Entry("qp.osqp", "OSQPSolver", "osqp", "pip install osqp"),
+        "clarabel": _Entry("qp.clarabel", "ClarabelSolver", "clarabel", "pip install clarabel"),
+        "piqp": _Entry("qp.piqp", "PIQPSolver", "piqp", "pip install piqp"),
+        "proxqp": _Entry("qp.proxqp", "ProxQPSolver", "proxsuite", "pip install proxsuite"),
+        "daqp": _Entry("qp.daqp", "DAQPSolver", "daqp", "pip install daqp"),
+        "highs": _Entry("qp.highs", "HiGHSSolver", "highspy", "pip install highspy"),
+    },
+    "cone": {
+        "auto": _Entry("auto", "ConicAuto", "clarabel", "pip install clarabel"),
+        "interior": _Entry("conic.interior_point", "ConicInterior", "scipy", "pip install scipy"),
+        "clarabel": _Entry("conic.clarabel", "ConicClarabel", "clarabel", "pip install clarabel"),
+        "scs": _Entry("conic.scs", "ConicSCS", "scs", "pip install scs"),
+    },
+    "smooth": {
+        "sqp": _Entry("smooth.sqp", "SQPSolver", "scipy", "pip install scipy", inner=True),
+        "slsqp": _Entry("smooth.scipy_methods", "SLSQPSolver", "scipy", "pip install scipy"),
+        "trust-constr": _Entry(
+            "smooth.scipy_methods", "TrustConstrSolver", "scipy", "pip install scipy"
+        ),
+    },
 }
-
-# The same for cone programs, in conic/.
-_CONE_SOLVERS: dict[str, _Entry] = {
-    "auto": _Entry("auto_conic", "ConicAuto", "clarabel", "pip install clarabel"),
-    "interior": _Entry("conic.interior_point", "ConicInterior", "scipy", "pip install scipy"),
-    "clarabel": _Entry("conic.clarabel", "ConicClarabel", "clarabel", "pip install clarabel"),
-    "scs": _Entry("conic.scs", "ConicSCS", "scs", "pip install scs"),
+_ANSWERS: dict[str, type[Solution]] = {
+    "qp": Solution,
+    "cone": SOCPSolution,
+    "smooth": SmoothSolution,
 }
+# What of a solver's exceptions is a status. Of a smooth program only what a package raises: its
+# functions are the caller's, and so are their errors.
+_CAUGHT = {"qp": NUMERICAL, "cone": NUMERICAL, "smooth": (BackendError,)}
+_WHAT = {"qp": "solver", "cone": "cone solver", "smooth": "solver of smooth programs"}
 
 DIRECT = "kkt"
 AUTO = "auto"
 
 
-def solver_names() -> tuple[str, ...]:
-    """Every forward solver this package knows, installed or not."""
-    return tuple(_SOLVERS)
+def solver_names(kind: Kind = "qp") -> tuple[str, ...]:
+    """Every forward solver of a ``kind`` that this package knows, installed or not."""
+    return tuple(_SOLVERS[kind])
 
 
-def available_solvers() -> tuple[str, ...]:
-    """Forward solvers whose package is installed; each may also be a ``backward``, as may "kkt"."""
-    return tuple(name for name, entry in _SOLVERS.items() if _installed(entry))
+@overload
+def available_solvers() -> dict[str, tuple[str, ...]]: ...
+@overload
+def available_solvers(kind: Kind) -> tuple[str, ...]: ...
+def available_solvers(kind: Kind | None = None) -> Any:
+    """Forward solvers whose package is installed.
+
+    Those of a ``kind`` of program, "qp", "cone" or "smooth"; without one a dictionary from each
+    kind to its solvers. Every one of "qp" may also be a ``backward``, as may "kkt".
+
+    Raises
+    ------
+    ConfigError
+        No such kind.
+
+    Examples
+    --------
+    >>> "clarabel" in available_solvers("cone")
+    True
+    >>> list(available_solvers())
+    ['qp', 'cone', 'smooth']
+    """
+    if kind is None:
+        return {each: available_solvers(each) for each in _SOLVERS}  # type: ignore[call-overload]
+    entries = lookup(_SOLVERS, kind, "kind of solver")
+    return tuple(name for name, entry in entries.items() if _installed(entry))
 
 
-def get_solver(name: str) -> Solver:
-    """The forward solver ``name``.
+@overload
+def get_solver(name: str, kind: Literal["qp"] = "qp") -> Solver[QP, Solution]: ...
+@overload
+def get_solver(name: str, kind: Literal["cone"]) -> Solver[SOCP, SOCPSolution]: ...
+@overload
+def get_solver(
+    name: str | Callable[..., Any], kind: Literal["smooth"]
+) -> Solver[ConvexProgram, SmoothSolution]: ...
+def get_solver(name: Any, kind: Any = "qp") -> Any:
+    """The forward solver ``name`` for one ``kind`` of program: "qp", "cone" or "smooth".
+
+    For smooth programs ``name`` may be a callable of the caller's as well
+    (:class:`~.smooth.given_point.GivenPoint`).
 
     Raises
     ------
@@ -74,40 +130,33 @@ def get_solver(name: str) -> Solver:
     SolverNotInstalledError
         Its package is missing. An error inside an installed package comes through as it is.
     """
-    return _made(lookup(_SOLVERS, name, "solver"), name, available_solvers(), failed)
-
-
-def available_cone_solvers() -> tuple[str, ...]:
-    """Forward solvers of cone programs whose package is installed."""
-    return tuple(name for name, entry in _CONE_SOLVERS.items() if _installed(entry))
-
-
-def get_cone_solver(name: str) -> ConeSolver:
-    """The forward solver ``name`` of cone programs; raises as :func:`get_solver`."""
-    entry = lookup(_CONE_SOLVERS, name, "cone solver")
-    return _made(entry, name, available_cone_solvers(), failed_cones)
-
-
-def get_backward(name: str) -> Solver | None:
-    """The solver of the backward QP: None for the direct one, else a forward solver.
-
-    The direct one is "kkt", and "auto" too, which first takes the factors that the forward solver
-    may have left.
-    """
-    if name in (DIRECT, AUTO):
-        return None
-    lookup({DIRECT: None, **_SOLVERS}, name, "backward solver")
-    return get_solver(name)
-
-
-def _made(entry: _Entry, name: str, installed: tuple[str, ...], failed: Callable[..., Any]) -> Any:
+    if kind == "smooth" and callable(name):
+        return Guarded(GivenPoint(name), SmoothSolution, _CAUGHT[kind])
+    entry = lookup(_SOLVERS[kind], name, _WHAT[kind])
     if not _installed(entry):
         raise SolverNotInstalledError(
             f"solver {name!r} needs the package {entry.package!r}: {entry.install}. "
-            f"Installed: {', '.join(installed) or 'none'}."
+            f"Installed: {', '.join(available_solvers(kind)) or 'none'}."
         )
-    module = importlib.import_module(f"{__package__}.{entry.module}")
-    return Guarded(getattr(module, entry.cls)(), failed)
+    cls = getattr(importlib.import_module(f"{__package__}.{entry.module}"), entry.cls)
+    return Guarded(cls(get_solver) if entry.inner else cls(), _ANSWERS[kind], _CAUGHT[kind])
+
+
+def get_backward(name: str) -> Solver[QP, Solution] | None:
+    """The solver of the backward QP: None for the direct one, else a forward solver of QPs.
+
+    The direct one is "kkt", and "auto" too, which first takes the factors that the forward solver
+    may have left.
+
+    Raises
+    ------
+    ConfigError, SolverNotInstalledError
+        As :func:`get_solver`.
+    """
+    if name in (DIRECT, AUTO):
+        return None
+    lookup({DIRECT: None, **_SOLVERS["qp"]}, name, "backward solver")
+    return get_solver(name)
 
 
 @cache

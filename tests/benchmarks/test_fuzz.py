@@ -138,12 +138,12 @@ def test_a_planted_fault_is_found(monkeypatch, capsys, plant, fault):
 
 
 def test_a_planted_gradient_is_found(monkeypatch, capsys):
-    adjoint = layer.adjoint_many
+    adjoint = layer.adjoint_stack
 
     def doubled(*arguments, **settings):
         return replace(found := adjoint(*arguments, **settings), z=2 * found.z)
 
-    monkeypatch.setattr(layer, "adjoint_many", doubled)
+    monkeypatch.setattr(layer, "adjoint_stack", doubled)
     assert fuzz.main(["--kinds", "box", "--cases", "40", "--solvers", "osqp", "--jobs", "0"]) == 1
     assert "gradient: box, solver osqp" in capsys.readouterr().out
 

@@ -10,7 +10,7 @@ import torch
 from torch.autograd import gradcheck
 
 from bpqp_portfolio import ConvexLayer, QPLayer, SolveStatus
-from bpqp_portfolio.solvers.smooth.finalize import nlp_solvers
+from bpqp_portfolio.solvers.registry import available_solvers
 
 F64 = torch.float64
 # trust-constr steps outside the domain of a logarithm.
@@ -55,7 +55,7 @@ def test_entropy_on_the_simplex_is_softmax(forward):
         torch.testing.assert_close(found, exact, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("forward", nlp_solvers())
+@pytest.mark.parametrize("forward", available_solvers("smooth"))
 def test_projection_on_a_ball(forward):
     """z = r c/‖c‖ outside, with λ = (‖c‖/r − 1)/2; the identity inside."""
     layer = ConvexLayer(distance, None, ball, forward=forward)
@@ -77,7 +77,7 @@ def test_projection_on_a_ball(forward):
     torch.testing.assert_close(found, (torch.ones(4, dtype=F64), radius * 0))
 
 
-@pytest.mark.parametrize("forward", nlp_solvers())
+@pytest.mark.parametrize("forward", available_solvers("smooth"))
 def test_logistic_regression_against_the_implicit_function_theorem(forward):
     X, y = rand(30, 4), torch.sign(rand(30, seed=1))
     decay = torch.tensor(0.5, dtype=F64, requires_grad=True)
@@ -108,7 +108,7 @@ QP = (
 
 
 @pytest.mark.parametrize("backward", ["kkt", "osqp", "clarabel"])
-@pytest.mark.parametrize("forward", nlp_solvers())
+@pytest.mark.parametrize("forward", available_solvers("smooth"))
 def test_a_qp_has_qplayers_solution_and_gradients(forward, backward):
     data = qp_data()
     s = ConvexLayer(*QP, forward=forward, backward=backward).solve(torch.zeros(6, dtype=F64), *data)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bpqp_portfolio import ConfigError, ConvexLayer, ProblemError, SolverError, SolveStatus
-from bpqp_portfolio.solvers.smooth.finalize import nlp_solvers
+from bpqp_portfolio.solvers.registry import available_solvers
 
 F64 = torch.float64
 N = 12
@@ -281,6 +281,6 @@ def test_a_callables_result_is_checked(result, message):
 
 
 def test_iterations_and_solver_are_reported():
-    for name in nlp_solvers():
+    for name in available_solvers("smooth"):
         s = ConvexLayer(convex, budget, forward=name).solve(START, *data())
         assert s.solver == name and s.iterations >= 1

@@ -82,8 +82,8 @@ class StopsShort:
     name = "stopped"
     status = SolveStatus.ITERATION_LIMIT
 
-    def solve_many(self, problems, *, options, entries=None):
-        found = DenseSolver().solve_many(problems)
+    def solve_stack(self, problems, *, options, entries=None):
+        found = DenseSolver().solve_stack(problems)
         return [
             s if i % 2 == 0 else failed(p, self.status, iterations=7, solver=self.name)
             for i, (p, s) in enumerate(zip(problems, found, strict=True))

@@ -8,7 +8,7 @@ import torch
 import bpqp_portfolio as bp
 from bpqp_portfolio import SolveStatus
 
-SOLVERS = bp.available_solvers()
+SOLVERS = bp.available_solvers("qp")
 EACH_SOLVER = pytest.mark.parametrize("name", SOLVERS)
 
 

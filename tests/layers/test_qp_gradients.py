@@ -12,7 +12,7 @@ import bpqp_portfolio as bp
 from bpqp_portfolio.problems import reference_problems
 from bpqp_portfolio.problems.qp import ARGUMENTS
 
-SOLVERS = bp.available_solvers()
+SOLVERS = bp.available_solvers("qp")
 PAIRS = list(itertools.product(SOLVERS, ("kkt", *SOLVERS)))
 REFERENCES = reference_problems()
 

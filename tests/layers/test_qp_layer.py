@@ -40,7 +40,7 @@ def random_batch(seed=0, batch=(T,), dtype=torch.float64):
 
 
 def test_public_names_and_settings():
-    assert set(bp.available_solvers()) >= {"osqp", "clarabel"}
+    assert set(bp.available_solvers("qp")) >= {"osqp", "clarabel"}
     layer = bp.QPLayer("clarabel", tolerance=1e-9)
     assert "forward='clarabel', backward='auto', tolerance=1e-09" in repr(layer)
     with pytest.raises(bp.ConfigError, match=r"unknown solver 'oqsp'. Did you mean 'osqp'"):

@@ -10,7 +10,7 @@ import torch
 
 import bpqp_portfolio as bp
 
-SOLVERS = bp.available_solvers()
+SOLVERS = bp.available_solvers("qp")
 
 
 def transposed(x):

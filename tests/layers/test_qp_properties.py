@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import bpqp_portfolio as bp
 
-LAYERS = {name: bp.QPLayer(name) for name in bp.available_solvers()}
+LAYERS = {name: bp.QPLayer(name) for name in bp.available_solvers("qp")}
 LAYER = st.sampled_from(sorted(LAYERS)).map(LAYERS.__getitem__)
 SEARCH = settings(max_examples=25, deadline=None, derandomize=True)
 

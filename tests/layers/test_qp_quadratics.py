@@ -93,7 +93,7 @@ def test_as_many_diagonals_as_variables_read_as_a_matrix_and_a_pair_tells_them()
 
 
 @EACH_LAYOUT
-@pytest.mark.parametrize("forward", bp.available_solvers())
+@pytest.mark.parametrize("forward", bp.available_solvers("qp"))
 def test_sparse_P(layout, forward):
     data, dense = rest(), pattern_P().requires_grad_()
     P = LAYOUTS[layout](dense.detach()).requires_grad_()

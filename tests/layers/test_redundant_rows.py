@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 import bpqp_portfolio as bp
 from bpqp_portfolio.layers.factor import factor_qp
 from bpqp_portfolio.problems.solution import SolveStatus
-from bpqp_portfolio.solvers.registry import available_cone_solvers
+from bpqp_portfolio.solvers.registry import available_solvers
 
-SOLVERS = bp.available_solvers()
+SOLVERS = bp.available_solvers("qp")
 PAIRS = [(f, "auto") for f in SOLVERS] + [("clarabel", b) for b in ("kkt", *SOLVERS)]
-CONE_PAIRS = [(f, "auto") for f in available_cone_solvers()]
+CONE_PAIRS = [(f, "auto") for f in available_solvers("cone")]
 CONE_PAIRS += [("clarabel", b) for b in ("kkt", *SOLVERS)]
 SEARCH = settings(max_examples=25, deadline=None, derandomize=True)
 SIDES = {"b": "A", "h": "G"}
@@ -317,7 +317,7 @@ def test_a_single_name_at_its_cap_leaves_the_budget_a_gradient(days):
     assert lower.grad[0].tolist() == pytest.approx([0.0, 0.0, 3.0], abs=1e-9)
 
 
-@pytest.mark.parametrize("forward", bp.available_solvers())
+@pytest.mark.parametrize("forward", bp.available_solvers("qp"))
 def test_multipliers_of_a_simplex_methods_vertex(forward):
     # Five constraints meet at a vertex in three dimensions. The multipliers of three of them, which
     # HiGHS returns, are ten times the least ones, and their rows alone give gradients of 20 where

@@ -72,7 +72,7 @@ def test_an_unbounded_objective_is_told_from_infeasible():
         )
 
 
-@pytest.mark.parametrize("forward", bp.solvers.registry.available_cone_solvers())
+@pytest.mark.parametrize("forward", bp.solvers.registry.available_solvers("cone"))
 def test_an_indefinite_P_is_never_solved(forward):
     # In a batch with a good item; the saddle (−.3, .1) of the other is a KKT point.
     P = torch.stack([torch.eye(2, dtype=D), torch.diag(torch.tensor([1.0, -1.0], dtype=D))])

@@ -12,9 +12,9 @@ from bpqp_portfolio import SOCPLayer, SolveStatus
 from bpqp_portfolio.problems import QP
 from bpqp_portfolio.problems.matrices import FactorMatrix
 from bpqp_portfolio.problems.socp import SOCP
-from bpqp_portfolio.solvers.registry import available_cone_solvers, get_cone_solver
+from bpqp_portfolio.solvers.registry import available_solvers, get_solver
 
-SOLVERS = available_cone_solvers()
+SOLVERS = available_solvers("cone")
 NAMES = ("P", "q", "A", "b", "G", "h", "lb", "ub")
 KINDS = ("bent", "singular", "ball")
 
@@ -113,7 +113,7 @@ def test_numpy_in_any_order(name, kind, change):
                 for i in range(2)
                 if f"d{i}" in arguments
             ]
-            found.append(get_cone_solver(name).solve(SOCP(QP(**rest), cones)))
+            found.append(get_solver(name, "cone").solve(SOCP(QP(**rest), cones)))
         for k, v in arguments.items():
             np.testing.assert_array_equal(v, given[k])
     assert found[0].status is found[1].status is SolveStatus.SOLVED

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from bpqp_portfolio import SOCPLayer, SolveStatus, from_cvxpy
-from bpqp_portfolio.solvers.registry import available_cone_solvers
+from bpqp_portfolio.solvers.registry import available_solvers
 
 D = torch.float64
-EACH_SOLVER = pytest.mark.parametrize("name", available_cone_solvers())
+EACH_SOLVER = pytest.mark.parametrize("name", available_solvers("cone"))
 WEIGHT = torch.tensor([0.3, -1.0, 0.7], dtype=D)
 POINT = torch.tensor([0.3, 0.2, 0.1], dtype=D)
 FORCE = torch.tensor([1.0, 2.0, -2.0], dtype=D)
@@ -142,7 +142,7 @@ def test_norms_of_different_sizes_in_one_program(name, seed):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", [n for n in available_cone_solvers() if n != "scs"])
+@pytest.mark.parametrize("name", [n for n in available_solvers("cone") if n != "scs"])
 @pytest.mark.parametrize("power", [1, 3, 5, 7, 9, 11])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_small_tracking_error_among_other_constraints(name, power, seed):

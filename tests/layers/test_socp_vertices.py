@@ -9,10 +9,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import bpqp_portfolio as bp
-from bpqp_portfolio.solvers.registry import available_cone_solvers
+from bpqp_portfolio.solvers.registry import available_solvers
 
-FORWARD = available_cone_solvers()
-BACKWARD = ("kkt", *bp.available_solvers())
+FORWARD = available_solvers("cone")
+BACKWARD = ("kkt", *bp.available_solvers("qp"))
 PARTS = ("q", "F", "g", "c", "d", "lb", "ub")
 
 

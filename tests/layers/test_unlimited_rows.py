@@ -11,9 +11,9 @@ import bpqp_portfolio as bp
 from bpqp_portfolio import SolveStatus
 from bpqp_portfolio.layers.factor import factor_qp
 from bpqp_portfolio.portfolio import PortfolioLayer
-from bpqp_portfolio.solvers.registry import available_cone_solvers
+from bpqp_portfolio.solvers.registry import available_solvers
 
-SOLVERS = bp.available_solvers()
+SOLVERS = bp.available_solvers("qp")
 INF = float("inf")
 
 
@@ -124,7 +124,7 @@ def test_the_other_infinity_is_refused(value):
         bp.QPLayer()(**{**d, "b": tensor([INF])})
 
 
-@pytest.mark.parametrize("name", available_cone_solvers())
+@pytest.mark.parametrize("name", available_solvers("cone"))
 def test_cones_and_their_rows_without_limits(name):
     q, A, b = tensor([-3.0, -1.0, 1.0]), torch.ones(1, 3).double(), tensor([1.0])
     F = tensor([[2.0, 0.0, 1.0]])

@@ -22,7 +22,7 @@ def problem(days=4, names=25, factors=3, seed=0):
     return mu, loadings, specific, mask
 
 
-@pytest.mark.parametrize("solver", bp.available_solvers())
+@pytest.mark.parametrize("solver", bp.available_solvers("qp"))
 def test_weights_and_gradients_agree_with_the_structured_solver(solver):
     mu, loadings, specific, mask = problem()
     found = {}

@@ -10,7 +10,7 @@ from bpqp_portfolio.problems import QP, reference_problems
 from bpqp_portfolio.solvers import SolverOptions, available_solvers, get_solver
 from bpqp_portfolio.solvers.qp.adjoint import adjoint
 
-BACKWARD = pytest.mark.parametrize("backward", (None, *available_solvers()))
+BACKWARD = pytest.mark.parametrize("backward", (None, *available_solvers("qp")))
 
 
 def solved(problem):
@@ -75,5 +75,5 @@ def test_a_solver_that_stops_early_is_an_error():
 
 def test_a_gradient_that_is_not_finite_stays_so():
     problem = next(r.problem for r in reference_problems() if r.name == "equality")
-    for backward in (None, *available_solvers()):
+    for backward in (None, *available_solvers("qp")):
         assert np.isnan(by(backward, problem, solved(problem), np.array([np.nan, 0, 0])).z).all()

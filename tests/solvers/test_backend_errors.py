@@ -22,8 +22,8 @@ from bpqp_portfolio.solvers.common.native import BackendError, native
 # Solvers of this package call no other one themselves.
 BACKENDS = [
     (kind, name)
-    for kind, table in (("qp", registry._SOLVERS), ("cones", registry._CONE_SOLVERS))
-    for name, entry in table.items()
+    for kind in ("qp", "cone")
+    for name, entry in registry._SOLVERS[kind].items()
     if name not in ("auto", "dense", "interior") and registry._installed(entry)
 ]
 CALLS = ("setup", "init", "solve", "run", "passModel")
@@ -70,7 +70,7 @@ def broken(package, error, which):
 
 
 def break_package(monkeypatch, kind, name, error, which):
-    entry = (registry._SOLVERS if kind == "qp" else registry._CONE_SOLVERS)[name]
+    entry = registry._SOLVERS[kind][name]
     module = importlib.import_module(f"bpqp_portfolio.solvers.{entry.module}")
     for key, value in list(vars(module).items()):
         if isinstance(value, types.ModuleType) and value.__name__.startswith(entry.package):
@@ -138,7 +138,7 @@ def test_a_fault_of_this_package_is_raised(monkeypatch, kind, name):
         raise TypeError("a fault")
 
     home = (
-        "conic.standard_form.ConicForm.of" if kind == "cones" else "common.standard_form.Scaled.of"
+        "conic.standard_form.ConicForm.of" if kind == "cone" else "common.standard_form.Scaled.of"
     )
     monkeypatch.setattr(f"bpqp_portfolio.solvers.{home}", fail)
     with pytest.raises(TypeError, match="a fault"):
@@ -184,7 +184,7 @@ EXTREME = [1e20, 1e31, -1e31, 1e100, 1e155, -1e155, 1e300, -1.7e308, 1e-155, 1e-
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy says that numbers overflow
 @given(
-    name=st.sampled_from(available_solvers()),
+    name=st.sampled_from(available_solvers("qp")),
     argument=st.sampled_from("PqAbGh"),
     value=st.sampled_from(EXTREME),
     zero=st.booleans(),
@@ -255,7 +255,7 @@ def test_a_setting_that_is_refused_is_an_error_of_the_caller():
         get_solver("osqp").solve(QP(np.eye(2), [1.0, 1.0]), options=options)
 
 
-@pytest.mark.parametrize("name", bp.available_solvers())
+@pytest.mark.parametrize("name", bp.available_solvers("qp"))
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_numbers_that_overflow_are_one_items_trouble(name):
     eye, one = torch.eye(2, dtype=torch.float64), torch.ones(1, 2, dtype=torch.float64)

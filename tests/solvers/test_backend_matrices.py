@@ -16,7 +16,7 @@ from bpqp_portfolio.problems.matrices import (
 from bpqp_portfolio.solvers import SolverOptions, available_solvers, get_solver
 from bpqp_portfolio.solvers.common.standard_form import Scaled, csc, upper_triangle
 
-EACH_SOLVER = pytest.mark.parametrize("name", available_solvers())
+EACH_SOLVER = pytest.mark.parametrize("name", available_solvers("qp"))
 
 
 def factor_problem(n, k, *, zero_d=0):

@@ -11,7 +11,7 @@ from bpqp_portfolio.problems.matrices import FactorMatrix, to_dense
 from bpqp_portfolio.solvers import available_solvers, get_solver
 from bpqp_portfolio.solvers.common.certificates import conflict, infeasible
 
-EACH_SOLVER = pytest.mark.parametrize("name", available_solvers())
+EACH_SOLVER = pytest.mark.parametrize("name", available_solvers("qp"))
 EYE2 = np.eye(2)
 PRIMAL = {
     "budget over caps": QP(EYE2, [0.0, 0.0], [[1.0, 1.0]], [3.0], lb=[0.0, 0.0], ub=[1.0, 1.0]),

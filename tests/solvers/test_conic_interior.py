@@ -9,17 +9,17 @@ from scipy import sparse
 from bpqp_portfolio import ConfigError, SolveStatus
 from bpqp_portfolio.problems import QP
 from bpqp_portfolio.problems.matrices import FactorMatrix
-from bpqp_portfolio.problems.socp import SOCP, ConePoint, linear
-from bpqp_portfolio.solvers.auto_conic import ConicAuto, choose_cones
+from bpqp_portfolio.problems.socp import SOCP, ConePoint, SOCPSolution, linear
+from bpqp_portfolio.solvers import get_solver
+from bpqp_portfolio.solvers.auto import ConicAuto, choose_cones
 from bpqp_portfolio.solvers.common.cache import CacheEntry
+from bpqp_portfolio.solvers.common.parallel import solve_parallel
 from bpqp_portfolio.solvers.common.protocol import SolverOptions
 from bpqp_portfolio.solvers.conic.ball import solve_ball
 from bpqp_portfolio.solvers.conic.clarabel import ConicClarabel
-from bpqp_portfolio.solvers.conic.finalize import failed_cones
 from bpqp_portfolio.solvers.conic.interior_point import ConicInterior
 from bpqp_portfolio.solvers.conic.kkt import ActiveSystem
 from bpqp_portfolio.solvers.conic.newton import Scaled, scaled
-from bpqp_portfolio.solvers.conic.parallel import solve_cones
 
 
 def robust(n: int, m: int, seed: int, quadratic: bool = False) -> SOCP:
@@ -41,7 +41,7 @@ def robust(n: int, m: int, seed: int, quadratic: bool = False) -> SOCP:
 def test_robust_linear_programs_agree_with_clarabel(n, m, seed, quadratic):
     problem = robust(n, m, seed, quadratic)
     found = ConicInterior().solve(problem)
-    exact = ConicClarabel().solve(problem, options=SolverOptions(eps=1e-9))
+    exact = ConicClarabel().solve(problem, options=SolverOptions(tolerance=1e-9))
     assert found.status is SolveStatus.SOLVED and found.solver == "interior"
     assert found.kkt_norm <= 1e-9 and found.residuals(problem).norm <= 1e-9
     np.testing.assert_allclose(found.z, exact.z, rtol=1e-8, atol=1e-9)
@@ -198,7 +198,9 @@ def test_the_automatic_choice():
 
 def test_auto_falls_back_where_its_first_choice_stops(monkeypatch):
     def stopped(problem, *_):
-        return failed_cones(problem, SolveStatus.ITERATION_LIMIT, 1, "interior")
+        return SOCPSolution.failed(
+            problem, SolveStatus.ITERATION_LIMIT, iterations=1, solver="interior"
+        )
 
     monkeypatch.setattr("bpqp_portfolio.solvers.conic.interior_point._solve", stopped)
     problem = robust(200, 50, 0)
@@ -209,28 +211,30 @@ def test_auto_falls_back_where_its_first_choice_stops(monkeypatch):
 
 def test_native_settings_are_refused():
     with pytest.raises(ConfigError, match="interior"):
-        ConicInterior().solve(robust(5, 2, 0), options=SolverOptions(native={"max_iter": 3}))
+        get_solver("interior", "cone").solve(
+            robust(5, 2, 0), options=SolverOptions(native={"max_iter": 3})
+        )
 
 
 def test_slots_start_from_the_last_solution():
     problems = [robust(20, 5, seed) for seed in range(3)]
     entries = [CacheEntry() for _ in problems]
     solver = ConicInterior()
-    first = solve_cones(solver, problems, options=SolverOptions(), entries=entries)
+    first = solve_parallel(solver, problems, options=SolverOptions(), entries=entries)
     moved = []
     for problem in problems:
         qp = QP(linear(20), problem.qp.q * (1 + 1e-5 * np.arange(20)))
         moved.append(SOCP(qp, problem.cones))
-    warm = solve_cones(solver, moved, options=SolverOptions(), entries=entries)
-    cold = solve_cones(solver, moved, options=SolverOptions())
+    warm = solve_parallel(solver, moved, options=SolverOptions(), entries=entries)
+    cold = solve_parallel(solver, moved, options=SolverOptions())
     for a, b, c in zip(first, warm, cold, strict=True):
         assert a.iterations > 0 and b.iterations == 0 and c.iterations > 0
         np.testing.assert_allclose(b.z, c.z, rtol=1e-9, atol=1e-10)
     # Another problem under the same entries, of another size too, is solved as ever.
     other = [robust(7, 3, seed) for seed in range(3)]
     for a, b in zip(
-        solve_cones(solver, other, options=SolverOptions(), entries=entries),
-        solve_cones(solver, other, options=SolverOptions()),
+        solve_parallel(solver, other, options=SolverOptions(), entries=entries),
+        solve_parallel(solver, other, options=SolverOptions()),
         strict=True,
     ):
         np.testing.assert_allclose(a.z, b.z, rtol=0, atol=0)

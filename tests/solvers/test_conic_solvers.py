@@ -15,9 +15,9 @@ from bpqp_portfolio.problems.matrices import FactorMatrix
 from bpqp_portfolio.problems.socp import SOCP, linear
 from bpqp_portfolio.solvers.common.protocol import SolverOptions
 from bpqp_portfolio.solvers.conic.standard_form import cone_conflict
-from bpqp_portfolio.solvers.registry import available_cone_solvers, get_cone_solver
+from bpqp_portfolio.solvers.registry import available_solvers, get_solver
 
-EACH_SOLVER = pytest.mark.parametrize("name", available_cone_solvers())
+EACH_SOLVER = pytest.mark.parametrize("name", available_solvers("cone"))
 
 
 def random_program(seed: int, *, quadratic: bool = True) -> SOCP:
@@ -62,7 +62,7 @@ def by_cvxpy(problem: SOCP) -> float:
 @settings(max_examples=15, deadline=None)
 def test_random_programs_agree_with_cvxpy(name, seed, quadratic):
     problem = random_program(seed, quadratic=quadratic)
-    solution = get_cone_solver(name).solve(problem)
+    solution = get_solver(name, "cone").solve(problem)
     assert solution.status is SolveStatus.SOLVED
     assert solution.residuals(problem).norm == pytest.approx(solution.kkt_norm, abs=1e-14)
     value = by_cvxpy(problem)
@@ -74,7 +74,7 @@ def test_random_programs_agree_with_cvxpy(name, seed, quadratic):
 @pytest.mark.parametrize("size", [1e-5, 1.0, 1e5])
 def test_linear_objective_on_a_ball(name, n, size):
     q = size * np.random.default_rng(n).normal(size=n)
-    solution = get_cone_solver(name).solve(SOCP(QP(linear(n), q), [(None, None, None, 2.0)]))
+    solution = get_solver(name, "cone").solve(SOCP(QP(linear(n), q), [(None, None, None, 2.0)]))
     assert solution.status is SolveStatus.SOLVED
     np.testing.assert_allclose(solution.z, -2 * q / np.linalg.norm(q), rtol=1e-10, atol=1e-12)
     dual = np.concatenate([[np.linalg.norm(q)], q])
@@ -87,7 +87,7 @@ def test_robust_linear_program(name):
     a, kappa = np.array([1.0, 0.0]), 0.5
     F = kappa * np.eye(2)
     problem = SOCP(QP(linear(2), -a), [(F, None, -a, 1.0), (F, None, a, 1.0)])
-    solution = get_cone_solver(name).solve(problem)
+    solution = get_solver(name, "cone").solve(problem)
     np.testing.assert_allclose(solution.z, [1 / 1.5, 0.0], atol=1e-10)
     np.testing.assert_allclose(solution.cone_duals[0], [1 / 1.5, -1 / 1.5, 0.0], atol=1e-10)
     np.testing.assert_allclose(solution.cone_duals[1], 0.0, atol=1e-10)
@@ -102,7 +102,7 @@ def test_the_apex(name):
     for scale, expected in ((1.0, np.zeros(3)), (10.0, 10 * p * (1 - 1 / np.linalg.norm(10 * p)))):
         q = np.concatenate([-scale * p, [1.0]])
         problem = SOCP(QP(np.diag([1.0, 1.0, 1.0, 0.0]), q), [(F, None, t, 0.0)])
-        solution = get_cone_solver(name).solve(problem)
+        solution = get_solver(name, "cone").solve(problem)
         assert solution.status is SolveStatus.SOLVED
         np.testing.assert_allclose(solution.z[:3], expected, atol=1e-9)
 
@@ -112,7 +112,7 @@ def test_cones_without_a_norm_and_bounds_that_are_equal(name):
     # r = 0 is cᵀz + d ≥ 0; z₁ is fixed at 0.6.
     cones = [(np.zeros((0, 2)), None, np.array([0.0, -1.0]), 0.5), (None, None, None, 1.0)]
     qp = QP(linear(2), [0.0, -1.0], lb=[0.6, -np.inf], ub=[0.6, np.inf])
-    solution = get_cone_solver(name).solve(SOCP(qp, cones))
+    solution = get_solver(name, "cone").solve(SOCP(qp, cones))
     np.testing.assert_allclose(solution.z, [0.6, 0.5], atol=1e-10)
     np.testing.assert_allclose(solution.cone_duals[0], [1.0], atol=1e-10)
 
@@ -120,7 +120,7 @@ def test_cones_without_a_norm_and_bounds_that_are_equal(name):
 @EACH_SOLVER
 def test_a_program_without_cones_is_a_qp(name):
     qp = QP(np.eye(2), [-2.0, -2.0], G=[[1.0, 1.0]], h=[2.0])
-    solution = get_cone_solver(name).solve(SOCP(qp, []))
+    solution = get_solver(name, "cone").solve(SOCP(qp, []))
     np.testing.assert_allclose(solution.z, [1.0, 1.0], atol=1e-10)
     assert solution.cone_duals == ()
 
@@ -132,8 +132,8 @@ def test_sparse_and_dense_data_have_one_answer(name):
     qp = dense.qp
     matrices = [sparse.csr_array(v) for v in (qp.P, qp.A, qp.G)]
     thin = SOCP(QP(matrices[0], qp.q, matrices[1], qp.b, matrices[2], qp.h, qp.lb, qp.ub), cones)
-    expected = get_cone_solver(name).solve(dense)
-    found = get_cone_solver(name).solve(thin)
+    expected = get_solver(name, "cone").solve(dense)
+    found = get_solver(name, "cone").solve(thin)
     np.testing.assert_allclose(found.z, expected.z, rtol=1e-10, atol=1e-10)
 
 
@@ -142,7 +142,7 @@ def test_primal_infeasibility_comes_with_a_certificate(name):
     # ‖z‖ ≤ 1 and z ≥ 2; the second cone has nothing to do with it.
     cones = [(None, None, None, 1.0), (None, None, None, 9.0)]
     problem = SOCP(QP(linear(3), np.ones(3), lb=np.full(3, 2.0)), cones)
-    s = get_cone_solver(name).solve(problem)
+    s = get_solver(name, "cone").solve(problem)
     assert s.status is SolveStatus.PRIMAL_INFEASIBLE and np.isnan(s.z).all()
     pull = -s.lam_lb - sum(dual[1:] for dual in s.cone_duals)
     np.testing.assert_allclose(pull, 0.0, atol=1e-6)
@@ -159,7 +159,7 @@ def test_primal_infeasibility_comes_with_a_certificate(name):
 def test_dual_infeasibility_comes_with_a_direction(name):
     # ‖z‖ ≤ 1ᵀz + 1 contains the direction of 1.
     problem = SOCP(QP(linear(3), -np.ones(3)), [(None, None, np.ones(3), 1.0)])
-    s = get_cone_solver(name).solve(problem)
+    s = get_solver(name, "cone").solve(problem)
     assert s.status is SolveStatus.DUAL_INFEASIBLE
     assert np.abs(s.z).max() == pytest.approx(1.0)
     assert problem.qp.q @ s.z < -0.5 and np.linalg.norm(s.z) <= s.z.sum() + 1e-6
@@ -168,15 +168,15 @@ def test_dual_infeasibility_comes_with_a_direction(name):
 def test_unknown_settings_are_refused():
     problem = random_program(0)
     with pytest.raises(ConfigError, match="max_iter"):
-        get_cone_solver("clarabel").solve(problem, options=SolverOptions(native={"max_itr": 3}))
+        get_solver("clarabel", "cone").solve(problem, options=SolverOptions(native={"max_itr": 3}))
     with pytest.raises(ConfigError, match=r"max_iter"):
-        get_cone_solver("scs").solve(problem, options=SolverOptions(native={"max_iterss": 3}))
+        get_solver("scs", "cone").solve(problem, options=SolverOptions(native={"max_iterss": 3}))
     with pytest.raises(ConfigError, match="clarabel"):
-        get_cone_solver("clarabell")
+        get_solver("clarabell", "cone")
 
 
 @EACH_SOLVER
 def test_stopping_early_is_reported(name):
     options = SolverOptions(max_iterations=1, polish=False)
-    solution = get_cone_solver(name).solve(random_program(5), options=options)
+    solution = get_solver(name, "cone").solve(random_program(5), options=options)
     assert not solution.status.usable

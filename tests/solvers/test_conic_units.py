@@ -12,9 +12,9 @@ from bpqp_portfolio import SolveStatus
 from bpqp_portfolio.problems import QP
 from bpqp_portfolio.problems.socp import SOCP, linear
 from bpqp_portfolio.solvers.conic.adjoint import cone_adjoint
-from bpqp_portfolio.solvers.registry import available_cone_solvers, get_cone_solver
+from bpqp_portfolio.solvers.registry import available_solvers, get_solver
 
-EACH_SOLVER = pytest.mark.parametrize("name", available_cone_solvers())
+EACH_SOLVER = pytest.mark.parametrize("name", available_solvers("cone"))
 SEEDS = st.integers(0, 10_000)
 POWERS = st.floats(-8, 8)
 
@@ -80,7 +80,7 @@ def gradient_in_q(problem, solution, weight):
 
 
 def assert_same(name, problem, length, objective, rows):
-    solver = get_cone_solver(name)
+    solver = get_solver(name, "cone")
     expected = solver.solve(problem)
     assert expected.status is SolveStatus.SOLVED and expected.kkt_norm <= 1e-11
     moved = in_other_units(problem, length=length, objective=objective, rows=rows)
@@ -135,8 +135,8 @@ def without_solution(seed: int) -> tuple[SOCP, SolveStatus]:
 def test_other_units_change_no_verdict(name, seed, length, objective):
     problem, expected = without_solution(seed)
     moved = in_other_units(problem, length=10.0**length, objective=10.0**objective, rows=seed)
-    assert get_cone_solver(name).solve(problem).status is expected
-    assert get_cone_solver(name).solve(moved).status is expected
+    assert get_solver(name, "cone").solve(problem).status is expected
+    assert get_solver(name, "cone").solve(moved).status is expected
 
 
 @EACH_SOLVER
@@ -147,7 +147,7 @@ def test_an_indefinite_objective_is_bad_data(name, thin, size):
     P = size * np.diag([1.0, -1.0])
     P = sparse.csr_array(P) if thin else P
     qp = QP(P, size * np.array([0.3, 0.1]), lb=-np.ones(2), ub=np.ones(2))
-    found = get_cone_solver(name).solve(SOCP(qp, [(None, None, None, 9.0)]))
+    found = get_solver(name, "cone").solve(SOCP(qp, [(None, None, None, 9.0)]))
     assert found.status is SolveStatus.BAD_DATA and np.isnan(found.z).all()
 
 
@@ -162,4 +162,4 @@ def test_no_indefinite_objective_is_solved(name, seed):
     values = rng.random(n)
     values[0] = -0.01 - rng.random()
     bent = QP((basis * values) @ basis.T, qp.q, qp.A, qp.b, qp.G, qp.h, qp.lb, qp.ub)
-    assert not get_cone_solver(name).solve(SOCP(bent, problem.cones)).status.usable
+    assert not get_solver(name, "cone").solve(SOCP(bent, problem.cones)).status.usable

@@ -16,7 +16,7 @@ import bpqp_portfolio as bp
 from bpqp_portfolio.problems import QP, SolveStatus
 from bpqp_portfolio.solvers import available_solvers, get_solver
 
-EACH_SOLVER = pytest.mark.parametrize("name", available_solvers())
+EACH_SOLVER = pytest.mark.parametrize("name", available_solvers("qp"))
 SADDLE = QP(np.diag([1.0, -1.0]), np.array([0.3, 0.1]), lb=-np.ones(2), ub=np.ones(2))
 
 BASE = """
@@ -25,13 +25,13 @@ for name in ("piqp", "proxsuite", "daqp", "highspy", "scs"):
     sys.modules[name] = None
 import torch, bpqp_portfolio as bp
 t = lambda *x: torch.tensor(x, dtype=torch.float64)
-assert not {"piqp", "proxqp", "daqp", "highs"} & set(bp.available_solvers())
-for name in bp.available_solvers():
+assert not {"piqp", "proxqp", "daqp", "highs"} & set(bp.available_solvers("qp"))
+for name in bp.available_solvers("qp"):
     layer = bp.QPLayer(name, on_failure="nan")
     found = layer.solve(torch.diag(t(1.0, -1.0)), t(0.3, 0.1), lb=t(-1.0, -1.0), ub=t(1.0, 1.0))
     assert found.status is bp.SolveStatus.BAD_DATA, (name, found)
     assert found.z.isnan().all()
-print("refused by", *bp.available_solvers())
+print("refused by", *bp.available_solvers("qp"))
 """
 
 

@@ -75,7 +75,7 @@ def test_many_are_as_each_alone(share):
         first = problems[0]
         rows = (first.A, first.b, first.G, first.h, first.lb, first.ub)
         problems = [QP(first.P, p.q, *rows) for p in problems]
-    for found, one in zip(DENSE.solve_many(problems), problems, strict=True):
+    for found, one in zip(DENSE.solve_stack(problems), problems, strict=True):
         alone = DENSE.solve(one)
         assert found.status is alone.status is SolveStatus.SOLVED
         np.testing.assert_allclose(found.z, alone.z, rtol=0, atol=1e-9)
@@ -92,7 +92,7 @@ def counted(monkeypatch):
 def test_shared_matrices_are_factored_once(monkeypatch):
     calls, first = counted(monkeypatch), made(0)
     rows = (first.A, first.b, first.G, first.h, first.lb, first.ub)
-    DENSE.solve_many([QP(first.P, k * first.q, *rows) for k in (1.0, 2.0, 3.0)])
+    DENSE.solve_stack([QP(first.P, k * first.q, *rows) for k in (1.0, 2.0, 3.0)])
     assert len(calls) == 1
 
 
@@ -106,7 +106,7 @@ def test_a_slot_saves_the_factorisation_and_steps(monkeypatch):
 
 def test_indefinite_P_is_bad_data_and_does_not_spoil_the_others():
     bad, good = QP(np.diag([1.0, -1.0]), np.ones(2)), QP(np.eye(2), np.ones(2))
-    found = DENSE.solve_many([good, bad])
+    found = DENSE.solve_stack([good, bad])
     assert [s.status for s in found] == [SolveStatus.SOLVED, SolveStatus.BAD_DATA]
 
 

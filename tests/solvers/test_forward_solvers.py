@@ -12,7 +12,7 @@ from bpqp_portfolio.problems import QP, SolveStatus, reference_problems
 from bpqp_portfolio.solvers import SolverOptions, available_solvers, get_solver
 
 REFERENCES = reference_problems()
-EACH_SOLVER = pytest.mark.parametrize("name", available_solvers())
+EACH_SOLVER = pytest.mark.parametrize("name", available_solvers("qp"))
 SIMPLEX = next(r for r in REFERENCES if r.name == "simplex")
 
 
@@ -27,7 +27,9 @@ def test_reference_problems(name, reference, polish):
     problem = reference.problem
     solution = solve(name, problem, polish=polish)
     assert solution.status is SolveStatus.SOLVED
-    assert solution.solver == name or (name == "auto" and solution.solver in available_solvers())
+    assert solution.solver == name or (
+        name == "auto" and solution.solver in available_solvers("qp")
+    )
     assert solution.kkt_norm == solution.residuals(problem).norm <= 1e-7
     for dual in (solution.lam, solution.lam_lb, solution.lam_ub):
         assert (dual >= 0).all()
@@ -130,7 +132,7 @@ def test_threads_share_a_solver(name):
     ],
 )
 def test_native_settings(name, good, bad, nearest):
-    if name not in available_solvers():
+    if name not in available_solvers("qp"):
         pytest.skip(f"{name} is not installed")
     assert solve(name, SIMPLEX.problem, native=good).status is SolveStatus.SOLVED
     with pytest.raises(ConfigError, match=f"{name}: unknown key .*{nearest}"):
@@ -153,7 +155,7 @@ def test_native_settings_win():
     ],
 )
 def test_settings_of_a_wrong_type_are_refused(name, key):
-    if name not in available_solvers():
+    if name not in available_solvers("qp"):
         pytest.skip(f"{name} is not installed")
     with pytest.raises(ConfigError, match=f"{name}: .*{key}.*'many'.* not accepted"):
         solve(name, SIMPLEX.problem, native={key: "many"})

@@ -19,7 +19,7 @@ def solutions():
     options = SolverOptions()
     return {
         name: {k: get_solver(name).solve(p, options=options) for k, p in PROBLEMS.items()}
-        for name in available_solvers()
+        for name in available_solvers("qp")
     }
 
 
@@ -43,7 +43,7 @@ def test_there_are_sixty_and_they_do_not_change():
     )
 
 
-@pytest.mark.parametrize("name", available_solvers())
+@pytest.mark.parametrize("name", available_solvers("qp"))
 def test_what_is_called_solved_is(name, solutions, best):
     for k, problem in PROBLEMS.items():
         s = solutions[name][k]
@@ -59,7 +59,7 @@ def test_what_is_called_solved_is(name, solutions, best):
             assert gap <= 1e-6 * max(1.0, abs(best[k])), k
 
 
-@pytest.mark.parametrize("name", available_solvers())
+@pytest.mark.parametrize("name", available_solvers("qp"))
 def test_nearly_all_are_solved(name, solutions):
     solved = [s.status is SolveStatus.SOLVED for s in solutions[name].values()]
     missed = [k for k, s in solutions[name].items() if s.status is not SolveStatus.SOLVED]

@@ -10,21 +10,19 @@ import torch
 
 from bpqp_portfolio.problems import SolveStatus
 from bpqp_portfolio.problems.convex import ConvexProgram, UndefinedError
-from bpqp_portfolio.solvers.smooth.finalize import (
-    ForwardMethod,
-    RawPoint,
-    least_squares_duals,
-    nlp_solvers,
-    polish,
-)
-from bpqp_portfolio.solvers.smooth.sqp import sqp
+from bpqp_portfolio.solvers import SolverOptions, available_solvers, get_solver
+from bpqp_portfolio.solvers.smooth.finalize import least_squares_duals, polished
 
-SOLVERS = nlp_solvers()
+SOLVERS = available_solvers("smooth")
 HS71 = [1.0, 4.74299963, 3.82114998, 1.37940829]
 
 
 def program(objective, equalities=None, inequalities=None, *, start):
     return ConvexProgram(objective, equalities, inequalities, (), np.asarray(start, dtype=float))
+
+
+def solve(name, p, **native):
+    return get_solver(name, "smooth").solve(p, options=SolverOptions(native=native))
 
 
 def hs71():
@@ -39,10 +37,10 @@ def hs71():
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_known_optimum(name):
-    found, local = ForwardMethod(name, 1e-8, {})(hs71())
+    found = solve(name, hs71())
     assert found.status is SolveStatus.SOLVED
     np.testing.assert_allclose(found.z, HS71, atol=1e-7)
-    assert found.residuals(local).norm == found.kkt_norm <= 1e-12
+    assert found.residuals(found.local).norm == found.kkt_norm <= 1e-12
     assert found.lam.min() >= 0
 
 
@@ -54,7 +52,7 @@ def test_a_weakly_active_curved_constraint(name):
         inequalities=lambda z: (z @ z - 2).reshape(1),
         start=[-0.3, -0.3],
     )
-    found, _ = ForwardMethod(name, 1e-8, {})(p)
+    found = solve(name, p)
     assert found.status is SolveStatus.SOLVED
     np.testing.assert_allclose(found.z, [1.0, 1.0], rtol=0, atol=1e-4)
 
@@ -70,8 +68,8 @@ def test_scales_of_objective_and_constraints_do_not_matter(name):
             start=p.start,
         )
 
-    plain, _ = ForwardMethod(name, 1e-8, {})(hs71())
-    found, _ = ForwardMethod(name, 1e-8, {})(scaled(1e-5, 1e2, 1e-3))
+    plain = solve(name, hs71())
+    found = solve(name, scaled(1e-5, 1e2, 1e-3))
     assert found.status is SolveStatus.SOLVED
     np.testing.assert_allclose(found.z, plain.z, rtol=1e-7)
     np.testing.assert_allclose(found.nu, plain.nu * 1e-7, rtol=1e-6)
@@ -82,7 +80,7 @@ def test_sqp_stays_in_the_domain_of_the_objective():
     """−Σ log zᵢ from near the wall: the first full Newton step leaves the domain."""
     c = torch.tensor([1.0, 10.0, 100.0], dtype=torch.float64)
     p = program(lambda z: c @ z - torch.log(z).sum(), start=[5.0, 5.0, 5.0])
-    found, _ = ForwardMethod("sqp", 1e-8, {})(p)
+    found = solve("sqp", p)
     np.testing.assert_allclose(found.z, 1 / c.numpy(), rtol=1e-9)
 
 
@@ -95,7 +93,7 @@ def test_sqp_from_where_linearised_constraints_contradict_each_other():
             lambda z: torch.cat([z - 3, -z - 3]),
             start=[start],
         )
-        found, _ = ForwardMethod("sqp", 1e-8, {})(p)
+        found = solve("sqp", p)
         if start:
             assert found.status is SolveStatus.SOLVED
             np.testing.assert_allclose(np.abs(found.z), 2.0)
@@ -106,7 +104,7 @@ def test_sqp_from_where_linearised_constraints_contradict_each_other():
 def test_sqp_leaves_a_direction_without_curvature():
     """A linear objective on a circle: the first local QP has no curvature at all."""
     p = program(lambda z: z[0], lambda z: (z @ z - 1).reshape(1), start=[1e-3, 1e-2])
-    found, _ = ForwardMethod("sqp", 1e-8, {})(p)
+    found = solve("sqp", p)
     assert found.status is SolveStatus.SOLVED
     np.testing.assert_allclose(found.z, [-1, 0], atol=1e-8)
 
@@ -116,29 +114,32 @@ def test_infeasible_and_unbounded_programs_end_without_a_point(name):
     infeasible = program(lambda z: z @ z, lambda z: z[:1] ** 2 + 1, start=[1.0, 1.0])
     unbounded = program(lambda z: z.sum(), None, lambda z: z - 1, start=[0.0, 0.0])
     for p in (infeasible, unbounded):
-        found, _ = ForwardMethod(name, 1e-8, {"maxiter": 50})(p)
+        found = solve(name, p, maxiter=50)
         assert found.status is SolveStatus.ITERATION_LIMIT
 
 
 def test_the_iteration_limit_is_kept():
     for name in SOLVERS:
-        assert ForwardMethod(name, 1e-8, {"maxiter": 2})(hs71())[0].iterations <= 2
+        assert solve(name, hs71(), maxiter=2).iterations <= 2
+        limited = get_solver(name, "smooth").solve(hs71(), options=SolverOptions(max_iterations=2))
+        assert limited.iterations <= 2
 
 
 @pytest.mark.parametrize("solver", ["osqp", "clarabel"])
 def test_sqp_with_any_qp_solver(solver):
-    raw = sqp(hs71(), 1e-8, {"qp_solver": solver})
-    np.testing.assert_allclose(raw.z, HS71, atol=1e-6)
+    found = solve("sqp", hs71(), qp_solver=solver)
+    assert found.status is SolveStatus.SOLVED and found.solver == "sqp"
+    np.testing.assert_allclose(found.z, HS71, atol=1e-6)
 
 
 def test_a_start_outside_the_domain_is_named():
     p = program(lambda z: torch.xlogy(z, z).sum(), start=[0.0, 1.0])
     with pytest.raises(UndefinedError, match="objective: its derivative is not finite"):
-        ForwardMethod("slsqp", 1e-8, {})(p)
+        solve("slsqp", p)
 
 
 def test_duals_of_an_exact_point_are_exact():
-    full, _ = ForwardMethod("sqp", 1e-8, {})(hs71())
+    full = solve("sqp", hs71())
     nu, lam = least_squares_duals(hs71(), full.z)
     np.testing.assert_allclose(nu, full.nu, rtol=1e-9)
     np.testing.assert_allclose(lam, full.lam, rtol=1e-9, atol=1e-12)
@@ -165,24 +166,22 @@ def test_duals_prefer_rows_without_slack():
 
 
 def test_polish_is_newtons_method():
-    full, _ = ForwardMethod("sqp", 1e-8, {})(hs71())
+    full = solve("sqp", hs71())
     near = replace(full, z=full.z + 1e-4 * np.array([0.0, 1.0, -1.0, 1.0]))
     local = hs71().local_qp(near.z, near.nu, near.lam)
-    near = replace(near, kkt_norm=near.residuals(local).norm)
+    near = replace(near, local=local, kkt_norm=near.residuals(local).norm)
     assert near.kkt_norm > 1e-6
-    polished, _ = polish(hs71(), near, local)
-    assert polished.kkt_norm < 1e-13
-    np.testing.assert_allclose(polished.z, full.z, atol=1e-10)
+    exact = polished(hs71(), near)
+    assert exact.kkt_norm < 1e-13
+    np.testing.assert_allclose(exact.z, full.z, atol=1e-10)
 
 
 def test_polish_keeps_the_better_point():
     """From far away Newton's step is worse, and is not taken."""
     p = program(lambda z: torch.sqrt(1 + z @ z), start=[3.0])
-    raw = RawPoint(np.array([3.0]), np.zeros(0), np.zeros(0))
-    method = ForwardMethod(lambda *_: (raw.z, raw.nu, raw.lam), 1e-8, {})
-    point, local = method(p)
-    polished, _ = polish(p, point, local)
-    assert polished.z.item() == 3.0
+    point = solve(lambda *_: (np.array([3.0]), np.zeros(0), np.zeros(0)), p)
+    assert point.status is SolveStatus.INACCURATE
+    assert polished(p, point).z.item() == 3.0
 
 
 def test_derivatives_are_those_of_autograd():

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from bpqp_portfolio.problems import QP, Solution, SolveStatus
 from bpqp_portfolio.solvers import SolverOptions, available_solvers, get_solver
-from bpqp_portfolio.solvers.common.finalize import finish
+from bpqp_portfolio.solvers.common.finalize import finalize
 
-EACH_SOLVER = pytest.mark.parametrize("name", available_solvers())
+EACH_SOLVER = pytest.mark.parametrize("name", available_solvers("qp"))
 
 
 def held(P, q, sums):
@@ -106,7 +106,7 @@ def test_a_wrong_guess_of_the_active_set_is_corrected():
     # min (z − 2)²/2 in [0, 1]² from a point that looks inactive: λ = 1e-4 beside a slack of 6e-5.
     problem = QP(np.eye(2), np.array([-1.0001, -0.5]), lb=np.zeros(2), ub=np.ones(2))
     near = np.array([0.99994, 0.5]), np.zeros(0), np.zeros(0), np.zeros(2), np.array([2e-5, 0.0])
-    found = finish(problem, *near, iterations=1, solver="test", options=SolverOptions())
+    found = finalize(problem, *near, iterations=1, solver="test", options=SolverOptions())
     assert isinstance(found, Solution) and found.status is SolveStatus.SOLVED
     np.testing.assert_allclose(found.z, [1.0, 0.5], atol=1e-15)
     np.testing.assert_allclose(found.lam_ub, [1e-4, 0.0], atol=1e-12)
@@ -116,7 +116,7 @@ def test_a_vertex_where_more_rows_meet_than_needed():
     # All of z ≥ 0, 1ᵀz ≥ 0 and z₁ ≥ −z₂ hold at 0, the solution; duals are not unique.
     G = -np.array([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])
     problem = QP(np.zeros((3, 3)), np.ones(3), G=G, h=np.zeros(2), lb=np.zeros(3))
-    for name in available_solvers():
+    for name in available_solvers("qp"):
         found = get_solver(name).solve(problem)
         assert found.status is SolveStatus.SOLVED
         np.testing.assert_array_equal(found.z, 0.0)

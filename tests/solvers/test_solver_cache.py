@@ -18,11 +18,11 @@ from bpqp_portfolio.problems.matrices import FactorMatrix
 from bpqp_portfolio.solvers import SolverOptions, available_solvers, get_solver
 from bpqp_portfolio.solvers.common.cache import CacheEntry, SolverCache
 
-EACH_SOLVER = pytest.mark.parametrize("name", available_solvers())
+EACH_SOLVER = pytest.mark.parametrize("name", available_solvers("qp"))
 BACKENDS = [
     name
     for name in ("osqp", "clarabel", "piqp", "proxqp", "daqp", "highs")
-    if name in available_solvers()
+    if name in available_solvers("qp")
 ]
 N, FORMS = 20, ("dense", "sparse", "factors", "diagonal", "linear")
 
@@ -97,7 +97,7 @@ def test_new_vectors_need_no_new_setup(name, form):
 
 @pytest.mark.parametrize("name", ["osqp", "daqp", "proxqp"])
 def test_the_last_solution_is_the_start(name):
-    if name not in available_solvers():
+    if name not in available_solvers("qp"):
         pytest.skip(f"{name} is not installed")
     solver, entry, options = get_solver(name), CacheEntry(), SolverOptions(polish=False)
     one = problem(matrices("dense"), vectors(0))
@@ -145,9 +145,9 @@ def test_a_failure_leaves_the_next_solve_alone(name):
 def test_other_options_are_obeyed(name):
     solver, entry = get_solver(name), CacheEntry()
     one = problem(matrices("dense"), vectors(0))
-    loose = SolverOptions(eps=1e-3, polish=False)
+    loose = SolverOptions(tolerance=1e-3, polish=False)
     solver.solve(one, options=loose, entry=entry)
-    tight = replace(loose, eps=1e-10)
+    tight = replace(loose, tolerance=1e-10)
     assert solver.solve(one, options=tight, entry=entry).kkt_norm <= 1e-9
 
 
@@ -195,7 +195,7 @@ def test_a_model_with_a_used_handle_is_copied_and_saved(how, tmp_path):
     assert copy.deepcopy(next(iter(model.cache.entries.values()))).state is None
 
 
-@pytest.mark.parametrize("name", available_solvers())
+@pytest.mark.parametrize("name", available_solvers("qp"))
 def test_threads_may_share_a_handle(name):
     cache, layer = SolverCache(), bp.QPLayer(name)
     one = problem(matrices("dense"), vectors(0))

@@ -8,17 +8,43 @@ import types
 import pytest
 
 from bpqp_portfolio.errors import ConfigError, SolverNotInstalledError
-from bpqp_portfolio.solvers import available_solvers, get_solver, registry, solver_names
+from bpqp_portfolio.solvers import (
+    SolverOptions,
+    available_solvers,
+    get_solver,
+    registry,
+    solver_names,
+)
 
 
 def add(monkeypatch, **changes):
     entry = {"module": "osqp", "cls": "OSQPSolver", "package": "osqp", "install": "pip install it"}
-    monkeypatch.setitem(registry._SOLVERS, "made_up", registry._Entry(**{**entry, **changes}))
+    monkeypatch.setitem(registry._SOLVERS["qp"], "made_up", registry._Entry(**{**entry, **changes}))
 
 
 def test_core_solvers_are_available():
-    assert {"osqp", "clarabel"} <= set(available_solvers()) <= set(solver_names())
+    assert {"osqp", "clarabel"} <= set(available_solvers("qp")) <= set(solver_names())
     assert get_solver("osqp").name == "osqp"
+
+
+def test_solvers_are_listed_by_kind():
+    listed = available_solvers()
+    assert list(listed) == ["qp", "cone", "smooth"]
+    for kind, names in listed.items():
+        assert names == available_solvers(kind) and set(names) <= set(solver_names(kind))
+        for name in names:
+            assert get_solver(name, kind).name == name
+    assert {"interior", "clarabel"} <= set(listed["cone"])
+    assert listed["smooth"] == ("sqp", "slsqp", "trust-constr")
+    with pytest.raises(ConfigError, match=r"unknown kind of solver 'cones'. Did you mean 'cone'"):
+        available_solvers("cones")
+
+
+@pytest.mark.parametrize("kind", ["qp", "cone", "smooth"])
+def test_unknown_settings_are_refused_in_the_same_words(kind):
+    for name in set(available_solvers(kind)) - {"auto"}:
+        with pytest.raises(ConfigError, match=rf"^{name}: unknown key 'no_such'\."):
+            get_solver(name, kind).solve(None, options=SolverOptions(native={"no_such": 1}))
 
 
 def test_unknown_names_get_the_nearest():
@@ -34,7 +60,7 @@ def test_a_missing_package_is_said_with_its_remedy(monkeypatch):
     add(monkeypatch, package="no_such_package")
     with pytest.raises(SolverNotInstalledError, match=r"'no_such_package': pip install it"):
         get_solver("made_up")
-    assert "made_up" in solver_names() and "made_up" not in available_solvers()
+    assert "made_up" in solver_names() and "made_up" not in available_solvers("qp")
 
 
 @pytest.mark.parametrize("error", [ImportError("inner"), KeyError("inner")])

@@ -11,7 +11,7 @@ from bpqp_portfolio.problems import QP, SolveStatus
 from bpqp_portfolio.problems.matrices import FactorMatrix
 from bpqp_portfolio.solvers import available_solvers, get_solver
 
-EACH_SOLVER = pytest.mark.parametrize("name", available_solvers())
+EACH_SOLVER = pytest.mark.parametrize("name", available_solvers("qp"))
 FACTORS = st.floats(-8.0, 8.0).map(lambda x: 10.0**x)
 
 

@@ -21,7 +21,7 @@ from ...layers.socp import SOCPLayer
 from ...problems.qp import QP
 from ...problems.socp import SOCP, linear
 from ...solvers.common.protocol import SolverOptions
-from ...solvers.registry import get_cone_solver
+from ...solvers.registry import get_solver
 from .multipliers import Point
 from .qp_form import Setup
 
@@ -194,8 +194,8 @@ class ConeProgramForm:
         except ProblemError:
             return None
         problem = SOCP(qp, [tuple(_of(one) for one in cone) for cone in cones])
-        options = SolverOptions(eps=_EPS, polish=polish)
-        found = get_cone_solver("clarabel").solve(problem, options=options)
+        options = SolverOptions(tolerance=_EPS, polish=polish)
+        found = get_solver("clarabel", "cone").solve(problem, options=options)
         if not found.status.usable:
             return None
         value = float(found.z[-1])

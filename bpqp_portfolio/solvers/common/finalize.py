@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from scipy import optimize
@@ -14,6 +17,8 @@ from ...problems.solution import Solution, SolveStatus, measure
 from .active_set import ActiveSet, active_set, corrected
 from .kkt import solve_equality_qp
 from .protocol import SolverOptions
+
+Point = TypeVar("Point", bound=Solution)
 
 # Beyond this KKT norm an active set, and so a gradient, is a guess.
 _USABLE = 1e-4
@@ -28,14 +33,7 @@ _ENOUGH = 1e-10
 _NEAR, _FITTED = 1e-6, 1 << 18
 
 
-def failed(problem: QP, status: SolveStatus, *, iterations: int, solver: str) -> Solution:
-    """A Solution without a point: NaN everywhere."""
-    n, p, m = problem.n, problem.p, problem.m
-    z, nu, lam, lam_lb, lam_ub = (np.full(k, np.nan) for k in (n, p, m, n, n))
-    return Solution(z, nu, lam, lam_lb, lam_ub, status, float("nan"), iterations, solver)
-
-
-def finish(
+def finalize(
     problem: QP,
     z: Array,
     nu: Array,
@@ -55,10 +53,12 @@ def finish(
     (:func:`judge`): solved, inaccurate up to 1e-4, else the iteration limit.
     """
     if not problem.convex:  # where it curves downwards a KKT point proves nothing
-        return failed(problem, SolveStatus.BAD_DATA, iterations=iterations, solver=solver)
+        return Solution.failed(problem, SolveStatus.BAD_DATA, iterations=iterations, solver=solver)
     raw = (z, nu, lam, lam_lb, lam_ub)
     if not all(np.isfinite(part).all() for part in raw):
-        return failed(problem, SolveStatus.ITERATION_LIMIT, iterations=iterations, solver=solver)
+        return Solution.failed(
+            problem, SolveStatus.ITERATION_LIMIT, iterations=iterations, solver=solver
+        )
     z = np.clip(z, problem.lb, problem.ub)
     lam = np.maximum(lam, 0.0)
     lam_lb = np.where(np.isfinite(problem.lb), np.maximum(lam_lb, 0.0), 0.0)
@@ -74,7 +74,7 @@ def finish(
 
 def status_of(problem: QP | SOCP, kkt_norm: float, options: SolverOptions) -> SolveStatus:
     """:func:`judge`, but no point is solved where its norm cannot see every variable."""
-    status = judge(kkt_norm, options.eps, exact=options.polish)
+    status = judge(kkt_norm, options.tolerance, exact=options.polish)
     return SolveStatus.INACCURATE if status is SolveStatus.SOLVED and problem.mixed else status
 
 
@@ -102,14 +102,41 @@ def polished(problem: QP, point: Solution) -> Solution:
     from any point near the solution. Where more rows meet than there are variables to fix, duals of
     the wrong sign do not mean a wrong set: then non-negative ones are looked for.
     """
-    active = active_set(problem, point)
+    point = newton_on_active_set(partial(_newton, problem), point, active_set(problem, point))
+    if point.kkt_norm <= _ENOUGH:
+        return point
+    fitted = _with_fitted_duals(problem, point)
+    return point if fitted is None or not fitted.kkt_norm < point.kkt_norm else fitted
+
+
+def newton_on_active_set(
+    step: Callable[[Point, ActiveSet], tuple[Point, ActiveSet] | None],
+    point: Point,
+    active: ActiveSet,
+    *,
+    share: float = 1.0,
+) -> Point:
+    """The best point of at most ten Newton steps from ``point`` on its active set.
+
+    Parameters
+    ----------
+    step : from a point and an active set to the point of that set, with its KKT norm, and the set
+        that this point speaks for; None where there is none.
+    share : a step is taken where it makes the KKT norm smaller than this share of it.
+
+    The steps end at a norm of 1e-13, at a set that no longer improves its point, and at one that
+    has been tried.
+    """
     seen: set[bytes] = set()
     for _ in range(_ROUNDS):
         if point.kkt_norm <= _EXACT:
-            return point
+            break
         seen.add(active.key)
-        trial, following = _newton(problem, point, active)
-        better = trial.kkt_norm < point.kkt_norm
+        found = step(point, active)
+        if found is None:
+            break
+        trial, following = found
+        better = trial.kkt_norm < share * point.kkt_norm
         if better:
             point = trial
         if following.key == active.key:
@@ -118,10 +145,7 @@ def polished(problem: QP, point: Solution) -> Solution:
         elif following.key in seen:
             break
         active = following
-    if point.kkt_norm <= _ENOUGH:
-        return point
-    fitted = _with_fitted_duals(problem, point)
-    return point if fitted is None or not fitted.kkt_norm < point.kkt_norm else fitted
+    return point
 
 
 def _newton(problem: QP, point: Solution, active: ActiveSet) -> tuple[Solution, ActiveSet]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
@@ -12,11 +12,12 @@ import numpy as np
 
 from ...errors import BPQPError
 from ...problems.solution import Solution, SolveStatus
-from .protocol import SolverOptions
+from .cache import CacheEntry
+from .protocol import SolverOptions, check_settings
 
 
 class BackendError(Exception):
-    """What a solver's package raised, its kind and words."""
+    """What a solver's package raised, its kind and text."""
 
 
 class _Native:
@@ -35,15 +36,15 @@ class _Native:
             return
         # A panic of Rust code derives from BaseException alone.
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-            raise BackendError(words(error)) from error
+            raise BackendError(label(error)) from error
 
 
 native = _Native()
 # Of numbers, not of code: other exceptions are faults of this package, and are not caught.
-_NUMERICAL = (BackendError, ArithmeticError, np.linalg.LinAlgError)
+NUMERICAL = (BackendError, ArithmeticError, np.linalg.LinAlgError)
 
 
-def words(error: BaseException) -> str:
+def label(error: BaseException) -> str:
     """An exception's kind and text."""
     return str(error) if isinstance(error, BackendError) else f"{type(error).__name__}: {error}"
 
@@ -52,32 +53,46 @@ def words(error: BaseException) -> str:
 class Guarded:
     """``inner``, with what its package raises on a problem as that problem's status and message.
 
-    ``failed`` makes a Solution without a point. The registry gives every solver out like this.
+    ``answer`` is the class of its Solutions, ``caught`` the exceptions that become a status. The
+    registry gives every solver out like this. Native settings that ``inner`` does not have are
+    refused here.
     """
 
     inner: Any
-    failed: Callable[..., Any]
+    answer: type[Solution]
+    caught: tuple[type[Exception], ...] = NUMERICAL
     name: str = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.inner.name)
 
-    def solve(self, problem: Any, **how: Any) -> Any:
+    @property
+    def settings(self) -> Collection[str] | None:
+        """Those of the inner solver."""
+        return self.inner.settings
+
+    def solve(
+        self,
+        problem: Any,
+        *,
+        options: SolverOptions = SolverOptions(),  # noqa: B008
+        entry: CacheEntry | None = None,
+    ) -> Any:
         """The inner solver's answer; see :class:`~.protocol.Solver`."""
+        check_settings(self.inner, options)
         try:
-            return _settled(problem, self.inner.solve(problem, **how))
-        except _NUMERICAL as error:
-            entry = how.get("entry")
+            return _settled(problem, self.inner.solve(problem, options=options, entry=entry))
+        except self.caught as error:
             if entry is not None:
                 entry.state = None
             status = SolveStatus.ITERATION_LIMIT
-            blank = self.failed(problem, status, iterations=0, solver=self.name)
-            return replace(blank, message=words(error))
+            blank = self.answer.failed(problem, status, iterations=0, solver=self.name)
+            return replace(blank, message=label(error))
 
     @property
-    def solve_many(self) -> Callable[..., list[Solution]] | None:
-        """The inner solver's way of solving many together, one by one where that raises."""
-        together = getattr(self.inner, "solve_many", None)
+    def solve_stack(self) -> Callable[..., list[Solution]] | None:
+        """The inner solver's method for a stack of problems; one by one where that raises."""
+        together = getattr(self.inner, "solve_stack", None)
         return None if together is None else partial(self._together, together)
 
     def _together(
@@ -86,12 +101,13 @@ class Guarded:
         problems: Sequence[Any],
         *,
         options: SolverOptions,
-        entries: Sequence[Any] | None = None,
+        entries: Sequence[CacheEntry] | None = None,
     ) -> list[Solution]:
+        check_settings(self.inner, options)
         try:
             found = together(problems, options=options, entries=entries)
             return [_settled(*pair) for pair in zip(problems, found, strict=True)]
-        except _NUMERICAL:
+        except self.caught:
             own = [None] * len(problems) if entries is None else entries
             pairs = zip(problems, own, strict=True)
             return [self.solve(problem, options=options, entry=entry) for problem, entry in pairs]
@@ -99,7 +115,7 @@ class Guarded:
 
 def _settled(problem: Any, solution: Any) -> Any:
     """``solution`` with multipliers of exactly zero where there is no limit."""
-    rows = getattr(problem, "qp", problem).unlimited
+    rows = getattr(getattr(problem, "qp", problem), "unlimited", None)
     if rows is None:
         return solution
     return replace(solution, lam=np.where(rows & np.isfinite(solution.lam), 0.0, solution.lam))

@@ -21,7 +21,8 @@ from .finalize import status_of
 from .protocol import Solver, SolverOptions
 
 T = TypeVar("T")
-AnySolution = TypeVar("AnySolution", bound=Solution)
+Program = TypeVar("Program")
+Answer = TypeVar("Answer", bound=Solution)
 
 # A chunk's stacked arrays stay below this many float64 entries.
 _ENTRIES = 1 << 24
@@ -31,7 +32,7 @@ _WORTH = 1 << 17
 _LARGE = 1 << 19
 # Below this BLAS takes one thread anyway.
 _SMALL = 1 << 11
-# What a solver is asked for, beside eps, where its point did not lead to the active set.
+# Share of the tolerance that is asked for where a point did not lead to the active set.
 MORE = 1e-4
 
 
@@ -96,61 +97,65 @@ def in_chunks(
         return list(pool.map(work, slices))
 
 
-def solve_here(
-    solver: Solver,
-    problems: Sequence[QP],
-    *,
-    options: SolverOptions,
-    entries: Sequence[CacheEntry] | None = None,
-) -> list[Solution]:
-    """Solutions of ``problems`` on this thread; a solver's own ``solve_many`` is used."""
-    together: Any = getattr(solver, "solve_many", None)
-    if together is not None:
-        return together(problems, options=options, entries=entries)
-    return [
-        more_exactly(
-            solver,
-            problem,
-            solver.solve(problem, options=options, entry=entries[i] if entries else None),
-            options,
-        )
-        for i, problem in enumerate(problems)
-    ]
+def solve_one(
+    solver: Any, problem: Any, options: SolverOptions, entry: CacheEntry | None = None
+) -> Any:
+    """The solution of one problem of any kind, as the ``solver`` takes it.
 
-
-def more_exactly(
-    solver: Any, problem: Any, solution: AnySolution, options: SolverOptions
-) -> AnySolution:
-    """``solution``, or where its active set was not certain that from a more accurate point.
-
-    The problem is a QP or a cone program, as the ``solver`` takes it.
+    Where its active set is not certain it is that of a more accurate point.
     """
+    solution = solver.solve(problem, options=options, entry=entry)
     limited = options.native or options.max_iterations is not None
     if solution.status is not SolveStatus.INACCURATE or not options.polish or limited:
         return solution
-    again = solver.solve(problem, options=replace(options, eps=MORE * options.eps))
+    again = solver.solve(problem, options=replace(options, tolerance=MORE * options.tolerance))
     if not again.status.usable or not again.kkt_norm < solution.kkt_norm:
         return solution
     return replace(again, status=status_of(problem, again.kkt_norm, options))
 
 
-def solve_many(
-    solver: Solver,
-    problems: Sequence[QP],
+def solve_here(
+    solver: Any,
+    problems: Sequence[Any],
     *,
     options: SolverOptions,
     entries: Sequence[CacheEntry] | None = None,
-) -> list[Solution]:
-    """Solutions of ``problems``, which have equal sizes, on as many threads as torch may use."""
+) -> list[Any]:
+    """Solutions of ``problems`` on this thread; a solver's own ``solve_stack`` is used."""
+    together: Any = getattr(solver, "solve_stack", None)
+    if together is not None:
+        return together(problems, options=options, entries=entries)
+    every = [None] * len(problems) if entries is None else entries
+    pairs = zip(problems, every, strict=True)
+    return [solve_one(solver, problem, options, entry) for problem, entry in pairs]
+
+
+def solve_parallel(
+    solver: Solver[Program, Answer],
+    problems: Sequence[Program],
+    *,
+    options: SolverOptions,
+    entries: Sequence[CacheEntry] | None = None,
+) -> list[Answer]:
+    """Solutions of QPs or cone programs of equal sizes, on as many threads as torch may use.
+
+    Parameters
+    ----------
+    entries : a :class:`~.cache.CacheEntry` for each problem, or None to keep nothing.
+    """
     if not problems:
         return []
 
-    def work(part: slice) -> list[Solution]:
+    def work(part: slice) -> list[Answer]:
         own = entries[part] if entries else None
         return solve_here(solver, problems[part], options=options, entries=own)
 
-    first = problems[0]
-    rows = first.p + first.m + (first.n if first.bounded else 0)
-    size = (first.n + rows) ** 2
-    light = solver.name in ("auto", "dense") and not first.bounded and isinstance(first.P, Array)
-    return [s for part in in_chunks(work, len(problems), size, light=light) for s in part]
+    first: Any = problems[0]
+    light = (
+        isinstance(first, QP)
+        and solver.name in ("auto", "dense")
+        and not first.bounded
+        and isinstance(first.P, Array)
+    )
+    found = in_chunks(work, len(problems), first.kkt_entries, light=light)
+    return [solution for part in found for solution in part]

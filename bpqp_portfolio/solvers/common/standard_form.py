@@ -22,7 +22,7 @@ from ...problems.qp import QP, Scaling
 from ...problems.solution import Solution, SolveStatus
 from .cache import CacheEntry
 from .certificates import infeasible
-from .finalize import finish
+from .finalize import finalize
 from .protocol import SolverOptions
 
 # B Bᵀ + diag(d) has n² / 2 numbers, its lifted form some n (k + 1): lift below this k / n.
@@ -135,7 +135,7 @@ class Scaled:
         lower, upper = (np.concatenate([v / units.gradient, free]) for v in (s.lam_lb, s.lam_ub))
         return x, nu, lam, lower, upper
 
-    def finish(
+    def finalize(
         self,
         problem: QP,
         x: Array,
@@ -148,14 +148,14 @@ class Scaled:
         solver: str,
         options: SolverOptions,
     ) -> Solution:
-        """:func:`~bpqp_portfolio.solvers.common.finalize.finish` at a point of this problem.
+        """:func:`~bpqp_portfolio.solvers.common.finalize.finalize` at a point of this problem.
 
         A backend that stops far from a solution, though nobody limited it, may have met an
         infeasible problem that it does not recognise: then a certificate is looked for.
         """
         with np.errstate(over="ignore"):  # an iterate that ran away is no point
             raw = x[: self.n] * self.units.length, *self._duals(nu, lam, lam_lb, lam_ub)
-        solution = finish(
+        solution = finalize(
             problem,
             *raw,
             iterations=iterations,

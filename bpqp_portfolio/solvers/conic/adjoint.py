@@ -16,7 +16,7 @@ from ...problems.matrices import Array
 from ...problems.socp import SOCP, ConePoint, SOCPSolution
 from ..common.protocol import Solver, SolverOptions
 from ..common.redundant_rows import independent, redundancy
-from ..qp.adjoint import Adjoint, _by_solver, sides
+from ..qp.adjoint import Adjoint, sides, solve_by
 from .kkt import ActiveGroup, ActiveSystem, Solve
 
 
@@ -148,7 +148,7 @@ def _chosen(
 def _by(solver: Solver | None, options: SolverOptions) -> Solve | None:
     if solver is None:
         return None
-    return lambda H, g, C, c: _by_solver(solver, H, g, C, c, options)
+    return lambda H, g, C, c: solve_by(solver, H, g, C, c, options)
 
 
 def _from_duals(

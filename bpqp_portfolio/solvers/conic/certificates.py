@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ...problems.matrices import Array
 from ...problems.socp import SOCP, ConePoint, SOCPSolution
 from ...problems.solution import SolveStatus
-from .finalize import as_solution, failed_cones
+from .finalize import as_solution
 
 _CERTIFIED = 1e-6
 # Smaller parts of a certificate, whose largest is 1, are left out of it.
@@ -95,5 +96,5 @@ def _dual_certificate(problem: SOCP, point: ConePoint) -> ConePoint | None:
     rounding = _ROUNDING * np.abs(qp.q * z).sum() / units.gradient
     if not (error <= _CERTIFIED * descent and descent > rounding):
         return None
-    nan = ConePoint.of(problem, failed_cones(problem, SolveStatus.DUAL_INFEASIBLE, 0, ""))
-    return ConePoint(z, nan.nu, nan.lam, nan.lam_lb, nan.lam_ub, nan.duals)
+    nan = SOCPSolution.failed(problem, SolveStatus.DUAL_INFEASIBLE, iterations=0, solver="")
+    return replace(ConePoint.of(problem, nan), z=z)

@@ -173,18 +173,20 @@ def _raised(tau: Array, total: float) -> Array:
     return tau * (total / tau.sum()) if tau.any() else np.full(len(tau), total / len(tau))
 
 
-def finish_cones(
+def finalize(
     problem: SOCP, point: ConePoint, *, iterations: int, solver: str, options: SolverOptions
 ) -> SOCPSolution:
     """Solution at the point where a cone solver stopped without a certificate of infeasibility.
 
-    As :func:`~bpqp_portfolio.solvers.common.finalize.finish` does for a QP: z moves inside its
+    As :func:`~bpqp_portfolio.solvers.common.finalize.finalize` does for a QP: z moves inside its
     bounds and duals into their cones, and unless ``options`` say otherwise the point is polished
     (:func:`polished_cones`). The status follows the KKT norm alone, once P is known to be positive
     semidefinite: that a point is stationary proves nothing elsewhere.
     """
     if not (point.finite() and problem.qp.convex):
-        return failed_cones(problem, SolveStatus.ITERATION_LIMIT, iterations, solver)
+        return SOCPSolution.failed(
+            problem, SolveStatus.ITERATION_LIMIT, iterations=iterations, solver=solver
+        )
     point = _inside(problem, point)
     if options.polish:
         point, norm = polished_cones(problem, point)
@@ -215,17 +217,3 @@ def as_solution(
     return SOCPSolution(
         *fields, status, norm, iterations, solver, factors=factors, cone_duals=cones
     )
-
-
-def failed_cones(problem: SOCP, status: SolveStatus, iterations: int, solver: str) -> SOCPSolution:
-    """A Solution without a point: NaN everywhere.
-
-    What stopped at the iteration limit is bad data where P is not positive semidefinite.
-    """
-    if status is SolveStatus.ITERATION_LIMIT and not problem.qp.convex:
-        status = SolveStatus.BAD_DATA
-    n, p, m = problem.n, problem.qp.p, problem.qp.m
-    z, nu, lam, lb, ub = (np.full(k, np.nan) for k in (n, p, m, n, n))
-    duals = tuple((np.full(len(g.d), np.nan), np.full(g.r, np.nan)) for g in problem.groups)
-    point = ConePoint(z, nu, lam, lb, ub, duals)
-    return as_solution(problem, point, status, float("nan"), iterations, solver)

@@ -14,16 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from ...config import check_keys
 from ...problems.matrices import Array, FactorMatrix, is_sparse, scale_rows, to_dense
 from ...problems.qp import Scaling
 from ...problems.socp import SOCP, ConePoint, SOCPSolution
 from ...problems.solution import SolveStatus
-from ..common.cache import CacheEntry
 from ..common.protocol import SolverOptions
 from .ball import solve_ball
+from .base import ConeSolver
 from .certificates import certified
-from .finalize import failed_cones, finish_cones
+from .finalize import finalize
 from .newton import ConeBlock, NewtonSystem, Scaled, scaled
 
 _ITERATIONS = 60
@@ -36,7 +35,7 @@ _STUCK = 1e-6
 
 
 @dataclass(frozen=True)
-class ConicInterior:
+class ConicInterior(ConeSolver):
     """This package's own solver for cone programs with few cones and dense data.
 
     A ball around an affine set with an objective that does not bend it is solved in closed form
@@ -45,16 +44,10 @@ class ConicInterior:
     """
 
     name: str = "interior"
+    settings: tuple[str, ...] = ()
 
-    def solve(
-        self,
-        problem: SOCP,
-        *,
-        options: SolverOptions = SolverOptions(),  # noqa: B008
-        entry: CacheEntry | None = None,
-    ) -> SOCPSolution:
-        """Solve one problem; see :class:`~.standard_form.ConeSolver`."""
-        check_keys(options.native, (), self.name)
+    def cold(self, problem: SOCP, options: SolverOptions) -> SOCPSolution:
+        """Solve one problem without an earlier solution."""
         found = solve_ball(problem)
         return _solve(problem, options, self.name) if found is None else found
 
@@ -195,7 +188,7 @@ def _solve(problem: SOCP, options: SolverOptions, name: str) -> SOCPSolution:
     try:
         x, nu, s, y = _start(form, system, one)
     except np.linalg.LinAlgError:
-        return failed_cones(problem, SolveStatus.ITERATION_LIMIT, 0, name)
+        return SOCPSolution.failed(problem, SolveStatus.ITERATION_LIMIT, iterations=0, solver=name)
     length = max(1.0, form.e.largest(), float(np.abs(form.b).max(initial=0.0)))
     limit = options.max_iterations or _ITERATIONS
     tried, count, least, best = _CLOSE, 0, np.inf, (x, nu, y)
@@ -215,7 +208,7 @@ def _solve(problem: SOCP, options: SolverOptions, name: str) -> SOCPSolution:
         if error < least:
             least, best = error, (x, nu, y)
         if error <= _DONE or (options.polish and error <= tried):
-            found = finish_cones(
+            found = finalize(
                 problem, form.point(x, nu, y), iterations=count, solver=name, options=options
             )
             if error <= _DONE or found.kkt_norm <= _DONE:
@@ -233,7 +226,7 @@ def _solve(problem: SOCP, options: SolverOptions, name: str) -> SOCPSolution:
         x, s = x + by_s * dx, s + by_s * ds
         nu, y = nu + by_y * dnu, y + by_y * dy
     # Near a cone's boundary the scaling is singular, and a step may lose what was reached.
-    return finish_cones(problem, form.point(*best), iterations=count, solver=name, options=options)
+    return finalize(problem, form.point(*best), iterations=count, solver=name, options=options)
 
 
 def _start(form: _Form, system: NewtonSystem, one: Scaled) -> tuple[Array, Array, Scaled, Scaled]:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import scs
 
-from ...config import check_keys
 from ...errors import ConfigError
 from ...problems.socp import SOCP, SOCPSolution
 from ...problems.solution import SolveStatus
 from ..common.native import BackendError, native
 from ..common.protocol import SolverOptions
-from .finalize import failed_cones, finish_cones
+from .base import ConeSolver
+from .finalize import finalize
 from .standard_form import ConicForm
 
 _MAX_ITERATIONS = 20_000
@@ -42,29 +42,26 @@ _SETTINGS = (
 
 
 @dataclass(frozen=True)
-class ConicSCS:
+class ConicSCS(ConeSolver):
     """B. O'Donoghue, Operator splitting for a homogeneous embedding of the linear complementarity
     problem, 2021."""
 
     name: str = "scs"
+    settings: tuple[str, ...] = _SETTINGS
 
-    def solve(
-        self,
-        problem: SOCP,
-        *,
-        options: SolverOptions = SolverOptions(),  # noqa: B008
-    ) -> SOCPSolution:
-        """Solve one problem; see :class:`~.standard_form.ConeSolver`."""
-        check_keys(options.native, _SETTINGS, "scs")
+    def cold(self, problem: SOCP, options: SolverOptions) -> SOCPSolution:
+        """Solve one problem without an earlier solution."""
         settings = {
             "verbose": False,
-            "eps_abs": options.eps,
-            "eps_rel": options.eps,
+            "eps_abs": options.tolerance,
+            "eps_rel": options.tolerance,
             "max_iters": options.max_iterations or _MAX_ITERATIONS,
             **options.native,
         }
         if not problem.qp.convex:
-            return failed_cones(problem, SolveStatus.BAD_DATA, 0, self.name)
+            return SOCPSolution.failed(
+                problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name
+            )
         form = ConicForm.of(problem)
         data = {"P": form.P, "A": form.rows, "b": form.rhs, "c": form.q}
         cone = {"z": form.equalities, "l": form.inequalities, "q": list(form.cones)}
@@ -81,6 +78,6 @@ class ConicSCS:
         failure = _FAILURES.get(result["info"]["status_val"])
         if failure is not None:
             return form.infeasible(failure, x, y, count, self.name)
-        return finish_cones(
+        return finalize(
             problem, form.point(x, y), iterations=count, solver=self.name, options=options
         )

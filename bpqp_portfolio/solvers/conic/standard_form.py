@@ -1,9 +1,9 @@
-"""What a solver of cone programs is, the standard form that they take, and certificates."""
+"""A cone program in the standard form that solvers take, and their claims checked."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -13,23 +13,9 @@ from ...problems.qp import Scaling
 from ...problems.socp import SOCP, ConePoint, SOCPSolution
 from ...problems.solution import SolveStatus
 from ..common.certificates import conflict
-from ..common.protocol import SolverOptions
 from .certificates import certified
-from .finalize import failed_cones
 
 _SHOWN = 8
-
-
-class ConeSolver(Protocol):
-    """A forward solver for one cone program; the laws are those of
-    :class:`~bpqp_portfolio.solvers.common.protocol.Solver`, with
-    :func:`~bpqp_portfolio.solvers.conic.finalize.finish_cones` at the end."""
-
-    name: str
-
-    def solve(self, problem: SOCP, *, options: SolverOptions = ...) -> SOCPSolution:
-        """The primal-dual point of ``problem``."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +135,9 @@ class ConicForm:
         """
         proof = certified(self.problem, self.point(x, y), status, iterations, solver)
         if proof is None:
-            return failed_cones(self.problem, SolveStatus.ITERATION_LIMIT, iterations, solver)
+            return SOCPSolution.failed(
+                self.problem, SolveStatus.ITERATION_LIMIT, iterations=iterations, solver=solver
+            )
         return proof
 
 

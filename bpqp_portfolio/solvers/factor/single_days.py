@@ -37,7 +37,7 @@ def one_by_one(batch: Batch, points: Points, days: Tensor, tolerance: float) -> 
         index = torch.tensor([day], device=days.device)
         one = batch.take(index)
         problem, traded = _as_qp(one)
-        found = solver.solve(problem, options=SolverOptions(eps=_EPS))
+        found = solver.solve(problem, options=SolverOptions(tolerance=_EPS))
         y = torch.as_tensor(_duals(found, one.slacks), dtype=batch.q.dtype, device=days.device)
         if found.status is SolveStatus.PRIMAL_INFEASIBLE:
             if bool(proves_infeasible(one, y)):

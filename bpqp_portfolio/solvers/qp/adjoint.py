@@ -100,7 +100,7 @@ def adjoint(
     if solver is None:
         x, y = solve_equality_qp(H, g, C[:, free], c)
     else:
-        x, y = _by_solver(solver, H, g, C[:, free], c, options)
+        x, y = solve_by(solver, H, g, C[:, free], c, options)
     z[free] = x
     slope = problem.P @ z + dz
     at = np.concatenate([solution.nu, solution.lam[rows]])
@@ -129,7 +129,7 @@ def sides(problem: QP, active: ActiveSet) -> Array:
     return np.where(problem.lb == problem.ub, 0, active.lower.astype(int) - active.upper)
 
 
-def _by_solver(
+def solve_by(
     solver: Solver, H: Array, g: Array, C: Array, c: Array, options: SolverOptions
 ) -> tuple[Array, Array]:
     """:func:`~bpqp_portfolio.solvers.common.kkt.solve_equality_qp` by a forward solver."""
@@ -164,7 +164,7 @@ def _singular(H: Array, C: Array) -> bool:
     return bool(values.min() <= _RANK * values.max())
 
 
-def adjoint_many(
+def adjoint_stack(
     problems: Sequence[QP],
     solutions: Sequence[Solution],
     gradients: Sequence[Array],

@@ -8,7 +8,6 @@ from typing import Any
 import clarabel
 import numpy as np
 
-from ...config import check_keys
 from ...errors import ConfigError
 from ...problems.matrices import Array
 from ...problems.qp import QP
@@ -18,10 +17,20 @@ from ..common.native import native
 from ..common.protocol import SolverOptions
 from ..common.standard_form import Scaled, Vectors, csc, keep, kept, upper_triangle
 
+SETTINGS = tuple(k for k in dir(clarabel.DefaultSettings()) if not k.startswith("_"))
 _Status = clarabel.SolverStatus
 # Its status objects do not hash.
-_PRIMAL = (_Status.PrimalInfeasible, _Status.AlmostPrimalInfeasible)
-_DUAL = (_Status.DualInfeasible, _Status.AlmostDualInfeasible)
+_CLAIMS = (
+    (_Status.PrimalInfeasible, SolveStatus.PRIMAL_INFEASIBLE),
+    (_Status.AlmostPrimalInfeasible, SolveStatus.PRIMAL_INFEASIBLE),
+    (_Status.DualInfeasible, SolveStatus.DUAL_INFEASIBLE),
+    (_Status.AlmostDualInfeasible, SolveStatus.DUAL_INFEASIBLE),
+)
+
+
+def claimed(status: Any) -> SolveStatus | None:
+    """What Clarabel's ``status`` claims to have proved, None where it is not infeasibility."""
+    return next((meaning for own, meaning in _CLAIMS if own == status), None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +49,13 @@ class _State:
 class ClarabelSolver:
     """P. J. Goulart and Y. Chen, Clarabel: an interior-point solver for conic programs, 2024.
 
-    Works on the problem in unit sizes. A coordinate whose bounds are equal
-    goes in as an equality, since an interior point needs an interior. A entry keeps the ordering of
-    the factorisation, which every iteration does anew.
+    Works on the problem in unit sizes. A coordinate whose bounds are equal goes in as an equality,
+    since an interior point needs an interior. An entry keeps the ordering of the factorisation,
+    which every iteration does anew.
     """
 
     name: str = "clarabel"
+    settings: tuple[str, ...] = SETTINGS
 
     def solve(
         self,
@@ -70,7 +80,8 @@ class ClarabelSolver:
         sizes = [scaled.A.shape[0], len(fixed), scaled.G.shape[0], len(lower)]
         nu, mu_fixed, lam, mu_lower, mu_upper = np.split(np.asarray(result.z), np.cumsum(sizes))
         x, iterations = np.asarray(result.x), int(result.iterations)
-        if any(result.status == status for status in _PRIMAL):
+        claim = claimed(result.status)
+        if claim is SolveStatus.PRIMAL_INFEASIBLE:
             return scaled.infeasible(
                 problem,
                 SolveStatus.PRIMAL_INFEASIBLE,
@@ -78,7 +89,7 @@ class ClarabelSolver:
                 iterations=iterations,
                 solver=self.name,
             )
-        if any(result.status == status for status in _DUAL):
+        if claim is SolveStatus.DUAL_INFEASIBLE:
             return scaled.infeasible(
                 problem,
                 SolveStatus.DUAL_INFEASIBLE,
@@ -89,7 +100,7 @@ class ClarabelSolver:
         lam_lb, lam_ub = np.zeros(scaled.size), np.zeros(scaled.size)
         lam_lb[lower], lam_ub[upper] = mu_lower, mu_upper
         lam_lb[fixed], lam_ub[fixed] = np.maximum(-mu_fixed, 0.0), np.maximum(mu_fixed, 0.0)
-        solution = scaled.finish(
+        solution = scaled.finalize(
             problem,
             x,
             nu,
@@ -109,7 +120,7 @@ def _right_side(v: Vectors, fixed: Array, lower: Array, upper: Array) -> Array:
 
 
 def _set_up(problem: QP, options: SolverOptions) -> _State:
-    settings = _settings(options)
+    settings = to_native_settings(options)
     scaled = Scaled.of(problem)
     v = scaled.vectors(problem)
     equal = v.lb == v.ub
@@ -130,11 +141,17 @@ def _set_up(problem: QP, options: SolverOptions) -> _State:
     return _State(scaled, options, fixed, lower, upper, model)
 
 
-def _settings(options: SolverOptions) -> clarabel.DefaultSettings:
+def to_native_settings(options: SolverOptions) -> clarabel.DefaultSettings:
+    """``options`` as Clarabel takes them.
+
+    Raises
+    ------
+    ConfigError
+        A native setting's value is not accepted.
+    """
     settings = clarabel.DefaultSettings()
-    check_keys(options.native, [k for k in dir(settings) if not k.startswith("_")], "clarabel")
     settings.verbose = False
-    settings.tol_feas = settings.tol_gap_abs = settings.tol_gap_rel = options.eps
+    settings.tol_feas = settings.tol_gap_abs = settings.tol_gap_rel = options.tolerance
     if options.max_iterations is not None:
         settings.max_iter = options.max_iterations
     for key, value in options.native.items():

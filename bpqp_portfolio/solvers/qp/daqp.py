@@ -8,17 +8,16 @@ from typing import Any
 import daqp
 import numpy as np
 
-from ...config import check_keys
 from ...errors import ConfigError
 from ...problems.matrices import Array
 from ...problems.qp import QP
 from ...problems.solution import Solution, SolveStatus
 from ..common.cache import CacheEntry
-from ..common.finalize import failed
 from ..common.native import native
 from ..common.protocol import SolverOptions
 from ..common.standard_form import Scaled, Vectors, keep, kept
 
+_KNOWN = tuple(daqp.Model().settings)
 _INFINITY = 1e30
 _EQUALITY, _INACTIVE = 5, 0
 _INFEASIBLE, _UNBOUNDED, _NOT_CONVEX = -1, -3, -5
@@ -36,11 +35,12 @@ class DAQPSolver:
     """D. Arnström, A. Bemporad and D. Axehill, A dual active-set solver for embedded quadratic
     programming using recursive LDLᵀ updates, 2022.
 
-    Works on the dense problem in unit sizes. A entry keeps the factorisation
+    Works on the dense problem in unit sizes. An entry keeps the factorisation
     and the active set.
     """
 
     name: str = "daqp"
+    settings: tuple[str, ...] = _KNOWN
 
     def solve(
         self,
@@ -72,7 +72,9 @@ class DAQPSolver:
             if flag == failure:
                 return scaled.infeasible(problem, kind, iterations=iterations, solver=self.name)
         if flag == _NOT_CONVEX:
-            return failed(problem, SolveStatus.BAD_DATA, iterations=iterations, solver=self.name)
+            return Solution.failed(
+                problem, SolveStatus.BAD_DATA, iterations=iterations, solver=self.name
+            )
         if x is None:  # its setup stops at equalities that contradict each other
             return scaled.gave_up(problem, iterations=iterations, solver=self.name)
         n, p = problem.n, problem.p
@@ -80,7 +82,7 @@ class DAQPSolver:
         # On an active bound it is there up to rounding.
         v = scaled.vectors(problem)
         x = np.where(bounds > 0.0, v.ub, np.where(bounds < 0.0, v.lb, x))
-        solution = scaled.finish(
+        solution = scaled.finalize(
             problem,
             x,
             nu,
@@ -106,8 +108,7 @@ def _set_up(problem: QP, scaled: Scaled, options: SolverOptions) -> tuple[_State
     v = scaled.vectors(problem)
     low, high, kinds = _limits(v)
     model = daqp.Model()
-    check_keys(options.native, model.settings, "daqp")
-    settings = {"primal_tol": options.eps, "dual_tol": options.eps, **options.native}
+    settings = {"primal_tol": options.tolerance, "dual_tol": options.tolerance, **options.native}
     if options.max_iterations is not None:
         settings.setdefault("iter_limit", options.max_iterations)
     try:

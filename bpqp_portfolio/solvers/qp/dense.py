@@ -15,14 +15,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.linalg import blas, lapack
 
-from ...config import check_keys
 from ...problems.matrices import Array, largest, to_dense
 from ...problems.qp import QP
 from ...problems.solution import Solution, SolveStatus, kkt_residuals
 from ...problems.stack import QPStack, together
 from ..common.cache import CacheEntry
 from ..common.certificates import infeasible
-from ..common.finalize import failed, judge, polished, status_of
+from ..common.finalize import judge, polished, status_of
 from ..common.protocol import SolverOptions
 from ..common.redundant_rows import SUSPECT
 from .direct import solve_direct
@@ -209,6 +208,7 @@ class DenseSolver:
     """
 
     name: str = "dense"
+    settings: tuple[str, ...] = ("mu",)
 
     def solve(
         self,
@@ -218,11 +218,11 @@ class DenseSolver:
         entry: CacheEntry | None = None,
     ) -> Solution:
         """Solve one problem; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
-        return self.solve_many(
+        return self.solve_stack(
             [problem], options=options, entries=None if entry is None else [entry]
         )[0]
 
-    def solve_many(
+    def solve_stack(
         self,
         problems: Sequence[QP],
         *,
@@ -230,7 +230,6 @@ class DenseSolver:
         entries: Sequence[CacheEntry] | None = None,
     ) -> list[Solution]:
         """Solve problems of equal sizes together."""
-        check_keys(options.native, ("mu",), self.name)
         shared = len(problems) > 1 and problems[0].P is problems[1].P
         if entries or shared or options.native or options.max_iterations is not None:
             return self._stacked(problems, options, entries)
@@ -248,7 +247,7 @@ class DenseSolver:
 
     def _direct(self, problem: QP, options: SolverOptions) -> Solution | None:
         P, A, G = to_dense(problem.P), to_dense(problem.A), to_dense(problem.G)
-        tolerance = min(options.eps, TOLERANCE)
+        tolerance = min(options.tolerance, TOLERANCE)
         found = solve_direct(P, problem.q, A, problem.b, G, problem.h, tolerance)
         if found is None:
             return None
@@ -259,7 +258,7 @@ class DenseSolver:
             found.lam,
             lower,
             upper,
-            judge(found.norm, options.eps, exact=True),
+            judge(found.norm, options.tolerance, exact=True),
             found.norm,
             found.steps,
             self.name,
@@ -287,12 +286,14 @@ class DenseSolver:
                 known[key] = Factors.of(problem, bounded)
             factors = known[key]
             if factors is None:
-                out[i] = failed(problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name)
+                out[i] = Solution.failed(
+                    problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name
+                )
                 continue
             start = entry.start(problem) if entry else None
             runs.append(_Run(i, problem, factors, options.native.get("mu", _MU), start))
         limit = options.max_iterations or _OUTER * _INNER
-        tolerance = min(options.eps, TOLERANCE)
+        tolerance = min(options.tolerance, TOLERANCE)
         pending = runs
         for rounds in range(_OUTER):
             if not pending:

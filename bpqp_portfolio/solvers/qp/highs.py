@@ -9,13 +9,11 @@ import highspy
 import numpy as np
 from scipy import sparse
 
-from ...config import check_keys
 from ...errors import ConfigError
 from ...problems.matrices import Array, largest
 from ...problems.qp import QP
 from ...problems.solution import Solution, SolveStatus
 from ..common.cache import CacheEntry
-from ..common.finalize import failed
 from ..common.native import native
 from ..common.protocol import SolverOptions
 from ..common.standard_form import Scaled, Vectors, csc, keep, kept, upper_triangle
@@ -43,11 +41,12 @@ class _State:
 class HiGHSSolver:
     """Q. Huangfu and J. A. J. Hall, Parallelizing the dual revised simplex method, 2018.
 
-    Works on the sparse problem in unit sizes, for at most 60 seconds. A entry keeps the model; a
+    Works on the sparse problem in unit sizes, for at most 60 seconds. An entry keeps the model; a
     linear program then starts from its last basis.
     """
 
     name: str = "highs"
+    settings: tuple[str, ...] = _KNOWN
 
     def solve(
         self,
@@ -64,7 +63,7 @@ class HiGHSSolver:
             _update(state, problem)
         scaled, model = state.scaled, state.native
         if model is None:  # its own check of the Hessian
-            return failed(problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name)
+            return Solution.failed(problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name)
         with native:
             model.run()
             if model.getModelStatus() == _Status.kSolveError:
@@ -73,7 +72,7 @@ class HiGHSSolver:
                 model.run()
             status, info, found = model.getModelStatus(), model.getInfo(), model.getSolution()
         if status == _Status.kNotset:  # it refuses a Hessian with a negative diagonal
-            return failed(problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name)
+            return Solution.failed(problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name)
         iterations = max(info.simplex_iteration_count, 0) + max(info.qp_iteration_count, 0)
         p = scaled.A.shape[0]
         for claim, kind in _CLAIMS:
@@ -82,7 +81,7 @@ class HiGHSSolver:
         if not found.value_valid:  # also where its QP solver meets an unbounded problem
             return scaled.gave_up(problem, iterations=iterations, solver=self.name)
         rows, bounds = -np.asarray(found.row_dual), -np.asarray(found.col_dual)
-        solution = scaled.finish(
+        solution = scaled.finalize(
             problem,
             np.asarray(found.col_value),
             rows[:p],
@@ -138,8 +137,7 @@ def _update(state: _State, problem: QP) -> None:
 
 
 def _configure(solver: Any, options: SolverOptions) -> None:
-    check_keys(options.native, _KNOWN, "highs")
-    tolerance = max(options.eps, _TIGHTEST)
+    tolerance = max(options.tolerance, _TIGHTEST)
     settings = {
         "output_flag": False,
         "primal_feasibility_tolerance": tolerance,

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import osqp
 
-from ...config import check_keys, check_number
+from ...config import check_number
 from ...errors import ConfigError
 from ...problems.matrices import Array
 from ...problems.qp import QP
 from ...problems.solution import Solution, SolveStatus
 from ..common.cache import CacheEntry
-from ..common.finalize import failed
 from ..common.native import BackendError, native
 from ..common.protocol import SolverOptions
 from ..common.standard_form import Scaled, csc, keep, kept, upper_triangle
@@ -54,12 +53,13 @@ class _State:
 class OSQPSolver:
     """B. Stellato et al., OSQP: an operator splitting solver for quadratic programs, 2020.
 
-    Works on the problem in unit sizes, so ``eps`` is relative. OSQP's own
-    polishing is left off (1.1 prints to the terminal when nothing is active); ``finish`` polishes.
-    A entry keeps the factorisation and starts from the last solution.
+    Works on the problem in unit sizes, so the tolerance is relative. OSQP's own polishing is left
+    off: 1.1 prints to the terminal when nothing is active. An entry keeps the factorisation and
+    starts from the last solution.
     """
 
     name: str = "osqp"
+    settings: tuple[str, ...] = _KNOWN
 
     def solve(
         self,
@@ -76,7 +76,9 @@ class OSQPSolver:
             except BackendError as error:
                 why = _code(error)
                 if why == _Error.OSQP_NONCVX_ERROR:
-                    return failed(problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name)
+                    return Solution.failed(
+                        problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name
+                    )
                 if why == _Error.OSQP_SETTINGS_VALIDATION_ERROR:
                     raise ConfigError(f"osqp: one of {options.native} is not accepted.") from error
                 if why is not None:
@@ -127,11 +129,13 @@ class OSQPSolver:
                 solver=self.name,
             )
         if status == _Status.OSQP_NON_CVX:
-            return failed(problem, SolveStatus.BAD_DATA, iterations=iterations, solver=self.name)
+            return Solution.failed(
+                problem, SolveStatus.BAD_DATA, iterations=iterations, solver=self.name
+            )
         nu, lam, mu = np.split(np.asarray(result.y), [p, p + m])
         bound_duals = np.zeros(scaled.size)
         bound_duals[state.bounded] = mu
-        solution = scaled.finish(
+        solution = scaled.finalize(
             problem,
             np.asarray(result.x),
             nu,
@@ -161,7 +165,7 @@ def _code(error: BackendError) -> Any:
 def _set_up(problem: QP, options: SolverOptions) -> _State:
     limit = options.native.get("max_iter", options.max_iterations or _MAX_ITERATIONS)
     check_number(limit, "osqp: max_iter", low=1, integer=True)
-    eps = options.eps if options.polish else _SHARE * options.eps
+    eps = options.tolerance if options.polish else _SHARE * options.tolerance
     settings = {
         "rho": _RHO,
         "adaptive_rho_tolerance": _ADAPTIVE_TOLERANCE,
@@ -173,7 +177,6 @@ def _set_up(problem: QP, options: SolverOptions) -> _State:
         **options.native,
         "max_iter": min(limit, _ADAPTIVE_ITERATIONS),
     }
-    check_keys(settings, _KNOWN, "osqp")
     model = osqp.OSQP()
     for key, value in options.native.items():
         try:

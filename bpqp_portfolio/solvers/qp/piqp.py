@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import piqp
 
-from ...config import check_keys
 from ...errors import ConfigError
 from ...problems.matrices import Array
 from ...problems.qp import QP
@@ -38,13 +37,14 @@ class PIQPSolver:
     """R. Schwan, Y. Jiang, D. Kuhn and C. N. Jones, PIQP: a proximal interior-point quadratic
     programming solver, 2023.
 
-    Works on the problem in unit sizes, dense or, where a matrix is sparse or
-    P is lifted, sparse. A coordinate whose bounds are equal goes in as an equality. P is
-    checked to be convex, since a stationary point would do. A entry keeps the solver object: setup,
-    memory and the sparse ordering.
+    Works on the problem in unit sizes, dense or, where a matrix is sparse or P is lifted, sparse. A
+    coordinate whose bounds are equal goes in as an equality. P is checked to be convex, since a
+    stationary point would do. An entry keeps the solver object: setup, memory and the sparse
+    ordering.
     """
 
     name: str = "piqp"
+    settings: tuple[str, ...] = _KNOWN
 
     def solve(
         self,
@@ -86,7 +86,7 @@ class PIQPSolver:
             )
         lam_lb, lam_ub = np.array(result.z_bl), np.array(result.z_bu)
         lam_lb[fixed], lam_ub[fixed] = np.maximum(-mu, 0.0), np.maximum(mu, 0.0)
-        solution = scaled.finish(
+        solution = scaled.finalize(
             problem,
             x,
             nu,
@@ -126,9 +126,8 @@ def _set_up(problem: QP, options: SolverOptions) -> _State:
 
 
 def _configure(settings: Any, options: SolverOptions) -> None:
-    check_keys(options.native, _KNOWN, "piqp")
-    settings.eps_abs = settings.eps_duality_gap_abs = options.eps
-    settings.eps_rel = settings.eps_duality_gap_rel = options.eps
+    settings.eps_abs = settings.eps_duality_gap_abs = options.tolerance
+    settings.eps_rel = settings.eps_duality_gap_rel = options.tolerance
     settings.eps_primal_inf = settings.eps_dual_inf = _INFEASIBILITY
     if options.max_iterations is not None:
         settings.max_iter = options.max_iterations

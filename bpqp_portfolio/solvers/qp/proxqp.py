@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from proxsuite import proxqp
 
-from ...config import check_keys
 from ...errors import ConfigError
 from ...problems.matrices import Array
 from ...problems.qp import QP
@@ -43,12 +42,12 @@ class ProxQPSolver:
     """A. Bambade, S. El-Kazdadi, A. Taylor and J. Carpentier, PROX-QP: yet another quadratic
     programming solver for robotics and beyond, 2022.
 
-    Works on the problem in unit sizes, dense or, where a matrix is sparse or
-    P is lifted, sparse. A entry keeps the solver's preconditioned matrices and starts from the last
-    solution.
+    Works on the problem in unit sizes, dense or, where a matrix is sparse or P is lifted, sparse.
+    An entry keeps the solver's preconditioned matrices and starts from the last solution.
     """
 
     name: str = "proxqp"
+    settings: tuple[str, ...] = _KNOWN
 
     def solve(
         self,
@@ -93,7 +92,7 @@ class ProxQPSolver:
             )
         bound_duals = np.zeros(scaled.size)
         bound_duals[bounded] = mu
-        solution = scaled.finish(
+        solution = scaled.finalize(
             problem,
             x,
             nu,
@@ -142,9 +141,8 @@ def _set_up(problem: QP, options: SolverOptions) -> _State:
 
 
 def _configure(settings: Any, options: SolverOptions) -> None:
-    check_keys(options.native, _KNOWN, "proxqp")
-    settings.eps_abs, settings.eps_rel = options.eps, 0.0
-    settings.check_duality_gap, settings.eps_duality_gap_abs = True, options.eps
+    settings.eps_abs, settings.eps_rel = options.tolerance, 0.0
+    settings.check_duality_gap, settings.eps_duality_gap_abs = True, options.tolerance
     settings.eps_primal_inf = settings.eps_dual_inf = _INFEASIBILITY
     settings.max_iter = options.max_iterations or _MAX_ITERATIONS
     if options.max_iterations is not None:

@@ -40,7 +40,7 @@ def smoothed_adjoint(
 ) -> Adjoint:
     """The backward QPs of T problems at their relaxed points, as one Adjoint.
 
-    ``gradients`` are those of :func:`~bpqp_portfolio.solvers.qp.adjoint.adjoint_many`; ``kappa`` >
+    ``gradients`` are those of :func:`~bpqp_portfolio.solvers.qp.adjoint.adjoint_stack`; ``kappa`` >
     0 has the objective's unit.
 
     Raises

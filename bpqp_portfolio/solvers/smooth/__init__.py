@@ -1,5 +1,5 @@
 """Solvers of smooth programs, convex or not, by second derivatives.
 
-``finalize.py`` has the solvers by name, duals from a primal point, and the judgement of a point;
-``sqp.py`` is our own method, ``scipy_methods.py`` those of scipy.
+``finalize.py`` finds a point's duals, polishes and judges it; ``sqp.py`` is our own method,
+``scipy_methods.py`` has those of scipy, ``given_point.py`` takes a function of the caller's.
 """

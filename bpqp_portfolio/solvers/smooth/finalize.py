@@ -1,28 +1,30 @@
-"""Smooth programs: forward solvers by name, duals from a primal point, Newton polish, status."""
+"""From a point of a smooth program to a Solution: its duals, Newton steps, an honest status.
+
+Let A, G be the Jacobians of h and g, s = −g the slacks. The duals of a primal point z minimise
+‖∇f + Aᵀν + Gᵀλ‖² + Σ (λᵢ sᵢ)² over λ ≥ 0 (:func:`least_squares_duals`). The Newton steps are those
+of the KKT conditions on the active rows, that is of the local QP (arXiv:2411.19285, Theorem 1),
+whose backward QP is the program's.
+"""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from scipy import linalg, optimize
 
-from ...config import check_keys, lookup
-from ...errors import ConfigError, SolverError
-from ...problems.convex import ConvexProgram, UndefinedError
+from ...problems.convex import ConvexProgram, SmoothSolution, UndefinedError
 from ...problems.matrices import Array
 from ...problems.qp import QP
-from ...problems.solution import Solution, SolveStatus, point_units
-from ..common.active_set import active_set, corrected_rows
-from ..common.finalize import judge
+from ...problems.solution import SolveStatus, point_units
+from ..common.active_set import ActiveSet, active_set, corrected_rows
+from ..common.finalize import judge, newton_on_active_set
 from ..common.kkt import solve_equality_qp
-from ..common.native import BackendError, native, words
+from ..common.native import native
+from ..common.protocol import SolverOptions
 
-_EXACT = 1e-13
-_ROUNDS = 10
+# A step that does not halve the KKT norm is not that of Newton's method near a solution.
+_HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -35,150 +37,49 @@ class RawPoint:
     iterations: int = 0
 
 
-# A named solver takes a program, eps and its options to a RawPoint.
-NLPSolver = Callable[[ConvexProgram, float, Mapping[str, Any]], RawPoint]
-# So does any callable of a caller, by (program, z0) → z or (z, nu, lam).
-Forward = str | Callable[[ConvexProgram, Array], Any]
+def finalize(
+    program: ConvexProgram,
+    raw: RawPoint,
+    *,
+    solver: str,
+    options: SolverOptions,
+    given: bool = False,
+) -> SmoothSolution:
+    """Solution at the point where a solver stopped, with its duals, KKT norm and local QP.
 
-# A new solver is one function with an OPTIONS entry in a file beside this one, and one line here.
-_SOLVERS: dict[str, tuple[str, str]] = {
-    "sqp": ("sqp", "sqp"),
-    "slsqp": ("scipy_methods", "slsqp"),
-    "trust-constr": ("scipy_methods", "trust_constr"),
-}
-
-
-def nlp_solvers() -> tuple[str, ...]:
-    """Names of the forward solvers for smooth programs."""
-    return tuple(_SOLVERS)
-
-
-@dataclass(frozen=True)
-class ForwardMethod:
-    """A forward solver for smooth programs, by name or as any callable; checked when made.
-
-    Parameters
-    ----------
-    forward : a name of :func:`nlp_solvers`, or a callable (program, z0 (n,) float64) → z (n,), or
-        (z, nu (p,), lam (m,)); arrays or tensors. ``program`` is a
-        :class:`~bpqp_portfolio.problems.convex.ConvexProgram`.
-    eps : scaled KKT norm to reach.
-    options : of a named solver, by its own names.
-
-    Raises
-    ------
-    ConfigError
-        An unknown solver or option, or options for a callable.
+    The point is polished (:func:`polished`) unless ``options`` say otherwise; the status follows
+    the KKT norm alone (:func:`~bpqp_portfolio.solvers.common.finalize.judge`). A point that is
+    ``given``, by the caller, is never changed: it is solved up to 10 times the tolerance, else
+    inaccurate. Missing duals are those of :func:`least_squares_duals`. A point where a value or
+    derivative is not finite is none.
     """
-
-    forward: Forward
-    eps: float
-    options: Mapping[str, Any]
-
-    def __post_init__(self) -> None:
-        if callable(self.forward):
-            if self.options:
-                raise ConfigError(
-                    "options: a callable forward takes none; bind them to it, for instance with "
-                    "functools.partial."
-                )
-            return
-        module, function = lookup(_SOLVERS, self.forward, "forward solver")
-        home = importlib.import_module(f".{module}", __package__)
-        check_keys(self.options, home.OPTIONS[function], self.forward)
-
-    @property
-    def own(self) -> bool:
-        """Whether the point is the caller's: kept as it is, whatever its KKT norm."""
-        return callable(self.forward)
-
-    @property
-    def name(self) -> str:
-        """Name of the solver, or of the callable."""
-        if isinstance(self.forward, str):
-            return self.forward
-        return getattr(self.forward, "__name__", type(self.forward).__name__)
-
-    def __call__(self, program: ConvexProgram) -> tuple[Solution, QP | None]:
-        """The primal-dual point of ``program`` and the local QP there; None for no finite point.
-
-        A named solver's point is polished by Newton steps on its active set while they lower its
-        KKT norm; the status is then that of :func:`~bpqp_portfolio.solvers.common.finalize.judge`.
-        A callable's point is never changed: it is solved up to 10 eps, else inaccurate.
-        Missing duals are those of :func:`least_squares_duals`. The KKT norm is that of
-        :func:`~bpqp_portfolio.problems.kkt_residuals` at the program's local QP.
-
-        Raises
-        ------
-        UndefinedError
-            f, its gradient or a constraint is not finite at the start of a named solver.
-        SolverError
-            A callable returned something else than a point.
-        """
-        if callable(self.forward):
-            raw = _unpack(program, self.name, self.forward(program, program.start.copy()))
-        else:
-            program.refuse_undefined(program.start)
-            module, function = _SOLVERS[self.forward]
-            home = importlib.import_module(f".{module}", __package__)
-            try:
-                raw = getattr(home, function)(program, self.eps, self.options)
-            except BackendError as error:
-                return self._nothing(program, error), None
-        try:
-            point, local = _complete(program, raw, self.name)
-        except BackendError as error:
-            return self._nothing(program, error), None
-        if local is None:
-            return point, None
-        if not self.own:
-            point, local = polish(program, point, local)
-        status = judge(point.kkt_norm, self.eps, exact=not self.own)
-        if self.own and not status.usable:
-            status = SolveStatus.INACCURATE
-        return replace(point, status=status), local
-
-    def _nothing(self, program: ConvexProgram, error: BackendError) -> Solution:
-        """The answer where a package raised: no point, and its words."""
-        point, _ = _complete(program, RawPoint(np.full(program.n, np.nan)), self.name)
-        return replace(point, message=words(error))
-
-
-def _unpack(program: ConvexProgram, name: str, result: Any) -> RawPoint:
-    """The point that a caller's forward solver returned, its shapes checked."""
-    parts = result if isinstance(result, tuple) else (result,)
-    if len(parts) not in (1, 3):
-        raise SolverError(f"{name}: expected z or (z, nu, lam), got {len(parts)} values.")
-    arrays = {}
-    for field, value, size in zip(
-        ("z", "nu", "lam"), parts, (program.n, program.p, program.m), strict=False
-    ):
-        if hasattr(value, "detach"):
-            value = value.detach().cpu().numpy()
-        array = np.array(value, dtype=np.float64)
-        if array.shape != (size,):
-            raise SolverError(f"{name}: expected {field} of shape ({size},), got {array.shape}.")
-        arrays[field] = array
-    return RawPoint(**arrays)  # type: ignore[arg-type]
-
-
-def _complete(program: ConvexProgram, raw: RawPoint, name: str) -> tuple[Solution, QP | None]:
-    """The point with its duals, its KKT norm and its local QP."""
-    empty = np.zeros(program.n)
-    blank = Solution(
-        raw.z, raw.nu, raw.lam, empty, empty, SolveStatus.ITERATION_LIMIT, np.nan,
-        raw.iterations, name,
-    )  # fmt: skip
+    failed = SmoothSolution.failed(
+        program, SolveStatus.ITERATION_LIMIT, iterations=raw.iterations, solver=solver
+    )
+    # Step 1: duals where the solver has none, and the KKT norm at the local QP.
     if not all(np.isfinite(v).all() for v in (raw.z, raw.nu, raw.lam) if v is not None):
-        return blank, None
+        return failed
+    nu, lam = raw.nu, raw.lam
     try:
-        if raw.nu is None or raw.lam is None:
+        if nu is None or lam is None:
             nu, lam = least_squares_duals(program, raw.z)
-            blank = replace(blank, nu=nu, lam=lam)
-        local = program.local_qp(blank.z, blank.nu, blank.lam)
+        point = _at(program, replace(failed, z=raw.z, nu=nu, lam=lam))
     except UndefinedError:
-        return blank, None
-    return replace(blank, kkt_norm=blank.residuals(local).norm), local
+        return failed
+    # Step 2: Newton's method on the active set, and the status.
+    polish = options.polish and not given
+    if polish:
+        point = polished(program, point)
+    status = judge(point.kkt_norm, options.tolerance, exact=polish)
+    if given and not status.usable:
+        status = SolveStatus.INACCURATE
+    return replace(point, status=status)
+
+
+def _at(program: ConvexProgram, point: SmoothSolution) -> SmoothSolution:
+    """``point`` with the local QP at it and its KKT norm there."""
+    local = program.local_qp(point.z, point.nu, point.lam)
+    return replace(point, local=local, kkt_norm=point.residuals(local).norm)
 
 
 def least_squares_duals(program: ConvexProgram, z: Array) -> tuple[Array, Array]:
@@ -218,34 +119,33 @@ def least_squares_duals(program: ConvexProgram, z: Array) -> tuple[Array, Array]
     return nu / units.rows_A, lam / units.rows_G
 
 
-def polish(program: ConvexProgram, point: Solution, local: QP) -> tuple[Solution, QP]:
+def polished(program: ConvexProgram, point: SmoothSolution) -> SmoothSolution:
     """Newton steps on the active set while each halves the KKT norm, at most ten.
 
-    They go on beyond eps: gradients inherit the accuracy of the point. The active set is corrected
-    as in :func:`~bpqp_portfolio.solvers.common.finalize.polished`.
+    They go on beyond the tolerance: gradients inherit the accuracy of the point. The active set is
+    corrected as in :func:`~bpqp_portfolio.solvers.common.finalize.polished`.
     """
-    rows, seen = active_set(local, point).rows, set()
-    for _ in range(_ROUNDS):
-        if point.kkt_norm <= _EXACT:
-            break
-        seen.add(rows.tobytes())
+
+    def step(at: SmoothSolution, active: ActiveSet) -> tuple[SmoothSolution, ActiveSet] | None:
         try:
-            trial, there, following = _newton(program, point, local, rows)
+            return _newton(program, at, active)
         except UndefinedError:
-            break
-        better = trial.kkt_norm <= 0.5 * point.kkt_norm
-        if better:
-            point, local = trial, there
-        if not better if (following == rows).all() else following.tobytes() in seen:
-            break
-        rows = following
-    return point, local
+            return None
+
+    return newton_on_active_set(step, point, active_set(_local(point), point), share=_HALF)
+
+
+def _local(point: SmoothSolution) -> QP:
+    """The local QP of a point that has one."""
+    assert point.local is not None
+    return point.local
 
 
 def _newton(
-    program: ConvexProgram, point: Solution, local: QP, rows: Array
-) -> tuple[Solution, QP, Array]:
-    """A Newton step on the active ``rows``, the local QP there, and the rows it speaks for."""
+    program: ConvexProgram, point: SmoothSolution, active: ActiveSet
+) -> tuple[SmoothSolution, ActiveSet]:
+    """A Newton step on the ``active`` rows, and the set that it speaks for."""
+    local, rows = _local(point), active.rows
     lam = np.where(rows, point.lam, 0.0)
     C = np.vstack([local.A, local.G[rows]])
     slope = local.P @ point.z + local.q + local.A.T @ point.nu + local.G.T @ lam
@@ -253,7 +153,6 @@ def _newton(
     step, change = solve_equality_qp(local.P, slope, C, missing)
     nu = point.nu + change[: program.p]
     lam[rows] += change[program.p :]
-    trial = replace(point, z=point.z + step, nu=nu, lam=np.maximum(lam, 0.0))
-    there = program.local_qp(trial.z, nu, trial.lam)
-    norm = trial.residuals(there).norm
-    return replace(trial, kkt_norm=norm), there, corrected_rows(there, trial, rows, lam)
+    z = point.z + step
+    trial = _at(program, replace(point, z=z, nu=nu, lam=np.maximum(lam, 0.0)))
+    return trial, replace(active, rows=corrected_rows(_local(trial), trial, rows, lam))

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import optimize
 
-from ...problems.convex import ConvexProgram
+from ...problems.convex import ConvexProgram, SmoothSolution
 from ...problems.matrices import Array, row_sizes
+from ..common.cache import CacheEntry
 from ..common.native import BackendError, native
-from .finalize import RawPoint
-
-OPTIONS = {
-    "slsqp": ("maxiter", "ftol"),
-    "trust_constr": (
-        "maxiter",
-        "gtol",
-        "xtol",
-        "barrier_tol",
-        "initial_tr_radius",
-        "initial_constr_penalty",
-        "initial_barrier_parameter",
-        "initial_barrier_tolerance",
-        "factorization_method",
-    ),
-}
+from ..common.protocol import SolverOptions
+from .finalize import RawPoint, finalize
 
 
 @dataclass(frozen=True)
@@ -70,7 +56,8 @@ class _Watched:
         return watched
 
     def minimise(self, fun: Any, **settings: Any) -> Any:
-        """scipy's minimize from the program's start."""
+        """scipy's minimize from the program's start, where everything must be finite."""
+        self._program.refuse_undefined(self._program.start)
         try:
             with native:
                 return optimize.minimize(fun, self.start, **settings)
@@ -80,76 +67,127 @@ class _Watched:
             raise
 
 
-def slsqp(given: ConvexProgram, eps: float, options: Mapping[str, Any]) -> RawPoint:
+@dataclass(frozen=True)
+class SLSQPSolver:
     """D. Kraft, A software package for sequential quadratic programming, 1988; scipy's version.
 
-    Options: ``maxiter``, ``ftol`` (default min(eps, 1e-10), of the objective in units of its first
-    gradient).
+    Settings: ``maxiter``, ``ftol`` (default min(tolerance, 1e-10), of the objective in units of its
+    first gradient).
     """
-    unit, program = _Units.of(given), _Watched(given)
-    constraints = []
-    if program.p:
-        constraints.append(
-            {
-                "type": "eq",
-                "fun": lambda z: program.h(z) / unit.h,
-                "jac": lambda z: program.jacobian_h(z) / unit.h[:, None],
-            }
+
+    name: str = "slsqp"
+    settings: tuple[str, ...] = ("maxiter", "ftol")
+
+    def solve(
+        self,
+        problem: ConvexProgram,
+        *,
+        options: SolverOptions = SolverOptions(),  # noqa: B008
+        entry: CacheEntry | None = None,
+    ) -> SmoothSolution:
+        """Solve one program; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
+        unit, program = _Units.of(problem), _Watched(problem)
+        constraints = []
+        if program.p:
+            constraints.append(
+                {
+                    "type": "eq",
+                    "fun": lambda z: program.h(z) / unit.h,
+                    "jac": lambda z: program.jacobian_h(z) / unit.h[:, None],
+                }
+            )
+        if program.m:
+            # scipy's inequalities are feasible where they are positive.
+            constraints.append(
+                {
+                    "type": "ineq",
+                    "fun": lambda z: -program.g(z) / unit.g,
+                    "jac": lambda z: -program.jacobian_g(z) / unit.g[:, None],
+                }
+            )
+        result = program.minimise(
+            lambda z: program.value(z) / unit.f,
+            jac=lambda z: program.gradient(z) / unit.f,
+            method="SLSQP",
+            constraints=constraints,
+            options={
+                "maxiter": options.max_iterations or 1000,
+                "ftol": min(options.tolerance, 1e-10),
+                **options.native,
+            },
         )
-    if program.m:
-        # scipy's inequalities are feasible where they are positive.
-        constraints.append(
-            {
-                "type": "ineq",
-                "fun": lambda z: -program.g(z) / unit.g,
-                "jac": lambda z: -program.jacobian_g(z) / unit.g[:, None],
-            }
-        )
-    result = program.minimise(
-        lambda z: program.value(z) / unit.f,
-        jac=lambda z: program.gradient(z) / unit.f,
-        method="SLSQP",
-        constraints=constraints,
-        options={"maxiter": 1000, "ftol": min(eps, 1e-10), **options},
-    )
-    return RawPoint(np.asarray(result.x, dtype=np.float64), iterations=int(result.nit))
+        return finalize(problem, _raw_point(result), solver=self.name, options=options)
 
 
-def trust_constr(given: ConvexProgram, eps: float, options: Mapping[str, Any]) -> RawPoint:
+@dataclass(frozen=True)
+class TrustConstrSolver:
     """R. H. Byrd, M. E. Hribar and J. Nocedal, SIAM J. Optim. 9 (1999); scipy's version.
 
-    It may evaluate f outside the domain and then fails. Options: scipy's own but ``verbose`` and
-    ``disp``; ``gtol``, ``xtol`` and ``barrier_tol`` follow eps.
+    It may evaluate f outside the domain and then fails. Settings: scipy's own but ``verbose`` and
+    ``disp``; ``gtol``, ``xtol`` and ``barrier_tol`` follow the tolerance.
     """
-    unit, program = _Units.of(given), _Watched(given)
-    none_h, none_g = np.zeros(program.p), np.zeros(program.m)
-    constraints = []
-    if program.p:
-        constraints.append(
-            optimize.NonlinearConstraint(
-                lambda z: program.h(z) / unit.h,
-                0.0,
-                0.0,
-                jac=lambda z: program.jacobian_h(z) / unit.h[:, None],
-                hess=lambda z, v: program.hessian(z, v / unit.h, none_g, 0.0),
-            )
-        )
-    if program.m:
-        constraints.append(
-            optimize.NonlinearConstraint(
-                lambda z: program.g(z) / unit.g,
-                -np.inf,
-                0.0,
-                jac=lambda z: program.jacobian_g(z) / unit.g[:, None],
-                hess=lambda z, v: program.hessian(z, none_h, v / unit.g, 0.0),
-            )
-        )
-    result = program.minimise(
-        lambda z: program.value(z) / unit.f,
-        jac=lambda z: program.gradient(z) / unit.f,
-        hess=lambda z: program.hessian(z, none_h, none_g) / unit.f,
-        method="trust-constr",
-        constraints=constraints,
-        options={"maxiter": 2000, "gtol": eps, "xtol": eps, "barrier_tol": eps, **options},
+
+    name: str = "trust-constr"
+    settings: tuple[str, ...] = (
+        "maxiter",
+        "gtol",
+        "xtol",
+        "barrier_tol",
+        "initial_tr_radius",
+        "initial_constr_penalty",
+        "initial_barrier_parameter",
+        "initial_barrier_tolerance",
+        "factorization_method",
     )
+
+    def solve(
+        self,
+        problem: ConvexProgram,
+        *,
+        options: SolverOptions = SolverOptions(),  # noqa: B008
+        entry: CacheEntry | None = None,
+    ) -> SmoothSolution:
+        """Solve one program; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
+        unit, program = _Units.of(problem), _Watched(problem)
+        none_h, none_g = np.zeros(program.p), np.zeros(program.m)
+        constraints = []
+        if program.p:
+            constraints.append(
+                optimize.NonlinearConstraint(
+                    lambda z: program.h(z) / unit.h,
+                    0.0,
+                    0.0,
+                    jac=lambda z: program.jacobian_h(z) / unit.h[:, None],
+                    hess=lambda z, v: program.hessian(z, v / unit.h, none_g, 0.0),
+                )
+            )
+        if program.m:
+            constraints.append(
+                optimize.NonlinearConstraint(
+                    lambda z: program.g(z) / unit.g,
+                    -np.inf,
+                    0.0,
+                    jac=lambda z: program.jacobian_g(z) / unit.g[:, None],
+                    hess=lambda z, v: program.hessian(z, none_h, v / unit.g, 0.0),
+                )
+            )
+        eps = options.tolerance
+        result = program.minimise(
+            lambda z: program.value(z) / unit.f,
+            jac=lambda z: program.gradient(z) / unit.f,
+            hess=lambda z: program.hessian(z, none_h, none_g) / unit.f,
+            method="trust-constr",
+            constraints=constraints,
+            options={
+                "maxiter": options.max_iterations or 2000,
+                "gtol": eps,
+                "xtol": eps,
+                "barrier_tol": eps,
+                **options.native,
+            },
+        )
+        return finalize(problem, _raw_point(result), solver=self.name, options=options)
+
+
+def _raw_point(result: Any) -> RawPoint:
     return RawPoint(np.asarray(result.x, dtype=np.float64), iterations=int(result.nit))

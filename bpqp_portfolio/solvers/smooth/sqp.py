@@ -1,23 +1,34 @@
-"""Newton's method for smooth programs: each step a convex QP, a line search on the l1 merit."""
+"""Newton's method for smooth programs: each step a convex QP, a line search on the l1 merit.
+
+With H = ∇²(f + νᵀh + λᵀg) at an iterate z the step d solves the local QP
+
+    min ½ dᵀHd + ∇fᵀd   s.t.   h + Ad = 0,  g + Gd ≤ 0,
+
+H made convex by the absolute values of its eigenvalues where it is not, and, where the linearised
+constraints contradict each other, with a price on their violation. A step that does not halve the
+KKT norm is shortened until it lowers f + Σ wᵢ|hᵢ| + Σ wᵢ max(gᵢ, 0), with Powell's weights w.
+J. Nocedal and S. J. Wright, Numerical Optimization, 2006, sections 18.1 to 18.3.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import linalg
 
-from ...problems.convex import ConvexProgram, UndefinedError
+from ...problems.convex import ConvexProgram, SmoothSolution, UndefinedError
 from ...problems.matrices import Array, row_sizes
 from ...problems.qp import QP
 from ...problems.solution import Solution, kkt_residuals, point_units
+from ..common.cache import CacheEntry
 from ..common.protocol import Solver, SolverOptions
-from ..registry import get_solver
-from .finalize import RawPoint
+from .finalize import RawPoint, finalize
 
-OPTIONS = {"sqp": ("maxiter", "qp_solver")}
+_ITERATIONS = 100
+# The local QPs need not be solved more exactly than this.
+_QP_TOLERANCE = 1e-9
 _CURVATURE = 1e-8
 _DECREASE = 1e-4
 _HALVINGS = 40
@@ -40,44 +51,72 @@ class _Iterate:
         return cls(z, nu, lam, local, kkt_residuals(local, z, nu, lam, none, none).norm)
 
 
-def sqp(program: ConvexProgram, eps: float, options: Mapping[str, Any]) -> RawPoint:
+@dataclass(frozen=True)
+class SQPSolver:
     """Sequential quadratic programming with the exact Hessian of the Lagrangian.
 
-    Every step solves the local QP, made convex by the absolute values of its Hessian's
-    eigenvalues where it is not, and, where its linearised constraints contradict each other, with
-    a price on their violation. A step is taken in full if it halves the best KKT norm so far, else
-    shortened until it lowers f + Σ wᵢ|hᵢ| + Σ wᵢ max(gᵢ, 0), with Powell's weights wᵢ, at least
-    the duals. A point where a value is not finite counts as infinitely bad, so iterates stay in
-    the domain of f. J. Nocedal and S. J. Wright, Numerical Optimization, 2006, chapter 18.
+    J. Nocedal and S. J. Wright, Numerical Optimization, 2006, chapter 18. A point where a value is
+    not finite counts as infinitely bad, so iterates stay in the domain of f. ``qp_solvers`` finds a
+    solver of QPs by its name.
 
-    Options: ``maxiter`` (100), ``qp_solver`` (a QP solver's name, "clarabel").
+    Settings: ``maxiter`` (100), ``qp_solver`` (a QP solver's name, "clarabel").
     """
-    solver = get_solver(options.get("qp_solver", "clarabel"))
-    settings = SolverOptions(eps=max(eps, 1e-9))
-    weights = np.zeros(program.p + program.m)
-    x = _Iterate.at(program, program.start, np.zeros(program.p), np.zeros(program.m))
-    best, iteration = x.norm, 0
-    while x.norm > eps and iteration < options.get("maxiter", 100):
-        iteration += 1
-        found = _solve_local(solver, x, settings)
-        if not found.status.usable:
-            break
-        step = found.z[: program.n]
-        duals = np.abs(np.concatenate([found.nu, found.lam[: program.m]]))
-        weights = np.maximum(duals, 0.5 * (weights + duals))
-        length, trial = 1.0, _moved(program, x, found, 1.0)
-        if trial is None or not trial.norm <= 0.5 * best:
-            length = _line_search(program, x, step, weights)
-            if length < 1.0:
-                trial = _moved(program, x, found, length) if length > 0 else None
-        if trial is None:
-            break
-        stalled = np.abs(trial.z - x.z).max() <= _STALLED * np.abs(x.z).max()
-        stalled = stalled and not trial.norm < x.norm
-        x, best = trial, min(best, trial.norm)
-        if stalled:
-            break
-    return RawPoint(x.z, x.nu, x.lam, iteration)
+
+    qp_solvers: Callable[[str], Solver[QP, Solution]]
+    name: str = "sqp"
+    settings: tuple[str, ...] = ("maxiter", "qp_solver")
+
+    def solve(
+        self,
+        problem: ConvexProgram,
+        *,
+        options: SolverOptions = SolverOptions(),  # noqa: B008
+        entry: CacheEntry | None = None,
+    ) -> SmoothSolution:
+        """Solve one program; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`.
+
+        Raises
+        ------
+        UndefinedError
+            f, its gradient or a constraint is not finite at the program's start.
+        """
+        problem.refuse_undefined(problem.start)
+        raw = self._iterated(problem, options)
+        return finalize(problem, raw, solver=self.name, options=options)
+
+    def _iterated(self, program: ConvexProgram, options: SolverOptions) -> RawPoint:
+        solver = self.qp_solvers(options.native.get("qp_solver", "clarabel"))
+        eps = options.tolerance
+        limit = options.native.get("maxiter", options.max_iterations or _ITERATIONS)
+        settings = SolverOptions(tolerance=max(eps, _QP_TOLERANCE))
+        weights = np.zeros(program.p + program.m)
+        x = _Iterate.at(program, program.start, np.zeros(program.p), np.zeros(program.m))
+        best, iteration = x.norm, 0
+        while x.norm > eps and iteration < limit:
+            iteration += 1
+            # Step 1: the local QP, and the weights of the merit function, at least its duals.
+            found = _solve_local(solver, x, settings)
+            if not found.status.usable:
+                break
+            step = found.z[: program.n]
+            duals = np.abs(np.concatenate([found.nu, found.lam[: program.m]]))
+            weights = np.maximum(duals, 0.5 * (weights + duals))
+            # Step 2: the full step where it halves the best KKT norm, else one that lowers the
+            # merit function.
+            trial = _moved(program, x, found, 1.0)
+            if trial is None or not trial.norm <= 0.5 * best:
+                length = _line_search(program, x, step, weights)
+                if length < 1.0:
+                    trial = _moved(program, x, found, length) if length > 0 else None
+            if trial is None:
+                break
+            # Step 3: stop where nothing moves any more.
+            stalled = np.abs(trial.z - x.z).max() <= _STALLED * np.abs(x.z).max()
+            stalled = stalled and not trial.norm < x.norm
+            x, best = trial, min(best, trial.norm)
+            if stalled:
+                break
+        return RawPoint(x.z, x.nu, x.lam, iteration)
 
 
 def _moved(program: ConvexProgram, x: _Iterate, found: Solution, length: float) -> _Iterate | None:
@@ -91,7 +130,7 @@ def _moved(program: ConvexProgram, x: _Iterate, found: Solution, length: float) 
         return None
 
 
-def _solve_local(solver: Solver, x: _Iterate, settings: SolverOptions) -> Solution:
+def _solve_local(solver: Solver[QP, Solution], x: _Iterate, settings: SolverOptions) -> Solution:
     """The local QP made convex, in the step from x; elastic where that has no feasible point.
 
     Its first n entries of z, p of ν and m of λ are those of the step.
