@@ -70,7 +70,6 @@ _ANSWERS: dict[str, type[Solution]] = {
 # What of a solver's exceptions is a status. Of a smooth program only what a package raises: its
 # functions are the caller's, and so are their errors.
 _CAUGHT = {"qp": NUMERICAL, "cone": NUMERICAL, "smooth": (BackendError,)}
-_WHAT = {"qp": "solver", "cone": "cone solver", "smooth": "solver of smooth programs"}
 
 DIRECT = "kkt"
 AUTO = "auto"
@@ -132,7 +131,7 @@ def get_solver(name: Any, kind: Any = "qp") -> Any:
     """
     if kind == "smooth" and callable(name):
         return Guarded(GivenPoint(name), SmoothSolution, _CAUGHT[kind])
-    entry = lookup(_SOLVERS[kind], name, _WHAT[kind])
+    entry = lookup(_SOLVERS[kind], name, "solver")
     if not _installed(entry):
         raise SolverNotInstalledError(
             f"solver {name!r} needs the package {entry.package!r}: {entry.install}. "

@@ -254,9 +254,12 @@ def test_items_must_have_the_same_number_of_constraints():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"forward": "slsq"}, "unknown forward solver 'slsq'. Did you mean 'slsqp'"),
+        ({"forward": "slsq"}, "unknown solver 'slsq'. Did you mean 'slsqp'"),
         ({"forward": "sqp", "options": {"maxit": 3}}, "unknown key 'maxit'. Did you mean"),
-        ({"forward": lambda *_: 0, "options": {"maxiter": 3}}, "a callable forward takes none"),
+        (
+            {"forward": lambda *_: 0, "options": {"maxiter": 3}},
+            "unknown key 'maxiter'. It takes no options",
+        ),
         ({"backward": "kk"}, "unknown backward solver"),
         ({"tolerance": 0}, "tolerance: must be > 0"),
         ({"equalities": 3}, "equalities: expected a callable"),

@@ -12,13 +12,12 @@ from scipy import linalg, sparse
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from bpqp_portfolio.layers import QPLayer
-from bpqp_portfolio.problems import QP, SolveStatus, reference_problems
+from bpqp_portfolio.problems import QP, Solution, SolveStatus, reference_problems
 from bpqp_portfolio.problems.matrices import FactorMatrix
 from bpqp_portfolio.problems.qp import ARGUMENTS
-from bpqp_portfolio.solvers import auto, get_solver, registry
-from bpqp_portfolio.solvers.common import parallel as many
+from bpqp_portfolio.solvers import auto, get_solver, solver_names
+from bpqp_portfolio.solvers.common import parallel
 from bpqp_portfolio.solvers.common.cache import SolverCache
-from bpqp_portfolio.solvers.common.finalize import failed
 from bpqp_portfolio.solvers.qp.dense import DenseSolver, Factors
 
 REFERENCES = reference_problems()
@@ -58,13 +57,13 @@ def problem(n, kind="dense", *, bounded=False):
     ],
 )
 def test_the_rule(case, expected, monkeypatch):
-    everything = tuple(registry.solver_names())
-    monkeypatch.setattr(registry, "available_solvers", lambda: everything)
+    everything = tuple(solver_names())
+    monkeypatch.setattr(auto, "available_solvers", lambda kind: everything)
     assert auto.choose(case) == expected
 
 
 def test_the_rule_without_extras(monkeypatch):
-    monkeypatch.setattr(registry, "available_solvers", lambda: ("dense", "osqp", "clarabel"))
+    monkeypatch.setattr(auto, "available_solvers", lambda kind: ("dense", "osqp", "clarabel"))
     assert auto.choose(problem(5)) == "dense"
     assert auto.choose(problem(50, bounded=True)) == "clarabel"
     assert auto.choose(problem(5, "sparse")) == "clarabel"
@@ -85,7 +84,7 @@ class StopsShort:
     def solve_stack(self, problems, *, options, entries=None):
         found = DenseSolver().solve_stack(problems)
         return [
-            s if i % 2 == 0 else failed(p, self.status, iterations=7, solver=self.name)
+            s if i % 2 == 0 else Solution.failed(p, self.status, iterations=7, solver=self.name)
             for i, (p, s) in enumerate(zip(problems, found, strict=True))
         ]
 
@@ -94,9 +93,9 @@ class StopsShort:
 def stopping(monkeypatch):
     """ "auto" whose first solver stops short."""
     monkeypatch.setattr(auto, "choose", lambda problem: "dense")
-    real = registry.get_solver
+    real = auto.get_solver
     stops = StopsShort()
-    monkeypatch.setattr(registry, "get_solver", lambda k: stops if k == "dense" else real(k))
+    monkeypatch.setattr(auto, "get_solver", lambda k: stops if k == "dense" else real(k))
     return stops
 
 
@@ -164,14 +163,14 @@ def test_two_threads_across_items_are_as_one(two_threads, monkeypatch):
     data, layer = stacked(T=5), QPLayer("dense")
     found = []
     for worth in (0, 1 << 60):
-        monkeypatch.setattr(many, "_WORTH", worth)
+        monkeypatch.setattr(parallel, "_WORTH", worth)
         found.append(run(layer, data))
     assert_alike(*found)
 
 
 def test_items_with_bounds_at_different_places_on_two_threads(two_threads, monkeypatch):
     """The halves of the batch have other rows: their factors cannot be stacked."""
-    monkeypatch.setattr(many, "_WORTH", 0)
+    monkeypatch.setattr(parallel, "_WORTH", 0)
     data = stacked(T=4)
     lb = torch.full((4, 40), -np.inf, dtype=torch.float64)
     lb[:2, 0], lb[2:, 1] = 0.05, 0.05
@@ -187,7 +186,7 @@ def blas_threads():
 
 def test_overlapping_batches_leave_the_number_of_blas_threads():
     """The first to enter leaves first: the other must not restore what it found on entering."""
-    single = many._SingleBlas()
+    single = parallel._SingleBlas()
     with threadpool_limits(limits=2, user_api="blas"):
         before = blas_threads()
         single.__enter__()
@@ -201,7 +200,7 @@ def test_overlapping_batches_leave_the_number_of_blas_threads():
 
 @pytest.mark.parametrize("forward", ["auto", "dense"])
 def test_python_threads_may_share_a_layer(forward, two_threads, monkeypatch):
-    monkeypatch.setattr(many, "_WORTH", 0)
+    monkeypatch.setattr(parallel, "_WORTH", 0)
     layer, inputs = QPLayer(forward), [stacked(T=3, seed=seed) for seed in range(6)]
     expected = [run(layer, data) for data in inputs]
     with ThreadPoolExecutor(3) as pool:

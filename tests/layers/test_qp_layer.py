@@ -149,8 +149,10 @@ def test_no_grad_leaves_no_graph():
 
 def test_no_adjoint_without_need(monkeypatch):
     calls = []
-    real = qp_module.adjoint_many
-    monkeypatch.setattr(qp_module, "adjoint_many", lambda *a, **k: calls.append(1) or real(*a, **k))
+    real = qp_module.adjoint_stack
+    monkeypatch.setattr(
+        qp_module, "adjoint_stack", lambda *a, **k: calls.append(1) or real(*a, **k)
+    )
     data = random_batch()
     bp.QPLayer()(**data)
     assert not calls

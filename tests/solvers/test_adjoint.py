@@ -60,7 +60,10 @@ def test_an_iterative_backward_is_not_the_direct_one_in_disguise():
     X = rng.normal(size=(8, 8))
     problem = QP(X @ X.T, rng.normal(size=8), np.ones((1, 8)), [1.0])
     solution, r = solved(problem), rng.normal(size=8)
-    exact, loose = by(None, problem, solution, r).z, by("osqp", problem, solution, r, eps=1e-4).z
+    exact, loose = (
+        by(None, problem, solution, r).z,
+        by("osqp", problem, solution, r, tolerance=1e-4).z,
+    )
     error = np.abs(exact - loose).max()
     assert 1e-12 < error < 1e-2 * np.abs(exact).max()
 

@@ -170,7 +170,7 @@ def test_bounds_of_native_settings_win(name):
     assert solve(name, stopped_problem(), **options).status is SolveStatus.ITERATION_LIMIT
 
 
-@pytest.mark.parametrize("options", [{"eps": 0.0}, {"eps": "a"}, {"max_iterations": 0}])
+@pytest.mark.parametrize("options", [{"tolerance": 0.0}, {"tolerance": "a"}, {"max_iterations": 0}])
 def test_options_are_checked(options):
     with pytest.raises(ConfigError, match=next(iter(options))):
         SolverOptions(**options)

@@ -59,7 +59,7 @@ class Guarded:
     """
 
     inner: Any
-    answer: type[Solution]
+    answer: type[Solution] = Solution
     caught: tuple[type[Exception], ...] = NUMERICAL
     name: str = field(init=False)
 

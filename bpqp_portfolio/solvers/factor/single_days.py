@@ -14,7 +14,6 @@ from torch import Tensor
 from ...problems.matrices import Array, FactorMatrix
 from ...problems.qp import QP
 from ...problems.solution import Solution, SolveStatus
-from ..common.finalize import failed
 from ..common.native import Guarded
 from ..common.protocol import SolverOptions
 from .active_set import polished
@@ -32,7 +31,7 @@ def one_by_one(batch: Batch, points: Points, days: Tensor, tolerance: float) -> 
     # Imported where it is needed: few batches are.
     from ..qp.clarabel import ClarabelSolver
 
-    solver, k = Guarded(ClarabelSolver(), failed), batch.factors
+    solver, k = Guarded(ClarabelSolver()), batch.factors
     for day in days.tolist():
         index = torch.tensor([day], device=days.device)
         one = batch.take(index)
