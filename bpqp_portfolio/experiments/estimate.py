@@ -1,4 +1,4 @@
-"""How long the rest of a comparison will take, from what its finished runs took."""
+"""How long the rest of a comparison will take, from the seconds of its finished runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,11 @@ class Estimate:
 
 
 def as_text(seconds: float | None) -> str:
-    """``about 3 min left``; to the minute above two minutes, to ten seconds below."""
+    """``about 3 min left``; to the minute above two minutes, to ten seconds below.
+
+    >>> as_text(44), as_text(None)
+    ('about 40 s left', 'no estimate yet')
+    """
     if seconds is None:
         return "no estimate yet"
     if seconds < 115:

@@ -27,7 +27,11 @@ def most_bytes(packed: int) -> int:
 
 
 def listed(names: Iterable[object]) -> str:
-    """The first few names, each cut to a readable length."""
+    """The first few names, each cut to a readable length.
+
+    >>> listed(range(11))
+    '0, 1, 2, 3, 4, 5, 6, 7 and 3 more'
+    """
     texts = [str(name) for name in names]
     shown = [text if len(text) <= _WIDTH else f"{text[:_WIDTH]}…" for text in texts[:_SHOWN]]
     more = f" and {len(texts) - _SHOWN:,} more" if len(texts) > _SHOWN else ""

@@ -30,6 +30,10 @@ def information_coefficient(scores: Tensor, returns: Tensor, known: Tensor) -> T
     """Pearson correlation of scores and returns over the day's known names, (T,).
 
     NaN on a day with fewer than two known names or without variation.
+
+    >>> scores, known = torch.tensor([[1.0, 2.0, 4.0]]), torch.ones(1, 3, dtype=torch.bool)
+    >>> information_coefficient(scores, 2 * scores + 1, known).round(decimals=6).tolist()
+    [1.0]
     """
     count = known.sum(-1, keepdim=True).clamp_min(1)
 

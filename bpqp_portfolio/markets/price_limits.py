@@ -1,7 +1,7 @@
-"""Daily price limits of the Chinese stock exchanges, by board and date: the one place that knows.
+"""Daily price limits, first sessions without one and least orders of China's exchanges, by board.
 
 Sources: trading rules of the Shanghai, Shenzhen and Beijing exchanges. A stock under special
-treatment (ST) has 5 % on the main board; a provider does not say which stocks were, so the
+treatment (ST) has 5 % on the main board; a provider does not record which stocks were, so the
 board's limit is given for them too.
 """
 
@@ -76,7 +76,11 @@ def price_limits(names: Iterable[str], dates: Any) -> np.ndarray:
 
 
 def price_limit(instrument: str, date: Any) -> float:
-    """Largest move of ``instrument`` on ``date``, as a fraction; NaN where there is no limit."""
+    """Largest move of ``instrument`` on ``date``, as a fraction; NaN where there is no limit.
+
+    >>> price_limit("SZ300001", "2020-08-21"), price_limit("SZ300001", "2020-08-24")
+    (0.1, 0.2)
+    """
     return float(price_limits([instrument], [pd.Timestamp(date)])[0, 0])
 
 

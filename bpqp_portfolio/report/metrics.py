@@ -69,7 +69,12 @@ def wealth(returns: pd.Series) -> pd.Series:
 
 
 def drawdown(returns: pd.Series) -> pd.Series:
-    """Compounded wealth relative to its highest point so far, minus 1: (T + 1,)."""
+    """Compounded wealth relative to its highest point so far, minus 1: (T + 1,).
+
+    >>> days = pd.bdate_range("2020-01-01", periods=2)
+    >>> drawdown(pd.Series([0.1, -0.5], days)).round(6).tolist()
+    [0.0, 0.0, -0.5]
+    """
     curve = wealth(returns)
     return curve / curve.cummax() - 1
 

@@ -186,7 +186,11 @@ def power_axis(ax: Axes) -> None:
 
 
 def power_of_ten(value: float) -> str:
-    """``10⁻⁶`` for 1e-6; the nearest power for anything else."""
+    """The nearest power of ten as text.
+
+    >>> power_of_ten(1e-6)
+    '10⁻⁶'
+    """
     exponent = str(round(math.log10(value)))
     return "10" + exponent.translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 

@@ -1,4 +1,9 @@
-"""Statistical sectors: names grouped by how their returns move together, point in time."""
+"""Statistical sectors: names grouped by how their returns move together, point in time.
+
+Spectral clustering (Ng, Jordan and Weiss 2001, "On spectral clustering"): the correlations of a
+window of returns, less their first eigenvector (the market), are reduced to ``count`` eigenvectors;
+rows are scaled to length one and grouped by k-means.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +21,13 @@ from .base import complete_returns, top_eigenpairs
 @dataclass(frozen=True)
 class ClusterConfig:
     """``count`` groups, found on the last ``window`` returns of names that have ``min_history`` of
-    them, anew after every ``months`` months of the calendar; ``seed`` of the start of k-means."""
+    them, anew after every ``months`` months of the calendar; ``seed`` of the start of k-means.
+
+    Raises
+    ------
+    ConfigError
+        A number outside its range.
+    """
 
     count: int = 10
     window: int = 480
@@ -47,10 +58,6 @@ def cluster_returns(
     returns up to that day. Periods follow the calendar, so that the groups of a day depend neither
     on the days that are asked for nor on any return after it. The search starts from the groups of
     the period before, so that they change little and keep their numbers.
-
-    Correlations of the returns without their first principal component, which is the market, are
-    reduced to ``count`` eigenvectors, scaled to rows of length one, and grouped by k-means (Ng,
-    Jordan and Weiss 2001, "On spectral clustering").
 
     Parameters
     ----------
@@ -92,16 +99,20 @@ def cluster_returns(
 def _group(window: np.ndarray, before: np.ndarray, config: ClusterConfig) -> np.ndarray:
     from sklearn.cluster import KMeans  # a second to import, which most runs do not need
 
+    """Group (n,) of each column of ``window`` (L, n), numbered as those ``before`` (n,)."""
     spread, middle = np.nanstd(window, axis=0), np.nanmean(window, axis=0)
     # Wrong prices and returns over long suspensions must not make a group of their own.
     clipped = np.clip(window, middle - 3 * spread, middle + 3 * spread)
+    # Correlations, as products of columns of length one.
     filled = complete_returns(clipped, 1)
     length = np.linalg.norm(filled, axis=0)
     filled = filled / np.where(length > 0, length, 1.0)
+    # The leading eigenvectors but the first, rows of length one.
     _, vectors = top_eigenpairs(filled.T @ filled, config.count + 1)
     embedded = vectors[:, 1:]
     size = np.linalg.norm(embedded, axis=1, keepdims=True)
     embedded = embedded / np.where(size > 0, size, 1.0)
+    # k-means, from the centres of the groups before where each of them still has names.
     kept = [embedded[before == group] for group in range(config.count)]
     if all(len(rows) for rows in kept):
         start = np.stack([rows.mean(0) for rows in kept])

@@ -26,6 +26,9 @@ def daily_returns(close: np.ndarray) -> np.ndarray:
     ------
     DataError
         A close is infinite, zero or negative.
+
+    >>> daily_returns(np.array([[10.0], [np.nan], [11.0]])).round(6).ravel().tolist()
+    [nan, nan, 0.1]
     """
     close = np.asarray(close, dtype=np.float64)
     if close.ndim != 2:

@@ -200,6 +200,9 @@ def winsorise(window: np.ndarray, fence: float) -> np.ndarray:
 
     Quartiles interpolate linearly between observed values. A row whose range is zero takes the
     median of the positive ranges; where there is none, nothing is clipped.
+
+    >>> winsorise(np.array([[0.0, 1.0, 2.0, 3.0, 100.0]]), 3.0).tolist()
+    [[0.0, 1.0, 2.0, 3.0, 9.0]]
     """
     ordered = np.sort(window, axis=1)  # NaN last
     count = np.isfinite(window).sum(axis=1)

@@ -1,4 +1,8 @@
-"""Shrinkage covariances of scikit-learn, reduced to factors."""
+"""Shrinkage covariances of scikit-learn, reduced to factors.
+
+Σ̂ = (1 − ρ) S + ρ m I, with S the sample covariance, m the mean of its diagonal, and an intensity ρ
+that each estimator chooses by its own estimate of the smallest mean squared error.
+"""
 
 from __future__ import annotations
 

@@ -15,13 +15,17 @@ class Callback(Protocol):
     A continued training reports the epochs it continues from by ``on_epoch``, after ``on_start``.
     """
 
-    def on_start(self, epochs: int, done: int) -> None: ...
+    def on_start(self, epochs: int, done: int) -> None:
+        """Training begins: at most ``epochs``, of which ``done`` come from a checkpoint."""
 
-    def on_step(self, step: int, steps: int, loss: float) -> None: ...
+    def on_step(self, step: int, steps: int, loss: float) -> None:
+        """A step of an epoch of ``steps`` is done, with the batch's mean ``loss``."""
 
-    def on_epoch(self, epoch: int, record: dict[str, float]) -> None: ...
+    def on_epoch(self, epoch: int, record: dict[str, float]) -> None:
+        """An epoch is done: its figures, as in :attr:`~.trainer.FitState.history`."""
 
-    def on_end(self, best_epoch: int) -> None: ...
+    def on_end(self, best_epoch: int) -> None:
+        """Training is done, and the network of ``best_epoch`` kept."""
 
 
 class Progress:

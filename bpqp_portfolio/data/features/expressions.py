@@ -1,4 +1,10 @@
-"""Qlib's feature expressions for many names at once, each day's value from its own window alone."""
+"""Qlib's feature expressions for many names at once, each day's value from its own window alone.
+
+1. An expression is parsed to a syntax tree, ``$close`` as the name ``close``.
+2. The tree tells how many days before and after a day its value needs (:func:`reach`).
+3. Names are taken in groups that fit the processor's cache; in each, every subexpression is
+   computed once, and the running sums of :mod:`.windows` serve all operators and lengths.
+"""
 
 from __future__ import annotations
 
@@ -77,12 +83,25 @@ def parse(expression: str) -> ast.expr:
 
 
 def fields_of(expressions: Iterable[str]) -> list[str]:
-    """The price fields that the expressions use, in alphabetical order."""
+    """The price fields that the expressions use, in alphabetical order.
+
+    >>> fields_of(["Mean($close, 5) / $close", "$volume"])
+    ['close', 'volume']
+    """
     return sorted({field for e in expressions for field in re.findall(r"\$(\w+)", e)})
 
 
 def reach(expressions: Iterable[str]) -> tuple[int, int]:
-    """Trading days before and after a day that its values need, by the longest chains of them."""
+    """Trading days before and after a day that its values need, by the longest chains of them.
+
+    Raises
+    ------
+    ConfigError
+        An expression that cannot be read.
+
+    >>> reach(["Mean(Ref($close, 1), 5)", "Ref($close, -2)"])
+    (5, 2)
+    """
     spans = [_reach(parse(e)) for e in expressions]
     return max((b for b, _ in spans), default=0), max((a for _, a in spans), default=0)
 

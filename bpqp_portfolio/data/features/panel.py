@@ -126,7 +126,7 @@ class DailyPanel:
         return replace(self, **tensors)
 
     def between(self, start: str, end: str) -> Tensor:
-        """Positions of the days from ``start`` to ``end``, both included."""
+        """Positions (D,) of the days from ``start`` to ``end``, ISO dates, both included."""
         first = np.searchsorted(self.dates, np.datetime64(start, "D"), side="left")
         last = np.searchsorted(self.dates, np.datetime64(end, "D"), side="right")
         return torch.arange(int(first), max(int(first), int(last)))
@@ -192,7 +192,11 @@ class DailyPanel:
 
 
 def previous_rows(name_index: np.ndarray) -> np.ndarray:
-    """For each row, that of its name's last day before in the panel, (R,); itself for the first."""
+    """For each row, that of its name's last day before in the panel, (R,); itself for the first.
+
+    >>> previous_rows(np.array([0, 1, 1, 0, 2])).tolist()
+    [0, 1, 1, 0, 4]
+    """
     order = np.argsort(name_index, kind="stable")
     same = name_index[order][1:] == name_index[order][:-1]
     previous = np.arange(len(name_index))

@@ -1,4 +1,11 @@
-"""Statistics of the last d days of many series, for several lengths d in one pass over the lags."""
+"""Statistics of the last d days of many series, for several lengths d in one pass over the lags.
+
+A window's sums are Σ f(x_{t−l}, x_t) over the lags l = 0 … d − 1. They are added up lag by lag, for
+all days and names at once, and copied where a length is reached: each day starts afresh and adds in
+one order, so its value is the same bit for bit however many days are computed with it. Moments are
+taken around today's value x_t, which keeps variances and slopes from cancelling (Chan, Golub and
+LeVeque 1983, "Algorithms for computing the sample variance").
+"""
 
 from __future__ import annotations
 
@@ -17,7 +24,11 @@ FLAT = 2e-5
 
 
 def shift(values: np.ndarray, lag: int) -> np.ndarray:
-    """``values`` of ``lag`` days ago (ahead, where negative), NaN where there are none."""
+    """``values`` of ``lag`` days ago (ahead, where negative), NaN where there are none.
+
+    >>> shift(np.array([1.0, 2.0, 3.0]), 1)
+    array([nan,  1.,  2.])
+    """
     out = np.full_like(values, np.nan)
     if lag >= 0:
         out[lag:] = values[: len(values) - lag if lag < len(values) else 0]

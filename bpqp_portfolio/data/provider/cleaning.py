@@ -1,4 +1,9 @@
-"""What an import corrects in one name's daily fields, and how it finds a source's units."""
+"""What an import corrects in one name's daily fields, and how it finds a source's units.
+
+A unit is found by ratios that should be one: ``change`` over the return of the closes (near 1 for
+fractions, 100 for percent), and vwap × volume over amount (near 10 where volume is in lots of 100
+shares and amount in thousands). Most values of all names up to a day decide for that day.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +46,11 @@ def is_traded(fields: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def close_to_close(close: np.ndarray) -> np.ndarray:
-    """Return from the last day with a close to this one, as a fraction, (T,) float64."""
+    """Return from the last day with a close to this one, as a fraction, (T,) float64.
+
+    >>> close_to_close(np.array([10.0, np.nan, 11.0])).round(6).tolist()
+    [nan, nan, 0.1]
+    """
     out = np.full(len(close), np.nan)
     days = np.flatnonzero(~np.isnan(close))
     prices = close[days].astype(np.float64)

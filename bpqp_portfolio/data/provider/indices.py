@@ -1,4 +1,4 @@
-"""Which names of a source are indices: levels to compare with, which nobody can hold."""
+"""Which names of a source are indices: levels to compare with, which cannot be held."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ look like an index; of a share it hardly ever is more than two thirds."""
 
 
 def known_indices(names: Iterable[str]) -> list[str]:
-    """Those of ``names`` whose code is that of an index."""
+    """Those of ``names`` whose code is that of an index.
+
+    >>> known_indices(["SH600000", "SPX", "SH000300"])
+    ['SH000300', 'SPX']
+    """
     return sorted(name for name in names if _CODES.fullmatch(name))
 
 

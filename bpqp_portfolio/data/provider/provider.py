@@ -23,7 +23,11 @@ _RESERVED = {"con", "prn", "aux", "nul"} | {f"{d}{i}" for d in ("com", "lpt") fo
 
 
 def folder_name(instrument: str) -> str:
-    """Qlib's feature folder of ``instrument``: lower case, device names prefixed."""
+    """Qlib's feature folder of ``instrument``: lower case, device names prefixed.
+
+    >>> folder_name("SH600000"), folder_name("CON")
+    ('sh600000', '_qlib_con')
+    """
     name = instrument.lower()
     return f"_qlib_{name}" if name in _RESERVED else name
 

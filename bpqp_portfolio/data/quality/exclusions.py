@@ -49,6 +49,10 @@ class Exclusions:
     def mask(self, dates: pd.DatetimeIndex, names: Iterable[str]) -> np.ndarray:
         """Boolean (T, n): is the name's return into the day excluded?
 
+        >>> day = pd.Timestamp("2020-03-02")
+        >>> Exclusions((Exclusion("AAA", day, "wrong factor"),)).mask([day], ["AAA", "BBB"])
+        array([[ True, False]])
+
         Entries outside ``dates`` and ``names`` are left out: one list serves every universe.
         """
         dates = pd.DatetimeIndex(dates)

@@ -176,11 +176,13 @@ class Notes:
     counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, check: str, place: str, count: int = 1) -> None:
+        """Another place where ``check`` found something, ``count`` times; none for a count of 0."""
         if count:
             self.places.setdefault(check, []).append(place)
             self.counts[check] = self.counts.get(check, 0) + int(count)
 
     def findings(self) -> tuple[Finding, ...]:
+        """What was found, in the order of :data:`CHECKS`."""
         return tuple(
             Finding(check, severity, what, tuple(self.places[check]), self.counts[check], remedy)
             for check, (severity, what, remedy) in CHECKS.items()

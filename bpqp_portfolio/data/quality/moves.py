@@ -1,4 +1,9 @@
-"""Judging daily moves: which returns from one close to the next are invalid, and why."""
+"""Judging daily moves: which returns from one close to the next are invalid, and why.
+
+A move m = close_t / close_s − 1 from the last close s is compared with two witnesses: the field
+``$change``, which should equal m, and the price limit of the name's board and date, which bounds
+|m|. Both are compared within a tick of the quoted price, tick · factor_t / close_s.
+"""
 
 from __future__ import annotations
 
