@@ -1,13 +1,14 @@
-"""Small random panels for the tests of portfolio, losses, training and data."""
+"""Small panels and days, random and by hand, for the tests of portfolio, losses and training."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from bpqp_portfolio.data.features.panel import DailyPanel, previous_rows
+from bpqp_portfolio.data.features.panel import DailyPanel, DayBatch, previous_rows
 
 
 def random_panel(
@@ -51,4 +52,37 @@ def random_panel(
         previous=torch.from_numpy(previous_rows(name_index)),
         oracle_value=torch.full((days,), torch.nan, dtype=torch.float64),
         window=window,
+    )
+
+
+def days_by_hand(
+    returns: Sequence[Sequence[float]],
+    *,
+    names: Sequence[Sequence[int]] | None = None,
+    days: Sequence[int] | None = None,
+    specific: float | Sequence[float] = 0.05,
+    shared: float = 0.0,
+) -> DayBatch:
+    """Days (T, n) of ``returns``, consecutive and of the same ``names`` unless they are given.
+
+    Specific variances are ``specific``, and each name has the loading ``shared`` on one factor; a
+    name of -1 is padding.
+    """
+    y = torch.tensor(returns, dtype=torch.float64)
+    T, n = y.shape
+    codes = torch.arange(n).expand(T, n) if names is None else torch.tensor(names)
+    mask = codes >= 0
+    variance = torch.as_tensor(specific, dtype=torch.float64).expand(T, n)
+    return DayBatch(
+        features=torch.zeros(int(mask.sum()), 1, 1),
+        mask=mask,
+        label=torch.zeros_like(y),
+        known=mask,
+        earned=mask,
+        returns=y,
+        loadings=torch.full((T, n, 1), shared, dtype=torch.float64),
+        specific=torch.where(mask, variance, 0.0),
+        oracle_value=torch.full((T,), torch.nan, dtype=torch.float64),
+        days=torch.arange(T) if days is None else torch.tensor(days),
+        names=codes,
     )

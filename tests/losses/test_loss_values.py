@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from panels import days_by_hand
 
 from bpqp_portfolio.data.features.panel import DayBatch
 from bpqp_portfolio.errors import ConfigError
@@ -23,21 +24,7 @@ SOLVING = sorted(name for name, loss in LOSSES.items() if hasattr(loss, "learns"
 
 def two_names(*returns: tuple[float, float]) -> DayBatch:
     """Consecutive days of two uncorrelated names."""
-    y = torch.tensor(returns, dtype=torch.float64)
-    mask = torch.ones_like(y, dtype=torch.bool)
-    return DayBatch(
-        features=torch.zeros(y.numel(), 1, 1),
-        mask=mask,
-        label=torch.zeros_like(y),
-        known=mask,
-        earned=mask,
-        returns=y,
-        loadings=torch.zeros(*y.shape, 1, dtype=torch.float64),
-        specific=torch.full_like(y, 0.05),
-        oracle_value=torch.full((len(y),), torch.nan, dtype=torch.float64),
-        days=torch.arange(len(y)),
-        names=torch.arange(2).expand(len(y), 2),
-    )
+    return days_by_hand(returns)
 
 
 def loss(name, batch, **options):

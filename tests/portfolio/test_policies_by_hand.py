@@ -6,8 +6,8 @@ import math
 
 import pytest
 import torch
+from panels import days_by_hand
 
-from bpqp_portfolio.data.features.panel import DayBatch
 from bpqp_portfolio.portfolio import PortfolioProblem
 from bpqp_portfolio.portfolio.policies import build_policy
 
@@ -23,21 +23,7 @@ def row(*values):
 
 
 def day(shared=0.0, specific=(0.05,) * 4):
-    nothing = torch.zeros(1, 4, dtype=torch.float64)
-    mask = torch.ones(1, 4, dtype=torch.bool)
-    return DayBatch(
-        features=torch.zeros(4, 1, 1),
-        mask=mask,
-        label=nothing,
-        known=mask,
-        earned=mask,
-        returns=nothing,
-        loadings=torch.full((1, 4, 1), shared, dtype=torch.float64),
-        specific=row(*specific),
-        oracle_value=torch.full((1,), torch.nan, dtype=torch.float64),
-        days=torch.arange(1),
-        names=torch.arange(4).unsqueeze(0),
-    )
+    return days_by_hand([[0.0] * 4], shared=shared, specific=specific)
 
 
 def decide(name, scores, batch, *, scale=0.1, cap=1.0, **options):
