@@ -115,10 +115,11 @@ def compare(
     Interrupted, the same command goes on where it stopped. Where runs fail, the table is that of
     the others and says so, and the exit code is 1.
     """
+    from .experiments.notes import markdown
     from .experiments.page import write_comparison
     from .experiments.plan import plan, read_comparison
     from .experiments.runs import collect, failure_report, run_missing
-    from .experiments.table import build_table, markdown
+    from .experiments.table import build_table
 
     comparison, workflow = read_comparison(file)
     runs = plan(comparison, workflow, seeds)

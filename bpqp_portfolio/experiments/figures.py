@@ -23,7 +23,8 @@ from ..report.style import (
     panels,
     shorten,
 )
-from .table import MINUS, ComparisonTable, Paired, p_text
+from .columns import MINUS, p_text
+from .table import ComparisonTable, Paired
 
 WIDTH = 1080
 """Pixels that a figure is drawn at; narrower pages scroll it."""

@@ -12,7 +12,8 @@ from ..files.atomic import replacing_file
 from ..report.style import css_colours, drawing, to_svg
 from ..report.template import CSS
 from .figures import CAPTIONS, frontier, gains, growth
-from .table import ComparisonTable, absent, markdown, protocol
+from .notes import absent, markdown, protocol
+from .table import ComparisonTable
 
 FIGURES = {
     "Net gains over the controls": gains,

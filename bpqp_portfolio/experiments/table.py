@@ -6,18 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import pandas as pd
 
 from ..errors import DataError
-from ..report.metrics import format_metric, summarise
+from ..report.metrics import summarise
 from ..runs.results import RunResults
+from .columns import COLUMNS, cell_text, interval, p_text, points
 from .plan import Comparison
 from .statistics import Difference, holm, paired_difference
 
-SPACE = "\N{NO-BREAK SPACE}"
-MINUS, PLUS_MINUS, PERCENT = "−", " ± ", f"{SPACE}%"
 DRAWS = 20_000
 """Of the bootstrap: with fewer, the smallest p-value times some forty comparisons is not small."""
 NAMES_ALIKE = 0.1
@@ -26,74 +24,6 @@ NAMES_ALIKE = 0.1
 
 LEARNED_ON = "Learned on"
 """A fact that may differ: a longer label ends train and valid earlier."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A column of the table: its ``group`` and ``header``, and the ``place`` (section, metric,
-    cost) of its figure in a run's summary; None where it is not there."""
-
-    group: str
-    header: str
-    place: tuple[str, str, str] | None
-
-
-def _book(section: str, of: str) -> dict[str, Figure]:
-    group = f"{of[:1].upper()}{of[1:]}" if section == "portfolio" else f"Over {of}"
-    ratio = "Sharpe" if section == "portfolio" else "ratio"
-    name = section.removeprefix("excess_")
-    out = {}
-    for cost, word in (("without_cost", "gross"), ("with_cost", "net")):
-        out[f"{word}_{name}"] = Figure(group, f"{group}, {word}", (section, "annual_return", cost))
-    for cost, word in (("without_cost", "gross"), ("with_cost", "net")):
-        place = (section, "information_ratio", cost)
-        out[f"ratio_{word}_{name}"] = Figure(group, f"{group}, {ratio}, {word}", place)
-    place = (section, "max_drawdown", "with_cost")
-    return {**out, f"drawdown_{name}": Figure(group, f"{group}, drawdown, net", place)}
-
-
-def _plain(group: str, section: str, headers: Mapping[str, str]) -> dict[str, Figure]:
-    return {
-        name: Figure(group, header, (section, name, "without_cost"))
-        for name, header in headers.items()
-    }
-
-
-FIGURES = {
-    **_plain(
-        "Prediction",
-        "signal",
-        {
-            "ic": "IC",
-            "icir": "ICIR",
-            "rank_ic": "Rank IC",
-            "rank_icir": "Rank ICIR",
-            "mse": "MSE, one scale",
-        },
-    ),
-    **_plain(
-        "Decision", "signal", {"regret": "Regret a day", "decision_value": "Decision value a day"}
-    ),
-    **_book("excess_index", "index"),
-    **_book("excess_equal", "equal weights"),
-    **_book("portfolio", "the portfolio"),
-    **_plain(
-        "Trading",
-        "trading",
-        {
-            "turnover": "One-way turnover a day",
-            "annual_cost": "Cost a year",
-            "names_held": "Names held",
-            "effective_names": "Effective names",
-            "blocked_share": "Orders blocked",
-        },
-    ),
-    "epochs": Figure("Learning", "Epochs", None),
-    "epoch_seconds": Figure("Learning", "Seconds an epoch", None),
-    "run_seconds": Figure("Learning", "Seconds a run", None),
-}
-"""Column of the table of runs → what it shows. Seconds of a run that was interrupted are those of
-its last part."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +61,7 @@ class Paired:
 class ComparisonTable:
     """Everything the comparison shows.
 
-    ``runs`` indexed by (method, seed) with a column for each of :data:`FIGURES` (fractions; returns
+    ``runs`` indexed by (method, seed) with a column for each of :data:`COLUMNS` (fractions; returns
     a year of ``days_per_year`` trading days, arithmetic); ``net`` by method a frame of daily net
     returns, one column a seed; ``index`` daily return of the index; ``paired`` in the order of the
     methods and of their controls; ``missing`` by name of a run the reason why it is not here;
@@ -181,11 +111,11 @@ class ComparisonTable:
 
     def text(self) -> pd.DataFrame:
         """Mean ± standard deviation over seeds (ddof 1) as text, one row a method."""
-        shown = [name for name in FIGURES if self.runs[name].notna().any()]
+        shown = [name for name in COLUMNS if self.runs[name].notna().any()]
         rows = {}
         for name in self.methods:
             own = self.runs.loc[name]
-            cells = {FIGURES[figure].header: _cell(figure, own[figure]) for figure in shown}
+            cells = {COLUMNS[column].header: cell_text(column, own[column]) for column in shown}
             rows[self.title(name)] = {"Seeds": str(len(own)), **cells}
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("Method")
 
@@ -194,13 +124,13 @@ class ComparisonTable:
         text = self.text()
         gain = pd.Series({self.title(name): self.verdict(name) for name in self.methods})
         chief = ["net_index", "ratio_net_index", "net_equal", "turnover", "names_held"]
-        columns = [FIGURES[name].header for name in chief if FIGURES[name].header in text]
+        columns = [COLUMNS[name].header for name in chief if COLUMNS[name].header in text]
         first = text[["Seeds", *columns]].copy()
         if self.paired:
             first["A gain over its controls?"] = gain
         out = {"Methods": first}
-        for group in dict.fromkeys(figure.group for figure in FIGURES.values()):
-            own = [f.header for f in FIGURES.values() if f.group == group and f.header in text]
+        for group in dict.fromkeys(column.group for column in COLUMNS.values()):
+            own = [f.header for f in COLUMNS.values() if f.group == group and f.header in text]
             if own:
                 short = {h: _capital(h.removeprefix(f"{group}, ")) for h in own}
                 out[group] = text[own].rename(columns=short)
@@ -212,12 +142,12 @@ class ComparisonTable:
             {
                 "Method": self.title(p.method),
                 "Control": self.title(p.control),
-                "Net over index, its / control's": " / ".join(map(_points, p.levels)),
-                "Difference": _points(p.net.annual, sign=True),
-                f"{p.net.level:.0%} interval": _interval(p.net),
+                "Net over index, its / control's": " / ".join(map(points, p.levels)),
+                "Difference": points(p.net.annual, sign=True),
+                f"{p.net.level:.0%} interval": interval(p.net),
                 "p, corrected": p_text(p.p_value),
-                "of it gross": f"{_points(p.gross.annual, sign=True)} ({_interval(p.gross)})",
-                "of it cost saved": f"{_points(p.saved.annual, sign=True)} ({_interval(p.saved)})",
+                "of it gross": f"{points(p.gross.annual, sign=True)} ({interval(p.gross)})",
+                "of it cost saved": f"{points(p.saved.annual, sign=True)} ({interval(p.saved)})",
                 "Names held, its / control's": _names(p),
                 "A gain?": "yes" if p.holds else "no",
             }
@@ -256,8 +186,8 @@ def build_table(
     for (method, seed), result in results.items():
         summary = summarise(result)
         row = {
-            name: summary.loc[figure.place[:2], figure.place[2]] if figure.place else math.nan
-            for name, figure in FIGURES.items()
+            name: summary.loc[column.place[:2], column.place[2]] if column.place else math.nan
+            for name, column in COLUMNS.items()
         }
         if len(result.epochs):
             row["epochs"] = float(len(result.epochs))
@@ -367,27 +297,6 @@ def _settings(result: RunResults) -> dict[str, str]:
     return out
 
 
-def _cell(figure: str, values: pd.Series) -> str:
-    values = values.dropna()
-    if not len(values):
-        return "–"
-    mean, spread = _text(figure, values.mean()), _text(figure, values.std(ddof=1))
-    return mean.removesuffix(PERCENT) + PLUS_MINUS + spread if len(values) > 1 else mean
-
-
-def _text(figure: str, value: float) -> str:
-    place = FIGURES[figure].place
-    if place is not None:
-        return format_metric(place[1], value)
-    return f"{value:.0f}" if figure == "run_seconds" else f"{value:.2f}"
-
-
-def _points(value: float, *, sign: bool = False) -> str:
-    if not math.isfinite(value):
-        return "–"
-    return f"{100 * value:{'+' if sign else ''}.1f}".replace("-", MINUS)
-
-
 def _names(paired: Paired) -> str:
     if not all(map(math.isfinite, paired.names)):
         return "–"
@@ -395,73 +304,8 @@ def _names(paired: Paired) -> str:
     return f"{first:.0f} / {second:.0f}" + ("" if paired.as_many_names else " ≠")
 
 
-def _interval(difference: Difference) -> str:
-    return f"{_points(difference.low)} to {_points(difference.high)}".replace(" ", SPACE)
-
-
-def p_text(value: float) -> str:
-    """A p-value to three digits."""
-    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
-
-
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def markdown(frame: pd.DataFrame) -> str:
-    """A frame of text as a Markdown table; an index with a name becomes the first column."""
-    if frame.index.name:
-        frame = frame.reset_index()
-    lines = [list(frame.columns), ["---"] * len(frame.columns), *frame.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(_escaped(cell) for cell in line) + " |" for line in lines)
-
-
-def _escaped(cell: Any) -> str:
-    return str(cell).replace("|", "\\|")
-
-
-def absent(table: ComparisonTable) -> list[str]:
-    """What is missing of a partial table, one sentence each; none of a whole one."""
-    if not table.missing:
-        return []
-    total = len(table.missing) + len(table.runs)
-    lines = [f"Partial: {len(table.missing)} of {total} runs are missing."]
-    return lines + [f"{name}: {reason}" for name, reason in table.missing.items()]
-
-
-def protocol(table: ComparisonTable) -> list[str]:
-    """What a reader must know beside the figures, one sentence each."""
-    comparison, days = table.comparison, table.index.index
-    tried = comparison.configurations_tried
-    lines = [
-        f"Test days {days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d} ({len(days)}). Mean ± standard "
-        "deviation over seeds, one value a run, of the epoch that was best on validation.",
-        f"Returns a year are {table.days_per_year:g} times the daily mean; turnover is one-way; "
-        "ratios are annual, of the daily differences. MSE is that of returns standardised by day, "
-        "each method's scores brought to them by one factor: 1 is to know nothing.",
-        "Trades are decided at a close and made at the next; what is suspended, or at the price "
-        "limit of its board and date, does not trade. Test rows are never chosen by their label.",
-        *table.facts,
-        "Configurations looked at on validation before this one was frozen: "
-        + ("not stated." if tried is None else f"{tried}."),
-    ]
-    if table.paired:
-        lines.append(
-            f"Paired differences: blocks of {comparison.block} days and seeds are drawn together, "
-            f"p-values are corrected for the number of comparisons ({len(table.paired)}, Holm). A "
-            "gain over a control needs a corrected p-value below "
-            f"{1 - comparison.level:.2g}. ≠ marks controls whose number of names differs by more "
-            f"than {NAMES_ALIKE:.0%}."
-        )
-    single = [table.title(name) for name, frame in table.net.items() if frame.shape[1] == 1]
-    if single:
-        lines.append(f"One seed only, so no spread over seeds: {', '.join(single)}.")
-    if table.other_code:
-        lines.append(
-            f"Made by other code than that of now, and accepted: {len(table.other_code)} of "
-            f"{len(table.runs)} runs ({', '.join(table.other_code)})."
-        )
-    return lines
 
 
 def methods_in_order(comparison: Comparison, present: Sequence[str]) -> list[str]:

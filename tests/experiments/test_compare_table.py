@@ -12,10 +12,12 @@ import pandas as pd
 import pytest
 
 from bpqp_portfolio.errors import DataError
+from bpqp_portfolio.experiments.columns import COLUMNS
 from bpqp_portfolio.experiments.figures import APART, _beside
+from bpqp_portfolio.experiments.notes import absent, markdown, protocol
 from bpqp_portfolio.experiments.page import write_comparison
 from bpqp_portfolio.experiments.plan import Comparison
-from bpqp_portfolio.experiments.table import FIGURES, absent, build_table, markdown, protocol
+from bpqp_portfolio.experiments.table import build_table
 from bpqp_portfolio.markets.trading_year import QLIB
 from bpqp_portfolio.runs.results import RunResults
 
@@ -150,8 +152,8 @@ def test_every_figure_that_a_reader_asks_for_is_a_column():
     for book in ("index", "equal", "portfolio"):
         wanted |= {f"{cost}_{book}" for cost in ("gross", "net", "ratio_gross", "ratio_net")}
         wanted.add(f"drawdown_{book}")
-    assert wanted <= set(FIGURES)
-    headers = [figure.header for figure in FIGURES.values()]
+    assert wanted <= set(COLUMNS)
+    headers = [figure.header for figure in COLUMNS.values()]
     assert len(set(headers)) == len(headers)
 
 
