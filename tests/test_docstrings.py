@@ -146,3 +146,11 @@ def test_references_resolve():
             if not resolves(reference, name, package):
                 wrong.append(f"{name}: {reference}")
     assert not [line for line in wrong if not pending(line)]
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_paths_in_documents_exist(document):
+    text = (PACKAGE.parent / document).read_text(encoding="utf-8")
+    paths = re.findall(r"`([\w./-]+(?:\.py|/))`", text)
+    lost = [p for p in paths if not ((PACKAGE.parent / p).exists() or (PACKAGE / p).exists())]
+    assert paths and not lost

@@ -83,22 +83,9 @@ def paired_difference(
     check_number(block, "block", low=1, integer=True)
     check_number(draws, "draws", low=100, integer=True)
     check_number(level, "level", low=0, high=1, open_low=True)
-    if not first.index.equals(second.index):
-        odd = first.index.symmetric_difference(second.index)
-        raise DataError(
-            "paired comparison: the methods do not have the same days"
-            + (f", the first difference is {odd[0]}." if len(odd) else " in the same order.")
-        )
-    for frame in (first, second):
-        wrong = ~np.isfinite(frame.to_numpy(float)).all(axis=1)
-        if wrong.any():
-            raise DataError(f"paired comparison: the return on {frame.index[wrong][0]} is missing.")
+    _check_pair(first, second, block)
     days = len(first)
     blocks = math.ceil(days / block)
-    if blocks < 2:
-        raise DataError(
-            f"paired comparison: {days} days are fewer than two blocks of {block}; lower `block`."
-        )
     # Errors of the mean by days and by seeds, from samples of both methods on the same days.
     random = np.random.default_rng(seed)
     starts = random.integers(days, size=(draws, blocks))
@@ -123,6 +110,24 @@ def paired_difference(
     )
 
 
+def _check_pair(first: pd.DataFrame, second: pd.DataFrame, block: int) -> None:
+    if not first.index.equals(second.index):
+        odd = first.index.symmetric_difference(second.index)
+        raise DataError(
+            "paired comparison: the methods do not have the same days"
+            + (f", the first difference is {odd[0]}." if len(odd) else " in the same order.")
+        )
+    for frame in (first, second):
+        wrong = ~np.isfinite(frame.to_numpy(float)).all(axis=1)
+        if wrong.any():
+            raise DataError(f"paired comparison: the return on {frame.index[wrong][0]} is missing.")
+    if len(first) <= block:
+        raise DataError(
+            f"paired comparison: {len(first)} days are fewer than two blocks of {block}; lower "
+            "`block`."
+        )
+
+
 def _resampled(
     frame: pd.DataFrame, starts: np.ndarray, block: int, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -131,10 +136,12 @@ def _resampled(
     days, seeds = values.shape
     draws, blocks = starts.shape
     means = values.mean(axis=0)
+    # The sum of a circular block is a difference of running totals over the days, taken twice.
     totals = np.concatenate([np.zeros((1, seeds)), np.cumsum(np.vstack([values] * 2), axis=0)])
     lengths = np.full(blocks, block)
     lengths[-1] = days - block * (blocks - 1)
     sums = (totals[starts + lengths] - totals[starts]).sum(axis=1)
+    # Deviations of samples of days and of seeds, enlarged since a sample's spread is too small.
     by_day = (sums / days - means) * math.sqrt(blocks / (blocks - 1))
     by_seed = (means - means.mean()) * (math.sqrt(seeds / (seeds - 1)) if seeds > 1 else 0.0)
     drawn = random.integers(seeds, size=(draws, seeds))

@@ -103,6 +103,7 @@ def rolling_risk(
         jobs = min(cpu_count(), 1 + len(days) // DAYS_PER_JOB)
     check_number(jobs, "jobs", low=1, integer=True)
 
+    # Step 1: names with enough returns in the window of the day.
     modelled = member[days] & (_history(returns, days, config.window) >= config.min_history)
     for day, count in zip(days, modelled.sum(axis=1), strict=True):
         if count <= config.factors:
@@ -113,6 +114,7 @@ def rolling_risk(
                 "`min_history` or `factors`, or check the universe and the exclusions."
             )
 
+    # One row for each member on each day; rows of names that are not modelled stay NaN.
     member_days = member[days]
     offsets = np.concatenate([[0], member_days.sum(axis=1).cumsum()])
     names = np.nonzero(member_days)[1]
@@ -121,6 +123,7 @@ def rolling_risk(
     specific = np.full(len(names), np.nan)
     floored = np.zeros(len(days), dtype=np.int64)
 
+    # Steps 2 to 4 of each day, in chunks of days that processes take.
     series = np.ascontiguousarray(returns.T)  # a name's window is contiguous
     chunks = [range(i, min(i + CHUNK, len(days))) for i in range(0, len(days), CHUNK)]
     results = Parallel(n_jobs=int(jobs), return_as="generator")(

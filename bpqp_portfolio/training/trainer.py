@@ -253,6 +253,7 @@ class Trainer:
         # Half a block still shows mean and spread; what is cut off by chance may not.
         least = 1 if self._least_days == 1 else max(self._least_days, size // 2)
         blocks = _day_blocks(train, size, torch.Generator().manual_seed(seed), least)
+        # One step for each block of days.
         self.network.train()
         sums = dict.fromkeys(("loss", "prediction", "decision"), 0.0)
         undecided: list[tuple[Tensor, Tensor]] = []
@@ -277,6 +278,7 @@ class Trainer:
                 sums[name] += 0.0 if term is None else float(term.detach().sum())
             for callback in self.callbacks:
                 callback.on_step(step + 1, len(blocks), float(loss.detach()))
+        # The figures of the epoch, on train and valid.
         sums["decision"] += self._decide(panel, undecided)
         record = {"epoch": float(state.epoch + 1)}
         record |= {f"train_{name}": value / len(train) for name, value in sums.items()}
@@ -286,6 +288,7 @@ class Trainer:
         if log_kappa is not None:
             record["kappa"] = float(self.problem.with_signal_scale(log_kappa.detach()).unit)
         record |= {"train_seconds": train_seconds, "seconds": time.perf_counter() - started}
+        # The best epoch so far keeps its weights.
         state.epoch += 1
         state.history.append(record)
         value, larger = record[self.config.monitor], MONITORS[self.config.monitor]

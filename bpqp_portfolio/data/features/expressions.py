@@ -169,10 +169,12 @@ def evaluate(
     ConfigError
         An unreadable expression, an unknown operator or a field that is not given.
     """
+    # Step 1: trees, the window lengths of each series, and the reach in days.
     trees = [parse(e) for e in expressions]
     sizes = _windows(trees)
     back, ahead = reach(expressions)
     days, names = keep.shape
+    # Step 2: groups of names, each on the days that its cells need and no others.
     row = np.cumsum(keep.ravel()).reshape(keep.shape) - 1
     out = np.empty((int(keep.sum()), len(trees)), dtype=np.float32)
     step = max(16, CELLS // max(days, 1))
@@ -184,6 +186,7 @@ def evaluate(
         span = slice(max(int(wanted[0]) - back, 0), min(int(wanted[-1]) + ahead + 1, days))
         cells = keep[span, part]
         rows = row[span, part][cells]
+        # Step 3: the expressions, whose common parts are computed once.
         work = _Evaluation({f: t.part(span, part) for f, t in fields.items()}, sizes)
         with np.errstate(all="ignore"):
             for i, tree in enumerate(trees):

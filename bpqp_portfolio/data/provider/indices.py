@@ -32,6 +32,7 @@ def alike_indices(returns: Mapping[str, np.ndarray]) -> list[str]:
     names = sorted(returns)
     if len(names) <= LEAST_NAMES:
         return []
+    # The mean of all others, as the total less the name's own, and its squared correlation.
     table = np.stack([returns[name] for name in names], axis=1)
     known = np.isfinite(table)
     filled = np.where(known, table, 0.0)

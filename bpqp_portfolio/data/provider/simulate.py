@@ -97,7 +97,7 @@ def planted_score(
     It sees three features that Alpha158 has, with r_d the log return of d days: a linear reversal
     of r_5; momentum in r_20 that fades and is gone in the tails; and a reversal that heavy volume
     (today's over its 5-day mean) turns into continuation. A linear or small network can fit the
-    first and not the others, and is wrong where it matters most: at the names it likes best.
+    first and not the others, and is wrong where it matters most: at the largest forecasts.
 
     Parameters
     ----------
@@ -130,6 +130,7 @@ def evolve(
     spread = loadings.var(axis=0).sum() + specific.mean()
     strength = ic / math.sqrt(1.0 - ic**2) * math.sqrt(spread)
 
+    # Day by day: the return, then the volume, then the signal that they make for two days later.
     surprise = shocks.factor @ loadings.T + shocks.specific * np.sqrt(specific)
     activity = np.zeros(n)
     mu = np.full((days, n), DRIFT)

@@ -88,6 +88,7 @@ class MoveJudge:
             adjusted = np.abs(factor[day] / factor[before] - 1.0) > ROUNDING
         change = self._as_fraction(name, series.get("change", nothing)[day], move)
 
+        # First witness: $change, counted for the trust in it.
         disputed = np.abs(change - move) > slack + 10 * ROUNDING
         compared = np.isfinite(change)
         for count, of in zip(
@@ -99,6 +100,7 @@ class MoveJudge:
         if not moves:
             return
 
+        # Second witness: the price limit, where the day had one.
         halt = day - before - 1
         limit = price_limits([name], self.calendar[day])[:, 0]
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -118,6 +120,7 @@ class MoveJudge:
             [IMPOSSIBLE, UNADJUSTED, UNLIMITED, LARGE],
             default="",
         )
+        # Both verdicts are kept: which one counts depends on the trust in $change (see `moves`).
         for i in np.flatnonzero(disputed | (verdict != "")):
             after = f", after {halt[i]} sessions without trade" if halt[i] else ""
             known = "" if np.isnan(limit[i]) else f", limit {limit[i]:.0%}"
