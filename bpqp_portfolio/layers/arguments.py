@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ..errors import ProblemError
 from ..problems.matrices import FactorMatrix, Matrix
+from ..problems.qp import all_sound, check_argument, check_shapes
+from ..solvers.common.parallel import blas_for
 from ..solvers.qp.adjoint import Adjoint
 from .items import Batch, flat_array, flat_shape, float_shape, lead
 
@@ -31,6 +33,12 @@ class Pattern:
     def matrix(self, values: np.ndarray) -> Any:
         """The csr_array with these values."""
         return sparse.csr_array((values, (self.rows, self.columns)), shape=self.shape)
+
+    def dense(self, values: Tensor) -> Tensor:
+        """The dense float64 matrix with these values on the CPU, a function of them."""
+        own = values.to("cpu", torch.float64)
+        at = torch.as_tensor(self.rows), torch.as_tensor(self.columns)
+        return own.new_zeros(self.shape).index_put(at, own, accumulate=True)
 
 
 @dataclass(frozen=True)
@@ -148,9 +156,7 @@ class Argument:
         """What ``item`` uses, dense and in float64 on the CPU, a function of ``tensors``."""
         if self.kind == "sparse":
             assert self.pattern is not None
-            values = tensors[0].to("cpu", torch.float64)
-            at = torch.as_tensor(self.pattern.rows), torch.as_tensor(self.pattern.columns)
-            return values.new_zeros(self.pattern.shape).index_put(at, values, accumulate=True)
+            return self.pattern.dense(tensors[0])
         parts = [
             t.reshape(flat_shape(t, k))[int(place[item])].to("cpu", torch.float64)
             for t, k, place in zip(tensors, self.trailing, self.places(batch), strict=True)
@@ -184,6 +190,103 @@ class Argument:
             return [own, _sum(z * at, places[1], shapes[1])]
         values = found.z * found.at_z if self.kind == "diagonal" else _vector(self.name, found)
         return [_sum(values, places[0], shapes[0])]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of one call: those given, the sizes (n, p, m), and their tensors by name.
+
+    ``trailing`` says of each tensor how many of its dimensions belong to one item.
+    """
+
+    given: list[Argument]
+    sizes: tuple[int, int, int]
+    tensors: dict[str, Tensor]
+    trailing: dict[str, int]
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Arguments:
+        """Read what a caller passed by name, None for nothing.
+
+        Raises
+        ------
+        ProblemError
+            What :meth:`Argument.of` refuses; shapes that do not fit each other.
+        """
+        q = values["q"]
+        n = int(q.shape[-1]) if isinstance(q, Tensor) and q.ndim else None
+        given = [Argument.of(k, v, n) for k, v in values.items() if v is not None]
+        shapes = {argument.name: argument.shape for argument in given}
+        sizes = check_shapes({"P": None if n is None else (n, n), **shapes})
+        tensors: dict[str, Tensor] = {}
+        trailing: dict[str, int] = {}
+        for a in given:
+            tensors |= dict(zip(a.names, a.tensors, strict=True))
+            trailing |= dict(zip(a.names, a.trailing, strict=True))
+        return cls(given, sizes, tensors, trailing)
+
+    def items(
+        self, batch: Batch, change: Callable[[Any], Any] | None = None
+    ) -> tuple[dict[str, list[Any]], dict[int, ProblemError]]:
+        """What every item has of each argument, and what is wrong with items that have bad data.
+
+        ``change`` is put on each distinct P.
+        """
+        refused: dict[int, ProblemError] = {}
+        columns: dict[str, list[Any]] = {}
+        for argument in self.given:
+            own, places = argument.own_items(batch)
+            sound = argument.kind == "dense" and all_sound(argument.name, argument.stacked())
+            checked: list[Any] = list(own) if sound else []
+            for position, value in enumerate(() if sound else own):
+                try:
+                    checked.append(check_argument(argument.name, value))
+                except ProblemError as error:
+                    checked.append(None)
+                    for item in np.flatnonzero(places == position).tolist():
+                        refused.setdefault(item, error)
+            if change and argument.name == "P":
+                checked = [None if P is None else change(P) for P in checked]
+            columns[argument.name] = [checked[place] for place in places]
+        return columns, refused
+
+    def dense_item(self, tensors: Iterator[Tensor], batch: Batch, item: int) -> dict[str, Tensor]:
+        """What ``item`` uses of each argument, dense, as functions of ``tensors``."""
+        return {
+            a.name: a.dense_item([next(tensors) for _ in a.tensors], batch, item)
+            for a in self.given
+        }
+
+    def gradients(
+        self,
+        found: Adjoint,
+        items: np.ndarray,
+        batch: Batch,
+        problems: list[Any],
+        tensors: Iterator[tuple[bool, Tensor]],
+    ) -> list[Tensor | None]:
+        """Gradients in the tensors, of which the iterator says whether each is wanted."""
+        out: list[Tensor | None] = []
+        for argument in self.given:
+            own = [next(tensors) for _ in argument.tensors]
+            if not any(want for want, _ in own):
+                out += [None] * len(own)
+                continue
+            with blas_for(self.sizes[0] ** 2):
+                arrays = argument.gradients(found, items, batch, problems)
+            for (want, tensor), array in zip(own, arrays, strict=True):
+                out.append(shaped(array, tensor) if want else None)
+        return out
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kind of each tensor."""
+        return [a.kind for a in self.given for _ in a.tensors]
+
+
+def shaped(array: np.ndarray, tensor: Tensor) -> Tensor:
+    """An array as a tensor of the shape, dtype and device of ``tensor``."""
+    return torch.from_numpy(array).reshape(tensor.shape).to(tensor)
 
 
 def _outer(name: str, found: Adjoint) -> tuple[np.ndarray, np.ndarray]:

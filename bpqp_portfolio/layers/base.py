@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from ..config import check_number
 from ..errors import ConfigError
-from ..solvers.common.protocol import SolverOptions
+from ..problems.qp import QP
+from ..problems.solution import Solution
+from ..solvers.common.protocol import Solver, SolverOptions
+from ..solvers.registry import get_backward
 
 RAISE, NAN = "raise", "nan"
+
+
+@dataclass(frozen=True)
+class Methods:
+    """How a layer solves forward and backward; ``backward`` None is the direct KKT solve."""
+
+    forward: Solver[Any, Any]
+    forward_options: SolverOptions
+    backward: Solver[QP, Solution] | None
+    backward_options: SolverOptions
 
 
 class SolverLayer(nn.Module):
@@ -61,15 +75,14 @@ class SolverLayer(nn.Module):
         """Whether a failed item is an error."""
         return self.on_failure == RAISE
 
-    def forward_options(self) -> SolverOptions:
-        """What the forward solver is asked for."""
-        return SolverOptions(
-            tolerance=self.tolerance, max_iterations=self.max_iterations, native=self.options
+    def methods(self, forward: Solver[Any, Any]) -> Methods:
+        """How the layer solves, with ``forward`` as its forward solver."""
+        return Methods(
+            forward=forward,
+            forward_options=SolverOptions(self.tolerance, self.max_iterations, native=self.options),
+            backward=get_backward(self.backward_name),
+            backward_options=SolverOptions(self.tolerance),
         )
-
-    def backward_options(self) -> SolverOptions:
-        """What a backward solver that iterates is asked for."""
-        return SolverOptions(tolerance=self.tolerance)
 
     def extra_repr(self) -> str:
         return (

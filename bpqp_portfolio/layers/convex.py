@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,17 +11,18 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, ProblemError
-from ..problems.convex import ConvexProgram, UndefinedError, as_float64
-from ..problems.qp import QP
+from ..problems.convex import ConvexProgram, SmoothSolution, UndefinedError, as_float64
+from ..problems.matrices import Array
 from ..problems.solution import Solution, SolveStatus
 from ..solvers.common.active_set import active_set
 from ..solvers.common.protocol import check_settings
 from ..solvers.qp.adjoint import adjoint
-from ..solvers.registry import AUTO, get_backward, get_solver
+from ..solvers.registry import AUTO, get_solver
 from .base import SolverLayer
+from .function import Call, Solved, solved_batch
 from .items import Batch, float_shape
-from .second_order import Known, pairing, pulled, view
-from .transforms import eager, refuse_forward_mode, refuse_transforms
+from .second_order import pairing
+from .transforms import eager
 
 # What "auto" is.
 _AUTO = "sqp"
@@ -101,9 +102,13 @@ class ConvexLayer(SolverLayer):
                 )
         self.batched = None if batched is None else tuple(batched)
         self._functions = (objective, equalities, inequalities)
-        self._method = get_solver(_AUTO if forward == AUTO else forward, "smooth")
-        check_settings(self._method, self.forward_options())
-        self._backward = get_backward(backward)
+        self._methods = self.methods(get_solver(_AUTO if forward == AUTO else forward, "smooth"))
+        check_settings(self._methods.forward, self._methods.forward_options)
+
+    @property
+    def given(self) -> bool:
+        """Whether the forward solver is a callable of the caller's."""
+        return callable(self.forward_name)
 
     def forward(self, initial_point: Tensor, *parameters: Tensor) -> Tensor:
         """The solution z (..., n); see :meth:`solve`."""
@@ -133,6 +138,13 @@ class ConvexLayer(SolverLayer):
         SolverError
             Where failures raise, one for all items that were not solved.
         """
+        batch = self._batch(initial_point, parameters)
+        call = _Call("ConvexLayer", batch, self.raises, self._methods, None, self, initial_point)
+        solution: Solution = solved_batch(call, parameters)
+        return solution
+
+    def _batch(self, initial_point: Tensor, parameters: Sequence[Tensor]) -> Batch:
+        """The batch of a call whose arguments have the right shapes."""
         shape = float_shape("initial_point", initial_point)
         if not shape or 0 in shape:
             raise ProblemError(f"initial_point: expected shape (..., n) with entries, got {shape}.")
@@ -162,15 +174,7 @@ class ConvexLayer(SolverLayer):
                     f"parameter {i}: expected the batch dimensions {shape[:-1]} of initial_point "
                     f"in front, got shape {tuple(value.shape)}."
                 )
-        batch = Batch(shape[:-1], initial_point.dtype, initial_point.device)
-        call = _Call(self, batch)
-        z, nu, lam, norm, count, status, said = _ConvexFunction.apply(
-            call, initial_point, *parameters
-        )
-        return Solution(
-            z, nu, lam, torch.zeros_like(z), torch.zeros_like(z), status, norm, count,
-            self._method.name, message=said,
-        )  # fmt: skip
+        return Batch(shape[:-1], initial_point.dtype, initial_point.device)
 
     def _split(self, i: int) -> bool:
         """Whether parameter ``i`` has batch dimensions."""
@@ -178,144 +182,123 @@ class ConvexLayer(SolverLayer):
 
 
 @dataclass(frozen=True)
-class _Call:
+class _Call(Call):
     """One call of a layer: how to take its items apart."""
 
-    layer: ConvexLayer
-    batch: Batch
+    owner: ConvexLayer
+    initial_point: Tensor
+    # (n, p, m), known when the first program is.
+    sizes: list[tuple[int, int, int]] = field(default_factory=list)
 
-    def flat(self, i: int, parameter: Tensor) -> Tensor:
-        """A parameter with one batch dimension, or as it is where it has none."""
-        if not self.layer._split(i):
-            return parameter
-        return parameter.reshape(self.batch.items, *parameter.shape[len(self.batch.shape) :])
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return self.sizes[0]
 
     def item(self, i: int, parameter: Tensor, item: int) -> Tensor:
         """What item ``item`` uses of a parameter."""
-        return self.flat(i, parameter)[item] if self.layer._split(i) else parameter
+        if not self.owner._split(i):
+            return parameter
+        shape = parameter.shape[len(self.batch.shape) :]
+        return parameter.reshape(self.batch.items, *shape)[item]
 
+    def items(self, parameters: Sequence[Tensor], item: int) -> tuple[Tensor, ...]:
+        """What item ``item`` uses of all parameters."""
+        return tuple(self.item(i, t, item) for i, t in enumerate(parameters))
 
-class _ConvexFunction(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, call: _Call, initial_point: Tensor, *parameters: Tensor) -> Any:  # type: ignore[override]
-        layer, batch = call.layer, call.batch
-        starts = batch.rows(initial_point)
-        status = np.full(batch.items, SolveStatus.BAD_DATA, dtype=object)
-        norms = np.full(batch.items, np.nan)
-        iterations = np.zeros(batch.items, dtype=np.int64)
-        solved: dict[int, tuple[ConvexProgram, QP, Solution]] = {}
-        said: dict[int, str] = {}
-        sizes = set()
-        for item in range(batch.items):
-            own = tuple(call.item(i, t, item) for i, t in enumerate(parameters))
-            program = ConvexProgram(*layer._functions, own, starts[item], initial_point.device)
-            sizes.add((program.n, program.p, program.m))
-            if len(sizes) > 1:
+    def problems(
+        self, tensors: Sequence[Tensor]
+    ) -> tuple[dict[int, ConvexProgram], dict[int, ProblemError]]:
+        starts, device = self.batch.rows(self.initial_point), self.initial_point.device
+        problems: dict[int, ConvexProgram] = {}
+        refused: dict[int, ProblemError] = {}
+        for item in range(self.batch.items):
+            own = self.items(tensors, item)
+            program = ConvexProgram(*self.owner._functions, own, starts[item], device)
+            size = program.n, program.p, program.m
+            if not self.sizes:
+                self.sizes.append(size)
+            if size != self.sizes[0]:
                 raise ProblemError(
-                    f"{batch.label(item)}the number of constraints differs between items: (n, p, m)"
-                    f" is one of {sorted(sizes)}. Solve them in separate calls."
+                    f"{self.batch.label(item)}the number of constraints differs between items: "
+                    f"(n, p, m) is {size} and {self.sizes[0]}. Solve them in separate calls."
                 )
             try:
-                point = layer._method.solve(program, options=layer.forward_options())
+                if not self.owner.given:
+                    program.refuse_undefined(program.start)
+                problems[item] = program
             except UndefinedError as error:
-                if layer.raises:
-                    raise UndefinedError(f"{batch.label(item)}{error}") from error
-                said[item] = str(error)
-                continue
-            if point.message:
-                said[item] = point.message
-            status[item], norms[item] = point.status, point.kkt_norm
-            iterations[item] = point.iterations
-            if point.local is not None and point.status.usable:
-                solved[item] = program, point.local, point
-        if layer.raises:
-            judged = status.copy()
-            if callable(layer.forward_name):
-                judged[status == SolveStatus.INACCURATE] = SolveStatus.SOLVED
-            batch.raise_failures(layer._method.name, judged, norms, said)
-        ctx.call, ctx.solved, ctx.sizes = call, solved, sizes.pop()
-        ctx.set_materialize_grads(False)
-        # Not read back as numbers, but torch then notices an argument changed in place.
-        ctx.save_for_backward(*parameters)
-        norm, count = batch.tensor(norms, torch.float64), batch.tensor(iterations, torch.int64)
-        ctx.mark_non_differentiable(norm, count)
-        words = batch.statuses(status), batch.messages(said)
-        return (*_points(batch, solved, ctx.sizes), norm, count, *words)
+                refused[item] = error
+        return problems, refused
 
-    jvp = refuse_forward_mode("ConvexLayer")
+    def solutions(self, problems: Mapping[int, ConvexProgram]) -> list[SmoothSolution]:
+        solver, options = self.methods.forward, self.methods.forward_options
+        return [solver.solve(program, options=options) for program in problems.values()]
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        refuse_transforms("ConvexLayer", grads)
-        call: _Call = ctx.call
-        layer, batch = call.layer, call.batch
-        parameters = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return (None, None, *_again(ctx, grads))
-        wanted = ctx.needs_input_grad[2:]
+    def conflict(self, problem: ConvexProgram, solution: SmoothSolution) -> str:
+        return ""
+
+    def accepted(self, status: Array) -> Array:
+        judged = status.copy()
+        if self.owner.given:
+            judged[status == SolveStatus.INACCURATE] = SolveStatus.SOLVED
+        return judged
+
+    def gradients(
+        self,
+        solved: Solved,
+        tensors: Sequence[Tensor],
+        wanted: Sequence[bool],
+        grads: Sequence[Tensor | None],
+    ) -> list[Tensor | None]:
+        batch, methods = self.batch, self.methods
         out = [
             torch.zeros(t.shape, dtype=torch.float64, device=t.device) if needed else None
-            for t, needed in zip(parameters, wanted, strict=True)
+            for t, needed in zip(tensors, wanted, strict=True)
         ]
         incoming = [
             np.zeros((batch.items, k)) if g is None else batch.rows(g)
-            for g, k in zip(grads[:3], ctx.sizes, strict=True)
+            for g, k in zip(grads, self.widths, strict=True)
         ]
-        none, options = np.zeros(ctx.sizes[0]), layer.backward_options()
-        for item, (program, local, point) in ctx.solved.items():
+        none = np.zeros(self.widths[0])
+        for item, (program, point) in solved.items():
             dz, dnu, dlam = (g[item] for g in incoming)
             at = adjoint(
-                local, point, dz, dnu, dlam, none, none, solver=layer._backward, options=options
-            )
+                point.local, point, dz, dnu, dlam, none, none,
+                solver=methods.backward, options=methods.backward_options,
+            )  # fmt: skip
             found = program.pullback(at.at_z, at.at_nu, at.at_lam, at.z, at.nu, at.lam)
             for i, (total, gradient) in enumerate(zip(out, found, strict=True)):
                 if total is not None and gradient is not None:
-                    call.item(i, total, item).add_(gradient)
-        return (
-            None,
-            None,
-            *(None if t is None else t.to(p.dtype) for t, p in zip(out, parameters, strict=True)),
-        )
+                    self.item(i, total, item).add_(gradient)
+        return [None if t is None else t.to(p.dtype) for t, p in zip(out, tensors, strict=True)]
 
+    def refuse_second(self, wanted: Sequence[bool]) -> None:
+        """Second derivatives are there in every parameter."""
 
-def _points(batch: Batch, solved: Mapping[int, Any], sizes: tuple[int, int, int]) -> list[Tensor]:
-    """z, ν and λ of a call's items, NaN for those that are not solved."""
-    parts = [np.full((batch.items, k), np.nan) for k in sizes]
-    for item, (_, _, point) in solved.items():
-        for part, value in zip(parts, (point.z, point.nu, point.lam), strict=True):
-            part[item] = value
-    return [batch.tensor(part) for part in parts]
+    def pairing(
+        self,
+        item: int,
+        solved: tuple[ConvexProgram, SmoothSolution],
+        own: Sequence[Tensor],
+        seen: Sequence[Tensor],
+        point: Sequence[Tensor],
+        rates: Sequence[Tensor | None],
+        what: str,
+    ) -> Tensor:
+        program, found = solved
+        assert found.local is not None
+        rows = np.flatnonzero(active_set(found.local, found).rows)
 
-
-def _again(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """The gradients as differentiable functions of everything; see :mod:`.second_order`."""
-    call, solved, parameters = ctx.call, ctx.solved, ctx.saved_tensors
-    batch, wanted = call.batch, ctx.needs_input_grad[2:]
-    points = tuple(_points(batch, solved, ctx.sizes))
-    state = {"call": call, "solved": solved, "sizes": ctx.sizes}
-    # The start is no parameter: an empty one stands for it.
-    known = Known(state, points, _ConvexFunction.backward, unsaved=1)
-    z, nu, lam = (batch.float64_rows(v) for v in known.again(torch.zeros(0), *parameters))
-    rates = [
-        p.new_zeros(p.shape).double() if g is None else batch.float64_rows(g)
-        for g, p in zip(grads[:3], (z, nu, lam), strict=True)
-    ]
-    views = [view(t, w) for t, w in zip(parameters, wanted, strict=True)]
-    seen = [t if v is None else v for t, v in zip(parameters, views, strict=True)]
-    total = torch.zeros((), dtype=torch.float64)
-    for item, (program, local, point) in solved.items():
-        rows = np.flatnonzero(active_set(local, point).rows)
-
-        def at(x: Tensor, _: Tensor, values: Any, program: Any = program, rows: Any = rows) -> Any:
+        def at(x: Tensor, _: Tensor, values: Any) -> tuple[Tensor, Tensor, None]:
             f, h, g = program.evaluate(x.to(program.device), values)
             return f.cpu(), torch.cat([h, g[rows]]).cpu(), None
 
-        own, same = (
-            tuple(as_float64(call.item(i, t, item)) for i, t in enumerate(given))
-            for given in (parameters, seen)
+        z, nu, lam = point
+        dz, dnu, dlam = (
+            torch.zeros_like(v) if g is None else g for g, v in zip(rates, point, strict=True)
         )
-        y = torch.cat([nu[item], lam[item][rows]])
-        dy = torch.cat([rates[1][item], rates[2][item][rows]])
-        what = f"ConvexLayer, {batch.label(item)}".rstrip(" :,")
-        total = total + pairing(at, z[item], y, own, same, rates[0][item], dy, what)
-    return pulled(total, views)
+        here, there = (
+            tuple(as_float64(t) for t in self.items(given, item)) for given in (own, seen)
+        )
+        y, dy = torch.cat([nu, lam[rows]]), torch.cat([dnu, dlam[rows]])
+        return pairing(at, z, y, here, there, dz, dy, what)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,24 +15,23 @@ from torch import Tensor
 from ..config import check_number
 from ..errors import ProblemError
 from ..problems.matrices import FactorMatrix
-from ..problems.qp import ARGUMENTS, QP, all_sound, check_argument, check_shapes
-from ..problems.solution import Solution, SolveStatus
+from ..problems.qp import ARGUMENTS, QP
+from ..problems.solution import Solution
 from ..solvers.common.active_set import active_set
 from ..solvers.common.cache import SolverCache, alone
 from ..solvers.common.certificates import conflict
-from ..solvers.common.parallel import blas_for, solve_parallel
-from ..solvers.common.protocol import Solver, SolverOptions
 from ..solvers.qp.adjoint import adjoint_stack
 from ..solvers.qp.dense import DenseSolver
 from ..solvers.qp.smoothed import smoothed_adjoint
-from ..solvers.registry import AUTO, get_backward, get_solver
-from .arguments import Argument
+from ..solvers.registry import AUTO, get_solver
+from .arguments import Arguments
 from .base import SolverLayer
+from .function import Call, Solved, solved_batch
 from .items import Batch
 from .qp_second_order import qp_pairing
 from .qp_single import solve_single
-from .second_order import Known, pulled, refuse_second, refuse_sparse, view
-from .transforms import eager, refuse_forward_mode, refuse_transforms
+from .second_order import refuse_second, refuse_sparse
+from .transforms import eager
 
 # P of one problem: dense, a vector for its diagonal, sparse, or (B, d) for B Bᵀ + diag(d).
 Quadratic = Tensor | tuple[Tensor, Tensor]
@@ -101,15 +101,7 @@ class QPLayer(SolverLayer):
         check_number(smoothing, "smoothing", low=0)
         check_number(ridge, "ridge", low=0)
         self.smoothing, self.ridge = smoothing, ridge
-        self._methods = _Methods(
-            solver=get_solver(forward),
-            options=self.forward_options(),
-            backward=get_backward(backward),
-            backward_options=self.backward_options(),
-            reuse=backward == AUTO,
-            smoothing=smoothing,
-            ridge=ridge,
-        )
+        self._methods = self.methods(get_solver(forward))
         # Where these would be chosen the short way is theirs.
         plain = backward == AUTO and not (smoothing or ridge or options or max_iterations)
         self._short = forward in (AUTO, DenseSolver.name) and plain
@@ -181,42 +173,34 @@ class QPLayer(SolverLayer):
             if found is not None:
                 return found
         values = dict(zip(ARGUMENTS, (P, q, A, b, G, h, lb, ub), strict=True))
-        n = int(q.shape[-1]) if isinstance(q, Tensor) and q.ndim else None
-        given = [Argument.of(k, v, n) for k, v in values.items() if v is not None]
-        shapes = {argument.name: argument.shape for argument in given}
-        sizes = check_shapes({"P": None if n is None else (n, n), **shapes})
-        tensors = {
-            label: tensor for a in given for label, tensor in zip(a.names, a.tensors, strict=True)
-        }
-        trailing = {
-            label: 1 if a.kind == "sparse" else k
-            for a in given
-            for label, k in zip(a.names, a.trailing, strict=True)
-        }
-        batch = Batch.of(tensors, trailing)
-        _refuse_wide(given, batch, tensors, trailing)
-        call = _Call(self._methods, self.raises, batch, sizes, given, cache, self.forward_name)
+        given = Arguments.of(values)
+        batch = Batch.of(given.tensors, given.trailing)
+        _refuse_wide(given, batch)
+        call = _Call(
+            "QPLayer",
+            batch,
+            self.raises,
+            self._methods,
+            cache,
+            given,
+            reuse=self.backward_name == AUTO,
+            smoothing=self.smoothing,
+            ridge=self.ridge,
+        )
         with alone(cache):
-            z, nu, lam, lam_lb, lam_ub, norm, count, status, solver, said = _QPFunction.apply(
-                call, *tensors.values()
-            )
-        ridge = self.ridge * (z.detach() ** 2).sum(-1) if self.ridge else None
-        parts = (z, nu, lam, lam_lb, lam_ub, status, norm, count, solver)
-        return Solution(*parts, ridge=ridge, message=said)
+            solution: Solution = solved_batch(call, tuple(given.tensors.values()))
+        if not self.ridge:
+            return solution
+        return replace(solution, ridge=self.ridge * (solution.z.detach() ** 2).sum(-1))
 
 
-def _refuse_wide(
-    given: list[Argument],
-    batch: Batch,
-    tensors: Mapping[str, Tensor],
-    trailing: Mapping[str, int],
-) -> None:
+def _refuse_wide(given: Arguments, batch: Batch) -> None:
     """Refuse a P of shape (T, n) where nothing else says that there are T problems."""
-    P = tensors.get("P")
-    if P is None or P.ndim == 1 or given[0].kind != "diagonal":
+    P = given.tensors.get("P")
+    if P is None or P.ndim == 1 or given.given[0].kind != "diagonal":
         return
-    others = {name: tensor for name, tensor in tensors.items() if name != "P"}
-    if Batch.of(others, trailing).shape != batch.shape:
+    others = {name: tensor for name, tensor in given.tensors.items() if name != "P"}
+    if Batch.of(others, given.trailing).shape != batch.shape:
         n = P.shape[-1]
         raise ProblemError(
             f"P: expected shape (..., {n}, {n}), or (..., {n}) for diagonals with batch dimensions "
@@ -226,137 +210,55 @@ def _refuse_wide(
 
 
 @dataclass(frozen=True)
-class _Methods:
-    """How a layer solves forward and backward; ``backward`` None is the direct KKT solve."""
+class _Call(Call):
+    """One call of a QP layer."""
 
-    solver: Solver
-    options: SolverOptions
-    backward: Solver | None
-    backward_options: SolverOptions
+    arguments: Arguments
     reuse: bool
     smoothing: float
     ridge: float
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        n, p, m = self.arguments.sizes
+        return n, p, m, n, n
 
-@dataclass(frozen=True)
-class _Call:
-    """What one call of a layer is about, besides the tensors."""
-
-    methods: _Methods
-    raises: bool
-    batch: Batch
-    sizes: tuple[int, int, int]
-    arguments: list[Argument]
-    cache: SolverCache | None
-    name: str
-
-    def problems(self) -> tuple[dict[int, QP], dict[int, ProblemError]]:
-        """The items' problems, and what is wrong with those that are none."""
-        n = self.sizes[0]
-        refused: dict[int, ProblemError] = {}
-        columns: list[tuple[str, list[Any]]] = []
-        for argument in self.arguments:
-            own, places = argument.own_items(self.batch)
-            sound = argument.kind == "dense" and all_sound(argument.name, argument.stacked())
-            checked: list[Any] = list(own) if sound else []
-            for position, value in enumerate(() if sound else own):
-                try:
-                    checked.append(check_argument(argument.name, value))
-                except ProblemError as error:
-                    checked.append(None)
-                    for item in np.flatnonzero(places == position).tolist():
-                        refused.setdefault(item, error)
-            if argument.name == "P" and self.methods.ridge:
-                checked = [
-                    None if P is None else _with_ridge(P, self.methods.ridge) for P in checked
-                ]
-            columns.append((argument.name, [checked[place] for place in places]))
-        if all(name != "P" for name, _ in columns):
-            P = FactorMatrix(np.zeros((n, 0)), np.full(n, 2 * self.methods.ridge))
-            columns.append(("P", [P] * self.batch.items))
+    def problems(self, tensors: Sequence[Tensor]) -> tuple[dict[int, QP], dict[int, ProblemError]]:
+        n, ridge = self.arguments.sizes[0], self.ridge
+        change = partial(_with_ridge, ridge=ridge) if ridge else None
+        columns, refused = self.arguments.items(self.batch, change)
+        flat = FactorMatrix(np.zeros((n, 0)), np.full(n, 2 * ridge))
+        columns.setdefault("P", [flat] * self.batch.items)
         problems: dict[int, QP] = {}
         for item in range(self.batch.items):
             if item in refused:
                 continue
             try:
-                problems[item] = QP.of_checked(n, {name: own[item] for name, own in columns})
+                own = {name: column[item] for name, column in columns.items()}
+                problems[item] = QP.of_checked(n, own)
             except ProblemError as error:
                 refused[item] = error
         return problems, refused
 
+    def conflict(self, problem: QP, solution: Solution) -> str:
+        return conflict(problem, solution)
 
-def _with_ridge(P: Any, ridge: float) -> Any:
-    if isinstance(P, FactorMatrix):
-        return replace(P, d=P.d + 2 * ridge)
-    if isinstance(P, np.ndarray):
-        return P + 2 * ridge * np.eye(len(P))
-    return sparse.csr_array(P + 2 * ridge * sparse.eye_array(P.shape[0]))
-
-
-class _QPFunction(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, call: _Call, *tensors: Tensor) -> Any:  # type: ignore[override]
-        batch, methods = call.batch, call.methods
-        problems, refused = call.problems()
-        if call.raises and refused:
-            item = min(refused)
-            raise ProblemError(f"{batch.label(item)}{refused[item]}") from refused[item]
-        entries = [call.cache.entry(call.name, i) for i in problems] if call.cache else None
-        found = solve_parallel(
-            methods.solver, list(problems.values()), options=methods.options, entries=entries
-        )
-        norms = np.full(batch.items, np.nan)
-        iterations = np.zeros(batch.items, dtype=np.int64)
-        status = np.full(batch.items, SolveStatus.BAD_DATA, dtype=object)
-        names = np.full(batch.items, call.name, dtype=object)
-        conflicts: dict[int, str] = {}
-        said = {item: str(error) for item, error in refused.items()}
-        solved: list[tuple[int, QP, Solution]] = []
-        for (item, problem), solution in zip(problems.items(), found, strict=True):
-            status[item], norms[item] = solution.status, solution.kkt_norm
-            iterations[item], names[item] = solution.iterations, solution.solver
-            if solution.status.usable:
-                solved.append((item, problem, solution))
-            elif call.raises:
-                conflicts[item] = solution.message or conflict(problem, solution)
-            if solution.message:
-                said[item] = solution.message
-        if call.raises:
-            batch.raise_failures(call.name, status, norms, conflicts)
-        ctx.call, ctx.solved = call, solved
-        ctx.set_materialize_grads(False)
-        # Not read back as numbers, but torch then notices an argument changed in place.
-        ctx.save_for_backward(*tensors)
-        points = _points(call, solved)
-        norm = batch.tensor(norms, torch.float64)
-        count = batch.tensor(iterations, torch.int64)
-        ctx.mark_non_differentiable(norm, count)
-        solver = names[0] if len(set(names)) == 1 else batch.statuses(names)
-        return (*points, norm, count, batch.statuses(status), solver, batch.messages(said))
-
-    jvp = refuse_forward_mode("QPLayer")
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        refuse_transforms("QPLayer", grads)
-        call: _Call = ctx.call
-        batch, methods = call.batch, call.methods
-        n, p, m = call.sizes
-        tensors = ctx.saved_tensors
-        if not ctx.solved:
-            return (None, *(torch.zeros_like(t) for t in tensors))
-        if torch.is_grad_enabled():
-            return (None, *_again(call, ctx.solved, tensors, ctx.needs_input_grad[1:], grads))
-        items = np.array([item for item, _, _ in ctx.solved])
-        problems = [problem for _, problem, _ in ctx.solved]
-        solutions = [solution for _, _, solution in ctx.solved]
+    def gradients(
+        self,
+        solved: Solved,
+        tensors: Sequence[Tensor],
+        wanted: Sequence[bool],
+        grads: Sequence[Tensor | None],
+    ) -> list[Tensor | None]:
+        methods, items = self.methods, np.array(list(solved))
+        problems, solutions = map(list, zip(*solved.values(), strict=True))
         incoming = [
-            np.zeros((len(items), k)) if g is None else batch.rows(g)[items]
-            for g, k in zip(grads[:5], (n, p, m, n, n), strict=True)
+            np.zeros((len(items), k)) if g is None else self.batch.rows(g)[items]
+            for g, k in zip(grads, self.widths, strict=True)
         ]
-        if methods.smoothing:
+        if self.smoothing:
             found = smoothed_adjoint(
-                problems, solutions, incoming, kappa=methods.smoothing, throw=call.raises
+                problems, solutions, incoming, kappa=self.smoothing, throw=self.raises
             )
         else:
             found = adjoint_stack(
@@ -365,68 +267,38 @@ class _QPFunction(torch.autograd.Function):
                 incoming,
                 solver=methods.backward,
                 options=methods.backward_options,
-                reuse=methods.reuse,
+                reuse=self.reuse,
             )
-        out: list[Tensor | None] = []
-        wanted = iter(ctx.needs_input_grad[1:])
-        saved = iter(tensors)
-        for argument in call.arguments:
-            own = [(next(wanted), next(saved)) for _ in argument.tensors]
-            if not any(want for want, _ in own):
-                out += [None] * len(own)
-                continue
-            with blas_for(n * n):
-                arrays = argument.gradients(found, items, batch, problems)
-            for (want, tensor), array in zip(own, arrays, strict=True):
-                grad = torch.from_numpy(array).reshape(tensor.shape).to(tensor) if want else None
-                out.append(grad)
-        return (None, *out)
+        pairs = zip(wanted, tensors, strict=True)
+        return self.arguments.gradients(found, items, self.batch, problems, pairs)
+
+    def refuse_second(self, wanted: Sequence[bool]) -> None:
+        if self.smoothing:
+            refuse_second("QPLayer with smoothing", "of a relaxed solution")
+        refuse_sparse(self.layer, self.arguments.kinds, wanted)
+
+    def pairing(
+        self,
+        item: int,
+        solved: tuple[QP, Solution],
+        own: Sequence[Tensor],
+        seen: Sequence[Tensor],
+        point: Sequence[Tensor],
+        rates: Sequence[Tensor | None],
+        what: str,
+    ) -> Tensor:
+        values = [self.arguments.dense_item(iter(t), self.batch, item) for t in (own, seen)]
+        ridge = 2 * self.ridge
+        if ridge:
+            eye = ridge * torch.eye(self.arguments.sizes[0], dtype=torch.float64)
+            for each in values:
+                each["P"] = eye + each["P"] if "P" in each else eye
+        return qp_pairing(values[0], values[1], active_set(*solved), point, rates, what)
 
 
-def _points(call: _Call, solved: Sequence[tuple[int, QP, Solution]]) -> list[Tensor]:
-    """z, ν, λ, λ_lb and λ_ub of a call's items, NaN for those that are not solved."""
-    n, p, m = call.sizes
-    parts = [np.full((call.batch.items, k), np.nan) for k in (n, p, m, n, n)]
-    for item, _, s in solved:
-        for part, value in zip(parts, (s.z, s.nu, s.lam, s.lam_lb, s.lam_ub), strict=True):
-            part[item] = value
-    return [call.batch.tensor(part) for part in parts]
-
-
-def _again(
-    call: _Call,
-    solved: Sequence[tuple[int, QP, Solution]],
-    tensors: Sequence[Tensor],
-    wanted: Sequence[bool],
-    grads: Sequence[Tensor | None],
-) -> list[Tensor | None]:
-    """The gradients as differentiable functions of everything; see :mod:`.second_order`."""
-    batch, methods = call.batch, call.methods
-    if methods.smoothing:
-        refuse_second("QPLayer with smoothing", "of a relaxed solution")
-    refuse_sparse("QPLayer", [a.kind for a in call.arguments for _ in a.tensors], wanted)
-    known = Known(
-        {"call": call, "solved": solved}, tuple(_points(call, solved)), _QPFunction.backward
-    )
-    points = [batch.float64_rows(v) for v in known.again(*tensors)]
-    rates = [batch.float64_rows(g) for g in grads[:5]]
-    views = [view(t, w) for t, w in zip(tensors, wanted, strict=True)]
-    seen = [t if v is None else v for t, v in zip(tensors, views, strict=True)]
-    total = torch.zeros((), dtype=torch.float64)
-    for item, problem, solution in solved:
-        own: dict[str, Tensor] = {}
-        same: dict[str, Tensor] = {}
-        for values, given in ((own, tensors), (same, seen)):
-            rest = iter(given)
-            for argument in call.arguments:
-                parts = [next(rest) for _ in argument.tensors]
-                values[argument.name] = argument.dense_item(parts, batch, item)
-            if methods.ridge:
-                eye = 2 * methods.ridge * torch.eye(call.sizes[0], dtype=torch.float64)
-                values["P"] = eye + values["P"] if "P" in values else eye
-        point = [p[item] for p in points if p is not None]
-        rate = [None if g is None else g[item] for g in rates]
-        active = active_set(problem, solution)
-        label = f"QPLayer, {batch.label(item)}".rstrip(" :,")
-        total = total + qp_pairing(own, same, active, point, rate, label)
-    return pulled(total, views)
+def _with_ridge(P: Any, ridge: float) -> Any:
+    if isinstance(P, FactorMatrix):
+        return replace(P, d=P.d + 2 * ridge)
+    if isinstance(P, np.ndarray):
+        return P + 2 * ridge * np.eye(len(P))
+    return sparse.csr_array(P + 2 * ridge * sparse.eye_array(P.shape[0]))

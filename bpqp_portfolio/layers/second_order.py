@@ -101,6 +101,19 @@ def pulled(total: Tensor, views: Sequence[Tensor | None]) -> list[Tensor | None]
     return [None if v is None else next(found) for v in views]
 
 
+def reopened(
+    known: Known, tensors: Sequence[Any], wanted: Sequence[bool]
+) -> tuple[tuple[Tensor, ...], list[Tensor | None], list[Any]]:
+    """The point of a solved call in the graph of its ``tensors``, and copies of these.
+
+    Returned are the point, a :func:`view` of each tensor, and the tensors with the views that
+    there are in their places.
+    """
+    point = known.again(*tensors)
+    views = [None if t is None else view(t, w) for t, w in zip(tensors, wanted, strict=True)]
+    return point, views, [t if v is None else v for t, v in zip(tensors, views, strict=True)]
+
+
 def view(tensor: Tensor, wanted: bool) -> Tensor | None:
     """A copy in the graph of a tensor whose gradient is ``wanted``."""
     return tensor.view_as(tensor) if wanted else None

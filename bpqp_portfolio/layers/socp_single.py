@@ -41,7 +41,7 @@ def solve_single(
         return None
     tensors, names, problem = program
     with blas_for(_entries(problem)):
-        found = solve_one(methods.solver, problem, methods.options, entry)
+        found = solve_one(methods.forward, problem, methods.forward_options, entry)
     if found.status is not SolveStatus.SOLVED:
         return None
     call = _Single(methods, names, problem, found)

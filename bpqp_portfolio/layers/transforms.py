@@ -38,13 +38,13 @@ def _is_batched(grad: Any) -> bool:
     return isinstance(grad, Tensor) and torch._C._functorch.is_legacy_batchedtensor(grad)
 
 
-def refuse_forward_mode(what: str) -> Any:
-    """A Function's ``jvp`` that says that there is none."""
+def refuse_forward_mode(what: str = "") -> Any:
+    """A Function's ``jvp`` that says that there is none, of ``what`` or of its context's layer."""
 
     def jvp(ctx: Any, *tangents: Any) -> Any:
         raise ProblemError(
-            f"{what}: forward-mode derivatives do not go through a solver; use reverse mode "
-            "(torch.autograd.grad)."
+            f"{what or ctx.call.layer}: forward-mode derivatives do not go through a solver; use "
+            "reverse mode (torch.autograd.grad)."
         )
 
     return staticmethod(jvp)

@@ -275,16 +275,16 @@ def test_the_same_of_factor_programs(seed, days):
 
     def found(data):
         values = {k: tensor(v).requires_grad_() for k, v in data.items() if k != "P"}
-        many = {k: v.expand(days, *v.shape) for k, v in values.items()}
+        repeated = {k: v.expand(days, *v.shape) for k, v in values.items()}
         out = factor_qp(
-            many["q"],
+            repeated["q"],
             tensor(B).expand(days, n, k),
             tensor(d),
-            lower=many["lb"],
-            upper=many["ub"],
-            budget=many["b"][:, 0],
-            equalities=(many["A"][:, 1:], many["b"][:, 1:]) if len(data["b"]) > 1 else None,
-            inequalities=(many["G"], many["h"]) if len(data["h"]) else None,
+            lower=repeated["lb"],
+            upper=repeated["ub"],
+            budget=repeated["b"][:, 0],
+            equalities=(repeated["A"][:, 1:], repeated["b"][:, 1:]) if len(data["b"]) > 1 else None,
+            inequalities=(repeated["G"], repeated["h"]) if len(data["h"]) else None,
             throw=False,
         )
         assume(bool((out.status == SolveStatus.SOLVED.code).all()))
