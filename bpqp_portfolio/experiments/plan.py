@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from qlib.utils.data import update_config
-from ruamel.yaml import YAML, YAMLError
-
-from ..config import check_number, from_mapping, nearest, render
+from ..config import check_number, from_mapping, nearest
 from ..errors import ConfigError
 from ..files.cache import digest
+from ..files.workflow import merged, read_workflow, read_yaml
+from ..qlib_ext.components import written_out
 
 SEED = "model.kwargs.trainer.seed"
 
@@ -23,12 +21,12 @@ SEED = "model.kwargs.trainer.seed"
 class Method:
     """One row of the comparison.
 
-    ``title`` as the table prints it; ``task`` changes to the workflow's task, merged as Qlib merges
-    a workflow with its base (``__DROP__`` removes a key); ``like`` another method whose changes
-    come before this one's own, so that the two differ in these alone; ``control`` a method, or
-    several, that this one has to beat, and beside which it is always printed; ``seed`` the dotted
-    place of the seed in the task; ``seeds`` how many seeds (by default the comparison's; 1 where
-    nothing is random). ``seed`` and ``seeds`` are those of ``like`` unless they are given.
+    ``title`` as the table prints it; ``task`` changes to the workflow's task, merged as a workflow
+    is with its base (see :func:`~bpqp_portfolio.files.workflow.merged`); ``like`` another method
+    whose changes come before this one's own, so that the two differ in these alone; ``control`` a
+    method, or several, that this one has to beat, and beside which it is always printed; ``seed``
+    the dotted place of the seed in the task; ``seeds`` how many seeds (by default the comparison's;
+    1 where nothing is random). ``seed`` and ``seeds`` are those of ``like`` unless they are given.
 
     Raises
     ------
@@ -156,12 +154,9 @@ def read_comparison(path: Path) -> tuple[Comparison, dict[str, Any]]:
     ConfigError
         A file is missing or not a mapping, or a setting is unknown or outside its range.
     """
-    comparison = from_mapping(Comparison, _read(path), str(path))
+    comparison = from_mapping(Comparison, read_yaml(path), str(path))
     workflow = path.parent / comparison.workflow
-    config = _read(workflow)
-    base = config.pop("BASE_CONFIG_PATH", None)
-    if base is not None:
-        config = update_config(_read(workflow.parent / base), config)
+    config = read_workflow(workflow)
     for part in ("qlib_init", "task"):
         if part not in config:
             raise ConfigError(f"{workflow}: {part!r} is missing.")
@@ -172,18 +167,6 @@ def read_comparison(path: Path) -> tuple[Comparison, dict[str, Any]]:
             "index; name one."
         )
     return comparison, config
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ConfigError(f"no file {path}.")
-    try:
-        config = YAML(typ="safe", pure=True).load(render(path))
-    except YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
-    if not isinstance(config, dict):
-        raise ConfigError(f"{path}: expected a mapping.")
-    return config
 
 
 def plan(
@@ -199,7 +182,7 @@ def plan(
             lineage = comparison.lineage(name)
             if seed >= next((m.seeds for m in reversed(lineage) if m.seeds), seed + 1):
                 continue
-            task = update_config(workflow["task"], [deepcopy(dict(m.task)) for m in lineage])
+            task = written_out(merged(workflow["task"], *(m.task for m in lineage)))
             _place(task, next((m.seed for m in reversed(lineage) if m.seed), SEED), seed, name)
             config = {
                 "qlib_init": workflow["qlib_init"],
@@ -218,6 +201,8 @@ def _place(task: dict[str, Any], where: str, seed: int, method: str) -> None:
     *parents, last = where.split(".")
     node: Any = task
     for parent in parents:
+        if parent == "kwargs" and isinstance(node, dict):
+            node.setdefault(parent, {})
         node = node.get(parent) if isinstance(node, dict) else None
         if not isinstance(node, dict):
             raise ConfigError(

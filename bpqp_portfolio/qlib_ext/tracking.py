@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -12,7 +11,9 @@ from qlib.workflow.expm import MLflowExpManager
 
 from ..config import render
 from ..errors import BPQPError
+from ..files.workflow import read_workflow
 from ..runs.database import initialise_database
+from .components import written_out
 from .preflight import check_task
 
 _QRUN = ("qlib/cli/run.py", "qlib\\cli\\run.py")
@@ -21,8 +22,10 @@ _QRUN = ("qlib/cli/run.py", "qlib\\cli\\run.py")
 class TrackingManager(MLflowExpManager):
     """Qlib's manager, the first of a workflow that qrun builds.
 
-    Building it checks the workflow that qrun has read, its variables and its task, so that a slip
-    is told before the tracking database is opened. Within qrun, an expected error then ends the
+    Building it reads the workflow that qrun runs again, as :func:`~.files.workflow.read_workflow`
+    does (a block that names another kind replaces its base's, a relative ``module_path`` of a .py
+    file lies beside the workflow), and checks it, so that a slip is reported before the tracking
+    database is opened. Within qrun, an expected error then ends the
     program with one line and no traceback. The database of a new SQLite file is laid out by one
     process while others wait.
 
@@ -38,7 +41,7 @@ class TrackingManager(MLflowExpManager):
         self._task = _task_of_qrun()
         if self._task is not None:
             _tell_in_one_line()
-            check_variables()
+            _read_again(self._task)
             check_task(self._task)
         super().__init__(uri, default_exp_name)
 
@@ -65,10 +68,20 @@ def check_variables() -> None:
         render(Path(frame.f_locals["config_path"]))
 
 
-def _task_of_qrun() -> Mapping[str, Any] | None:
+def _task_of_qrun() -> dict[str, Any] | None:
     """The task of the workflow that qrun has read; None in any other program."""
     frame = _frame_of_qrun()
     return None if frame is None else frame.f_locals["config"].get("task") or {}
+
+
+def _read_again(task: dict[str, Any]) -> None:
+    """Put what the workflow's file says into the ``task`` that qrun goes on with."""
+    frame = _frame_of_qrun()
+    assert frame is not None
+    path = Path(frame.f_locals["config_path"])
+    said = written_out(read_workflow(path).get("task") or {})
+    task.clear()
+    task.update(said)
 
 
 def _frame_of_qrun() -> FrameType | None:

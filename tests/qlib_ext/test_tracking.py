@@ -11,9 +11,14 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 from qlib.cli.run import render_template
+from qlib.utils.data import update_config
+from qlib.utils.mod import get_callable_kwargs
+from ruamel.yaml import YAML
 
 from bpqp_portfolio.config import render
 from bpqp_portfolio.errors import ConfigError, DataError
+from bpqp_portfolio.qlib_ext import tracking
+from bpqp_portfolio.qlib_ext.components import RECORDS, written_out
 from bpqp_portfolio.qlib_ext.tracking import TrackingManager, check_variables
 
 BEGIN = """
@@ -100,3 +105,50 @@ def test_the_check_finds_the_file_that_qrun_runs(workflow_file):
     exec(compile("def workflow(config_path):\n    begin()", "qlib/cli/run.py", "exec"), names)
     with pytest.raises(ConfigError, match="'BPQP_NO_SUCH' is undefined"):
         names["workflow"](str(workflow_file))
+
+
+# What qrun runs ------------------------------------------------------------------------------
+
+QRUN = """
+def workflow(config_path):
+    config = read(config_path)
+    manager(f"sqlite:///{config_path}.db", None)
+    return config
+"""
+
+
+def test_qrun_goes_on_with_the_task_as_the_workflow_means_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "check_task", lambda task: None)
+    (tmp_path / "base.yaml").write_text(
+        "task: {model: {class: M, kwargs: {predictor: {name: mlp, hidden: [8]}, members: 3}}}"
+    )
+    (tmp_path / "desk.py").touch()
+    flow = tmp_path / "flow.yaml"
+    flow.write_text(
+        "BASE_CONFIG_PATH: base.yaml\n"
+        "task: {model: {kwargs: {predictor: gru}}, "
+        "record: [report, {class: R, module_path: desk.py}]}"
+    )
+
+    def as_qrun_reads(path):
+        read = YAML(typ="safe", pure=True)
+        return update_config(read.load(tmp_path / "base.yaml"), read.load(Path(path)))
+
+    names = {"read": as_qrun_reads, "manager": TrackingManager}
+    exec(compile(QRUN, "qlib/cli/run.py", "exec"), names)
+    task = names["workflow"](str(flow))["task"]
+    assert task["model"]["kwargs"] == {"predictor": {"name": "gru"}, "members": 3}
+    assert task["record"][0]["class"] == "ReportRecord"
+    assert task["record"][1]["module_path"] == str(tmp_path / "desk.py")
+
+
+def test_records_by_name_are_written_out_and_a_wrong_one_is_named():
+    task = written_out({"record": ["signal", {"name": "mandate", "account": 5}, {"class": "Own"}]})
+    signal, mandate, own = task["record"]
+    assert signal["kwargs"] == {"model": "<MODEL>", "dataset": "<DATASET>"}
+    assert mandate["class"] == "MandateRecord" and mandate["kwargs"] == {"account": 5}
+    assert own == {"class": "Own"} and "record" not in written_out({})
+    for record in written_out({"record": sorted(RECORDS)})["record"]:
+        get_callable_kwargs(record)
+    with pytest.raises(ConfigError, match=r"unknown record 'wieghts'\. Did you mean 'weights'"):
+        written_out({"record": "wieghts"})

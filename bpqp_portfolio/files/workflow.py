@@ -1,0 +1,115 @@
+"""Workflows read from YAML: variables filled in, merged with their base, files of classes found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML, YAMLError
+
+from ..config import render
+from ..errors import ConfigError
+
+DROP = "__DROP__"
+"""The value that removes a key, as in Qlib."""
+BASE = "BASE_CONFIG_PATH"
+SHORT = {"predictor": "name", "loss": "name", "decision": "name", "risk": "model"}
+"""Blocks that may be a name alone, and the key that the name stands for."""
+
+
+def read_workflow(path: Path) -> dict[str, Any]:
+    """The workflow in a YAML file, merged (see :func:`merged`) with the base that it names.
+
+    Environment variables are filled in as qrun does. The base is looked for in the working
+    directory and then beside the file, as Qlib does.
+
+    Raises
+    ------
+    ConfigError
+        A file is missing or malformed, or a variable without a default is not set.
+    """
+    config = read_yaml(path)
+    base = config.pop(BASE, None)
+    if base is None:
+        return config
+    found = Path(base) if Path(base).exists() else path.absolute().parent / base
+    return merged(read_yaml(found), config)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, variables filled in, .py files of classes made absolute.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, no YAML or no mapping, or a variable is not set.
+    """
+    if not path.is_file():
+        raise ConfigError(f"no file {path}.")
+    try:
+        config = YAML(typ="safe", pure=True).load(render(path))
+    except YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path}: expected a mapping.")
+    _locate(config, path.absolute().parent)
+    return config
+
+
+def merged(base: Mapping[str, Any], *changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes`` made in order; neither is changed itself.
+
+    Mappings are merged key by key, anything else is replaced, and ``__DROP__`` removes a key, as in
+    Qlib. Unlike there, a block that names another kind (another ``name``, ``class`` or
+    ``module_path``) replaces the block before it, whose options belong to the other kind; a
+    ``class`` without ``module_path`` is looked for in the module of the one before.
+
+    Examples
+    --------
+    >>> base = {"predictor": {"name": "mlp", "hidden": [256, 256]}}
+    >>> merged(base, {"predictor": "gru"})
+    {'predictor': {'name': 'gru'}}
+    >>> merged(base, {"predictor": {"hidden": [64]}})
+    {'predictor': {'name': 'mlp', 'hidden': [64]}}
+    """
+    out = deepcopy(dict(base))
+    for change in changes:
+        for key, value in change.items():
+            if value == DROP:
+                out.pop(key, None)
+            else:
+                out[key] = _changed(key, out.get(key), value)
+    return out
+
+
+def _changed(key: str, old: Any, new: Any) -> Any:
+    """What a block ``old`` becomes where a change says ``new``."""
+    if key in SHORT and isinstance(old, str | Mapping) and isinstance(new, str | Mapping):
+        old, new = ({SHORT[key]: v} if isinstance(v, str) else v for v in (old, new))
+    if not isinstance(new, Mapping):
+        return deepcopy(new)
+    if not isinstance(old, Mapping):
+        return merged({}, new)
+    if key == "kwargs" or not _is_other_kind(old, new):
+        return merged(old, new)
+    kept = ("module_path",) if "class" in new and "class" in old else ()
+    return merged({k: old[k] for k in kept if k in old}, new)
+
+
+def _is_other_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    if not any(key in old for key in ("name", "class")):
+        return False
+    return any(key in new and new[key] != old.get(key) for key in ("name", "class", "module_path"))
+
+
+def _locate(config: Any, folder: Path) -> None:
+    """Make each relative ``module_path`` of a .py file absolute where it lies in ``folder``."""
+    for value in config.values() if isinstance(config, dict) else config:
+        if isinstance(value, dict | list):
+            _locate(value, folder)
+    if isinstance(config, dict) and str(config.get("module_path")).endswith(".py"):
+        file = folder / Path(config["module_path"]).expanduser()
+        if file.is_file():
+            config["module_path"] = str(file.resolve())
