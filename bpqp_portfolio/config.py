@@ -168,15 +168,16 @@ def own_parts(config: Any) -> list[dict[str, str]]:
     return out
 
 
-def check_own_parts(config: Any, allowed: Iterable[Mapping[str, str]], where: str) -> None:
-    """Refuse a class in ``config`` that is not ``allowed``, before anything of it is imported.
+def load_own_parts(config: Any, allowed: Iterable[Mapping[str, str]], where: str) -> None:
+    """Import the classes in ``config``, each only after it was found among the ``allowed``.
 
     ``allowed`` is what :func:`own_parts` gave when the user's own workflow ran.
 
     Raises
     ------
     ConfigError
-        A class, which is named, that ``allowed`` does not list, or whose file has changed since.
+        A class, which is named, that ``allowed`` does not list, whose file is missing or has
+        changed since, or that cannot be imported.
     """
     known = {(one["class"], one["module_path"]): one["sha256"] for one in allowed}
     for part in _parts(config):
@@ -192,6 +193,7 @@ def check_own_parts(config: Any, allowed: Iterable[Mapping[str, str]], where: st
                 f"{where}: {place[1]}, where its class {place[0]} lives, has changed since the "
                 "run; put it back as it was, or run its workflow again."
             )
+        _load(part, where)
 
 
 def _parts(config: Any) -> Iterator[Mapping[str, Any]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bpqp_portfolio.config import build, check_own_parts, own_parts, resolve
+from bpqp_portfolio.config import build, load_own_parts, own_parts, resolve
 from bpqp_portfolio.errors import ConfigError
 from bpqp_portfolio.losses import build_loss
 from bpqp_portfolio.portfolio.policies import build_policy
@@ -168,7 +168,7 @@ def test_own_parts_are_found_wherever_they_stand_with_the_digest_of_their_file(o
     found = own_parts(config)
     assert [one["class"] for one in found] == ["Linear", "Equal", "MLP"]
     assert [len(one["sha256"]) for one in found] == [64, 64, 0]
-    check_own_parts(config, found, "run")
+    load_own_parts(config, found, "run")
 
 
 def test_a_class_that_was_not_listed_is_refused_before_its_file_is_run(own, tmp_path):
@@ -176,11 +176,11 @@ def test_a_class_that_was_not_listed_is_refused_before_its_file_is_run(own, tmp_
     (tmp_path / "evil.py").write_text("raise SystemExit('was run')\n")
     for evil in (spec(str(tmp_path / "evil.py"), "Linear"), spec("os", "system")):
         with pytest.raises(ConfigError, match=f"run names the class {evil['class']} of .*not list"):
-            check_own_parts({"predictor": evil}, listed, "run")
+            load_own_parts({"predictor": evil}, listed, "run")
 
 
 def test_a_file_that_has_changed_since_is_refused(own):
     listed = own_parts(spec(own, "Linear"))
     Path(own).write_text("raise SystemExit('was run')\n")
     with pytest.raises(ConfigError, match=r"desk\.py, where its class Linear lives, has changed"):
-        check_own_parts(spec(own, "Linear"), listed, "run")
+        load_own_parts(spec(own, "Linear"), listed, "run")

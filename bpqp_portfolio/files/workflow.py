@@ -54,7 +54,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     if not isinstance(config, dict):
         raise ConfigError(f"{path}: expected a mapping.")
-    _locate(config, path.absolute().parent)
+    locate(config, path.absolute().parent)
     return config
 
 
@@ -104,11 +104,11 @@ def _is_other_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return any(key in new and new[key] != old.get(key) for key in ("name", "class", "module_path"))
 
 
-def _locate(config: Any, folder: Path) -> None:
-    """Make each relative ``module_path`` of a .py file absolute where it lies in ``folder``."""
+def locate(config: Any, folder: Path) -> None:
+    """Make each ``module_path`` of a .py file in ``folder`` absolute, in place."""
     for value in config.values() if isinstance(config, dict) else config:
         if isinstance(value, dict | list):
-            _locate(value, folder)
+            locate(value, folder)
     if isinstance(config, dict) and str(config.get("module_path")).endswith(".py"):
         file = folder / Path(config["module_path"]).expanduser()
         if file.is_file():

@@ -19,8 +19,8 @@ from ..files.atomic import replacing_file
 from ..markets.trading_year import QLIB
 from ..portfolio.problem import PortfolioProblem
 from ..problems.solution import SolveStatus
-from ..runs.artifact import ARTIFACTS, RunArtifact, load_run
-from ..runs.tracked import download_artifacts, find_run
+from ..runs.artifact import ARTIFACTS, PARTS, RunArtifact, load_run
+from ..runs.tracked import download_artifacts, find_run, tag_of
 from .mandate import decide_mandate, mandate_facts, mandate_table
 from .snapshot import Snapshot, snapshot
 
@@ -148,7 +148,7 @@ def tracked_model(run: str, tracking_uri: str | None = None) -> RunArtifact:
             "workflow again, with a ReportRecord."
         ),
     ) as folder:
-        return load_run(folder, run_id)
+        return load_run(folder, run_id, tag_of(run_id, PARTS, tracking_uri))
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from qlib.config import C
 from qlib.data.dataset import DatasetH
-from qlib.utils import init_instance_by_config
+from qlib.data.dataset.handler import DataHandlerLP
 from qlib.workflow import R
 
 from ..config import check_keys, check_number, from_mapping, own_parts
@@ -29,9 +29,11 @@ from ..portfolio.scores import mean_spread
 from ..risk.config import RiskConfig
 from ..risk.rolling import rolling_risk
 from ..runs.timing import Timing
+from .handler_source import HandlerSource, QlibHandler, build_handler
 from .handlers import CachedAlpha158
 from .preflight import (
     SEGMENTS,
+    Segments,
     check_benchmark,
     check_component,
     check_learned,
@@ -43,7 +45,8 @@ from .tracking import check_variables
 
 PANEL_VERSION = 1
 SETTINGS = (
-    "market", "benchmark", "segments", "handler", "risk", "problem", "exclusions", "mandate"
+    "market", "benchmark", "segments", "handler", "label_horizon", "risk", "problem", "exclusions",
+    "mandate",
 )  # fmt: skip
 FILLED = (
     "instruments", "start_time", "end_time", "fit_start_time", "fit_end_time", "market", "cache_key"
@@ -62,7 +65,10 @@ class PortfolioDataset(DatasetH):
     market : name of an instrument list of the provider, such as ``csi300``.
     benchmark : code of the index to compare with; None for no index.
     segments : ``train``, ``valid`` and ``test``, each a pair of dates, both included.
-    handler : configuration of a :class:`CachedAlpha158`; universe and dates are filled in.
+    handler : configuration of a :class:`CachedAlpha158`, or of any handler of Qlib's or the user's
+        own (see :class:`~.handler_source.QlibHandler`); universe and dates are filled in.
+    label_horizon : days h of another handler's label, which ends at the close of t+1+h; needed only
+        where its expression does not say.
     risk : fields of :class:`RiskConfig`, or the name of its model alone.
     problem : fields of :class:`ProblemConfig`.
     exclusions : moves that are invalid: ``check`` for what :func:`check_provider` finds now, a
@@ -82,6 +88,7 @@ class PortfolioDataset(DatasetH):
         benchmark: str | None = MISSING,
         segments: Mapping[str, Any] = MISSING,
         handler: Mapping[str, Any] | None = None,
+        label_horizon: int | None = None,
         risk: Mapping[str, Any] | str | None = None,
         problem: Mapping[str, Any] | None = None,
         exclusions: str | None = None,
@@ -95,6 +102,7 @@ class PortfolioDataset(DatasetH):
                 **given,
                 **unknown,
                 "handler": handler,
+                "label_horizon": label_horizon,
                 "risk": risk,
                 "problem": problem,
                 "mandate": mandate,
@@ -112,7 +120,7 @@ class PortfolioDataset(DatasetH):
             provider = Provider(Path(C.dpm.get_data_uri("day"))).require()
             self.excluded = _read_exclusions(exclusions, provider, market, benchmark)
             check_benchmark(benchmark, market, provider)
-            spans = check_segments(segments, provider.calendar, _horizon(handler))
+            spans = check_segments(segments, provider.calendar, _horizon(handler, label_horizon))
             self._market = load_market(provider, market, self.excluded)
             check_universe(self._market, spans, self.risk, self.problem_config)
             if self.mandate is not None:
@@ -125,9 +133,12 @@ class PortfolioDataset(DatasetH):
             }
         self._panel: DailyPanel | None = None
         self._problem: PortfolioProblem | None = None
-        self.span_names = {k: tuple(f"{d:%Y-%m-%d}" for d in v) for k, v in spans.items()}
+        self.span_names = _span_names(spans)
         with self.clock("features"):
-            built = init_instance_by_config(self._handler_config(handler or {}))
+            built, self.features = self._build_handler(handler or {}, label_horizon)
+        # Only now is it known how far ahead another handler's label looks.
+        spans = check_segments(self.span_names, provider.calendar, self.features.horizon)
+        self.span_names = _span_names(spans)
         super().__init__(handler=built, segments=self.span_names)
 
     @classmethod
@@ -153,7 +164,7 @@ class PortfolioDataset(DatasetH):
             _mandate_settings(settings.get("mandate"), days_per_year(C.region)),
         )
         handler = settings.get("handler")
-        _horizon(handler)
+        _horizon(handler, settings.get("label_horizon"))
         for key in (handler or {}).get("kwargs") or {}:
             if key in FILLED:
                 raise ConfigError(
@@ -162,19 +173,29 @@ class PortfolioDataset(DatasetH):
                 )
         check_component({**HANDLER, **(handler or {})}, "dataset.handler")
 
-    def _handler_config(self, handler: Mapping[str, Any]) -> dict[str, Any]:
-        check_keys(handler, ("class", "module_path", "kwargs"), "dataset.handler")
-        given = dict(handler.get("kwargs") or {})
-        filled = {
+    def _build_handler(
+        self, handler: Mapping[str, Any], label_horizon: int | None
+    ) -> tuple[DataHandlerLP, HandlerSource]:
+        """The handler that Qlib's models read, and what the panel is built from."""
+        cls = check_component({**HANDLER, **handler}, "dataset.handler")
+        filled: dict[str, Any] = {
             "instruments": self.market,
             "start_time": self.span_names["train"][0],
             "end_time": self.span_names["test"][1],
             "fit_start_time": self.span_names["train"][0],
             "fit_end_time": self.span_names["train"][1],
-            "market": self._market,
-            "cache_key": self.data_key,
         }
-        return {**HANDLER, **handler, "kwargs": {**given, **filled}}
+        if issubclass(cls, CachedAlpha158):
+            if label_horizon is not None:
+                raise ConfigError(
+                    f"dataset.label_horizon: {cls.__name__} has the days of its label as `horizon` "
+                    "among its kwargs; leave label_horizon out."
+                )
+            filled |= {"market": self._market, "cache_key": self.data_key}
+        built = build_handler(cls, handler.get("kwargs") or {}, filled)
+        if isinstance(built, CachedAlpha158):
+            return built, built
+        return built, QlibHandler(built, self._market, label_horizon)
 
     @property
     def excluded_name_days(self) -> int:
@@ -257,8 +278,7 @@ class PortfolioDataset(DatasetH):
         return cached("risk", key, build)
 
     def _build_panel(self, risk: Mapping[str, np.ndarray]) -> DailyPanel:
-        handler: CachedAlpha158 = self.handler
-        index, features, learn_label, label = handler.arrays()
+        index, features, learn_label, label = self.features.arrays()
         market = self._market
         day = market.dates.get_indexer(index.get_level_values("datetime"))
         name = market.names.get_indexer(index.get_level_values("instrument"))
@@ -303,7 +323,7 @@ class PortfolioDataset(DatasetH):
             "version": PANEL_VERSION,
             "data": self.data_key,
             "segments": self.span_names,
-            "features": self.handler.key,
+            "features": self.features.key,
             **_keyed("risk", self.risk),
         }
 
@@ -333,7 +353,7 @@ class PortfolioDataset(DatasetH):
             {
                 "data": self.data_key,
                 "segments": self.span_names,
-                "features": self.handler.key,
+                "features": self.features.key,
                 **_keyed("risk", self.risk),
                 **_keyed("problem", self.problem_config),
                 "torch": torch.__version__,
@@ -370,10 +390,18 @@ def _check_costs(problem: ProblemConfig, mandate: Any) -> None:
         )
 
 
-def _horizon(handler: Mapping[str, Any] | None) -> int:
-    """Days of the training label in the handler's configuration."""
-    check_keys(handler or {}, ("class", "module_path", "kwargs"), "dataset.handler")
-    horizon = ((handler or {}).get("kwargs") or {}).get("horizon", 1)
+def _span_names(spans: Segments) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(f"{day:%Y-%m-%d}" for day in span) for name, span in spans.items()}
+
+
+def _horizon(handler: Mapping[str, Any] | None, label_horizon: int | None) -> int:
+    """Days of the training label, 1 for another handler whose label is not known yet."""
+    config = {**HANDLER, **(handler or {})}
+    check_keys(config, ("class", "module_path", "kwargs"), "dataset.handler")
+    if label_horizon is not None:
+        check_number(label_horizon, "label_horizon", low=1, integer=True)
+        return int(label_horizon)
+    horizon = (config.get("kwargs") or {}).get("horizon", 1)
     check_number(horizon, "handler.horizon", low=1, integer=True)
     return int(horizon)
 

@@ -26,6 +26,7 @@ from ..data.universe.market import MarketData
 from ..errors import ConfigError, DataError
 from ..files.cache import cached, digest
 from .column_groups import by_column, process_features
+from .handler_source import investable_rows, label_is_excluded
 from .preflight import check_component
 from .processors import fitted_state
 
@@ -303,19 +304,11 @@ class CachedAlpha158(Alpha158):
         super().fit_process_data()
 
     def _valid(self, data: pd.DataFrame) -> pd.DataFrame:
-        market = self._market
-        day = market.dates.get_indexer(data.index.get_level_values("datetime"))
-        name = market.names.get_indexer(data.index.get_level_values("instrument"))
-        known = (day >= 0) & (name >= 0)
-        keep = known & market.investable[day, name]
+        day, name, keep = investable_rows(self._market, data.index)
         data, day, name = data[keep].copy(), day[keep], name[keep]
-        # A label of h days has the moves of the days t+2 to t+1+h.
         for column, ahead in zip(data["label"].columns, (1, self.horizon), strict=False):
-            doubted = np.zeros(len(data), dtype=bool)
-            for step in range(2, ahead + 2):
-                later = np.minimum(day + step, len(market.dates) - 1)
-                doubted |= market.excluded[later, name]
-            data.loc[doubted, ("label", column)] = np.nan
+            excluded = label_is_excluded(self._market, day, name, ahead)
+            data.loc[excluded, ("label", column)] = np.nan
         return data
 
     def _check_raw(self, data: pd.DataFrame) -> None:

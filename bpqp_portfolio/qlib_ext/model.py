@@ -164,10 +164,10 @@ class PortfolioModel(Model):
         """
         if reweighter is not None:
             raise ConfigError("model: a reweighter is not supported; weigh days in the loss.")
-        handler, count = dataset.handler, self.settings.members
+        count = self.settings.members
         risk, kappa = self.settings.risk_head is not None, self.settings.learn_kappa
         check_learned(risk, kappa, dataset.problem_config)
-        features = len(handler.feature_names)
+        features = len(dataset.features.feature_names)
         panel = dataset.panel(self._predictor(features).window)
         factors = panel.loadings.shape[1]
         with dataset.clock("hindsight"), torch_threads(self.settings.threads):
@@ -278,7 +278,7 @@ class PortfolioModel(Model):
             scratch.write_bytes(buffer.getvalue())
         settings = {
             "model": {**asdict(self.settings), "device": AUTO},
-            "features": dataset.handler.feature_names,
+            "features": dataset.features.feature_names,
             "score_scale": dataset.problem.scale,
             "factors": dataset.prepared_panel().loadings.shape[1],
             "best_epoch": self.best_epoch,

@@ -21,7 +21,7 @@ from ..backtest.learned_risk import beliefs_of, problem_of
 from ..config import check_keys, check_number, from_mapping
 from ..problems.solution import SolveStatus
 from ..report.metrics import flatten, print_summary, summarise
-from ..runs.artifact import ARTIFACTS, save_run
+from ..runs.artifact import ARTIFACTS, parts_tag, save_run
 from ..runs.results import NO_DECISION, RunResults, save_results
 from ..training import torch_threads
 from .dataset import PortfolioDataset
@@ -380,6 +380,8 @@ class ReportRecord(ACRecordTemp):
                 self.recorder.save_objects(
                     local_path=str(folder / "model"), artifact_path=ARTIFACTS
                 )
+                if tag := parts_tag(folder / "model"):
+                    self.recorder.set_tags(**tag)
             if self.out:
                 copy = Path(self.out).expanduser().absolute()
                 write_report(results, copy)

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ..config import load_own_parts, own_parts
 from ..files.atomic import replacing_file
 from ..files.digests import seal, verify
+from ..files.workflow import locate
 from ..data.quality.exclusions import Exclusions, read_exclusions, write_exclusions
 from ..errors import ConfigError, DataError
 from ..portfolio.costs import TradingCosts
@@ -38,6 +40,8 @@ BOOSTER = "lightgbm.txt"
 GROUPS = "groups.npz"
 ARTIFACTS = "bpqp/model"
 """Folder among a run's artifacts that holds what :func:`save_run` wrote."""
+PARTS = "bpqp.own_parts"
+"""Tag of a run that lists the classes of its user's own; see :func:`load_run`."""
 REMEDY = "restore the run's artifacts from a copy, or run its workflow again."
 
 
@@ -59,12 +63,12 @@ def save_run(
     elif hasattr(getattr(model, "model", None), "save_model"):
         with replacing_file(folder / BOOSTER) as scratch:
             scratch.write_text(model.model.model_to_string())
-        facts = {"features": dataset.handler.feature_names, "score_scale": dataset.problem.scale}
+        facts = {"features": dataset.features.feature_names, "score_scale": dataset.problem.scale}
     else:
         return False
     from qlib.config import C
 
-    handler, market = dataset.handler, dataset.market_data
+    handler, market = dataset.features, dataset.market_data
     first = dataset.span_names["train"][0]
     days = [f"{d:%Y-%m-%d}" for d in market.dates[market.dates >= first]]
     facts |= {
@@ -74,6 +78,7 @@ def save_run(
         "days_per_year": dataset.days_per_year,
         "expressions": list(handler.get_feature_config()[0]),
         "loader": handler.loader,
+        "handler": type(dataset.handler).__name__,
         "processors": handler.processors,
         "segments": dataset.span_names,
         "risk": asdict(dataset.risk),
@@ -94,11 +99,18 @@ def save_run(
             "open_cost": costs.buy, "close_cost": costs.sell, "min_cost": costs.minimum
         }  # fmt: skip
         _save_groups(folder, dataset, len(market.dates) - len(days))
+    locate(facts, Path.cwd())
     with replacing_file(folder / FACTS) as scratch:
         scratch.write_text(json.dumps(facts, indent=1) + "\n")
     write_exclusions(folder / EXCLUSIONS, dataset.excluded)
     seal(folder)
     return True
+
+
+def parts_tag(folder: Path) -> dict[str, str]:
+    """The tag of the run whose model :func:`save_run` wrote into ``folder``, where it needs one."""
+    parts = own_parts(json.loads((Path(folder) / FACTS).read_text()))
+    return {PARTS: json.dumps(parts)} if parts else {}
 
 
 def _save_groups(folder: Path, dataset: PortfolioDataset, first: int) -> None:
@@ -189,14 +201,23 @@ class RunArtifact:
         return PredictorOutput(torch.from_numpy(scores))
 
 
-def load_run(folder: Path, run_id: str) -> RunArtifact:
+def load_run(folder: Path, run_id: str, parts: str | None = None) -> RunArtifact:
     """Read what :func:`save_run` wrote, after its digests were checked.
 
     The network is read as tensors alone (``weights_only``); nothing is unpickled. A run made before
     runs had digests is read with a warning that it cannot be verified.
 
+    A class of the user's own is imported only where ``parts`` lists it, the run's tag
+    :data:`PARTS`: class, module and the digest of its file, which the workflow itself wrote into
+    the tracking database. The files in ``folder`` can be put there by whoever can write artifacts,
+    and choose nothing: a class that they name besides is refused before its module is imported, as
+    is a file whose content is not what the workflow ran. Who can write the tracking database can
+    list any class that is on this machine already, so open only a database that you trust.
+
     Raises
     ------
+    ConfigError
+        A class that is not listed, or whose file is missing or has changed; it is named.
     DataError
         A file is missing, damaged, or of a run of another version; a tensor is not finite.
     """
@@ -204,6 +225,7 @@ def load_run(folder: Path, run_id: str) -> RunArtifact:
     where = f"run {run_id!r}, artifacts {ARTIFACTS}"
     sealed = verify(folder, where, REMEDY)
     facts = _facts(folder, where)
+    load_own_parts(facts, _listed(parts, where), where)
     if not sealed and facts["schema"] != UNSEALED:
         raise DataError(f"{where}: digests.json is missing; {REMEDY}")
     if not sealed:
@@ -220,6 +242,12 @@ def load_run(folder: Path, run_id: str) -> RunArtifact:
         _ = facts["data"]["folder"], facts["data"]["names"][0], facts["market"]
         _ = facts["segments"]["valid"][1], facts["exclusions"], list(facts["processors"])
     return run
+
+
+def _listed(parts: str | None, where: str) -> list[dict[str, str]]:
+    with _reading(where, f"the run's tag {PARTS}"):
+        listed = json.loads(parts or "[]")
+        return [{k: one[k] for k in ("class", "module_path", "sha256")} for one in listed]
 
 
 @contextlib.contextmanager
@@ -247,6 +275,11 @@ def _facts(folder: Path, where: str) -> dict[str, Any]:
         )
     with _reading(where, FACTS):
         loader, mandate = facts["loader"], facts["mandate"]
+    if loader == "handler":
+        raise DataError(
+            f"{where}: features of its handler {facts.get('handler')} cannot be computed for one "
+            "day; take CachedAlpha158, or a subclass of it with your own get_feature_config."
+        )
     if loader != "market":
         raise DataError(
             f"{where}: its handler has filters or processors of single names, whose features "

@@ -95,6 +95,11 @@ def download_artifacts(
         yield copy
 
 
+def tag_of(run_id: str, tag: str, tracking_uri: str | None = None) -> str | None:
+    """A tag of the tracked run ``run_id``, read from the tracking database; None without one."""
+    return _client(tracking_uri or TRACKING_URI).get_run(run_id).data.tags.get(tag)
+
+
 def find_run(run: str, tracking_uri: str | None = None) -> str:
     """The id of the run that ``run`` names: an id, a run's name, or the name of its experiment.
 

@@ -311,7 +311,11 @@ class Trainer:
             raise DataError(
                 f"the network's scores are not finite in {stage}, on the days "
                 f"{_span(panel, batch.days)}; "
-                + (DIVERGED if finite else "its features are not: check the handler's processors.")
+                + (
+                    DIVERGED
+                    if finite
+                    else "its features are not: let the handler's processors fill them (Fillna)."
+                )
             )
         return decision_inputs(output, batch, self.problem)
 
