@@ -22,7 +22,6 @@ from ..errors import ConfigError, DataError
 from ..portfolio.mandate.config import SETTINGS, YEAR
 from ..portfolio.mandate.mandate import Mandate
 from ..portfolio.mandate.terms import CONSTRAINTS, COSTS
-from ..portfolio.mandate.terms.exposures import Exposures
 from ..risk.clusters import ClusterConfig
 
 OWN = ("sectors", "index_weights", "pin_limits", "exposure_table", "exposure_fill")
@@ -107,9 +106,9 @@ class MandateSettings:
         settings = cls(rules=rules, sectors=sectors, **own)
         if not settings.build().long_only:
             raise ConfigError(NO_LONG_ONLY)
-        bound = settings._bound
-        if bound is not None and table is None:
-            wanted_exposures(bound.named, bound.every, (), None)
+        named, every = settings._wanted
+        if (named or every) and table is None:
+            wanted_exposures(named, every, (), None)
         return settings
 
     def to_config(self) -> dict[str, Any]:
@@ -130,22 +129,23 @@ class MandateSettings:
         return Mandate.from_config(self.rules)
 
     @property
-    def _bound(self) -> Exposures | None:
-        return next((term for term in self.build().terms if isinstance(term, Exposures)), None)
+    def _wanted(self) -> tuple[tuple[str, ...], bool]:
+        """Exposures that constraints and costs name, and whether they bound all there are."""
+        terms = self.build().terms
+        named = dict.fromkeys(name for term in terms for name in term.exposures_named)
+        return tuple(named), any(term.exposures_all for term in terms)
 
-    def exposures(
-        self, market: MarketData, provider: Provider, window: int
-    ) -> MarketExposures | None:
-        """What ``exposures`` bounds, over ``window`` days of returns; None without it."""
-        bound = self._bound
-        if bound is None:
+    def exposures(self, market: Market, provider: Provider, window: int) -> MarketExposures | None:
+        """What constraints and costs need, over ``window`` days of returns; None for nothing."""
+        named, every = self._wanted
+        if not (named or every):
             return None
         return MarketExposures(
-            bound.named,
+            named,
             market,
             provider,
             window=window,
-            every=bound.every,
+            every=every,
             table=self.exposure_table,
             fill=self.exposure_fill,
         )

@@ -4,48 +4,11 @@
 trained through, ``mandate/`` a mandate with its constraints and costs, ``policies/`` rivals.
 """
 
-from .costs import TradingCosts
-from .layer import PortfolioLayer
-from .mandate.mandate import Mandate, MandateSolution
-from .mandate.market import Market
-from .mandate.terms import (
-    ActiveWeights,
-    Budget,
-    Exposures,
-    Groups,
-    LinearCost,
-    LongOnly,
-    MarketNeutral,
-    MaxLeverage,
-    MaxTrackingError,
-    MaxTurnover,
-    MaxWeights,
-    MinWeights,
-    QuadraticCost,
-    TrackingPenalty,
-)
-from .problem import PortfolioProblem, ProblemConfig
-
-__all__ = [
-    "ActiveWeights",
-    "Budget",
-    "Exposures",
-    "Groups",
-    "LinearCost",
-    "LongOnly",
-    "Mandate",
-    "MandateSolution",
-    "Market",
-    "MarketNeutral",
-    "MaxLeverage",
-    "MaxTrackingError",
-    "MaxTurnover",
-    "MaxWeights",
-    "MinWeights",
-    "PortfolioLayer",
-    "PortfolioProblem",
-    "ProblemConfig",
-    "QuadraticCost",
-    "TrackingPenalty",
-    "TradingCosts",
-]
+from .costs import TradingCosts as TradingCosts
+from .layer import PortfolioLayer as PortfolioLayer
+from .mandate.mandate import Mandate as Mandate
+from .mandate.market import Market as Market
+from .mandate.solution import MandateSolution as MandateSolution
+from .mandate.terms import *  # noqa: F403 (every constraint and cost, by its class)
+from .problem import PortfolioProblem as PortfolioProblem
+from .problem import ProblemConfig as ProblemConfig

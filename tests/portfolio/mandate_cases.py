@@ -8,22 +8,10 @@ import cvxpy as cp
 import numpy as np
 import torch
 
-EXAMPLES = {
-    "min_weights": {"min_weights": 0.01},
-    "long_only": {"long_only": False},
-    "max_weights": {"max_weights": 0.15},
-    "active_weights": {"active_weights": 0.05},
-    "budget": {"budget": 0.9},
-    "market_neutral": {"market_neutral": True, "min_weights": -0.2},
-    "groups": {"groups": 0.3},
-    "exposures": {"exposures": {"limit": {"size": 0.1}, "lower": {"size": -0.1}}},
-    "max_turnover": {"max_turnover": 0.1},
-    "max_leverage": {"max_leverage": 1.4, "min_weights": -0.3},
-    "max_tracking_error": {"max_tracking_error": 0.03},
-    "linear_cost": {"linear_cost": {"buy": 0.0005, "sell": 0.0015}},
-    "quadratic_cost": {"quadratic_cost": 0.005},
-    "tracking_penalty": {"tracking_penalty": 20.0},
-}
+from bpqp_portfolio.portfolio.mandate.parts import Bound, Of, Row, Sense
+from bpqp_portfolio.portfolio.mandate.terms import CONSTRAINTS, COSTS
+
+EXAMPLES = {name: dict(term.example) for name, term in {**CONSTRAINTS, **COSTS}.items()}
 
 
 def market(T=3, n=12, k=3, seed=0) -> dict:
@@ -47,6 +35,8 @@ def market(T=3, n=12, k=3, seed=0) -> dict:
         "group_names": ["banks", "food", "mines", "chips"],
         "exposures": tensor(rng.normal(size=(T, n, 1))),
         "exposure_names": ["size"],
+        "traded_value": tensor(np.random.default_rng(seed).uniform(1e7, 4e7, (T, n))),
+        "account": torch.full((T,), 1e8, dtype=torch.float64),
     }
 
 
@@ -79,6 +69,10 @@ def optima(config: dict, data: dict) -> list[tuple[float | None, torch.Tensor | 
             goal += cp.sum(cost["buy"] * cp.pos(trade) + cost["sell"] * cp.neg(trade))
         goal += config.get("quadratic_cost", 0.0) * cp.sum_squares(trade)
         goal += 0.5 * config.get("tracking_penalty", 0.0) * cp.sum_squares(active)
+        target = config.get("exposure_target")
+        if target:
+            miss = d["exposures"][:, 0] @ w - target["targets"]["size"]
+            goal += 0.5 * target["strength"] * cp.square(miss)
         low = config.get("min_weights", 0.0 if config.get("long_only", True) else -1.0)
         rows = [w >= low, w <= config.get("max_weights", 1.0)]
         rows.append(cp.sum(w) == (0 if "market_neutral" in config else config.get("budget", 1.0)))
@@ -92,15 +86,67 @@ def optima(config: dict, data: dict) -> list[tuple[float | None, torch.Tensor | 
             rows += [x >= config["exposures"]["lower"]["size"]]
         if "max_turnover" in config:
             rows.append(0.5 * cp.norm1(trade) <= config["max_turnover"])
+        if "max_participation" in config:
+            most = config["max_participation"] * d["traded_value"]
+            rows.append(cp.abs(trade) * d["account"] <= most)
         if "max_leverage" in config:
             rows.append(cp.norm1(w) <= config["max_leverage"])
         if "max_tracking_error" in config:
             rows.append(cp.norm(active) <= config["max_tracking_error"] / 252**0.5)
-        problem = cp.Problem(cp.Minimize(1e3 * goal), rows)
-        with warnings.catch_warnings():
-            # Clarabel stops short of 1e-12 where it stalls, and its point is good to 1e-9 there.
-            warnings.filterwarnings("ignore", "Solution may be inaccurate")
-            problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-12, tol_gap_rel=1e-12, tol_feas=1e-12)
-        solved = problem.status.startswith("optimal")
-        out.append((float(goal.value), torch.tensor(w.value)) if solved else (None, None))
+        out.append(solved(goal, rows, w))
     return out
+
+
+def of_parts(program) -> list[tuple[float | None, torch.Tensor | None]]:
+    """The optima of a program by cvxpy, from the fields of its typed parts alone."""
+
+    def norm2(form, day, w):
+        e = w if form.centre is None else w - form.centre[day].numpy()
+        blocks = []
+        if form.loadings is not None:
+            g = 0.0 if form.target is None else form.target[day].numpy()
+            blocks.append(form.loadings[day].numpy().T @ e - g)
+        if form.specific is not None:
+            blocks.append(cp.multiply(form.specific[day].sqrt().numpy(), e))
+        return cp.hstack(blocks)
+
+    out = []
+    for day in range(len(program.q)):
+        w = cp.Variable(program.q.shape[1])
+        trade = w - program.previous[day].numpy()
+        goal = program.q[day].numpy() @ w
+        goal += 0.5 * float(program.gamma[day]) * cp.sum_squares(norm2(program.risk, day, w))
+        for cost in program.costs:
+            goal += 0.5 * float(cost.weight[day]) * cp.sum_squares(norm2(cost.form, day, w))
+        for cost in program.trading:
+            goal += cost.buy[day].numpy() @ cp.pos(trade) + cost.sell[day].numpy() @ cp.neg(trade)
+        rows = []
+        for one in program.constraints:
+            limit = None if isinstance(one, Bound) else float(one.limit[day])
+            if isinstance(one, Bound):
+                rows += [] if one.lower is None else [w >= one.lower[day].numpy()]
+                rows += [] if one.upper is None else [w <= one.upper[day].numpy()]
+            elif isinstance(one, Row):
+                of = {Of.WEIGHTS: w, Of.GROSS: cp.abs(w), Of.TRADES: cp.abs(trade)}[one.of]
+                value = one.matrix[day].numpy() @ of
+                rows.append(
+                    {Sense.LOWER: value >= limit, Sense.UPPER: value <= limit}.get(one.sense)
+                    if one.sense is not Sense.EQUAL
+                    else value == limit
+                )
+            else:
+                rows.append(cp.norm(norm2(one.form, day, w)) <= limit)
+        out.append(solved(goal, rows, w))
+    return out
+
+
+def solved(goal, rows, w) -> tuple[float | None, torch.Tensor | None]:
+    """Value and solution of one cvxpy problem, or None and None where it is infeasible."""
+    problem = cp.Problem(cp.Minimize(1e3 * goal), rows)
+    with warnings.catch_warnings():
+        # Clarabel stops short of 1e-12 where it stalls, and its point is good to 1e-9 there.
+        warnings.filterwarnings("ignore", "Solution may be inaccurate")
+        problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-12, tol_gap_rel=1e-12, tol_feas=1e-12)
+    if not problem.status.startswith("optimal"):
+        return None, None
+    return float(goal.value), torch.tensor(w.value)

@@ -160,7 +160,7 @@ def test_without_an_account_trading_is_free(config):
     close(solve(config, previous=None).w, (0.4, 0.3, 0.2, 0.1))
 
 
-@pytest.mark.parametrize("config", [{"linear_cost": {}}, {"costs": {"minimum": 5.0}}])
+@pytest.mark.parametrize("config", [{"costs": {"minimum": 5.0}}])
 def test_usual_costs_are_5_and_15_basis_points(config):
     """A earns .0015 and D −.0015; to move from D to A costs .002, which leaves .0005 for each."""
     s = solve(config, mu=tuple(m / 100 for m in MU))
@@ -183,7 +183,7 @@ def test_usual_costs_are_5_and_15_basis_points(config):
 )
 def test_which_exposures_are_asked_for(limit, lower, named, every):
     exposures = Exposures(limit, lower)
-    assert exposures.named == named and exposures.every is every
+    assert exposures.exposures_named == named and exposures.exposures_all is every
 
 
 # (μ/2 + ¼), as in the closed forms above: ‖w‖² = .2625 and μᵀw = .025.

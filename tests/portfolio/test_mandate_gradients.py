@@ -4,67 +4,26 @@ from __future__ import annotations
 
 import pytest
 import torch
-from mandate_cases import market
+from mandate_cases import EXAMPLES, market
 
 from bpqp_portfolio.errors import SolverError
 from bpqp_portfolio.portfolio.mandate.mandate import Mandate, Market
-from bpqp_portfolio.portfolio.mandate.terms import CONSTRAINTS, COSTS
 
-ONE = torch.ones((), dtype=torch.float64)
-PARAMETERS = {
-    "min_weights": (0.013, {}),
-    "max_weights": (0.157, {}),
-    "active_weights": (0.053, {}),
-    "budget": (0.93, {}),
-    "groups": (0.31, {}),
-    "exposures": (0.11, {}),
-    "max_turnover": (0.11, {}),
-    "max_leverage": (1.37, {"min_weights": -0.3}),
-    "max_tracking_error": (0.031, {}),
-    "linear_cost": (0.0007, {}),
-    "quadratic_cost": (0.005, {}),
-    "tracking_penalty": (20.0, {}),
-}
-DISCRETE = {"long_only", "market_neutral"}
-FIELDS = ("mu", "loadings", "specific", "previous", "benchmark")
-
-
-def built(name, value, more):
-    terms = {key: CONSTRAINTS[key](one) for key, one in more.items()}
-    terms[name] = {**CONSTRAINTS, **COSTS}[name](value)
-    constraints = [t for t in terms.values() if t.name in CONSTRAINTS]
-    costs = [t for t in terms.values() if t.name in COSTS]
-    return Mandate(torch.tensor(5.0), constraints=constraints, costs=costs, tolerance=1e-12)
+FIELDS = ("mu", "loadings", "specific", "previous", "benchmark", "exposures", "traded_value")
 
 
 def loss(w):
     return (w * torch.linspace(-1, 1, w.shape[1], dtype=w.dtype)).sum() + (w**2).sum()
 
 
-def test_every_registered_term_is_checked():
-    assert set(PARAMETERS) | DISCRETE == {*CONSTRAINTS, *COSTS}
-
-
-@pytest.mark.parametrize("name", sorted(PARAMETERS))
-def test_gradient_in_the_parameter(name):
-    value, more = PARAMETERS[name]
-    data = Market(**market(seed=5))
-    x = (value * ONE).requires_grad_()
-    (found,) = torch.autograd.grad(loss(built(name, x, more)(data)), x)
-    h = 1e-5 * abs(value)
-    with torch.no_grad():
-        up, down = (loss(built(name, value * ONE + s, more)(data)) for s in (h, -h))
-    assert found.item() == pytest.approx(((up - down) / (2 * h)).item(), rel=2e-4, abs=1e-6)
-
-
 ONCE = {"max_turnover", "max_tracking_error"}
 
 
-@pytest.mark.parametrize("name", sorted(PARAMETERS))
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
 def test_second_derivatives_are_right_or_refused(name):
-    value, more = PARAMETERS[name]
     data = market(seed=5)
-    mandate = built(name, value * ONE, more)
+    config = {"risk_aversion": 5.0, "tolerance": 1e-12, **EXAMPLES[name]}
+    mandate = Mandate.from_config(config)
     way = torch.linspace(-1, 1, data["mu"].numel(), dtype=torch.float64).reshape(data["mu"].shape)
 
     def along(mu, **options):
@@ -86,6 +45,8 @@ def test_second_derivatives_are_right_or_refused(name):
     "config",
     [
         {"max_turnover": 0.11},
+        {"max_participation": 0.11},
+        {"exposure_target": {"targets": {"size": 0.1}, "strength": 0.01, "relative": True}},
         {"max_tracking_error": 0.031, "max_turnover": 0.3},
         {"objective": "robust", "kappa": 0.1, "max_weights": 0.3},
         {"linear_cost": {"buy": 0.0005, "sell": 0.0015}, "groups": 0.31},
@@ -98,7 +59,16 @@ def test_second_derivatives_are_right_or_refused(name):
             "linear_cost": {"buy": 0.0005, "sell": 0.0015},
         },
     ],
-    ids=["turnover", "tracking", "robust", "cost", "robust and tracking", "short"],
+    ids=[
+        "turnover",
+        "participation",
+        "target",
+        "tracking",
+        "robust",
+        "cost",
+        "robust and tracking",
+        "short",
+    ],
 )
 def test_gradient_in_the_market(config):
     data = market(seed=5)

@@ -1,5 +1,5 @@
-"""A mandate: objective, constraints and costs as objects, solved day by day.
+"""The mandate: a portfolio's constraints and costs, solved day by day, and what binds.
 
-``mandate.py`` is where to start; ``terms/`` has one file for each constraint or cost; ``market.py``
-is what is known of the days; the other files build, solve and explain the program.
+`terms/` has a file for each constraint and cost, `parts.py` what they state, `program.py` the
+program that they make; `solve.py` and `explain.py` come after it. Start with `mandate.py`.
 """

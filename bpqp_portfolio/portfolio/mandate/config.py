@@ -1,16 +1,16 @@
-"""A mandate's settings read: constraints and costs by name, and the ways out of a failed day."""
+"""A mandate's settings read: constraints and costs by name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
 from typing import Any
 
-from ...config import check_keys, check_number, lookup
+from ...config import check_keys, from_mapping
 from ...errors import ConfigError
 from ..costs import TradingCosts
-from .terms import CONSTRAINTS, COSTS
+from .terms import CONSTRAINTS, COSTS, Term
 
-WAYS = ("raise", "relax", "hold", "equal_weights")
 SETTINGS = ("risk_aversion", "objective", "on_failure", "tolerance", "kappa")
 YEAR = "days_per_year"
 """Of every annual limit that does not count its own."""
@@ -40,7 +40,7 @@ def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
         parts |= own
     year = {YEAR: config[YEAR]} if YEAR in config else {}
     terms = [_term(name, known[name], value, year) for name, value in parts.items()]
-    costs = [TradingCosts(**money)] if money else []
+    costs = [from_mapping(TradingCosts, money, "mandate.costs")] if money else []
     return {
         "constraints": [t for t in terms if t.name in CONSTRAINTS],
         "costs": [*costs, *(t for t in terms if t.name in COSTS)],
@@ -48,25 +48,28 @@ def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def fallback(one: Any, names: Sequence[str]) -> tuple[str, tuple[str, ...], float]:
-    """A way out, its soft constraints and their penalty."""
-    soft: Any = ()
-    penalty = 1.0
-    if isinstance(one, Mapping):
-        check_keys(one, ("relax", "penalty"), "on_failure")
-        soft, penalty = one.get("relax", ()), one.get("penalty", 1.0)
-        soft = (soft,) if isinstance(soft, str) else tuple(soft)
-        for name in soft:
-            lookup(dict.fromkeys(names), name, "soft constraint")
-        one = "relax"
-    check_number(penalty, "on_failure.penalty", low=0, open_low=True)
-    lookup(dict.fromkeys(WAYS), one, "way out")
-    able = ("groups", "exposures", "max_turnover", "max_leverage", "max_tracking_error")
-    if one == "relax":
-        soft = soft or tuple(name for name in names if name in able)
-        for name in soft:
-            lookup(dict.fromkeys(able), name, "constraint that can be relaxed")
-    return one, tuple(soft), float(penalty)
+def in_order(terms: Sequence[Any]) -> list[Any]:
+    """``terms`` in the order of the registries, a user's own last.
+
+    Raises
+    ------
+    ConfigError
+        Something that is no term, a term that is given twice, or two that fix the budget.
+    """
+    for term in terms:
+        if not isinstance(term, Term):
+            raise ConfigError(f"expected a constraint or cost of a mandate, got {term!r}.")
+    names = [term.name for term in terms]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{name}: given {names.count(name)} times; give it once.")
+    totals = [term.name for term in terms if term.sets_budget]
+    if len(totals) > 1:
+        raise ConfigError(f"{' and '.join(totals)} both fix the sum of the weights; give one.")
+    order = [*CONSTRAINTS, *COSTS]
+    return sorted(
+        terms, key=lambda term: order.index(term.name) if term.name in order else len(order)
+    )
 
 
 def _named(block: Any, where: str) -> dict[str, Any]:
@@ -88,17 +91,18 @@ def _term(name: str, cls: Any, value: Any, shared: Mapping[str, Any]) -> Any:
 
     ``shared`` are fields that it takes from the mandate where it has them and says nothing itself.
     """
-    fields = list(cls.__dataclass_fields__)
-    fields.remove("name")
-    usual = {k: v for k, v in shared.items() if k in fields}
+    known = {f.name: f for f in fields(cls)}
+    usual = {k: v for k, v in shared.items() if k in known}
+    if not (isinstance(value, Mapping) and (set(value) & set(known) or not value)):
+        if "limit" not in known:
+            check_keys(value, known, name)
+        value = {"limit": dict(value) if isinstance(value, Mapping) else value}
+    check_keys(value, known, f"mandate.{name}")
+    value = {**usual, **value}
+    missing = [k for k, f in known.items() if f.default is MISSING and k not in value]
+    if missing:
+        raise ConfigError(f"mandate.{name}: missing {', '.join(map(repr, missing))}.")
     try:
-        if (isinstance(value, Mapping) and set(value) & set(fields)) or value == {}:
-            check_keys(value, fields, name)
-            return cls(**{**usual, **value})
-        if "limit" not in fields:
-            check_keys(value, fields, name)
-        return cls(dict(value) if isinstance(value, Mapping) else value, **usual)
-    except TypeError as error:
-        raise ConfigError(f"mandate.{name}: {error}") from error
+        return cls(**value)
     except ConfigError as error:
         raise ConfigError(f"mandate.{error}") from error

@@ -1,4 +1,4 @@
-"""What is wrong with the numbers of a mandate's days, found before anything is solved."""
+"""What is wrong with the numbers of a program's days, found before anything is solved."""
 
 from __future__ import annotations
 
@@ -8,57 +8,91 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .qp_form import LEVERAGE, TRACKING, TURNOVER, Setup
+from .market import Market
+from .parts import Form, Of, Row, Sense
+from .program import MandateProgram
 
 # Of the market itself; exposures and groups are looked at as far as they are limited.
-_FIELDS = ("mu", "loadings", "specific", "previous", "benchmark")
+_FIELDS = ("mu", "loadings", "specific", "previous", "benchmark", "traded_value")
 _ALWAYS = {"mu", "loadings", "specific"}
 
 
-def faults(setup: Setup, gamma: Tensor, kappa: Tensor | None) -> dict[int, str]:
-    """Day → which of the numbers that its problem rests on are not finite or out of range.
+def faults(program: MandateProgram, market: Market) -> dict[int, str]:
+    """Day → which of the numbers that its program rests on are not finite or out of range.
 
-    ``gamma`` and ``kappa`` (T,) are the risk aversion and that of the robust objective. What is
-    outside the mask, or in no constraint, is not looked at.
+    What is outside the mask of ``market``, or in no constraint or cost, is not looked at.
     """
-    draft, market, mask = setup.draft, setup.draft.market, setup.mask
-    found = _Found(market.names)
-    for name in _FIELDS:
-        value = getattr(market, name)
-        if value is not None and name in draft.used | _ALWAYS:
-            finite = value.isfinite()
-            found.at_names(name, ~(finite if value.ndim == 2 else finite.all(-1)) & mask, value)
-    found.at_names("specific", (market.specific < 0) & mask, market.specific)
-    nameless = market.nameless() if "groups" in draft.used else None
-    if nameless is not None and isinstance(market.groups, Tensor):
-        found.at_names("groups, a code without a name", nameless, market.groups)
+    found = _Found(program.mask, market.names)
+    if not program.mask.shape[1]:
+        return dict.fromkeys(range(len(program.q)), "no name in the problem")
+    _of_market(found, program, market)
     # What follows is made of these, so that a day is told the cause alone.
     found.settle()
-    for words, bound, end in (
-        (draft.lower_words, draft.lower, torch.inf),
-        (draft.upper_words, draft.upper, -torch.inf),
-    ):
-        found.at_names(words, (bound.isnan() | (bound == end)) & mask, bound)
-    for name, value in (("buy", draft.buy), ("sell", draft.sell), ("impact", draft.impact)):
-        if value is not None:
-            found.at_names(f"the cost {name}", ~_number(value) & mask, value)
-    for row in draft.rows:
-        found.at_names(row.words, ~row.matrix.isfinite() & mask, row.matrix)
-        limit, end = row.limit, torch.inf if row.floor else -torch.inf
-        found.of_days(f"the limit of {row.words}", limit.isnan() | (limit == end), limit)
-    found.of_days(draft.budget_words, ~draft.budget.isfinite(), draft.budget)
-    for name, value in (
-        (TURNOVER, draft.turnover),
-        (LEVERAGE, draft.leverage),
-        (TRACKING, draft.tracking),
-        ("tracking_penalty", draft.penalty),
-        ("risk_aversion", gamma),
-        ("kappa", kappa),
-    ):
-        if value is not None:
-            wrong = ~_number(value)
-            found.of_days(name, wrong | (value == 0) if name == TRACKING else wrong, value)
+    for bound in program.bounds:
+        if bound.lower is not None:
+            found.at_names(bound.label, ~(bound.lower < torch.inf), bound.lower)
+        if bound.upper is not None:
+            found.at_names(bound.label, ~(bound.upper > -torch.inf), bound.upper)
+    for cost in program.trading:
+        for side in ("buy", "sell"):
+            rate = getattr(cost, side)
+            found.at_names(f"{cost.label}, the cost {side}", ~_number(rate), rate)
+    for quadratic in program.costs:
+        _of_form(found, quadratic.label, quadratic.form)
+        found.of_days(
+            f"the strength of {quadratic.label}", ~_number(quadratic.weight), quadratic.weight
+        )
+    for row in (*program.rows, *program.trades):
+        wrong = ~row.matrix.isfinite() if row.of is Of.WEIGHTS else ~_number(row.matrix)
+        found.at_names(row.label, wrong, row.matrix)
+        found.of_days(f"the limit of {row.label}", _no_limit(row), row.limit)
+    found.of_days(program.budget.label, ~program.budget.limit.isfinite(), program.budget.limit)
+    for cone in program.cones:
+        _of_form(found, cone.label, cone.form)
+        found.of_days(
+            f"the limit of {cone.label}", ~(_number(cone.limit) & (cone.limit > 0)), cone.limit
+        )
+    found.of_days("risk_aversion", ~_number(program.gamma), program.gamma)
+    if program.kappa is not None:
+        found.of_days("kappa", ~_number(program.kappa), program.kappa)
     return {day: "bad data in " + ", ".join(parts) for day, parts in found.words.items()}
+
+
+def _of_market(found: _Found, program: MandateProgram, market: Market) -> None:
+    used = program.used | _ALWAYS
+    for name in _FIELDS:
+        value = getattr(market, name)
+        if value is not None and name in used:
+            finite = value.isfinite()
+            found.at_names(name, ~(finite if value.ndim == 2 else finite.all(-1)), value)
+    for name in ("specific", "traded_value"):
+        value = getattr(market, name)
+        if value is not None and name in used:
+            found.at_names(name, value < 0, value)
+    if market.account is not None and "account" in used:
+        account = market.account
+        found.of_days("account", ~(account.isfinite() & (account > 0)), account)
+    nameless = market.nameless() if "groups" in used else None
+    if nameless is not None and isinstance(market.groups, Tensor):
+        found.at_names("groups, a code without a name", nameless, market.groups)
+
+
+def _of_form(found: _Found, label: str, form: Form) -> None:
+    """Data of a form that is not the market's risk."""
+    if form.loadings is not None:
+        found.at_names(label, ~form.loadings.isfinite().all(-1), form.loadings)
+    if form.specific is not None:
+        found.at_names(label, ~_number(form.specific), form.specific)
+    if form.target is not None:
+        found.of_days(f"the target of {label}", ~form.target.isfinite().all(-1), form.target[:, 0])
+
+
+def _no_limit(row: Row) -> Tensor:
+    """Days (T,) on which a row has no limit that could be meant."""
+    if row.of is not Of.WEIGHTS:
+        return ~_number(row.limit)
+    end = torch.inf if row.sense is Sense.LOWER else -torch.inf
+    return row.limit.isnan() | (row.limit == end)
 
 
 def _number(value: Tensor) -> Tensor:
@@ -69,8 +103,8 @@ def _number(value: Tensor) -> Tensor:
 class _Found:
     """Day → what is wrong, in words that have the first value for each."""
 
-    def __init__(self, codes: Sequence[Any] | None) -> None:
-        self.codes = codes
+    def __init__(self, mask: Tensor, codes: Sequence[Any] | None) -> None:
+        self.mask, self.codes = mask, codes
         self.words: dict[int, list[str]] = {}
         self._settled: set[int] = set()
 
@@ -79,7 +113,8 @@ class _Found:
         self._settled = set(self.words)
 
     def at_names(self, what: str, wrong: Tensor, value: Tensor) -> None:
-        """Names (T, n) that are wrong; ``value`` (T, n, ...)."""
+        """Names (T, n) of the mask that are wrong; ``value`` (T, n, ...)."""
+        wrong = wrong & self.mask
         for day in torch.nonzero(wrong.any(-1)).flatten().tolist():
             name = int(torch.nonzero(wrong[day])[0])
             own = value[day, name].detach().reshape(-1)

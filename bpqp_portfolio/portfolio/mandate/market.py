@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ...errors import ProblemError
 
+_FLAGS = ("mask", "pinned", "no_buy", "no_sell")
+
 
 @dataclass(frozen=True)
 class Market:
@@ -24,7 +26,8 @@ class Market:
     ``pinned`` (T, n) bool, names that cannot be traded; ``no_buy``, ``no_sell`` (T, n) bool, names
     at a price limit. ``groups`` are codes (T, n) into ``group_names``, or a mapping from a group's
     name to its members (T, n), for names that are in none or in several; ``exposures`` (T, n, f)
-    with ``exposure_names``; ``names`` codes.
+    with ``exposure_names``; ``traded_value`` (T, n) what is traded of a name on an average day and
+    ``account`` (T,) what a weight of 1 is worth, both in one currency; ``names`` codes.
 
     Values are checked where a mandate uses them, day by day; what is outside the mask is not read.
 
@@ -48,29 +51,41 @@ class Market:
     group_names: Sequence[str] | None = None
     exposures: Tensor | None = None
     exposure_names: Sequence[str] | None = None
+    traded_value: Tensor | None = None
+    account: Tensor | None = None
     names: Sequence[Any] | None = None
 
     def __post_init__(self) -> None:
         if self.mu.ndim != 2:
             raise ProblemError(f"mu must be (T, n); got {tuple(self.mu.shape)}.")
-        same = ("specific", "mask", "previous", "benchmark", "pinned", "no_buy", "no_sell")
-        for name in same:
+        self._check_shapes()
+        for name in _FLAGS:
+            value = getattr(self, name)
+            if value is not None and value.dtype != torch.bool:
+                raise ProblemError(f"{name}: expected true and false, got {value.dtype}.")
+        self._check_titles()
+        if self.previous is None:
+            for name in ("pinned", "no_buy", "no_sell"):
+                value = getattr(self, name)
+                if value is not None and bool((value & self.mask).any()):
+                    raise ProblemError(f"{name}: needs previous, the weights that are held now.")
+
+    def _check_shapes(self) -> None:
+        T, n = self.mu.shape
+        for name in (*_FLAGS, "specific", "previous", "benchmark", "traded_value"):
             value = getattr(self, name)
             if value is not None and value.shape != self.mu.shape:
-                raise ProblemError(
-                    f"{name} must be (T, n) = {tuple(self.mu.shape)}; got {tuple(value.shape)}."
-                )
+                raise ProblemError(f"{name} must be (T, n) = {(T, n)}; got {tuple(value.shape)}.")
         for name in ("loadings", "exposures"):
             value = getattr(self, name)
             if value is not None and (value.ndim != 3 or value.shape[:2] != self.mu.shape):
                 raise ProblemError(
-                    f"{name} must be (T, n, ·) with (T, n) = {tuple(self.mu.shape)}; "
-                    f"got {tuple(value.shape)}."
+                    f"{name} must be (T, n, ·) with (T, n) = {(T, n)}; got {tuple(value.shape)}."
                 )
-        for name in ("mask", "pinned", "no_buy", "no_sell"):
-            value = getattr(self, name)
-            if value is not None and value.dtype != torch.bool:
-                raise ProblemError(f"{name}: expected true and false, got {value.dtype}.")
+        if self.account is not None and self.account.shape != (T,):
+            raise ProblemError(f"account must be (T,) = {(T,)}; got {tuple(self.account.shape)}.")
+
+    def _check_titles(self) -> None:
         sizes = {"names": self.mu.shape[1], "group_names": None, "exposure_names": None}
         if self.exposures is not None:
             sizes["exposure_names"] = self.exposures.shape[-1]
@@ -81,11 +96,6 @@ class Market:
             twice = [one for one, count in Counter(given).items() if count > 1]
             if twice:
                 raise ProblemError(f"{name}: {twice[0]!r} occurs twice.")
-        if self.previous is None:
-            for name in ("pinned", "no_buy", "no_sell"):
-                value = getattr(self, name)
-                if value is not None and bool((value & self.mask).any()):
-                    raise ProblemError(f"{name}: needs previous, the weights that are held now.")
 
     def members(self) -> dict[str, Tensor]:
         """Group name → membership (T, n) as 0 and 1, zero outside the mask.
@@ -132,5 +142,7 @@ class Market:
         value = getattr(self, field)
         if value is None:
             raise ProblemError(f"{who}: the market has no {field}; give it.")
+        if value.ndim == 1:
+            return value.double()
         mask = self.mask if value.ndim == 2 else self.mask.unsqueeze(-1)
         return torch.where(mask, value.double(), 0.0)

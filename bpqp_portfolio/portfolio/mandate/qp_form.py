@@ -1,254 +1,243 @@
-"""A draft as batched factor QPs at given multipliers of its cones and of its limits of trading."""
+"""A program as batched factor QPs, at given multipliers of its cones and prices of its trades.
+
+    min ½ γ wᵀΣw + qᵀw + Σ ½θⱼ formⱼ(w) + Σ cᵢ|wᵢ − w⁰ᵢ| + ...   s.t. budget, bounds, rows
+
+A form that is that of Σ adds its multiplier to γ; another adds its loadings √θ L as factors and
+θ d to the specific variances. Rows of sizes are rows of ``legs``: w = p − s with long and short
+legs p, s ≥ 0, 2n names of which no two are held at once, since the variance d(p² + s²) grows with
+what they share; aᵀ|w| ≤ h is aᵀp + aᵀs ≤ h, and a kink of w at w⁰ is one of each leg. A row of a
+soft term has a slack of its own, at the program's penalty.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ...layers.factor import factor_qp
-from ...solvers.factor.problem import FactorSolution
-from .terms import Draft
+from ...solvers.factor.solver import FactorSolution
+from .parts import Form, Of, Row, Sense
+from .program import MandateProgram, sum_of
 
-# Terms whose limits are no rows of a draft, by name.
-TURNOVER, LEVERAGE, TRACKING = "max_turnover", "max_leverage", "max_tracking_error"
-# Curvature of a slack, as a part of its price, so that its optimum is unique.
-_SLACK_CURVATURE = 1e-6
 # Curvature of a slack, as a part of its price, so that its optimum is unique, and its largest
 # value; in units of its row.
 _SLACK_CURVATURE, _MOST_SLACK = 1e-6, 10.0
 
 
-@dataclass
-class Setup:
-    """One draft, ready to be solved at any risk aversion γ and multipliers θ and λ, all (T,).
+class QPForm:
+    """Rows G w ≤ h of ``program``, (T, m, n) and (T, m), with their sizes (T, m)."""
 
-    θ is that of the tracking-error limit, λ that of the turnover limit, which acts as a cost
-    λ‖w − w⁰‖₁. Rows of terms in ``soft`` get a slack at the price ``penalty``. ``rows`` are those
-    of the draft that take part, by number.
-
-    A leverage limit on short positions is a row of ``legs``: w = p − s with long and short legs
-    p, s ≥ 0, 2n names of which no two are held at once, since the variance d(p² + s²) grows with
-    what they share; the limit is 1ᵀp + 1ᵀs ≤ L, and a kink of w at w⁰ is one of each leg.
-    """
-
-    draft: Draft
-    q: Tensor
-    tolerance: float
-    soft: Collection[str] = ()
-    penalty: float = 1.0
-    rows: list[int] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        d, market = self.draft, self.draft.market
-        self.mask = market.mask
-        self.loadings = torch.where(self.mask.unsqueeze(-1), market.loadings.double(), 0.0)
-        self.specific = torch.where(self.mask, market.specific.double(), 0.0)
-        zero = torch.zeros_like(self.specific)
-        held = market.previous
-        held = held if "previous" in d.used else None
-        self.previous = zero if held is None else torch.where(self.mask, held.double(), 0.0)
-        benched = d.tracking is not None or d.penalty is not None
-        self.bench = market.needed("benchmark", "mandate") if benched else zero
-        self.turnover = None if d.turnover is None else 2 * d.turnover
-        self.legs = d.leverage is not None and not bool((d.lower >= 0).all())
-        matrices, limits = [], []
-        for row in d.rows:
-            sign = -1.0 if row.floor else 1.0
-            h = sign * row.limit
-            # Nothing is limited by infinity: 0ᵀw ≤ 1.
-            unlimited = h == torch.inf
-            matrices.append(torch.where(unlimited.unsqueeze(-1), 0.0, sign * row.matrix))
-            limits.append(torch.where(unlimited, 1.0, h))
-        self.words = [row.words for row in d.rows]
-        self.floors = [row.floor for row in d.rows]
-        self.terms = [row.term for row in d.rows]
-        if d.leverage is not None:
-            matrices.append(torch.ones_like(zero))
-            limits.append(d.leverage)
-            self.words.append(d.leverage_words)
-            self.floors.append(False)
-            self.terms.append(LEVERAGE)
-        T, n = zero.shape
-        self.G = torch.stack(matrices, 1) if matrices else zero.new_zeros(T, 0, n)
-        self.h = torch.stack(limits, 1) if limits else zero.new_zeros(T, 0)
-        # What a weight of 1 can make of each row (T, m): the unit in which it is judged.
-        self.units = torch.nn.functional.pad(self.G.detach().abs(), (0, 1)).amax(-1)
-        self.units = torch.where(self.units > 0, self.units, 1.0)
-        self.rows.extend(
-            i for i, term in enumerate(self.terms) if term in self.soft and i not in self.rows
-        )
-
-    def distance(self, w: Tensor, centre: Tensor | float = 0.0) -> Tensor:
-        """‖Σ^½(w − centre)‖ (T,), per day."""
-        e = torch.where(self.mask, w - centre, 0.0)
-        x = (self.loadings * e.unsqueeze(-1)).sum(-2)
-        square = (x * x).sum(-1) + (self.specific * e * e).sum(-1)
-        return square.clamp_min(1e-300).sqrt()
-
-    @property
-    def risk_unit(self) -> Tensor:
-        """The largest risk of a name (T,), per day: the unit of a tracking error."""
-        square = (self.loadings.square().sum(-1) + self.specific).detach()
-        square = torch.nn.functional.pad(square, (0, 1)).amax(-1)
-        return square.clamp_min(1e-300).sqrt()
-
-    def times(self, w: Tensor) -> Tensor:
-        """Σw (T, n)."""
-        x = (self.loadings * w.unsqueeze(-1)).sum(-2, keepdim=True)
-        return (self.loadings * x).sum(-1) + self.specific * w
-
-    def traded(self, w: Tensor) -> Tensor:
-        """‖w − w⁰‖₁ (T,)."""
-        return torch.where(self.mask, w - self.previous, 0.0).abs().sum(-1)
-
-    def used(self, w: Tensor) -> Tensor:
-        """Each row's left-hand side (T, m) at w (T, n)."""
-        used = (self.G.detach() * w.unsqueeze(1)).sum(-1)
-        if self.legs:
-            used[:, -1] = w.abs().sum(-1)
-        return used
-
-    def weights(self, raw: FactorSolution) -> Tensor:
-        """w (T, n) of what :meth:`solve` found."""
-        n = self.q.shape[1]
-        return raw.w[:, :n] - raw.w[:, n : 2 * n] if self.legs else raw.w[:, :n]
-
-    def bound_duals(self, raw: FactorSolution) -> tuple[Tensor, Tensor]:
-        """Duals (T, n) of the lower and upper bounds."""
-        n, d = self.q.shape[1], self.draft
-        if not self.legs:
-            return raw.lam_lb[:, :n], raw.lam_ub[:, :n]
-        part = slice(n, 2 * n)
-        return (
-            torch.where(d.lower >= 0, raw.lam_lb[:, :n], raw.lam_ub[:, part]),
-            torch.where(d.upper > 0, raw.lam_ub[:, :n], raw.lam_lb[:, part]),
-        )
-
-    def budget_dual(self, raw: FactorSolution) -> Tensor:
-        """Dual (T,) of the budget."""
-        by_row = self.legs or any(self.terms[row] in self.soft for row in self.rows)
-        return raw.nu_rows[:, 0] if by_row else raw.nu
-
-    def days(self, index: Tensor, *, keep: bool = False) -> Setup:
-        """The setup of some days, without gradients unless they are to be kept."""
-        draft = _days_of(self.draft, index, keep)
-        q = (self.q if keep else self.q.detach())[index]
-        return Setup(draft, q, self.tolerance, self.soft, self.penalty, self.rows)
+    def __init__(self, program: MandateProgram) -> None:
+        self.program = p = program
+        self.G, self.h, self.sizes = signed(p.rows, p.q)
+        self.soft = tuple(i for i, row in enumerate(p.rows) if row.term in p.soft)
 
     def missed(self, w: Tensor) -> Tensor:
-        """By how much w (T, n) misses each row (T, m), in its unit."""
-        return (self.used(w) - self.h.detach()) / self.units
+        """By how much w (T, n) misses each row (T, m), in its size."""
+        used = (self.G.detach() * w.unsqueeze(1)).sum(-1)
+        if self.program.legs:
+            for i, row in enumerate(self.program.rows):
+                if row.of is Of.GROSS:
+                    used[:, i] = (self.G[:, i].detach() * w.abs()).sum(-1)
+        return (used - self.h.detach()) / self.sizes
 
     def solve(
         self,
         gamma: Tensor,
-        theta: Tensor,
-        price: Tensor | None = None,
+        cones: Sequence[Tensor],
+        prices: Tensor | None,
+        rows: Sequence[int],
         warm_start: FactorSolution | None = None,
         *,
         sensitive: bool = False,
     ) -> tuple[FactorSolution, Tensor]:
-        """Solve ½ wᵀ(γΣ)w + ½θ(w−w_b)ᵀΣ(w−w_b) + λ‖w−r‖₁ and the draft's other terms.
+        """The QP at risk aversion γ (T,), multipliers of the cones, (T,) each, and with ``prices``
+        (T, n) of trading beside the program's own costs; of the rows those numbered ``rows``.
 
-        The solution has the exposures ``x`` = Bᵀw of the market's own loadings. Also returns the
-        linear term that the QP took, by which its sensitivities can be asked for; with
-        ``sensitive`` that asks for gradients though no parameter may.
+        The solution has the exposures ``x`` of the forms' own loadings. Also returns the linear
+        term that the QP took, by which its sensitivities can be asked for; with ``sensitive`` that
+        asks for gradients though no parameter may.
         """
-        d, T = self.draft, len(self.q)
-        n = self.q.shape[1]
-        scale = (gamma + theta).unsqueeze(-1)
-        root = scale.clamp_min(0).sqrt()
-        loadings = self.loadings * root.unsqueeze(-1)
+        p = self.program
+        # Step 1: the quadratic forms make one factor model.
+        forms = [(cost.form, cost.weight) for cost in p.costs]
+        forms += [(cone.form, theta) for cone, theta in zip(p.cones, cones, strict=True)]
+        loadings, specific, q, roots = factor_model(p.risk, gamma, p.q, forms)
         if warm_start is not None:
-            warm_start = replace(warm_start, x=warm_start.x * root.detach())
-        specific = self.specific * scale
-        q = self.q - theta.unsqueeze(-1) * self.times(self.bench)
-        if d.impact is not None:
-            specific = specific + 2 * d.impact
-            q = q - 2 * d.impact * self.previous
-        cost = None if price is None else price.unsqueeze(-1).expand(T, n)
-        if d.buy is not None and d.sell is not None:
-            own = 0.5 * (d.buy + d.sell)
+            warm_start = replace(warm_start, x=warm_start.x * roots.detach())
+        # Step 2: costs of trading are a kink at the previous weights and a tilt.
+        cost = prices
+        if p.rates is not None:
+            buy, sell = p.rates
+            own = 0.5 * (buy + sell)
             cost = own if cost is None else cost + own
-            q = q + 0.5 * (d.buy - d.sell)
+            q = q + 0.5 * (buy - sell)
         if sensitive and not q.requires_grad:
             q = q.requires_grad_()
-        pad = torch.nn.functional.pad
-        tilt, reference, one = q, self.previous, torch.ones_like(q)
-        lower, upper, mask = d.lower, d.upper, self.mask
-        G, h = self.G[:, self.rows], self.h[:, self.rows]
-        if self.legs:
-            tilt, one, loadings = _both(q, -1), _both(one, -1), _both(loadings, -1, 1)
-            specific, mask = _both(specific), _both(mask)
-            reference = torch.cat([reference.clamp_min(0), (-reference).clamp_min(0)], -1)
-            lower, upper = (
-                torch.cat([lower.clamp_min(0), (-upper).clamp_min(0)], -1),
-                torch.cat([upper.clamp_min(0), (-lower).clamp_min(0)], -1),
-            )
-            cost = None if cost is None else _both(cost)
-            last = [len(self.words) - 1 == row for row in self.rows]
-            G = torch.cat([G, torch.where(_flags(last, G).unsqueeze(-1), G, -G)], -1)
-        soft = [i for i, row in enumerate(self.rows) if self.terms[row] in self.soft]
-        m = len(soft)
-        if m:
-            slack = G.new_zeros(T, G.shape[1], m)
-            slack[:, soft, range(m)] = -1.0
-            G = torch.cat([G, slack], -1)
-            one, tilt = pad(one, (0, m)), pad(tilt, (0, m), value=self.penalty)
-            unit = self.units[:, [self.rows[i] for i in soft]]
-            specific = torch.cat([specific, _SLACK_CURVATURE * self.penalty / unit], -1)
-            loadings = pad(loadings, (0, 0, 0, m))
-            lower, upper = pad(lower, (0, m)), torch.cat([upper, _MOST_SLACK * unit], -1)
-            mask = pad(mask, (0, m), value=True)
-            if cost is not None:
-                cost, reference = pad(cost, (0, m)), pad(reference, (0, m))
-        by_row = m or self.legs
-        raw = factor_qp(
-            tilt,
+        names = _Names(
+            q,
             loadings,
             specific,
-            lower=lower,
-            upper=upper,
-            budget=None if by_row else d.budget,
-            equalities=(one.unsqueeze(1), d.budget.unsqueeze(-1)) if by_row else None,
-            inequalities=(G, h) if G.shape[1] else None,
-            cost=cost,
-            reference=None if cost is None else reference,
-            mask=mask,
-            tolerance=self.tolerance,
+            p.lower,
+            p.upper,
+            p.mask,
+            torch.ones_like(q),
+            self.G[:, list(rows)],
+            cost,
+            None if cost is None else p.previous,
+        )
+        # Step 3: legs of sizes and slacks of soft rows are names of their own.
+        if p.legs:
+            names = names.legs([p.rows[row].of is Of.GROSS for row in rows])
+        soft = [(i, row) for i, row in enumerate(rows) if row in self.soft]
+        if soft:
+            names = names.slacks(
+                [i for i, _ in soft], self.sizes[:, [r for _, r in soft]], p.penalty
+            )
+        by_row, total = self.by_row, p.budget.limit
+        raw = factor_qp(
+            names.q,
+            names.loadings,
+            names.specific,
+            lower=names.lower,
+            upper=names.upper,
+            budget=None if by_row else total,
+            equalities=(names.one.unsqueeze(1), total.unsqueeze(-1)) if by_row else None,
+            inequalities=(names.G, self.h[:, list(rows)]) if rows else None,
+            cost=names.cost,
+            reference=names.reference,
+            mask=names.mask,
+            tolerance=p.tolerance,
             warm_start=warm_start,
             throw=False,
         )
-        return replace(raw, x=raw.x / root.detach().clamp_min(1e-150)), q
+        return replace(raw, x=raw.x / roots.detach().clamp_min(1e-150)), q
+
+    @property
+    def by_row(self) -> bool:
+        """Whether the budget is a row of the QP, since not all of its names count in it."""
+        return self.program.legs or bool(self.soft)
+
+    def weights(self, raw: FactorSolution) -> Tensor:
+        """w (T, n) of what :meth:`solve` found."""
+        n = self.program.q.shape[1]
+        return raw.w[:, :n] - raw.w[:, n : 2 * n] if self.program.legs else raw.w[:, :n]
+
+    def bound_duals(self, raw: FactorSolution) -> tuple[Tensor, Tensor]:
+        """Duals (T, n) of the lower and upper bounds."""
+        p, n = self.program, self.program.q.shape[1]
+        if not p.legs:
+            return raw.lam_lb[:, :n], raw.lam_ub[:, :n]
+        part = slice(n, 2 * n)
+        return (
+            torch.where(p.lower >= 0, raw.lam_lb[:, :n], raw.lam_ub[:, part]),
+            torch.where(p.upper > 0, raw.lam_ub[:, :n], raw.lam_lb[:, part]),
+        )
+
+    def budget_dual(self, raw: FactorSolution) -> Tensor:
+        """Dual (T,) of the budget."""
+        return raw.nu_rows[:, 0] if self.by_row else raw.nu
 
 
-def _both(value: Tensor, sign: int = 1, dim: int = -1) -> Tensor:
-    """A value of the names for their long and, times ``sign``, their short legs."""
-    return torch.cat([value, -value if sign < 0 else value], dim)
+def signed(rows: Sequence[Row], like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """G (T, m, n), h (T, m) of ``rows`` as G v ≤ h, and their sizes (T, m); ``like`` (T, n)."""
+    if not rows:
+        none = like.new_zeros(len(like), 0)
+        return like.new_zeros(len(like), 0, like.shape[1]), none, none
+    matrices, limits = [], []
+    for row in rows:
+        sign = -1.0 if row.sense is Sense.LOWER else 1.0
+        h = sign * row.limit
+        # Nothing is limited by infinity: 0ᵀw ≤ 1.
+        unlimited = h == torch.inf
+        matrices.append(torch.where(unlimited.unsqueeze(-1), 0.0, sign * row.matrix))
+        limits.append(torch.where(unlimited, 1.0, h))
+    sizes = torch.stack([row.size for row in rows], 1)
+    return torch.stack(matrices, 1), torch.stack(limits, 1), sizes
 
 
-def _flags(flags: list[bool], like: Tensor) -> Tensor:
-    return torch.tensor(flags, dtype=torch.bool, device=like.device)
+def factor_model(
+    risk: Form, gamma: Tensor, q: Tensor, forms: Sequence[tuple[Form, Tensor]]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Loadings (T, n, K), specific variances and linear term (T, n) of ½γ ``risk`` + Σ ½ weight ·
+    form + qᵀw, and the roots (T, K) that the forms' loadings were multiplied by."""
+    assert risk.loadings is not None and risk.specific is not None
+    own = sum_of([gamma, *(weight for form, weight in forms if form.risk)]).unsqueeze(-1)
+    root = own.clamp_min(0).sqrt()
+    columns, roots = [risk.loadings * root.unsqueeze(-1)], [root.expand_as(risk.loadings[:, 0])]
+    specific = risk.specific * own
+    for form, weight in forms:
+        weight = weight.unsqueeze(-1)
+        if form.centre is not None or form.target is not None:
+            q = q + weight * form.slope(torch.zeros_like(q))
+        if form.risk:
+            continue
+        if form.specific is not None:
+            specific = specific + weight * form.specific
+        if form.loadings is not None:
+            # A root that has a slope at 0 too.
+            root = (weight.clamp_min(0) + 1e-300).sqrt()
+            columns.append(form.loadings * root.unsqueeze(-1))
+            roots.append(root.expand_as(form.loadings[:, 0]))
+    if len(columns) == 1:
+        return columns[0], specific, q, roots[0]
+    return torch.cat(columns, -1), specific, q, torch.cat(roots, -1)
 
 
-def _days_of(draft: Draft, days: Tensor, keep: bool) -> Draft:
-    """A draft of some days, detached unless gradients are to be kept."""
+@dataclass(frozen=True)
+class _Names:
+    """The QP's names: (T, N) each, ``loadings`` (T, N, K), ``G`` (T, m, N); ``one`` counts them in
+    the budget."""
 
-    def of(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return tuple(of(one) for one in value)
-        if not isinstance(value, Tensor):
-            return value
-        return (value if keep else value.detach())[days]
+    q: Tensor
+    loadings: Tensor
+    specific: Tensor
+    lower: Tensor
+    upper: Tensor
+    mask: Tensor
+    one: Tensor
+    G: Tensor
+    cost: Tensor | None
+    reference: Tensor | None
 
-    m = draft.market
-    names = [f.name for f in fields(m) if f.name not in ("groups", "exposures")]
-    own: dict[str, Any] = {name: of(getattr(m, name)) for name in names}
-    market = replace(m, groups=None, exposures=None, **own)
-    rows = [replace(row, matrix=of(row.matrix), limit=of(row.limit)) for row in draft.rows]
-    values: dict[str, Any] = {f.name: of(getattr(draft, f.name)) for f in fields(draft)}
-    return Draft(**{**values, "market": market, "rows": rows})
+    def legs(self, sizes: Sequence[bool]) -> _Names:
+        """Long legs followed by short ones; rows where ``sizes`` count both alike."""
+
+        def both(value: Tensor, sign: float = 1.0, dim: int = -1) -> Tensor:
+            return torch.cat([value, sign * value], dim)
+
+        lower, upper, at = self.lower, self.upper, self.reference
+        flags = torch.tensor(sizes, dtype=torch.bool, device=self.G.device).unsqueeze(-1)
+        return _Names(
+            q=both(self.q, -1.0),
+            loadings=both(self.loadings, -1.0, 1),
+            specific=both(self.specific),
+            lower=torch.cat([lower.clamp_min(0), (-upper).clamp_min(0)], -1),
+            upper=torch.cat([upper.clamp_min(0), (-lower).clamp_min(0)], -1),
+            mask=torch.cat([self.mask, self.mask], -1),
+            one=both(self.one, -1.0),
+            G=torch.cat([self.G, torch.where(flags, self.G, -self.G)], -1),
+            cost=None if self.cost is None else both(self.cost),
+            reference=None if at is None else torch.cat([at.clamp_min(0), (-at).clamp_min(0)], -1),
+        )
+
+    def slacks(self, rows: Sequence[int], sizes: Tensor, penalty: float) -> _Names:
+        """A slack for each of the ``rows`` of G, of ``sizes`` (T, s), at the price ``penalty``."""
+        pad, s = torch.nn.functional.pad, len(rows)
+        slack = self.G.new_zeros(*self.G.shape[:2], s)
+        slack[:, list(rows), range(s)] = -1.0
+        return _Names(
+            q=pad(self.q, (0, s), value=penalty),
+            loadings=pad(self.loadings, (0, 0, 0, s)),
+            specific=torch.cat([self.specific, _SLACK_CURVATURE * penalty / sizes], -1),
+            lower=pad(self.lower, (0, s)),
+            upper=torch.cat([self.upper, _MOST_SLACK * sizes], -1),
+            mask=pad(self.mask, (0, s), value=True),
+            one=pad(self.one, (0, s)),
+            G=torch.cat([self.G, slack], -1),
+            cost=None if self.cost is None else pad(self.cost, (0, s)),
+            reference=None if self.reference is None else pad(self.reference, (0, s)),
+        )

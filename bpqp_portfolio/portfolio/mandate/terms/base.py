@@ -1,118 +1,181 @@
-"""The draft of a mandate's problem, which constraints and costs fill in, and what they share."""
+"""What every constraint and cost of a mandate is: a :class:`Term`, and the market as it sees it."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ....config import check_number
+from ....config import check_number, lookup
 from ....errors import ProblemError
 from ..market import Market
+from ..parts import Form, Part
 
 
-@dataclass(frozen=True)
-class Row:
-    """matrixᵀw ≤ limit, or ≥ where it is a ``floor``, on each day: (T, n) and (T,).
+class Term:
+    """A constraint or cost: an object with parameters that states itself as typed parts.
 
-    ``term`` names the constraint that it belongs to; ``words`` are for people alone.
+    Parameters are numbers or tensors, which carry gradients; ``str(term)`` names it for people. A
+    new one is a file of this folder and a line in its ``__init__``; all else follows from the class
+    variables below and from :meth:`parts`.
     """
 
-    term: str
-    words: str
-    matrix: Tensor
-    limit: Tensor
-    floor: bool = False
+    name: ClassVar[str]
+    unit: ClassVar[str]
+    """Of its limit, or of what it costs."""
+    example: ClassVar[Mapping[str, Any]]
+    """A mandate's settings that show it, for its contract tests and its documentation."""
+    is_cost: ClassVar[bool] = False
+    relaxable: ClassVar[bool] = False
+    """Whether ``relax`` may miss its limit at a price: so for rows and cones, not for bounds."""
+    sets_budget: ClassVar[bool] = False
+    sets_lower: ClassVar[bool] = False
+    """In place of the budget, or lower bound, that holds without being said."""
+    needs_benchmark: ClassVar[bool] = False
+
+    @property
+    def benchmarked(self) -> bool:
+        """Whether it rests on the benchmark's weights."""
+        return self.needs_benchmark
+
+    @property
+    def allows_short(self) -> bool:
+        """Whether a weight below zero is allowed."""
+        return False
+
+    @property
+    def forbids_short(self) -> bool:
+        """Whether no weight may be below zero, whatever other terms allow."""
+        return False
+
+    @property
+    def allows_leverage(self) -> bool:
+        """Whether more than the account may be invested."""
+        return False
+
+    @property
+    def exposures_named(self) -> tuple[str, ...]:
+        """Exposures of the market that it needs by name."""
+        return ()
+
+    @property
+    def exposures_all(self) -> bool:
+        """Whether it bounds every exposure of the market."""
+        return False
+
+    def parts(self, view: MarketView) -> Iterator[Part]:
+        """The term on the days of ``view``; nothing where it does not apply."""
+        raise NotImplementedError(f"{self.name}: a term states its parts.")
+
+    def head(self, label: str | None = None) -> tuple[str, str, str]:
+        """Name, label and unit of a part; the label is the term in words unless it is given."""
+        return self.name, str(self) if label is None else label, self.unit
 
 
-@dataclass
-class Draft:
-    """min ½ wᵀ(γΣ)w + qᵀw + buyᵀ(w−w⁰)₊ + sellᵀ(w⁰−w)₊ + κᵀ(w−w⁰)² and its constraints.
+class MarketView:
+    """A market as terms see it: float64, zero outside the mask; it notes which fields were used."""
 
-    ``lower``, ``upper`` (T, n); ``budget`` (T,); ``rows``; ``turnover`` limit (T,) of ½‖w−w⁰‖₁,
-    ``leverage`` limit (T,) of ‖w‖₁, ``tracking`` limit (T,) of ‖Σ^½(w−w_b)‖ per day, ``penalty``
-    (T,) θ of ½θ(w−w_b)ᵀΣ(w−w_b).
-    ``own`` are the mandate's bounds where the market's, of names that cannot trade, replace them.
-    ``used`` names the market's fields that the problem rests on.
-    """
+    def __init__(self, market: Market) -> None:
+        self.market = market
+        self.used: set[str] = set()
+        self.zero = torch.zeros_like(market.mu, dtype=torch.float64)
 
-    market: Market
-    lower: Tensor
-    upper: Tensor
-    budget: Tensor
-    budget_words: str = "budget = 1"
-    lower_words: str = "long only: weights >= 0"
-    upper_words: str = "weights <= 1"
-    rows: list[Row] = field(default_factory=list)
-    turnover: Tensor | None = None
-    turnover_words: str = ""
-    leverage: Tensor | None = None
-    leverage_words: str = ""
-    tracking: Tensor | None = None
-    tracking_words: str = ""
-    tracking_unit: float = 1.0
-    penalty: Tensor | None = None
-    buy: Tensor | None = None
-    sell: Tensor | None = None
-    impact: Tensor | None = None
-    own: tuple[Tensor, Tensor] | None = None
-    used: set[str] = field(default_factory=set)
+    @property
+    def previous(self) -> Tensor | None:
+        """Weights (T, n) held now, None where the market does not say."""
+        if self.market.previous is None:
+            return None
+        return self.needed("previous", "mandate")
 
-    @classmethod
-    def of(cls, market: Market) -> Draft:
-        """Long only, fully invested."""
-        zero = torch.zeros_like(market.mu, dtype=torch.float64)
-        return cls(market, zero, zero + 1.0, zero.new_ones(len(zero)))
-
-    def needed(self, name: str, who: str) -> Tensor:
-        """The market's field ``name`` in float64, zero outside the mask.
+    def needed(self, field: str, who: str) -> Tensor:
+        """A field of the market that the term ``who`` wants.
 
         Raises
         ------
         ProblemError
-            The market lacks it, and the term ``who`` wants it.
+            The market lacks it.
         """
-        self.used.add(name)
-        return self.market.needed(name, who)
+        self.used.add(field)
+        return self.market.needed(field, who)
+
+    def groups(self) -> dict[str, Tensor]:
+        """Group name → members (T, n) as 0 and 1."""
+        self.used.add("groups")
+        return self.market.members()
+
+    def exposures(self, who: str) -> dict[str, Tensor]:
+        """Exposure name → exposures (T, n), in their own units."""
+        X = self.needed("exposures", who)
+        names = self.market.exposure_names or range(X.shape[-1])
+        return {str(name): X[..., j] for j, name in enumerate(names)}
+
+    def risk(self, centre: Tensor) -> Form:
+        """(w − centre)ᵀΣ(w − centre), per day²."""
+        return Form(*risk_of(self.market), centre=centre, risk=True)
 
     def per_day(self, value: Any, who: str) -> Tensor:
-        """A number or tensor of the term ``who`` as (T,) float64."""
-        value = torch.as_tensor(value, dtype=torch.float64, device=self.budget.device)
+        """A number or tensor of the term ``who`` as (T,) float64.
+
+        Raises
+        ------
+        ProblemError
+            Its shape is no number's, and not that of the days.
+        """
+        days = self.zero.new_zeros(len(self.zero))
+        value = torch.as_tensor(value, dtype=torch.float64, device=days.device)
         try:
-            return value.expand(self.budget.shape)
+            return value.expand(days.shape)
         except RuntimeError:
             raise ProblemError(
-                f"{who}: expected one number, or one for each of {len(self.budget)} days; got "
+                f"{who}: expected one number, or one for each of {len(days)} days; got shape "
+                f"{tuple(value.shape)}."
+            ) from None
+
+    def per_name(self, value: Any, default: float) -> Tensor:
+        """(T, n) from a number, a tensor (n,) or (T, n), or a mapping code → number.
+
+        Codes that the market lacks are no error: a universe changes from day to day.
+
+        Raises
+        ------
+        ProblemError
+            A mapping for a market without names, or a shape that does not fit.
+        """
+        like = self.zero
+        if isinstance(value, Mapping):
+            if self.market.names is None:
+                raise ProblemError("bounds by name: the market has no names; give their codes.")
+            rest: float = value.get("default", default)
+            own = [float(value.get(str(code), rest)) for code in self.market.names]
+            return torch.tensor(own, dtype=torch.float64, device=like.device).expand(like.shape)
+        value = torch.as_tensor(value, dtype=torch.float64, device=like.device)
+        try:
+            return value.expand(like.shape)
+        except RuntimeError:
+            raise ProblemError(
+                f"a value by name must be one number, (n,) or (T, n) = {tuple(like.shape)}; got "
                 f"shape {tuple(value.shape)}."
             ) from None
 
-    def row(
-        self, term: str, words: str, matrix: Tensor, limit: Tensor | float, *, floor: bool
-    ) -> None:
-        """Add matrixᵀw ≤ limit, or ≥ where it is a ``floor``, for ``matrix`` (T, n) and ``limit``
-        broadcastable to (T,)."""
-        self.rows.append(Row(term, words, matrix, self.per_day(limit, words), floor))
 
-
-class Term(Protocol):
-    """A constraint or cost: an object with parameters that writes itself into a draft.
-
-    ``str(term)`` says it in words; parameters are numbers or tensors, which carry gradients.
-    """
-
-    name: ClassVar[str]
-
-    def apply(self, draft: Draft) -> None:
-        """Write the term into ``draft``."""
-        ...
+def risk_of(market: Market) -> tuple[Tensor, Tensor]:
+    """Loadings (T, n, k) and specific variances (T, n) in float64, zero outside the mask."""
+    loadings = torch.where(market.mask.unsqueeze(-1), market.loadings.double(), 0.0)
+    return loadings, torch.where(market.mask, market.specific.double(), 0.0)
 
 
 def number(value: Any, name: str, **limits: Any) -> Any:
     """A checked number, or a tensor as it is: of one entry that is checked, of more when it is
-    used, day by day."""
+    used, day by day.
+
+    Raises
+    ------
+    ConfigError
+        It is not finite, or out of ``limits``; see :func:`~bpqp_portfolio.config.check_number`.
+    """
     if not isinstance(value, Tensor):
         check_number(value, name, **limits)
     elif value.numel() == 1:
@@ -121,35 +184,39 @@ def number(value: Any, name: str, **limits: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A parameter in words."""
+    """A parameter for people."""
     if isinstance(value, Tensor):
         return f"{value.detach().item():.6g}" if value.numel() == 1 else "its own value a name"
     return f"{value:.6g}" if isinstance(value, float | int) else str(value)
 
 
-def per_name(value: Any, market: Market, default: float) -> Tensor:
-    """(T, n) from a number, a tensor (n,) or (T, n), or a mapping code → number.
+def check_each(value: Any, name: str, low: float = -math.inf, high: float = math.inf) -> None:
+    """Check a number, or every number of a mapping; None in a mapping is no limit."""
+    for key, one in value.items() if isinstance(value, Mapping) else [("", value)]:
+        if one is not None:
+            number(one, f"{name}.{key}" if key else name, low=low, high=high)
 
-    Codes that the market lacks are no error: a universe changes from day to day.
+
+def in_words(limit: Any, lower: Any) -> str:
+    """Upper and lower limits by title, for people: ``banks >= 0.1, each <= 0.3``."""
+    return ", ".join(
+        f"{key} {sign} {shown(one)}"
+        for value, sign in ((lower, ">="), (limit, "<="))
+        for key, one in (value.items() if isinstance(value, Mapping) else [("each", value)])
+        if one is not None
+    )
+
+
+def by_title(value: Any, known: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Title → limit from a mapping, or from one number for all of ``known``; without a limit left
+    out.
+
+    Raises
+    ------
+    ConfigError
+        A title that is not known; the nearest is named.
     """
-    like = torch.zeros_like(market.mu, dtype=torch.float64)
-    if isinstance(value, dict):
-        if market.names is None:
-            raise ProblemError("bounds by name: the market has no names; give their codes.")
-        rest: float = value.get("default", default)
-        own = [float(value.get(str(code), rest)) for code in market.names]
-        return torch.tensor(own, dtype=torch.float64, device=like.device).expand(like.shape)
-    value = torch.as_tensor(value, dtype=torch.float64, device=like.device)
-    try:
-        return value.expand(like.shape)
-    except RuntimeError:
-        raise ProblemError(
-            f"a value by name must be one number, (n,) or (T, n) = {tuple(like.shape)}; got shape "
-            f"{tuple(value.shape)}."
-        ) from None
-
-
-def check_per_name(value: Any, name: str, low: float = -math.inf, high: float = math.inf) -> None:
-    """Check the numbers of a value that :func:`per_name` takes."""
-    for key, one in value.items() if isinstance(value, dict) else [("", value)]:
-        number(one, f"{name}.{key}" if key else name, low=low, high=high)
+    pairs = value if isinstance(value, Mapping) else dict.fromkeys(known, value)
+    for title in pairs:
+        lookup(known, title, what)
+    return {title: one for title, one in pairs.items() if one is not None}

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 
-from .base import Draft, number, shown
+from ..parts import Row, Sense
+from .base import MarketView, Term, number, shown
 
 
 @dataclass(frozen=True, eq=False)
-class Budget:
+class Budget(Term):
     """1ᵀw = ``limit``, a number or a tensor (T,); the rest of the account is cash."""
 
     limit: Any = 1.0
     name: ClassVar[str] = "budget"
+    unit: ClassVar[str] = "fraction of the account"
+    example: ClassVar[Mapping[str, Any]] = {"budget": 0.9}
+    sets_budget: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         number(self.limit, self.name)
@@ -28,5 +33,6 @@ class Budget:
         """Whether more than the account is invested."""
         return bool((torch.as_tensor(self.limit) > 1).any())
 
-    def apply(self, draft: Draft) -> None:
-        draft.budget, draft.budget_words = draft.per_day(self.limit, self.name), str(self)
+    def parts(self, view: MarketView) -> Iterator[Row]:
+        limit = view.per_day(self.limit, self.name)
+        yield Row(*self.head(), view.zero + 1.0, limit, Sense.EQUAL)

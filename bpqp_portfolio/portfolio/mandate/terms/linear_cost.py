@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .base import Draft, number, per_name, shown
+from ..parts import Trading
+from .base import MarketView, Term, number, shown
 
 
 @dataclass(frozen=True, eq=False)
-class LinearCost:
+class LinearCost(Term):
     """Adds buy Σ(w−w⁰)₊ + sell Σ(w⁰−w)₊: ``buy``, ``sell`` as fractions of the value traded.
 
     It does not apply to a market without ``previous``.
     """
 
-    buy: Any = 0.0005
-    sell: Any = 0.0015
+    buy: Any
+    sell: Any
     name: ClassVar[str] = "linear_cost"
+    unit: ClassVar[str] = "return for a unit of weight traded"
+    example: ClassVar[Mapping[str, Any]] = {"linear_cost": {"buy": 0.0005, "sell": 0.0015}}
+    is_cost: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         number(self.buy, "buy", low=0)
@@ -26,8 +31,6 @@ class LinearCost:
     def __str__(self) -> str:
         return f"linear_cost: buy {shown(self.buy)}, sell {shown(self.sell)}"
 
-    def apply(self, draft: Draft) -> None:
-        if draft.market.previous is not None:
-            draft.used.add("previous")
-            draft.buy = per_name(self.buy, draft.market, 0.0)
-            draft.sell = per_name(self.sell, draft.market, 0.0)
+    def parts(self, view: MarketView) -> Iterator[Trading]:
+        if view.previous is not None:
+            yield Trading(*self.head(), view.per_name(self.buy, 0.0), view.per_name(self.sell, 0.0))

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ....errors import ConfigError
-from .base import Draft
+from ..parts import Bound
+from .base import MarketView, Term
 
 
 @dataclass(frozen=True, eq=False)
-class LongOnly:
-    """w ≥ 0 where ``limit`` is true; it is so without being said, unless ``min_weights`` is."""
+class LongOnly(Term):
+    """w ≥ 0 where ``limit`` is true, w ≥ −1 where it is false; the first holds without being said,
+    unless ``min_weights`` is."""
 
     limit: bool = True
     name: ClassVar[str] = "long_only"
+    unit: ClassVar[str] = "fraction of the account"
+    example: ClassVar[Mapping[str, Any]] = {"long_only": False}
+    sets_lower: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.limit, bool):
@@ -28,8 +34,10 @@ class LongOnly:
         """Whether a weight below zero is allowed."""
         return not self.limit
 
-    def apply(self, draft: Draft) -> None:
-        if self.limit:
-            draft.lower = draft.lower.clamp_min(0.0)
-        else:
-            draft.lower, draft.lower_words = draft.lower - 1.0, str(self)
+    @property
+    def forbids_short(self) -> bool:
+        """Whether no weight may be below zero, whatever other terms allow."""
+        return self.limit
+
+    def parts(self, view: MarketView) -> Iterator[Bound]:
+        yield Bound(*self.head(), lower=view.zero - float(not self.limit), base=True)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
+from typing import Any, ClassVar
 
 from ....errors import ConfigError
-from .base import Draft
+from ..parts import Row, Sense
+from .base import MarketView, Term
 
 
 @dataclass(frozen=True, eq=False)
-class MarketNeutral:
+class MarketNeutral(Term):
     """1ᵀw = 0 in place of the budget; needs short positions (``min_weights`` or ``long_only:
     false``)."""
 
     limit: bool = True
     name: ClassVar[str] = "market_neutral"
-    allows_short: ClassVar[bool] = True
+    unit: ClassVar[str] = "fraction of the account"
+    example: ClassVar[Mapping[str, Any]] = {"market_neutral": True, "min_weights": -0.2}
+    sets_budget: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.limit is not True:
@@ -29,5 +31,10 @@ class MarketNeutral:
     def __str__(self) -> str:
         return "market_neutral: weights sum to 0"
 
-    def apply(self, draft: Draft) -> None:
-        draft.budget, draft.budget_words = torch.zeros_like(draft.budget), str(self)
+    @property
+    def allows_short(self) -> bool:
+        """Nothing is held without short positions."""
+        return True
+
+    def parts(self, view: MarketView) -> Iterator[Row]:
+        yield Row(*self.head(), view.zero + 1.0, view.per_day(0.0, self.name), Sense.EQUAL)

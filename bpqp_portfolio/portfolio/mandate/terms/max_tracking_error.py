@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ....markets.trading_year import USUAL
-from .base import Draft, number, shown
+from ..parts import Cone
+from .base import MarketView, Term, number, shown
 
 
 @dataclass(frozen=True, eq=False)
-class MaxTrackingError:
+class MaxTrackingError(Term):
     """√((w−w_b)ᵀΣ(w−w_b) · ``days_per_year``) ≤ ``limit``, as a fraction a year."""
 
     limit: Any
     days_per_year: float = USUAL
     name: ClassVar[str] = "max_tracking_error"
-    benchmarked: ClassVar[bool] = True
+    unit: ClassVar[str] = "risk a year, fraction of the account"
+    example: ClassVar[Mapping[str, Any]] = {"max_tracking_error": 0.03}
+    relaxable: ClassVar[bool] = True
+    needs_benchmark: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         number(self.limit, self.name, low=0, open_low=True)
@@ -25,8 +30,7 @@ class MaxTrackingError:
     def __str__(self) -> str:
         return f"max_tracking_error {shown(self.limit)} a year of {shown(self.days_per_year)} days"
 
-    def apply(self, draft: Draft) -> None:
-        draft.needed("benchmark", self.name)
-        draft.tracking_unit = self.days_per_year**0.5
-        draft.tracking = draft.per_day(self.limit, self.name) / draft.tracking_unit
-        draft.tracking_words = str(self)
+    def parts(self, view: MarketView) -> Iterator[Cone]:
+        active = view.risk(view.needed("benchmark", self.name))
+        scale = self.days_per_year**0.5
+        yield Cone(*self.head(), active, view.per_day(self.limit, self.name) / scale, scale)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .base import Draft, number, shown
+from ..parts import Of, Row
+from .base import MarketView, Term, number, shown
 
 
 @dataclass(frozen=True, eq=False)
-class MaxTurnover:
+class MaxTurnover(Term):
     """½‖w − w⁰‖₁ ≤ ``limit``, the one-way turnover as a fraction of the account.
 
     It does not apply to a market without ``previous``.
@@ -17,6 +19,9 @@ class MaxTurnover:
 
     limit: Any
     name: ClassVar[str] = "max_turnover"
+    unit: ClassVar[str] = "one-way turnover, fraction of the account"
+    example: ClassVar[Mapping[str, Any]] = {"max_turnover": 0.1}
+    relaxable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         number(self.limit, self.name, low=0)
@@ -24,7 +29,7 @@ class MaxTurnover:
     def __str__(self) -> str:
         return f"max_turnover {shown(self.limit)}"
 
-    def apply(self, draft: Draft) -> None:
-        if draft.market.previous is not None:
-            draft.used.add("previous")
-            draft.turnover, draft.turnover_words = draft.per_day(self.limit, self.name), str(self)
+    def parts(self, view: MarketView) -> Iterator[Row]:
+        if view.previous is not None:
+            limit = view.per_day(self.limit, self.name)
+            yield Row(*self.head(), view.zero + 0.5, limit, of=Of.TRADES)

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 
-from .base import Draft, check_per_name, per_name, shown
+from ..parts import Bound
+from .base import MarketView, Term, check_each, shown
 
 
 @dataclass(frozen=True, eq=False)
-class MaxWeights:
-    """w ≤ ``limit``, a fraction: a number, a tensor (n,) or (T, n), or code → number
-    (with ``default`` for the rest)."""
+class MaxWeights(Term):
+    """w ≤ ``limit``, a fraction, and never above 1: a number, a tensor (n,) or (T, n), or code →
+    number (with ``default`` for the rest)."""
 
     limit: Any
     name: ClassVar[str] = "max_weights"
+    unit: ClassVar[str] = "fraction of the account"
+    example: ClassVar[Mapping[str, Any]] = {"max_weights": 0.15}
 
     def __post_init__(self) -> None:
-        check_per_name(self.limit, self.name)
+        check_each(self.limit, self.name)
 
     def __str__(self) -> str:
         return f"max_weights: weights <= {shown(self.limit)}"
 
-    def apply(self, draft: Draft) -> None:
-        draft.upper = torch.minimum(draft.upper, per_name(self.limit, draft.market, 1.0))
-        draft.upper_words = str(self)
+    def parts(self, view: MarketView) -> Iterator[Bound]:
+        most = torch.minimum(view.zero + 1.0, view.per_name(self.limit, 1.0))
+        yield Bound(*self.head(), upper=most, base=True)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 
-from .base import Draft, check_per_name, per_name, shown
+from ..parts import Bound
+from .base import MarketView, Term, check_each, shown
 
 
 @dataclass(frozen=True, eq=False)
-class MinWeights:
+class MinWeights(Term):
     """w ≥ ``limit``, a fraction, in place of 0; as :class:`~.max_weights.MaxWeights` takes it."""
 
     limit: Any
     name: ClassVar[str] = "min_weights"
+    unit: ClassVar[str] = "fraction of the account"
+    example: ClassVar[Mapping[str, Any]] = {"min_weights": 0.01}
+    sets_lower: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_per_name(self.limit, self.name)
+        check_each(self.limit, self.name)
 
     def __str__(self) -> str:
         return f"min_weights: weights >= {shown(self.limit)}"
@@ -29,6 +34,5 @@ class MinWeights:
         values = self.limit.values() if isinstance(self.limit, dict) else [self.limit]
         return any(bool(torch.as_tensor(v).lt(0).any()) for v in values)
 
-    def apply(self, draft: Draft) -> None:
-        draft.lower = per_name(self.limit, draft.market, 0.0)
-        draft.lower_words = str(self)
+    def parts(self, view: MarketView) -> Iterator[Bound]:
+        yield Bound(*self.head(), lower=view.per_name(self.limit, 0.0), base=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .base import Draft, check_per_name, per_name, shown
+from ..parts import Form, Quadratic
+from .base import MarketView, Term, check_each, shown
 
 
 @dataclass(frozen=True, eq=False)
-class QuadraticCost:
+class QuadraticCost(Term):
     """Adds Σ κᵢ(wᵢ−w⁰ᵢ)²: ``limit`` κ, the return that a trade of the whole account would cost.
 
     It does not apply to a market without ``previous``.
@@ -17,14 +19,17 @@ class QuadraticCost:
 
     limit: Any
     name: ClassVar[str] = "quadratic_cost"
+    unit: ClassVar[str] = "return for a squared unit of weight traded"
+    example: ClassVar[Mapping[str, Any]] = {"quadratic_cost": 0.005}
+    is_cost: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_per_name(self.limit, self.name, low=0)
+        check_each(self.limit, self.name, low=0)
 
     def __str__(self) -> str:
         return f"quadratic_cost {shown(self.limit)}"
 
-    def apply(self, draft: Draft) -> None:
-        if draft.market.previous is not None:
-            draft.used.add("previous")
-            draft.impact = per_name(self.limit, draft.market, 0.0)
+    def parts(self, view: MarketView) -> Iterator[Quadratic]:
+        if view.previous is not None:
+            impact = Form(specific=2 * view.per_name(self.limit, 0.0), centre=view.previous)
+            yield Quadratic(*self.head(), impact, view.per_day(1.0, self.name))

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .base import Draft, number, shown
+from ..parts import Quadratic
+from .base import MarketView, Term, number, shown
 
 
 @dataclass(frozen=True, eq=False)
-class TrackingPenalty:
+class TrackingPenalty(Term):
     """Adds ½ ``limit`` (w−w_b)ᵀΣ(w−w_b) to the objective; in 1/(return per day)."""
 
     limit: Any
     name: ClassVar[str] = "tracking_penalty"
-    benchmarked: ClassVar[bool] = True
+    unit: ClassVar[str] = "1/(return per day)"
+    example: ClassVar[Mapping[str, Any]] = {"tracking_penalty": 20.0}
+    is_cost: ClassVar[bool] = True
+    needs_benchmark: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         number(self.limit, self.name, low=0)
@@ -22,6 +27,6 @@ class TrackingPenalty:
     def __str__(self) -> str:
         return f"tracking_penalty {shown(self.limit)}"
 
-    def apply(self, draft: Draft) -> None:
-        draft.needed("benchmark", self.name)
-        draft.penalty = draft.per_day(self.limit, self.name)
+    def parts(self, view: MarketView) -> Iterator[Quadratic]:
+        active = view.risk(view.needed("benchmark", self.name))
+        yield Quadratic(*self.head(), active, view.per_day(self.limit, self.name))

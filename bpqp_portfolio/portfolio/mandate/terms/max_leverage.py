@@ -1,0 +1,31 @@
+"""Leverage limit: ||w||_1 bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..parts import Of, Row
+from .base import MarketView, Term, number, shown
+
+
+@dataclass(frozen=True, eq=False)
+class MaxLeverage(Term):
+    """‖w‖₁ ≤ ``limit``, in units of the account."""
+
+    limit: Any
+    name: ClassVar[str] = "max_leverage"
+    unit: ClassVar[str] = "gross weight, fraction of the account"
+    example: ClassVar[Mapping[str, Any]] = {"max_leverage": 1.4, "min_weights": -0.3}
+    relaxable: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        number(self.limit, self.name, low=0)
+
+    def __str__(self) -> str:
+        return f"max_leverage {shown(self.limit)}"
+
+    def parts(self, view: MarketView) -> Iterator[Row]:
+        limit = view.per_day(self.limit, self.name)
+        yield Row(*self.head(), view.zero + 1.0, limit, of=Of.GROSS)
