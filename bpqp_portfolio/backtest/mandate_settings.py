@@ -135,7 +135,9 @@ class MandateSettings:
         named = dict.fromkeys(name for term in terms for name in term.exposures_named)
         return tuple(named), any(term.exposures_all for term in terms)
 
-    def exposures(self, market: Market, provider: Provider, window: int) -> MarketExposures | None:
+    def exposures(
+        self, market: MarketData, provider: Provider, window: int
+    ) -> MarketExposures | None:
         """What constraints and costs need, over ``window`` days of returns; None for nothing."""
         named, every = self._wanted
         if not (named or every):

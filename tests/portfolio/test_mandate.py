@@ -93,7 +93,9 @@ def test_permuting_names_permutes_weights():
     data = market()
     config = {"max_weights": 0.2, "groups": 0.4, "max_turnover": 0.3, "max_tracking_error": 0.05}
     order = torch.randperm(data["mu"].shape[1], generator=torch.Generator().manual_seed(3))
-    other = {k: v[:, order] if isinstance(v, torch.Tensor) else v for k, v in data.items()}
+    other = {
+        k: v[:, order] if isinstance(v, torch.Tensor) and v.ndim > 1 else v for k, v in data.items()
+    }
     assert torch.allclose(solve(config, other).w, solve(config, data).w[:, order], atol=1e-8)
 
 

@@ -21,7 +21,7 @@ from ...layers.socp import SOCPLayer
 from ...problems.qp import QP
 from ...problems.socp import SOCP, linear
 from ...solvers.common.protocol import SolverOptions
-from ...solvers.registry import get_cone_solver
+from ...solvers.registry import get_solver
 from .parts import Bound, Cone, Form, Of, Row, Sense
 from .program import MandateProgram, tightest
 from .qp_form import factor_model, signed
@@ -214,8 +214,8 @@ class ConicForm:
             # Bounds that cross.
             return None
         problem = SOCP(qp, [tuple(_of(one) for one in cone) for cone in cones])
-        options = SolverOptions(eps=_EPS, polish=polish)
-        found = get_cone_solver("clarabel").solve(problem, options=options)
+        options = SolverOptions(tolerance=_EPS, polish=polish)
+        found = get_solver("clarabel", "cone").solve(problem, options=options)
         return found if found.status.usable else None
 
     def _bounds(

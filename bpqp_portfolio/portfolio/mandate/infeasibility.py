@@ -30,8 +30,6 @@ def reason(program: MandateProgram, solved: Solved, day: int, broken: Sequence[s
         low, high = _at(program, "lower", day, name), _at(program, "upper", day, name)
         who = name if program.names is None else program.names[name]
         return f"{low} cannot meet {high} for name {who}"
-    if status is SolveStatus.BAD_DATA:
-        return "bad data in bounds"
     if day in solved.contradiction:
         index = torch.tensor([day], device=program.q.device)
         return contradiction(ConicForm(program.days(index)), solved.contradiction[day])

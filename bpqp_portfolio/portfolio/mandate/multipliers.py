@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ...solvers.factor.solver import FactorSolution
+from ...solvers.factor.problem import FactorSolution
 from .parts import Cone, Row
 from .program import MandateProgram, sum_of
 from .qp_form import QPForm

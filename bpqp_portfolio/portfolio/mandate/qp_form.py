@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ...layers.factor import factor_qp
-from ...solvers.factor.solver import FactorSolution
+from ...solvers.factor.problem import FactorSolution
 from .parts import Form, Of, Row, Sense
 from .program import MandateProgram, sum_of
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ...layers.second_order import first_order
 from ...problems.solution import SolveStatus
-from ...solvers.factor.solver import FactorSolution
+from ...solvers.factor.problem import FactorSolution
 from .multipliers import Equations, Trial
 from .program import MandateProgram
 

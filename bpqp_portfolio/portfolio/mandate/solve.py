@@ -37,7 +37,7 @@ def solve(program: MandateProgram, bad: Collection[int], *, cones: bool = True) 
     none = torch.zeros_like(failed)
     if not (cones and bool(failed.any())):
         return Solved(point, failed, none, {})
-    return _by_cones(program, point, failed)
+    return _by_cones(program, point, failed, bad)
 
 
 def unusable(program: MandateProgram, point: Point) -> Tensor:
@@ -64,23 +64,28 @@ def _structured(program: MandateProgram, bad: Collection[int]) -> Point:
     return point
 
 
-def _by_cones(program: MandateProgram, point: Point, failed: Tensor) -> Solved:
-    """The ``failed`` days (T,) by cone programs, one by one.
+def _by_cones(
+    program: MandateProgram, point: Point, failed: Tensor, bad: Collection[int]
+) -> Solved:
+    """The ``failed`` days (T,) by cone programs, one by one, but for those with ``bad`` data.
 
     A day is infeasible where no weights keep every limit L to within 1e-8 (1 + |L|), by the least
     violation that there is, and not because a method found none. Where the limits meet at a point,
     they are loosened by that much.
     """
-    bad, infeasible = SolveStatus.BAD_DATA.code, SolveStatus.PRIMAL_INFEASIBLE.code
-    limit = SolveStatus.ITERATION_LIMIT.code
+    infeasible, limit = SolveStatus.PRIMAL_INFEASIBLE.code, SolveStatus.ITERATION_LIMIT.code
     status = torch.where(failed & (point.status <= infeasible), limit, point.status)
     found: list[tuple[Tensor, Point]] = []
     contradiction: dict[int, float] = {}
     by_cones = torch.zeros_like(failed)
     # Bounds that cross need no program to be found infeasible.
-    crossed = ((program.lower > program.upper) & program.mask).any(-1) & (status != bad)
-    status = torch.where(failed & crossed, infeasible, status)
-    for day in torch.nonzero(failed & ~crossed & (status != bad)).flatten().tolist():
+    crossed = ((program.lower > program.upper) & program.mask).any(-1)
+    for day in torch.nonzero(failed).flatten().tolist():
+        if day in bad:
+            continue
+        if bool(crossed[day]):
+            status[day] = infeasible
+            continue
         index = torch.tensor([day], device=status.device)
         own = program.days(index, keep=True)
         conic = ConicForm(program.days(index))
