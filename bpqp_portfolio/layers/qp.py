@@ -19,7 +19,7 @@ from ..problems.qp import ARGUMENTS, QP
 from ..problems.solution import Solution
 from ..solvers.common.active_set import active_set
 from ..solvers.common.cache import SolverCache, alone
-from ..solvers.common.certificates import conflict
+from ..solvers.common.certificates import describe_infeasibility
 from ..solvers.qp.adjoint import adjoint_stack
 from ..solvers.qp.dense import DenseSolver
 from ..solvers.qp.smoothed import smoothed_adjoint
@@ -241,7 +241,7 @@ class _Call(Call):
         return problems, refused
 
     def conflict(self, problem: QP, solution: Solution) -> str:
-        return conflict(problem, solution)
+        return describe_infeasibility(problem, solution)
 
     def gradients(
         self,

@@ -15,7 +15,7 @@ from ..problems.socp import SOCP, SOCPSolution, linear
 from ..solvers.common.cache import SolverCache, alone
 from ..solvers.common.parallel import in_chunks
 from ..solvers.conic.adjoint import ConeGradient, cone_adjoint
-from ..solvers.conic.standard_form import cone_conflict
+from ..solvers.conic.certificates import describe_infeasibility
 from ..solvers.qp.adjoint import Adjoint
 from ..solvers.registry import get_solver
 from .arguments import Arguments
@@ -194,7 +194,7 @@ class _Call(Call):
         return problems, refused
 
     def conflict(self, problem: SOCP, solution: SOCPSolution) -> str:
-        return cone_conflict(problem, solution)
+        return describe_infeasibility(problem, solution)
 
     def gradients(
         self,

@@ -99,6 +99,11 @@ def largest(matrix: Matrix) -> float:
     return float(max(values.max(initial=0.0), -values.min(initial=0.0)))
 
 
+def max_abs(values: Array) -> float:
+    """Largest absolute entry of an array, 0 for none."""
+    return float(np.abs(values).max(initial=0.0))
+
+
 def row_sizes(rows: Matrix) -> Array:
     """Largest absolute entry of each row (p, n) → (p,), and 1 for a row of zeros."""
     if is_sparse(rows):

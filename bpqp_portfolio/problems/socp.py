@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from ..errors import ProblemError
-from .matrices import Array, FactorMatrix, Matrix, is_sparse, largest, row_norms, same
+from .matrices import Array, FactorMatrix, Matrix, is_sparse, largest, max_abs, row_norms, same
 from .qp import QP, Scaling, _refuse_infinite, _to_array
 from .solution import KKTResiduals, Measured, Solution, SolveStatus, point_units
 
@@ -345,7 +345,7 @@ def lagrangian_gradient(problem: SOCP, point: ConePoint) -> tuple[Array, float]:
     terms, unit = [qp.q], problem.scaling.slope
     if qp.P is not linear(qp.n):
         terms.append(qp.P @ s.z)
-        unit = max(unit, _largest(terms[-1]))
+        unit = max(unit, max_abs(terms[-1]))
     if problem.bounded or s.lam_lb.any() or s.lam_ub.any():
         terms += [-s.lam_lb, s.lam_ub]
     if qp.p:
@@ -364,7 +364,7 @@ def measure_cones(problem: SOCP, point: ConePoint) -> Measured:
     :func:`~bpqp_portfolio.problems.solution.measure` has it for a QP."""
     qp, z = problem.qp, point.z
     stationarity, terms = lagrangian_gradient(problem, point)
-    length, gradient = point_units(problem.scaling, _largest(z), terms)
+    length, gradient = point_units(problem.scaling, max_abs(z), terms)
     return Measured(
         gradient=gradient,
         length=length,
@@ -390,7 +390,7 @@ def socp_residuals(problem: SOCP, point: ConePoint) -> KKTResiduals:
     at = measure_cones(problem, s)
     primal, dual, product = [0.0], [0.0], [0.0]
     if qp.p:
-        primal.append(_largest(at.equality / units.rows_A))
+        primal.append(max_abs(at.equality / units.rows_A))
     slacks, duals = [], []
     if qp.m:
         slacks.append(at.slack / units.rows_G)
@@ -400,14 +400,14 @@ def socp_residuals(problem: SOCP, point: ConePoint) -> KKTResiduals:
         finite = np.isfinite(slack)
         slacks.append(slack[finite])
         duals.append(lam[finite])
-        dual.append(_largest(lam[~finite]))
+        dual.append(max_abs(lam[~finite]))
     if not problem.bounded:
-        dual.append(max(_largest(s.lam_lb), _largest(s.lam_ub)))
+        dual.append(max(max_abs(s.lam_lb), max_abs(s.lam_ub)))
     if slacks and sum(map(len, slacks)):
         slack, lam = np.concatenate(slacks), np.concatenate(duals)
         primal.append(-slack.min())
         dual.append(-lam.min())
-        product.append(_largest(slack * lam))
+        product.append(max_abs(slack * lam))
     for group, (tau, w) in zip(problem.groups, s.duals, strict=True):
         size = group.size
         s1, s0 = group.norm_vector(s.z) / size, group.heads(s.z) / size
@@ -417,15 +417,11 @@ def socp_residuals(problem: SOCP, point: ConePoint) -> KKTResiduals:
         dual += [float(np.linalg.norm(w)) - total, -tau.min()]
         # (t, w)ᵢ = (τᵢ, w τᵢ/Στ): summed over the group s₀w is (Σ τᵢ s₀ᵢ / Στ) w.
         mean = float(tau @ s0) / total if total > 0 else float(s0.max())
-        product += [_largest(tau * (s0 - norm)), abs(mean * total + w @ s1)]
+        product += [max_abs(tau * (s0 - norm)), abs(mean * total + w @ s1)]
         product.append(float(np.linalg.norm(mean * w + total * s1)))
     return KKTResiduals(
-        stationarity=_largest(at.stationarity) / at.gradient,
+        stationarity=max_abs(at.stationarity) / at.gradient,
         primal=max(primal) / at.length,
         dual=max(dual) / at.gradient,
         complementarity=max(product) / (at.gradient * at.length),
     )
-
-
-def _largest(values: Array) -> float:
-    return float(np.abs(values).max(initial=0.0))

@@ -14,7 +14,7 @@ from bpqp_portfolio.problems.matrices import (
     to_dense,
 )
 from bpqp_portfolio.solvers import SolverOptions, available_solvers, get_solver
-from bpqp_portfolio.solvers.common.standard_form import Scaled, csc, upper_triangle
+from bpqp_portfolio.solvers.common.standard_form import StandardForm, csc, upper_triangle
 
 EACH_SOLVER = pytest.mark.parametrize("name", available_solvers("qp"))
 
@@ -98,32 +98,32 @@ def test_any_form_has_the_dense_answer(name, case, polish):
 @pytest.mark.parametrize("case", PROBLEMS)
 def test_the_lifted_problem_is_the_same(case):
     problem = PROBLEMS[case]
-    scaled = Scaled.of(problem)
-    k = scaled.size - problem.n
+    form = StandardForm.of(problem)
+    k = form.size - problem.n
     z = np.random.default_rng(0).normal(size=problem.n)
     # The y that meets the added rows.
     y = np.zeros(k)
     if k:
-        y = scaled.A[scaled.p :, : problem.n] @ z
-        np.testing.assert_allclose((scaled.A @ np.concatenate([z, y]))[scaled.p :], 0.0, atol=1e-15)
-    units = scaled.units
-    x, v = np.concatenate([z, y]) / units.length, scaled.vectors(problem)
-    value = (0.5 * x @ (scaled.P @ x) + v.q @ x) * units.gradient * units.length
+        y = form.A[form.p :, : problem.n] @ z
+        np.testing.assert_allclose((form.A @ np.concatenate([z, y]))[form.p :], 0.0, atol=1e-15)
+    units = form.units
+    x, v = np.concatenate([z, y]) / units.length, form.vectors(problem)
+    value = (0.5 * x @ (form.P @ x) + v.q @ x) * units.gradient * units.length
     assert value == pytest.approx(problem.objective(z), rel=1e-12)
-    rows = (scaled.A @ x - v.b)[: scaled.p] * units.rows_A * units.length
+    rows = (form.A @ x - v.b)[: form.p] * units.rows_A * units.length
     np.testing.assert_allclose(rows, problem.A @ z - problem.b, atol=1e-13)
 
 
 def test_what_is_sparse_stays_sparse():
     for case, problem in PROBLEMS.items():
-        scaled = Scaled.of(problem)
-        assert scaled.sparse is (case != "many factors")
-        assert all(is_sparse(m) is scaled.sparse for m in (scaled.P, scaled.A, scaled.G))
-        assert not Scaled.of(problem, lift=False).sparse
+        form = StandardForm.of(problem)
+        assert form.sparse is (case != "many factors")
+        assert all(is_sparse(m) is form.sparse for m in (form.P, form.A, form.G))
+        assert not StandardForm.of(problem, lift=False).sparse
     n, k = 400, 5
-    scaled = Scaled.of(factor_problem(n, k))
-    assert scaled.size == n + k and scaled.P.nnz == n + k
-    assert scaled.A.nnz <= n + k * (n + 1)
+    form = StandardForm.of(factor_problem(n, k))
+    assert form.size == n + k and form.P.nnz == n + k
+    assert form.A.nnz <= n + k * (n + 1)
 
 
 def test_large_factor_problems_are_never_formed():

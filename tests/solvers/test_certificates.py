@@ -9,7 +9,7 @@ from scipy import sparse
 from bpqp_portfolio.problems import QP, SolveStatus, reference_problems
 from bpqp_portfolio.problems.matrices import FactorMatrix, to_dense
 from bpqp_portfolio.solvers import available_solvers, get_solver
-from bpqp_portfolio.solvers.common.certificates import conflict, infeasible
+from bpqp_portfolio.solvers.common.certificates import describe_infeasibility, infeasible
 
 EACH_SOLVER = pytest.mark.parametrize("name", available_solvers("qp"))
 EYE2 = np.eye(2)
@@ -93,13 +93,14 @@ def test_the_conflict_is_named(name):
     h = np.ones(10)
     h[2], h[7] = -2.0, 1.0  # z₂ ≤ −2 and z₂ ≥ −1
     problem = QP(np.eye(5), np.ones(5), np.ones((1, 5)), [0.0], G, h)
-    assert conflict(problem, get_solver(name).solve(problem)) == "inequality rows 2, 7"
+    found = get_solver(name).solve(problem)
+    assert describe_infeasibility(problem, found) == "inequality rows 2, 7"
 
 
 @EACH_SOLVER
 def test_a_ray_is_named(name):
     problem = DUAL["unbounded LP"]
-    words = conflict(problem, get_solver(name).solve(problem))
+    words = describe_infeasibility(problem, get_solver(name).solve(problem))
     assert words.startswith("unbounded along coordinate") and "1" in words
 
 
@@ -108,14 +109,14 @@ def test_conflicts_in_words():
     problem = QP(
         np.eye(n), np.zeros(n), np.ones((1, n)), [1.0], lb=np.zeros(n), ub=np.full(n, 0.01)
     )
-    words = conflict(problem, get_solver("clarabel").solve(problem))
+    words = describe_infeasibility(problem, get_solver("clarabel").solve(problem))
     assert words == "equality row 0; upper bounds of 0, 1, 2, 3, 4, 5, 6, 7 and 4 more"
     bounds = QP(np.eye(2), np.zeros(2), [[1.0, 0.0]], [-1.0], lb=[0.0, 0.0])
-    assert conflict(bounds, get_solver("clarabel").solve(bounds)) == (
+    assert describe_infeasibility(bounds, get_solver("clarabel").solve(bounds)) == (
         "equality row 0; lower bound of 0"
     )
     solved = reference_problems()[0].problem
-    assert conflict(solved, get_solver("clarabel").solve(solved)) == ""
+    assert describe_infeasibility(solved, get_solver("clarabel").solve(solved)) == ""
 
 
 @pytest.mark.parametrize("reference", reference_problems(), ids=lambda r: r.name)
@@ -169,4 +170,4 @@ def test_certificates_do_not_depend_on_units():
         )
         s = get_solver("clarabel").solve(other)
         assert s.status is SolveStatus.PRIMAL_INFEASIBLE
-        assert conflict(other, s) == "equality row 0; upper bounds of 0, 1"
+        assert describe_infeasibility(other, s) == "equality row 0; upper bounds of 0, 1"

@@ -14,7 +14,7 @@ from bpqp_portfolio.problems import QP
 from bpqp_portfolio.problems.matrices import FactorMatrix
 from bpqp_portfolio.problems.socp import SOCP, linear
 from bpqp_portfolio.solvers.common.protocol import SolverOptions
-from bpqp_portfolio.solvers.conic.standard_form import cone_conflict
+from bpqp_portfolio.solvers.conic.certificates import describe_infeasibility
 from bpqp_portfolio.solvers.registry import available_solvers, get_solver
 
 EACH_SOLVER = pytest.mark.parametrize("name", available_solvers("cone"))
@@ -151,7 +151,7 @@ def test_primal_infeasibility_comes_with_a_certificate(name):
     assert all(d[0] >= np.linalg.norm(d[1:]) - 1e-12 for d in s.cone_duals)
     largest = max(np.abs(v).max() for v in (s.lam_lb, *s.cone_duals))
     assert 0.9 <= largest <= 1.0 + 1e-12
-    text = cone_conflict(problem, s)
+    text = describe_infeasibility(problem, s)
     assert "lower bounds of 0, 1, 2" in text and text.endswith(("cone 0", "cones 0, 1"))
 
 

@@ -50,7 +50,7 @@ class CacheEntry:
         if solution.status.usable:
             self.solution = solution
 
-    def start(self, problem: QP) -> Solution | None:
+    def initial_point(self, problem: QP) -> Solution | None:
         """The kept solution if it has the sizes of ``problem``."""
         s = self.solution
         if s is None or (len(s.z), len(s.nu), len(s.lam)) != (problem.n, problem.p, problem.m):

@@ -1,4 +1,13 @@
-"""Certificates of infeasibility: proved before they are claimed, and said in words."""
+"""Certificates that a QP has no solution: proved before they are claimed, and described.
+
+Farkas' lemma: no z meets Az = b, Gz ≤ h, lb ≤ z ≤ ub if there are ν and λ, λ_lb, λ_ub ≥ 0 with
+
+    Aᵀν + Gᵀλ − λ_lb + λ_ub = 0   and   bᵀν + hᵀλ − lbᵀλ_lb + ubᵀλ_ub < 0.
+
+The objective is unbounded below on the feasible set, if that is not empty, where a ray z has
+Pz = 0, qᵀz < 0, Az = 0, Gz ≤ 0 and leaves no bound (S. Boyd and L. Vandenberghe, Convex
+Optimization, 2004, section 5.8). Both are checked in units in which rows and objective have size 1.
+"""
 
 from __future__ import annotations
 
@@ -72,11 +81,29 @@ def infeasible(
     return Solution(z, nu, lam, lam_lb, lam_ub, status, float("nan"), iterations, solver)
 
 
-def conflict(problem: QP, solution: Solution) -> str:
-    """Which constraints contradict each other, or along what the objective falls for ever.
+def any_certificate(
+    problem: QP,
+    *,
+    ray: Array | None = None,
+    duals: tuple[Array, Array] | None = None,
+    iterations: int,
+    solver: str,
+) -> Solution | None:
+    """:func:`infeasible` of either kind, the primal one first; None where neither is proved."""
+    for kind in (SolveStatus.PRIMAL_INFEASIBLE, SolveStatus.DUAL_INFEASIBLE):
+        found = infeasible(
+            problem, kind, ray=ray, duals=duals, iterations=iterations, solver=solver
+        )
+        if found.status is kind:
+            return found
+    return None
+
+
+def describe_infeasibility(problem: QP, solution: Solution) -> str:
+    """Which constraints contradict each other, or along what the objective is unbounded.
 
     ``solution`` is that of :func:`infeasible`, for ``problem``. Its certificate may involve more
-    constraints than it needs, so the words are those of one that needs all of its own (by a linear
+    constraints than it needs, so that of one that needs all of its own is described (by a linear
     program). Rows and coordinates count from 0; at most 8 of a kind are shown, the heaviest. Empty
     for any other status.
     """
@@ -104,12 +131,16 @@ def conflict(problem: QP, solution: Solution) -> str:
 def _numbers(one: str, several: str, values: Array, weight: float | None = None) -> str:
     weight = largest(values) if weight is None else weight
     count = np.count_nonzero(np.abs(values) > _ENTRIES * weight)
-    if not count:
+    return numbered(one, several, np.argsort(-np.abs(values), kind="stable")[:count])
+
+
+def numbered(one: str, several: str, places: Array) -> str:
+    """ "several 3, 5 and 2 more" for the ``places``, the first of which are shown; "" for none."""
+    if not len(places):
         return ""
-    heaviest = np.argsort(-np.abs(values), kind="stable")[: min(count, _SHOWN)]
-    shown = ", ".join(str(i) for i in sorted(heaviest))
-    more = f" and {count - _SHOWN} more" if count > _SHOWN else ""
-    return f"{one if count == 1 else several} {shown}{more}"
+    shown = ", ".join(str(i) for i in sorted(places[:_SHOWN]))
+    more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+    return f"{one if len(places) == 1 else several} {shown}{more}"
 
 
 def _farkas(problem: QP, nu: Array, lam: Array) -> tuple[Array, Array, Array, Array] | None:

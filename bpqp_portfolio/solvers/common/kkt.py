@@ -23,6 +23,7 @@ from ...problems.matrices import (
     Matrix,
     is_sparse,
     largest,
+    max_abs,
     row_sizes,
     scale_rows,
     to_dense,
@@ -61,7 +62,7 @@ def solve_equality_qp(H: Matrix, g: Array, C: Matrix, c: Array) -> tuple[Array, 
         return t[:k], t[k:] * size / rows
     try:
         t, residual = _refined(H, C, rhs)
-        floor = _RESIDUAL * _size(rhs) + 4 * np.finfo(float).eps * _size(t)
+        floor = _RESIDUAL * max_abs(rhs) + 4 * np.finfo(float).eps * max_abs(t)
         good = bool(residual <= floor)
     except (linalg.LinAlgError, RuntimeError):  # H is indefinite by more than δ
         good = False
@@ -74,14 +75,10 @@ def _vertex(H: Matrix, C: Array, rhs: Array) -> Array | None:
     """The solution where the rows alone determine x, so that H's size is of no importance."""
     k = C.shape[1]
     x, _, rank, _ = np.linalg.lstsq(C, rhs[k:], rcond=_INDEPENDENT)
-    if rank < k or _size(C @ x - rhs[k:]) > _RESIDUAL * (_size(x) + _size(rhs[k:])):
+    if rank < k or max_abs(C @ x - rhs[k:]) > _RESIDUAL * (max_abs(x) + max_abs(rhs[k:])):
         return None
     y = np.linalg.lstsq(C.T, rhs[:k] - H @ x, rcond=_INDEPENDENT)[0]
     return np.concatenate([x, y])
-
-
-def _size(v: Array) -> float:
-    return float(np.abs(v).max(initial=0.0))
 
 
 def _dense_factors(H: Array, C: Array) -> Callable[[Array], Array]:
@@ -129,14 +126,14 @@ def _refined(H: Matrix, C: Matrix, rhs: Array) -> tuple[Array, float]:
     t = apply(rhs)
     left = defect(t)
     for _ in range(_REFINEMENTS):
-        if _size(left) <= np.finfo(float).eps * _size(rhs):
+        if max_abs(left) <= np.finfo(float).eps * max_abs(rhs):
             break
         trial = t + apply(left)
         after = defect(trial)
-        if not _size(after) < _size(left):
+        if not max_abs(after) < max_abs(left):
             break
         t, left = trial, after
-    return t, _size(left)
+    return t, max_abs(left)
 
 
 def _least_norm(H: Array, C: Array, rhs: Array) -> Array:

@@ -1,4 +1,10 @@
-"""A problem as backends take it: in unit scale, with B Bᵀ + diag(d) lifted, as dense or as CSC."""
+"""A QP as backends take it: in unit scale, with B Bᵀ + diag(d) lifted, as dense or as CSC.
+
+With x = z / s, the objective divided by g s and each row by its largest entry (s, g: the problem's
+units of z and of the gradient, :class:`~bpqp_portfolio.problems.qp.Scaling`), everything has size
+1, and absolute tolerances mean what they say. ½ zᵀ(B Bᵀ + diag(d))z is lifted to ½ zᵀ diag(d) z +
+½ yᵀy with Bᵀz − y = 0: k more variables instead of n² entries.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +24,10 @@ from ...problems.matrices import (
     to_dense,
     to_sparse,
 )
-from ...problems.qp import QP, Scaling
+from ...problems.qp import QP, Scaling, split_by_sign
 from ...problems.solution import Solution, SolveStatus
 from .cache import CacheEntry
-from .certificates import infeasible
+from .certificates import any_certificate, infeasible
 from .finalize import finalize
 from .protocol import SolverOptions
 
@@ -33,7 +39,7 @@ _DRIFT = 10.0
 
 @dataclass(frozen=True, eq=False)
 class Vectors:
-    """q (n,), b (p,), h (m,), lb, ub (n,) of a :class:`Scaled` problem, lifted sizes included."""
+    """q (n,), b (p,), h (m,), lb, ub (n,) of a :class:`StandardForm`, lifted sizes included."""
 
     q: Array
     b: Array
@@ -43,7 +49,24 @@ class Vectors:
 
 
 @dataclass(frozen=True, eq=False)
-class Scaled:
+class RawPoint:
+    """Where a backend stopped, in a :class:`StandardForm`: x (n + k,), nu (p + k,), lam (m,), and
+    lam_lb, lam_ub (n + k,)."""
+
+    x: Array
+    nu: Array
+    lam: Array
+    lam_lb: Array
+    lam_ub: Array
+
+    @classmethod
+    def signed(cls, x: Array, nu: Array, lam: Array, bounds: Array) -> RawPoint:
+        """The point whose bounds have the duals λ_ub − λ_lb = ``bounds``."""
+        return cls(x, nu, lam, *split_by_sign(bounds))
+
+
+@dataclass(frozen=True, eq=False)
+class StandardForm:
     """The matrices of a problem in which z, the objective and each row have size 1.
 
     Parameters
@@ -51,9 +74,6 @@ class Scaled:
     n, p : sizes of the problem itself; ``P`` (n + k, n + k), ``A`` (p + k, n + k) and
         ``G`` (m, n + k) are larger by the k factors of a lifted P.
     units : the units, which vectors and duals share.
-
-    Lifting writes ½ zᵀ(B Bᵀ + diag(d))z as ½ zᵀ diag(d) z + ½ yᵀy with Bᵀz − y = 0: a few more
-    variables instead of n² entries.
     """
 
     n: int
@@ -64,7 +84,7 @@ class Scaled:
     G: Matrix
 
     @classmethod
-    def of(cls, problem: QP, *, lift: bool = True) -> Scaled:
+    def of(cls, problem: QP, *, lift: bool = True) -> StandardForm:
         """The matrices of ``problem``: all sparse, or all dense.
 
         They are sparse if one of the problem's is, or if P is lifted; not with ``lift`` False.
@@ -76,7 +96,7 @@ class Scaled:
         G = scale_rows(problem.G, 1.0 / units.rows_G)
         factors = isinstance(P, FactorMatrix) and P.B.shape[1] <= _LIFT * problem.n
         if lift and factors:
-            P, A, G = _lifted(P, A, G)
+            P, A, G = _lift(P, A, G)
         elif lift and any(is_sparse(matrix) for matrix in (P, A, G)):
             P, A, G = to_sparse(P), to_sparse(A), to_sparse(G)
         else:
@@ -119,9 +139,9 @@ class Scaled:
         changes = now.gradient / then.gradient, now.length / then.length
         return all(1 / _DRIFT <= change <= _DRIFT for change in changes)
 
-    def start(self, problem: QP, entry: CacheEntry | None) -> tuple[Array, ...] | None:
-        """x, nu, lam, lam_lb, lam_ub of the entry's solution in these units and sizes, or None."""
-        s = entry.start(problem) if entry is not None else None
+    def initial_point(self, problem: QP, entry: CacheEntry | None) -> RawPoint | None:
+        """The entry's solution in these units and sizes, or None."""
+        s = entry.initial_point(problem) if entry is not None else None
         if s is None:
             return None
         units = self.units
@@ -133,108 +153,72 @@ class Scaled:
         lam = s.lam * units.rows_G / units.gradient
         free = np.zeros(k)
         lower, upper = (np.concatenate([v / units.gradient, free]) for v in (s.lam_lb, s.lam_ub))
-        return x, nu, lam, lower, upper
+        return RawPoint(x, nu, lam, lower, upper)
 
     def finalize(
         self,
         problem: QP,
-        x: Array,
-        nu: Array,
-        lam: Array,
-        lam_lb: Array,
-        lam_ub: Array,
+        raw: RawPoint | None,
         *,
+        claim: SolveStatus | None = None,
         iterations: int,
         solver: str,
         options: SolverOptions,
     ) -> Solution:
-        """:func:`~bpqp_portfolio.solvers.common.finalize.finalize` at a point of this problem.
+        """Solution at the point where a backend stopped, or the proof that there is none.
+
+        Parameters
+        ----------
+        raw : the point; None where there is none. With a ``claim`` what is offered as its proof:
+            x is a direction, nu and lam are a certificate (the duals of bounds follow from them).
+        claim : PRIMAL_INFEASIBLE or DUAL_INFEASIBLE where the backend says so. It is proved first
+            (:func:`~bpqp_portfolio.solvers.common.certificates.infeasible`).
 
         A backend that stops far from a solution, though nobody limited it, may have met an
-        infeasible problem that it does not recognise: then a certificate is looked for.
+        infeasible problem that it does not recognise: then a certificate is looked for as well.
         """
+        ending: dict[str, Any] = {"iterations": iterations, "solver": solver}
+        offer = {} if raw is None else self._offer(raw)
+        if claim is not None:
+            return infeasible(problem, claim, **offer, **ending)
+        if raw is None:
+            proved = any_certificate(problem, **ending)
+            limit = SolveStatus.ITERATION_LIMIT
+            return Solution.failed(problem, limit, **ending) if proved is None else proved
         with np.errstate(over="ignore"):  # an iterate that ran away is no point
-            raw = x[: self.n] * self.units.length, *self._duals(nu, lam, lam_lb, lam_ub)
-        solution = finalize(
-            problem,
-            *raw,
-            iterations=iterations,
-            solver=solver,
-            options=options,
-        )
+            point = self._point(raw)
+        solution = finalize(problem, *point, options=options, **ending)
         if solution.status is not SolveStatus.ITERATION_LIMIT or options.max_iterations is not None:
             return solution
-        proved = self.gave_up(problem, ray=x, duals=(nu, lam), iterations=iterations, solver=solver)
-        return solution if proved.status is SolveStatus.ITERATION_LIMIT else proved
+        proved = any_certificate(problem, **offer, **ending)
+        return solution if proved is None else proved
 
-    def gave_up(
-        self,
-        problem: QP,
-        *,
-        ray: Array | None = None,
-        duals: tuple[Array, Array] | None = None,
-        iterations: int,
-        solver: str,
-    ) -> Solution:
-        """A certificate of either kind, if one is found, as :meth:`infeasible` has it."""
-        offer: dict[str, Any] = {
-            "ray": ray,
-            "duals": duals,
-            "iterations": iterations,
-            "solver": solver,
-        }
-        solution = self.infeasible(problem, SolveStatus.PRIMAL_INFEASIBLE, **offer)
-        if solution.status is SolveStatus.PRIMAL_INFEASIBLE:
-            return solution
-        return self.infeasible(problem, SolveStatus.DUAL_INFEASIBLE, **offer)
+    def _offer(self, raw: RawPoint) -> dict[str, Any]:
+        """A direction and a certificate's duals, in the problem's rows."""
+        duals = raw.nu[: self.p] / self.units.rows_A, raw.lam / self.units.rows_G
+        return {"ray": raw.x[: self.n], "duals": duals}
 
-    def infeasible(
-        self,
-        problem: QP,
-        kind: SolveStatus,
-        *,
-        ray: Array | None = None,
-        duals: tuple[Array, Array] | None = None,
-        iterations: int,
-        solver: str,
-    ) -> Solution:
-        """:func:`~bpqp_portfolio.solvers.common.certificates.infeasible` with what the backend
-        offers.
-
-        ``ray`` is a direction x, ``duals`` the pair (nu, lam) of a certificate; the duals of the
-        bounds follow from them.
-        """
-        if duals is not None:
-            nu, lam = duals
-            duals = nu[: self.p] / self.units.rows_A, lam / self.units.rows_G
-        return infeasible(
-            problem,
-            kind,
-            ray=None if ray is None else ray[: self.n],
-            duals=duals,
-            iterations=iterations,
-            solver=solver,
-        )
-
-    def _duals(self, nu: Array, lam: Array, lam_lb: Array, lam_ub: Array) -> tuple[Array, ...]:
+    def _point(self, raw: RawPoint) -> tuple[Array, ...]:
+        """z, nu, lam, lam_lb, lam_ub in the problem's units."""
         units = self.units
         return (
-            nu[: self.p] * (units.gradient / units.rows_A),
-            lam * (units.gradient / units.rows_G),
-            lam_lb[: self.n] * units.gradient,
-            lam_ub[: self.n] * units.gradient,
+            raw.x[: self.n] * units.length,
+            raw.nu[: self.p] * (units.gradient / units.rows_A),
+            raw.lam * (units.gradient / units.rows_G),
+            raw.lam_lb[: self.n] * units.gradient,
+            raw.lam_ub[: self.n] * units.gradient,
         )
 
 
 def kept(entry: CacheEntry | None, problem: QP, options: SolverOptions) -> Any:
     """The state that ``entry`` keeps, if it serves ``problem`` under ``options``; else None.
 
-    A state has the fields ``scaled`` and ``options``, those it was set up with.
+    A state has the fields ``form`` and ``options``, those it was set up with.
     """
     if entry is None or not entry.reusable(problem):
         return None
     state = entry.state
-    return state if state.options == options and state.scaled.fits(problem) else None
+    return state if state.options == options and state.form.fits(problem) else None
 
 
 def keep(entry: CacheEntry | None, problem: QP, state: Any, solution: Solution) -> Solution:
@@ -288,7 +272,7 @@ def upper_triangle(P: Matrix) -> Any:
     return sparse.csc_matrix((low.data, low.indices, low.indptr), shape=P.shape)
 
 
-def _lifted(P: FactorMatrix, A: Matrix, G: Matrix) -> tuple[Any, Any, Any]:
+def _lift(P: FactorMatrix, A: Matrix, G: Matrix) -> tuple[Any, Any, Any]:
     n, k = P.B.shape
     places = np.arange(n + k + 1, dtype=np.int32)
     quadratic = sparse.csr_array(

@@ -1,15 +1,20 @@
-"""Certificates that a cone program has no solution: checked, made clean, and as a Solution."""
+"""Certificates that a cone program has no solution: checked, made clean, and as a Solution.
+
+As those of a QP (:mod:`~bpqp_portfolio.solvers.common.certificates`), with duals (t, w), ‖w‖ ≤ t,
+of the cones: −Σ(ct + Fᵀw) joins the sum that vanishes and Σ(dt + gᵀw) the one that is negative; a
+ray z also has ‖Fz‖ ≤ cᵀz (S. Boyd and L. Vandenberghe, Convex Optimization, 2004, section 5.9.4).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from ...problems.matrices import Array
+from ...problems.matrices import max_abs
 from ...problems.socp import SOCP, ConePoint, SOCPSolution
 from ...problems.solution import SolveStatus
+from ..common import certificates
 from .finalize import as_solution
 
 _CERTIFIED = 1e-6
@@ -33,12 +38,22 @@ def certified(
     return as_solution(problem, proof, status, float("nan"), iterations, solver)
 
 
+def describe_infeasibility(problem: SOCP, solution: SOCPSolution) -> str:
+    """:func:`~bpqp_portfolio.solvers.common.certificates.describe_infeasibility` with the cones
+    that take part."""
+    linear = certificates.describe_infeasibility(problem.qp, solution)
+    if solution.status is not SolveStatus.PRIMAL_INFEASIBLE:
+        return linear
+    places = np.flatnonzero([dual[0] > 0 for dual in solution.cone_duals])
+    return "; ".join(filter(None, [linear, certificates.numbered("cone", "cones", places)]))
+
+
 def _primal_certificate(problem: SOCP, point: ConePoint) -> ConePoint | None:
     """``point``'s duals, largest entry 1, if they prove that no point is feasible."""
     qp, units = problem.qp, problem.scaling
     parts = [point.nu * units.rows_A, point.lam * units.rows_G, point.lam_lb, point.lam_ub]
     parts += [group.size * v[0] for group, v in zip(problem.groups, point.duals, strict=True)]
-    unit = _largest(parts)
+    unit = max(map(max_abs, parts))
     if not 0.0 < unit < np.inf:
         return None
     # Noise is what is small in the units of its row; the size is that of the entries themselves.
@@ -52,7 +67,7 @@ def _primal_certificate(problem: SOCP, point: ConePoint) -> ConePoint | None:
         (np.where(part > noise, tau, 0.0), w)
         for part, (tau, w) in zip(parts[4:], point.duals, strict=True)
     ]
-    size = _largest([nu, lam, lb, ub, *sum(kept, ())])
+    size = max(map(max_abs, [nu, lam, lb, ub, *sum(kept, ())]))
     if not 0.0 < size < np.inf:
         return None
     nu, lam, lb, ub = nu / size, lam / size, lb / size, ub / size
@@ -76,14 +91,10 @@ def _primal_certificate(problem: SOCP, point: ConePoint) -> ConePoint | None:
     return ConePoint(np.full(qp.n, np.nan), nu, lam, lb, ub, tuple(duals))
 
 
-def _largest(parts: Sequence[Array]) -> float:
-    return max((float(np.abs(v).max(initial=0.0)) for v in parts), default=0.0)
-
-
 def _dual_certificate(problem: SOCP, point: ConePoint) -> ConePoint | None:
     """``point``'s z, largest entry 1, if the objective falls for ever along it."""
     qp = problem.qp
-    size = float(np.abs(point.z).max(initial=0.0))
+    size = max_abs(point.z)
     if not 0.0 < size < np.inf:
         return None
     z, units = point.z / size, problem.scaling

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ...problems.matrices import Array, FactorMatrix, is_sparse, scale_rows, to_dense
+from ...problems.matrices import Array, FactorMatrix, is_sparse, max_abs, scale_rows, to_dense
 from ...problems.qp import Scaling
 from ...problems.socp import SOCP, ConePoint, SOCPSolution
 from ...problems.solution import SolveStatus
@@ -189,7 +189,7 @@ def _solve(problem: SOCP, options: SolverOptions, name: str) -> SOCPSolution:
         x, nu, s, y = _start(form, system, one)
     except np.linalg.LinAlgError:
         return SOCPSolution.failed(problem, SolveStatus.ITERATION_LIMIT, iterations=0, solver=name)
-    length = max(1.0, form.e.largest(), float(np.abs(form.b).max(initial=0.0)))
+    length = max(1.0, form.e.largest(), max_abs(form.b))
     limit = options.max_iterations or _ITERATIONS
     tried, count, least, best = _CLOSE, 0, np.inf, (x, nu, y)
     for count in range(limit + 1):
@@ -201,9 +201,9 @@ def _solve(problem: SOCP, options: SolverOptions, name: str) -> SOCPSolution:
             proof = certified(problem, form.point(x, nu, y), status, count, name)
             if proof is not None:
                 return proof
-        grown = max(1.0, _size(Px), _size(pulled))
-        far = max(1.0, _size(x))
-        error = max(_size(off_x) / grown, _size(off_nu) / length, off_s.largest() / length)
+        grown = max(1.0, max_abs(Px), max_abs(pulled))
+        far = max(1.0, max_abs(x))
+        error = max(max_abs(off_x) / grown, max_abs(off_nu) / length, off_s.largest() / length)
         error = max(error, gap / (grown * far))
         if error < least:
             least, best = error, (x, nu, y)
@@ -297,10 +297,10 @@ def _proofs(
     """The certificates that the iterate seems to be, to 1e-7."""
     out = []
     value = form.b @ nu + form.e @ y
-    if value < 0 and _size(pulled) <= _PROOF * -value:
+    if value < 0 and max_abs(pulled) <= _PROOF * -value:
         out.append(SolveStatus.PRIMAL_INFEASIBLE)
     descent = -(form.q @ x)
-    if descent > 0 and max(_size(Px), _size(Ax), (s - pushed).largest()) <= _PROOF * descent:
+    if descent > 0 and max(max_abs(Px), max_abs(Ax), (s - pushed).largest()) <= _PROOF * descent:
         out.append(SolveStatus.DUAL_INFEASIBLE)
     return out
 
@@ -309,7 +309,3 @@ def _unit(k: int) -> Array:
     out = np.zeros(k)
     out[0] = 1.0
     return out
-
-
-def _size(v: Array) -> float:
-    return float(np.abs(v).max(initial=0.0))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...problems.matrices import Array, FactorMatrix, is_sparse, to_dense
+from ...problems.matrices import Array, FactorMatrix, is_sparse, max_abs, to_dense
 from ...problems.socp import SOCP, ConeGroup, ConePoint, measure_cones
 from ...problems.solution import Measured
 from ..common.active_set import ActiveSet, active_set
@@ -346,18 +346,18 @@ def _low_rank(H: Curvature, g: Array, C: Array, c: Array) -> tuple[Array, Array]
     rhs = np.concatenate([np.zeros(k), c]) if k else c
     y = inverse @ (-(weighted @ g) - rhs)
     x = -g / d - y @ weighted
-    scale_g = _size(g)
+    scale_g = max_abs(g)
     for left in reversed(range(_REFINEMENTS + 1)):
         bent, turned = d * x, y @ B
         first, second = -g - bent - turned, rhs - B @ x
         if k:
             second[:k] += inner * y[:k]
         # Both equations are differences of terms of these sizes.
-        terms = max(scale_g, _size(bent), _size(turned))
-        error = _size(first) / (terms or 1.0)
+        terms = max(scale_g, max_abs(bent), max_abs(turned))
+        error = max_abs(first) / (terms or 1.0)
         if len(rhs):
             moves = _moves(B, x, g, d, rhs, inner * y[:k] if k else y[:0])
-            error = max(error, _size(second / moves))
+            error = max(error, max_abs(second / moves))
         if error <= _ROUNDING or not left:
             break
         dy = inverse @ (weighted @ first - second)
@@ -367,10 +367,6 @@ def _low_rank(H: Curvature, g: Array, C: Array, c: Array) -> tuple[Array, Array]
 
 def _moves(B: Array, x: Array, g: Array, d: Array, rhs: Array, inner: Array) -> Array:
     """The size of the terms of B x − (inner, 0) = rhs, and 1 where all are zero."""
-    moves = np.abs(B).sum(1) * max(_size(x), _size(g / d)) + np.abs(rhs)
+    moves = np.abs(B).sum(1) * max(max_abs(x), max_abs(g / d)) + np.abs(rhs)
     moves[: len(inner)] += np.abs(inner)
     return np.where(moves > 0, moves, 1.0)
-
-
-def _size(v: Array) -> float:
-    return float(np.abs(v).max(initial=0.0))

@@ -12,10 +12,7 @@ from ...problems.matrices import Array, FactorMatrix, is_sparse, scale_rows, to_
 from ...problems.qp import Scaling
 from ...problems.socp import SOCP, ConePoint, SOCPSolution
 from ...problems.solution import SolveStatus
-from ..common.certificates import conflict
 from .certificates import certified
-
-_SHOWN = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,20 +136,6 @@ class ConicForm:
                 self.problem, SolveStatus.ITERATION_LIMIT, iterations=iterations, solver=solver
             )
         return proof
-
-
-def cone_conflict(problem: SOCP, solution: SOCPSolution) -> str:
-    """:func:`~..common.certificates.conflict` with the cones that take part."""
-    linear = conflict(problem.qp, solution)
-    if solution.status is not SolveStatus.PRIMAL_INFEASIBLE:
-        return linear
-    cones = [i for i, dual in enumerate(solution.cone_duals) if dual[0] > 0]
-    if not cones:
-        return linear
-    shown = ", ".join(map(str, cones[:_SHOWN]))
-    more = f" and {len(cones) - _SHOWN} more" if len(cones) > _SHOWN else ""
-    named = f"{'cone' if len(cones) == 1 else 'cones'} {shown}{more}"
-    return f"{linear}; {named}" if linear else named
 
 
 def _direct(group: Any) -> bool:

@@ -10,12 +10,12 @@ import numpy as np
 
 from ...errors import ConfigError
 from ...problems.matrices import Array
-from ...problems.qp import QP
+from ...problems.qp import QP, BoundPlaces
 from ...problems.solution import Solution, SolveStatus
 from ..common.cache import CacheEntry
 from ..common.native import native
 from ..common.protocol import SolverOptions
-from ..common.standard_form import Scaled, Vectors, csc, keep, kept, upper_triangle
+from ..common.standard_form import RawPoint, StandardForm, Vectors, csc, keep, kept, upper_triangle
 
 SETTINGS = tuple(k for k in dir(clarabel.DefaultSettings()) if not k.startswith("_"))
 _Status = clarabel.SolverStatus
@@ -35,13 +35,9 @@ def claimed(status: Any) -> SolveStatus | None:
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """``fixed``, ``lower`` and ``upper`` number the coordinates with such bounds."""
-
-    scaled: Scaled
+    form: StandardForm
     options: SolverOptions
-    fixed: Array
-    lower: Array
-    upper: Array
+    places: BoundPlaces
     native: Any
 
 
@@ -69,45 +65,22 @@ class ClarabelSolver:
         if state is None:
             state = _set_up(problem, options)
         else:
-            v = state.scaled.vectors(problem)
-            b = _right_side(v, state.fixed, state.lower, state.upper)
+            v = state.form.vectors(problem)
+            b = _right_side(v, state.places)
             with native:
                 state.native.update(q=v.q, b=b)
-        scaled = state.scaled
+        form = state.form
         with native:
             result = state.native.solve()
-        fixed, lower, upper = state.fixed, state.lower, state.upper
-        sizes = [scaled.A.shape[0], len(fixed), scaled.G.shape[0], len(lower)]
+        places = state.places
+        sizes = [form.A.shape[0], len(places.fixed), form.G.shape[0], len(places.lower)]
         nu, mu_fixed, lam, mu_lower, mu_upper = np.split(np.asarray(result.z), np.cumsum(sizes))
-        x, iterations = np.asarray(result.x), int(result.iterations)
-        claim = claimed(result.status)
-        if claim is SolveStatus.PRIMAL_INFEASIBLE:
-            return scaled.infeasible(
-                problem,
-                SolveStatus.PRIMAL_INFEASIBLE,
-                duals=(nu, lam),
-                iterations=iterations,
-                solver=self.name,
-            )
-        if claim is SolveStatus.DUAL_INFEASIBLE:
-            return scaled.infeasible(
-                problem,
-                SolveStatus.DUAL_INFEASIBLE,
-                ray=x,
-                iterations=iterations,
-                solver=self.name,
-            )
-        lam_lb, lam_ub = np.zeros(scaled.size), np.zeros(scaled.size)
-        lam_lb[lower], lam_ub[upper] = mu_lower, mu_upper
-        lam_lb[fixed], lam_ub[fixed] = np.maximum(-mu_fixed, 0.0), np.maximum(mu_fixed, 0.0)
-        solution = scaled.finalize(
+        bound_duals = places.duals(form.size, mu_fixed, mu_lower, mu_upper)
+        solution = form.finalize(
             problem,
-            x,
-            nu,
-            lam,
-            lam_lb,
-            lam_ub,
-            iterations=iterations,
+            RawPoint(np.asarray(result.x), nu, lam, *bound_duals),
+            claim=claimed(result.status),
+            iterations=int(result.iterations),
             solver=self.name,
             options=options,
         )
@@ -115,30 +88,27 @@ class ClarabelSolver:
         return keep(entry, problem, state if updatable else None, solution)
 
 
-def _right_side(v: Vectors, fixed: Array, lower: Array, upper: Array) -> Array:
-    return np.concatenate([v.b, v.lb[fixed], v.h, -v.lb[lower], v.ub[upper]])
+def _right_side(v: Vectors, at: BoundPlaces) -> Array:
+    return np.concatenate([v.b, v.lb[at.fixed], v.h, -v.lb[at.lower], v.ub[at.upper]])
 
 
 def _set_up(problem: QP, options: SolverOptions) -> _State:
     settings = to_native_settings(options)
-    scaled = Scaled.of(problem)
-    v = scaled.vectors(problem)
-    equal = v.lb == v.ub
-    fixed = np.flatnonzero(equal)
-    lower = np.flatnonzero(np.isfinite(v.lb) & ~equal)
-    upper = np.flatnonzero(np.isfinite(v.ub) & ~equal)
-    equalities = scaled.A.shape[0] + len(fixed)
-    inequalities = scaled.G.shape[0] + len(lower) + len(upper)
+    form = StandardForm.of(problem)
+    v = form.vectors(problem)
+    at = BoundPlaces.of(v.lb, v.ub)
+    equalities = form.A.shape[0] + len(at.fixed)
+    inequalities = form.G.shape[0] + len(at.lower) + len(at.upper)
     cones = []
     if equalities:
         cones.append(clarabel.ZeroConeT(equalities))
     if inequalities:
         cones.append(clarabel.NonnegativeConeT(inequalities))
-    rows = csc([scaled.A, (fixed, 1.0), scaled.G, (lower, -1.0), (upper, 1.0)], scaled.size)
-    P, b = upper_triangle(scaled.P), _right_side(v, fixed, lower, upper)
+    rows = [form.A, (at.fixed, 1.0), form.G, (at.lower, -1.0), (at.upper, 1.0)]
+    P, b = upper_triangle(form.P), _right_side(v, at)
     with native:
-        model = clarabel.DefaultSolver(P, v.q, rows, b, cones, settings)
-    return _State(scaled, options, fixed, lower, upper, model)
+        model = clarabel.DefaultSolver(P, v.q, csc(rows, form.size), b, cones, settings)
+    return _State(form, options, at, model)
 
 
 def to_native_settings(options: SolverOptions) -> clarabel.DefaultSettings:

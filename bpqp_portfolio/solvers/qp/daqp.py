@@ -15,17 +15,18 @@ from ...problems.solution import Solution, SolveStatus
 from ..common.cache import CacheEntry
 from ..common.native import native
 from ..common.protocol import SolverOptions
-from ..common.standard_form import Scaled, Vectors, keep, kept
+from ..common.standard_form import RawPoint, StandardForm, Vectors, keep, kept
 
 _KNOWN = tuple(daqp.Model().settings)
 _INFINITY = 1e30
 _EQUALITY, _INACTIVE = 5, 0
-_INFEASIBLE, _UNBOUNDED, _NOT_CONVEX = -1, -3, -5
+_CLAIMS = {-1: SolveStatus.PRIMAL_INFEASIBLE, -3: SolveStatus.DUAL_INFEASIBLE}
+_NOT_CONVEX = -5
 
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    scaled: Scaled
+    form: StandardForm
     options: SolverOptions
     native: Any
 
@@ -52,10 +53,10 @@ class DAQPSolver:
         """Solve one problem; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
         state = kept(entry, problem, options)
         if state is None:
-            scaled = Scaled.of(problem, lift=False)
-            state, flag = _set_up(problem, scaled, options)
+            form = StandardForm.of(problem, lift=False)
+            state, flag = _set_up(problem, form, options)
         else:
-            v = state.scaled.vectors(problem)
+            v = state.form.vectors(problem)
             low, high, _ = _limits(v)
             with native:
                 flag = state.native.update(f=v.q, bupper=high, blower=low)
@@ -64,31 +65,23 @@ class DAQPSolver:
             with native:
                 x, _, flag, info = state.native.solve()
         iterations = int(info.get("iterations", 0))
-        scaled = state.scaled
-        for failure, kind in (
-            (_INFEASIBLE, SolveStatus.PRIMAL_INFEASIBLE),
-            (_UNBOUNDED, SolveStatus.DUAL_INFEASIBLE),
-        ):
-            if flag == failure:
-                return scaled.infeasible(problem, kind, iterations=iterations, solver=self.name)
+        form = state.form
         if flag == _NOT_CONVEX:
             return Solution.failed(
                 problem, SolveStatus.BAD_DATA, iterations=iterations, solver=self.name
             )
-        if x is None:  # its setup stops at equalities that contradict each other
-            return scaled.gave_up(problem, iterations=iterations, solver=self.name)
-        n, p = problem.n, problem.p
-        bounds, nu, lam = np.split(np.asarray(info["lam"]), [n, n + p])
-        # On an active bound it is there up to rounding.
-        v = scaled.vectors(problem)
-        x = np.where(bounds > 0.0, v.ub, np.where(bounds < 0.0, v.lb, x))
-        solution = scaled.finalize(
+        claim, raw = _CLAIMS.get(flag), None
+        if claim is None and x is not None:  # setup stops at equalities that contradict each other
+            n, p = problem.n, problem.p
+            bounds, nu, lam = np.split(np.asarray(info["lam"]), [n, n + p])
+            # On an active bound it is there up to rounding.
+            v = form.vectors(problem)
+            x = np.where(bounds > 0.0, v.ub, np.where(bounds < 0.0, v.lb, x))
+            raw = RawPoint.signed(x, nu, lam, bounds)
+        solution = form.finalize(
             problem,
-            x,
-            nu,
-            lam,
-            np.maximum(-bounds, 0.0),
-            np.maximum(bounds, 0.0),
+            raw,
+            claim=claim,
             iterations=iterations,
             solver=self.name,
             options=options,
@@ -104,8 +97,8 @@ def _limits(v: Vectors) -> tuple[Array, Array, Array]:
     return np.maximum(low, -_INFINITY), np.minimum(high, _INFINITY), kinds
 
 
-def _set_up(problem: QP, scaled: Scaled, options: SolverOptions) -> tuple[_State, int]:
-    v = scaled.vectors(problem)
+def _set_up(problem: QP, form: StandardForm, options: SolverOptions) -> tuple[_State, int]:
+    v = form.vectors(problem)
     low, high, kinds = _limits(v)
     model = daqp.Model()
     settings = {"primal_tol": options.tolerance, "dual_tol": options.tolerance, **options.native}
@@ -117,7 +110,7 @@ def _set_up(problem: QP, scaled: Scaled, options: SolverOptions) -> tuple[_State
         raise ConfigError(
             f"daqp: the settings {options.native} are not accepted: {error}."
         ) from error
-    P, rows = np.array(scaled.P), np.vstack([scaled.A, scaled.G])
+    P, rows = np.array(form.P), np.vstack([form.A, form.G])
     with native:
         flag, _ = model.setup(P, v.q, rows, high, low, kinds)
-    return _State(scaled, options, model), int(flag)
+    return _State(form, options, model), int(flag)

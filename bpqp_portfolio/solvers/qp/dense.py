@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.linalg import blas, lapack
 
-from ...problems.matrices import Array, largest, to_dense
+from ...problems.matrices import Array, largest, times, times_transposed, to_dense
 from ...problems.qp import QP
 from ...problems.solution import Solution, SolveStatus, kkt_residuals
 from ...problems.stack import QPStack, together
 from ..common.cache import CacheEntry
-from ..common.certificates import infeasible
+from ..common.certificates import any_certificate
 from ..common.finalize import judge, polished, status_of
 from ..common.protocol import SolverOptions
 from ..common.redundant_rows import SUSPECT
@@ -166,7 +166,7 @@ class FactorStack:
     def known(self, slope: Array, equality: Array) -> tuple[Array, Array]:
         """L⁻¹ slope, with the share of σAᵀD²A in it, and L_A⁻¹ equality."""
         if self.pulls:
-            slope = slope + _back(self.pull, equality)
+            slope = slope + times_transposed(self.pull, equality)
         return self.triangular("L", slope), self.triangular("L_A", equality * self.unit_A)
 
     def solve(
@@ -177,21 +177,13 @@ class FactorStack:
         All arguments have a leading axis T; y is zero where not active.
         """
         t, fixed = self.known(slope, equality)
-        along = _times(self.U, t)
-        free = t - _back(self.U, along - fixed)
-        rhs = _back(self.W, t) + _back(self.J, fixed) - rows * self.unit
+        along = times(self.U, t)
+        free = t - times_transposed(self.U, along - fixed)
+        rhs = times_transposed(self.W, t) + times_transposed(self.J, fixed) - rows * self.unit
         y = solve_active(self.M, active, rhs, _SHIFT)
-        z = self.triangular("L", free - _times(self.W, y), transposed=True)
-        nu = self.triangular("L_A", along - fixed - _times(self.J, y), transposed=True)
+        z = self.triangular("L", free - times(self.W, y), transposed=True)
+        nu = self.triangular("L_A", along - fixed - times(self.J, y), transposed=True)
         return z, nu * self.unit_A, y * self.unit
-
-
-def _times(matrix: Array, x: Array) -> Array:
-    return np.matmul(matrix, x[..., None])[..., 0]
-
-
-def _back(matrix: Array, x: Array) -> Array:
-    return np.matmul(x[..., None, :], matrix)[..., 0, :]
 
 
 @dataclass(frozen=True)
@@ -202,7 +194,7 @@ class DenseSolver:
     point algorithm, 1976; the Newton steps with exact line search follow QPALM (B. Hermans et al.,
     2019) and ProxQP (A. Bambade et al., 2022), seen from the duals. ``iterations`` counts Newton
     steps. When a few rounds lead nowhere a certificate of infeasibility is sought by a linear
-    program (:func:`~bpqp_portfolio.solvers.common.certificates.infeasible`).
+    program (:func:`~bpqp_portfolio.solvers.common.certificates.any_certificate`).
 
     Native settings: ``mu``, the first penalty, relative to unit diagonal of the rows' matrix.
     """
@@ -290,7 +282,7 @@ class DenseSolver:
                     problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name
                 )
                 continue
-            start = entry.start(problem) if entry else None
+            start = entry.initial_point(problem) if entry else None
             runs.append(_Run(i, problem, factors, options.native.get("mu", _MU), start))
         limit = options.max_iterations or _OUTER * _INNER
         tolerance = min(options.tolerance, TOLERANCE)
@@ -317,11 +309,7 @@ def _certified(run: _Run, name: str) -> Solution | None:
     """The proof that the problem of a run that gets nowhere has no solution, if there is one."""
     if judge(run.norm, TOLERANCE, exact=True).usable:
         return None
-    for kind in (SolveStatus.PRIMAL_INFEASIBLE, SolveStatus.DUAL_INFEASIBLE):
-        found = infeasible(run.problem, kind, iterations=run.iterations, solver=name)
-        if found.status is kind:
-            return found
-    return None
+    return any_certificate(run.problem, iterations=run.iterations, solver=name)
 
 
 class _Run:
@@ -384,7 +372,7 @@ def _advance(runs: Sequence[_Run], tolerance: float, limit: int) -> None:
     y = side = together([run.y for run in runs])
     if low.shape[1]:
         t, fixed = factors.known(slope, stack.b)
-        v = _back(factors.W, t) + _back(factors.J, fixed)
+        v = times_transposed(factors.W, t) + times_transposed(factors.J, fixed)
         unit = factors.unit
         y, side, steps = minimise(
             factors.M,
@@ -404,10 +392,15 @@ def _advance(runs: Sequence[_Run], tolerance: float, limit: int) -> None:
     z, nu, rows = factors.solve(active, slope, stack.b, ends)
     proximal, size = z, np.abs(z).max(-1)
     for _ in range(_REFINEMENTS):
-        gap = -(_times(stack.P, z) + stack.q + _back(stack.A, nu) + _back(stack.G, rows[:, :m]))
+        gap = -(
+            times(stack.P, z)
+            + stack.q
+            + times_transposed(stack.A, nu)
+            + times_transposed(stack.G, rows[:, :m])
+        )
         gap[:, bounded] -= rows[:, m:]
-        missing = ends - np.concatenate([_times(stack.G, z), z[:, bounded]], axis=1)
-        step = factors.solve(active, gap, stack.b - _times(stack.A, z), missing)
+        missing = ends - np.concatenate([times(stack.G, z), z[:, bounded]], axis=1)
+        step = factors.solve(active, gap, stack.b - times(stack.A, z), missing)
         z, nu, rows = z + step[0], nu + step[1], rows + step[2]
         # Steps shrink by a constant factor: what the next one would be decides.
         last, size = size, np.abs(step[0]).max(-1)

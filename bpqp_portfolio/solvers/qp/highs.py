@@ -16,7 +16,7 @@ from ...problems.solution import Solution, SolveStatus
 from ..common.cache import CacheEntry
 from ..common.native import native
 from ..common.protocol import SolverOptions
-from ..common.standard_form import Scaled, Vectors, csc, keep, kept, upper_triangle
+from ..common.standard_form import RawPoint, StandardForm, Vectors, csc, keep, kept, upper_triangle
 
 _KNOWN = tuple(k for k in dir(highspy.HighsOptions()) if not k.startswith("_"))
 _TIGHTEST = 1e-10
@@ -24,15 +24,15 @@ _SHIFT = 1e-7
 # Without limits its QP solver may cycle for ever, also on problems of a few variables.
 _SIMPLEX_ITERATIONS, _QP_ITERATIONS, _SECONDS = 100_000, 20_000, 60.0
 _Status = highspy.HighsModelStatus
-_CLAIMS = (
-    (_Status.kInfeasible, SolveStatus.PRIMAL_INFEASIBLE),
-    (_Status.kUnbounded, SolveStatus.DUAL_INFEASIBLE),
-)
+_CLAIMS = {
+    _Status.kInfeasible: SolveStatus.PRIMAL_INFEASIBLE,
+    _Status.kUnbounded: SolveStatus.DUAL_INFEASIBLE,
+}
 
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    scaled: Scaled
+    form: StandardForm
     options: SolverOptions
     native: Any
 
@@ -61,7 +61,7 @@ class HiGHSSolver:
             state = _set_up(problem, options)
         else:
             _update(state, problem)
-        scaled, model = state.scaled, state.native
+        form, model = state.form, state.native
         if model is None:  # its own check of the Hessian
             return Solution.failed(problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name)
         with native:
@@ -74,20 +74,15 @@ class HiGHSSolver:
         if status == _Status.kNotset:  # it refuses a Hessian with a negative diagonal
             return Solution.failed(problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name)
         iterations = max(info.simplex_iteration_count, 0) + max(info.qp_iteration_count, 0)
-        p = scaled.A.shape[0]
-        for claim, kind in _CLAIMS:
-            if status == claim:
-                return scaled.infeasible(problem, kind, iterations=iterations, solver=self.name)
-        if not found.value_valid:  # also where its QP solver meets an unbounded problem
-            return scaled.gave_up(problem, iterations=iterations, solver=self.name)
-        rows, bounds = -np.asarray(found.row_dual), -np.asarray(found.col_dual)
-        solution = scaled.finalize(
+        p = form.A.shape[0]
+        claim, raw = _CLAIMS.get(status), None
+        if claim is None and found.value_valid:  # it is not where its QP is unbounded
+            rows, bounds = -np.asarray(found.row_dual), -np.asarray(found.col_dual)
+            raw = RawPoint.signed(np.asarray(found.col_value), rows[:p], rows[p:], bounds)
+        solution = form.finalize(
             problem,
-            np.asarray(found.col_value),
-            rows[:p],
-            rows[p:],
-            np.maximum(-bounds, 0.0),
-            np.maximum(bounds, 0.0),
+            raw,
+            claim=claim,
             iterations=iterations,
             solver=self.name,
             options=options,
@@ -100,10 +95,10 @@ def _limits(v: Vectors) -> tuple[Array, Array]:
 
 
 def _set_up(problem: QP, options: SolverOptions) -> _State:
-    scaled = Scaled.of(problem)
-    v = scaled.vectors(problem)
-    n = scaled.size
-    rows = csc([scaled.A, scaled.G], n)
+    form = StandardForm.of(problem)
+    v = form.vectors(problem)
+    n = form.size
+    rows = csc([form.A, form.G], n)
     lp = highspy.HighsLp()
     lp.num_col_, lp.num_row_ = n, rows.shape[0]
     lp.col_cost_, lp.col_lower_, lp.col_upper_ = v.q, v.lb, v.ub
@@ -112,8 +107,8 @@ def _set_up(problem: QP, options: SolverOptions) -> _State:
     lp.a_matrix_.value_ = rows.data
     model = highspy.HighsModel()
     model.lp_ = lp
-    if largest(scaled.P) > 0.0:
-        P = sparse.csc_matrix(upper_triangle(scaled.P).T)
+    if largest(form.P) > 0.0:
+        P = sparse.csc_matrix(upper_triangle(form.P).T)
         hessian = model.hessian_
         hessian.dim_, hessian.format_ = n, highspy.HessianFormat.kTriangular
         hessian.start_, hessian.index_, hessian.value_ = P.indptr, P.indices, P.data
@@ -122,12 +117,12 @@ def _set_up(problem: QP, options: SolverOptions) -> _State:
     _configure(solver, options)
     with native:
         refused = solver.passModel(model) == highspy.HighsStatus.kError
-    return _State(scaled, options, None if refused else solver)
+    return _State(form, options, None if refused else solver)
 
 
 def _update(state: _State, problem: QP) -> None:
-    v = state.scaled.vectors(problem)
-    model, columns = state.native, np.arange(state.scaled.size, dtype=np.int32)
+    v = state.form.vectors(problem)
+    model, columns = state.native, np.arange(state.form.size, dtype=np.int32)
     low, high = _limits(v)
     rows = np.arange(len(low), dtype=np.int32)
     with native:

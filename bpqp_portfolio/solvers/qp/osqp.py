@@ -16,21 +16,25 @@ from ...problems.solution import Solution, SolveStatus
 from ..common.cache import CacheEntry
 from ..common.native import BackendError, native
 from ..common.protocol import SolverOptions
-from ..common.standard_form import Scaled, csc, keep, kept, upper_triangle
+from ..common.standard_form import RawPoint, StandardForm, csc, keep, kept, upper_triangle
 
 _MAX_ITERATIONS = 20_000
 # It measures against the data's size of z, an unpolished point's status against that of the point.
 _SHARE = 0.1
 # Adapting ρ helps mostly but may cycle for ever, at its default tolerance of 5 also on problems of
-# two variables; a fixed ρ always converges. On the scaled problem 1 is a good one.
+# two variables; a fixed ρ always converges. On the form problem 1 is a good one.
 _ADAPTIVE_ITERATIONS = 4_000
 _ADAPTIVE_TOLERANCE = 20.0
 _RHO = 1.0
 # Its default of 1e-4 calls some solvable problems unbounded.
 _INFEASIBILITY = 1e-6
 _Status, _Error = osqp.SolverStatus, osqp.SolverError
-_PRIMAL = (_Status.OSQP_PRIMAL_INFEASIBLE, _Status.OSQP_PRIMAL_INFEASIBLE_INACCURATE)
-_DUAL = (_Status.OSQP_DUAL_INFEASIBLE, _Status.OSQP_DUAL_INFEASIBLE_INACCURATE)
+_CLAIMS = {
+    _Status.OSQP_PRIMAL_INFEASIBLE: SolveStatus.PRIMAL_INFEASIBLE,
+    _Status.OSQP_PRIMAL_INFEASIBLE_INACCURATE: SolveStatus.PRIMAL_INFEASIBLE,
+    _Status.OSQP_DUAL_INFEASIBLE: SolveStatus.DUAL_INFEASIBLE,
+    _Status.OSQP_DUAL_INFEASIBLE_INACCURATE: SolveStatus.DUAL_INFEASIBLE,
+}
 _UNFINISHED = (
     _Status.OSQP_MAX_ITER_REACHED,
     _Status.OSQP_SOLVED_INACCURATE,
@@ -42,7 +46,7 @@ _KNOWN = tuple(k for k in dir(osqp.OSQP().ext.OSQPSettings) if not k.startswith(
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    scaled: Scaled
+    form: StandardForm
     options: SolverOptions
     bounded: Array
     native: Any
@@ -85,17 +89,16 @@ class OSQPSolver:
                     raise BackendError(f"OSQPException: {why.name}") from error
                 raise
         else:
-            v = state.scaled.vectors(problem)
+            v = state.form.vectors(problem)
             low, high = _limits(v, state.bounded)
             with native:
                 state.native.update(q=v.q, l=low, u=high)
-        start = state.scaled.start(problem, entry)
-        if start is not None:
-            x, nu, lam, lam_lb, lam_ub = start
-            y = np.concatenate([nu, lam, (lam_ub - lam_lb)[state.bounded]])
+        last = state.form.initial_point(problem, entry)
+        if last is not None:
+            y = np.concatenate([last.nu, last.lam, (last.lam_ub - last.lam_lb)[state.bounded]])
             with native:
-                state.native.warm_start(x, y)
-        scaled, model = state.scaled, state.native
+                state.native.warm_start(last.x, y)
+        form, model = state.form, state.native
         with native:
             result = model.solve(raise_error=False)
         iterations, keeping = int(result.info.iter), state
@@ -110,38 +113,21 @@ class OSQPSolver:
             iterations += int(result.info.iter)
             keeping = None  # its settings are no longer those of a first attempt
         status = result.info.status_val
-        p, m = scaled.A.shape[0], scaled.G.shape[0]
-        if status in _PRIMAL:
-            nu, lam, _ = np.split(np.asarray(result.prim_inf_cert), [p, p + m])
-            return scaled.infeasible(
-                problem,
-                SolveStatus.PRIMAL_INFEASIBLE,
-                duals=(nu, lam),
-                iterations=iterations,
-                solver=self.name,
-            )
-        if status in _DUAL:
-            return scaled.infeasible(
-                problem,
-                SolveStatus.DUAL_INFEASIBLE,
-                ray=np.asarray(result.dual_inf_cert),
-                iterations=iterations,
-                solver=self.name,
-            )
+        p, m = form.A.shape[0], form.G.shape[0]
         if status == _Status.OSQP_NON_CVX:
             return Solution.failed(
                 problem, SolveStatus.BAD_DATA, iterations=iterations, solver=self.name
             )
-        nu, lam, mu = np.split(np.asarray(result.y), [p, p + m])
-        bound_duals = np.zeros(scaled.size)
+        claim, x, y = _CLAIMS.get(status), result.x, result.y
+        if claim is not None:
+            x, y = result.dual_inf_cert, result.prim_inf_cert
+        nu, lam, mu = np.split(np.asarray(y), [p, p + m])
+        bound_duals = np.zeros(form.size)
         bound_duals[state.bounded] = mu
-        solution = scaled.finalize(
+        solution = form.finalize(
             problem,
-            np.asarray(result.x),
-            nu,
-            lam,
-            np.maximum(-bound_duals, 0.0),
-            np.maximum(bound_duals, 0.0),
+            RawPoint.signed(np.asarray(x), nu, lam, bound_duals),
+            claim=claim,
             iterations=iterations,
             solver=self.name,
             options=options,
@@ -183,12 +169,12 @@ def _set_up(problem: QP, options: SolverOptions) -> _State:
             setattr(model.ext.OSQPSettings(), key, value)
         except TypeError as error:
             raise ConfigError(f"osqp: {key} = {value!r} is not accepted: {error}.") from error
-    scaled = Scaled.of(problem)
-    v = scaled.vectors(problem)
+    form = StandardForm.of(problem)
+    v = form.vectors(problem)
     bounded = np.flatnonzero(np.isfinite(v.lb) | np.isfinite(v.ub))
     low, high = _limits(v, bounded)
-    rows = csc([scaled.A, scaled.G, (bounded, 1.0)], scaled.size)
-    upper = upper_triangle(scaled.P)
+    rows = csc([form.A, form.G, (bounded, 1.0)], form.size)
+    upper = upper_triangle(form.P)
     with native:
         model.setup(P=upper, q=v.q, A=rows, l=low, u=high, **settings)
-    return _State(scaled, options, bounded, model, limit)
+    return _State(form, options, bounded, model, limit)

@@ -10,14 +10,18 @@ import piqp
 
 from ...errors import ConfigError
 from ...problems.matrices import Array
-from ...problems.qp import QP
+from ...problems.qp import QP, split_by_sign
 from ...problems.solution import Solution, SolveStatus
 from ..common.cache import CacheEntry
 from ..common.native import native
 from ..common.protocol import SolverOptions
-from ..common.standard_form import Scaled, Vectors, csc, keep, kept
+from ..common.standard_form import RawPoint, StandardForm, Vectors, csc, keep, kept
 
 _KNOWN = tuple(k for k in dir(piqp.DenseSolver().settings) if not k.startswith("_"))
+_CLAIMS = {
+    piqp.PIQP_PRIMAL_INFEASIBLE: SolveStatus.PRIMAL_INFEASIBLE,
+    piqp.PIQP_DUAL_INFEASIBLE: SolveStatus.DUAL_INFEASIBLE,
+}
 # Its default of 1e-4 calls some solvable problems infeasible.
 _INFEASIBILITY = 1e-6
 
@@ -26,7 +30,7 @@ _INFEASIBILITY = 1e-6
 class _State:
     """``fixed`` numbers the coordinates whose bounds are equal."""
 
-    scaled: Scaled
+    form: StandardForm
     options: SolverOptions
     fixed: Array
     native: Any
@@ -58,42 +62,22 @@ class PIQPSolver:
         if state is None:
             state = _set_up(problem, options)
         else:
-            vectors = _vectors(state.scaled.vectors(problem), state.fixed)
+            vectors = _vectors(state.form.vectors(problem), state.fixed)
             with native:
                 state.native.update(**vectors)
-        scaled, model, fixed = state.scaled, state.native, state.fixed
+        form, model, fixed = state.form, state.native, state.fixed
         with native:
             status = model.solve()
         result = model.result
-        iterations = int(result.info.iter)
-        nu, mu = np.split(np.asarray(result.y), [scaled.A.shape[0]])
+        nu, mu = np.split(np.asarray(result.y), [form.A.shape[0]])
         x, lam = np.asarray(result.x), np.asarray(result.z_u)
-        if status == piqp.PIQP_PRIMAL_INFEASIBLE:
-            return scaled.infeasible(
-                problem,
-                SolveStatus.PRIMAL_INFEASIBLE,
-                duals=(nu, lam),
-                iterations=iterations,
-                solver=self.name,
-            )
-        if status == piqp.PIQP_DUAL_INFEASIBLE:
-            return scaled.infeasible(
-                problem,
-                SolveStatus.DUAL_INFEASIBLE,
-                ray=x,
-                iterations=iterations,
-                solver=self.name,
-            )
         lam_lb, lam_ub = np.array(result.z_bl), np.array(result.z_bu)
-        lam_lb[fixed], lam_ub[fixed] = np.maximum(-mu, 0.0), np.maximum(mu, 0.0)
-        solution = scaled.finalize(
+        lam_lb[fixed], lam_ub[fixed] = split_by_sign(mu)
+        solution = form.finalize(
             problem,
-            x,
-            nu,
-            lam,
-            lam_lb,
-            lam_ub,
-            iterations=iterations,
+            RawPoint(x, nu, lam, lam_lb, lam_ub),
+            claim=_CLAIMS.get(status),
+            iterations=int(result.info.iter),
             solver=self.name,
             options=options,
         )
@@ -107,22 +91,22 @@ def _vectors(v: Vectors, fixed: Array) -> dict[str, Array]:
 
 
 def _set_up(problem: QP, options: SolverOptions) -> _State:
-    scaled = Scaled.of(problem)
+    form = StandardForm.of(problem)
     fixed = np.flatnonzero(problem.lb == problem.ub)
-    P, A, G = scaled.P, scaled.A, scaled.G
-    if scaled.sparse:
+    P, A, G = form.P, form.A, form.G
+    if form.sparse:
         model = piqp.SparseSolver()
-        P, G = csc([P], scaled.size), csc([G], scaled.size)
-        A = csc([A, (fixed, 1.0)], scaled.size)
+        P, G = csc([P], form.size), csc([G], form.size)
+        A = csc([A, (fixed, 1.0)], form.size)
     else:
         model = piqp.DenseSolver()
         P = P.T  # symmetric, and then in the order of its library
-        A = np.vstack([A, np.eye(scaled.size)[fixed]]) if len(fixed) else A
+        A = np.vstack([A, np.eye(form.size)[fixed]]) if len(fixed) else A
     _configure(model.settings, options)
-    vectors = _vectors(scaled.vectors(problem), fixed)
+    vectors = _vectors(form.vectors(problem), fixed)
     with native:
         model.setup(P=P, A=A, G=G, **vectors)
-    return _State(scaled, options, fixed, model)
+    return _State(form, options, fixed, model)
 
 
 def _configure(settings: Any, options: SolverOptions) -> None:

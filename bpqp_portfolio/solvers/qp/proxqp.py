@@ -15,7 +15,7 @@ from ...problems.solution import Solution, SolveStatus
 from ..common.cache import CacheEntry
 from ..common.native import native
 from ..common.protocol import SolverOptions
-from ..common.standard_form import Scaled, Vectors, csc, keep, kept
+from ..common.standard_form import RawPoint, StandardForm, Vectors, csc, keep, kept
 
 _KNOWN = tuple(k for k in dir(proxqp.dense.QP(1, 0, 0).settings) if not k.startswith("_"))
 _INFINITY = 1e20
@@ -23,7 +23,10 @@ _INFINITY = 1e20
 _INFEASIBILITY = 1e-9
 # Its own 10 000 × 1 500 can take hours.
 _MAX_ITERATIONS = 1_000
-_Status = proxqp.QPSolverOutput
+_CLAIMS = {
+    proxqp.QPSolverOutput.PROXQP_PRIMAL_INFEASIBLE: SolveStatus.PRIMAL_INFEASIBLE,
+    proxqp.QPSolverOutput.PROXQP_DUAL_INFEASIBLE: SolveStatus.DUAL_INFEASIBLE,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +34,7 @@ class _State:
     """``bounded`` numbers the coordinates with a finite bound; the sparse solver has them as rows
     below G, the dense one as a box of all coordinates."""
 
-    scaled: Scaled
+    form: StandardForm
     options: SolverOptions
     bounded: Array
     native: Any
@@ -61,45 +64,25 @@ class ProxQPSolver:
         if state is None:
             state = _set_up(problem, options)
         else:
-            v = state.scaled.vectors(problem)
+            v = state.form.vectors(problem)
             # Its results are those of the last call: only a usable state is kept.
             state.native.settings.initial_guess = proxqp.COLD_START_WITH_PREVIOUS_RESULT
-            vectors = _vectors(v, state.bounded, state.scaled.sparse)
+            vectors = _vectors(v, state.bounded, state.form.sparse)
             with native:
                 state.native.update(**vectors)
-        scaled, model, bounded = state.scaled, state.native, state.bounded
+        form, model, bounded = state.form, state.native, state.bounded
         with native:
             model.solve()
         result = model.results
-        iterations = int(result.info.iter)
         x, nu = np.array(result.x), np.array(result.y)
-        lam, mu = np.split(np.array(result.z), [scaled.G.shape[0]])
-        if result.info.status == _Status.PROXQP_PRIMAL_INFEASIBLE:
-            return scaled.infeasible(
-                problem,
-                SolveStatus.PRIMAL_INFEASIBLE,
-                duals=(nu, lam),
-                iterations=iterations,
-                solver=self.name,
-            )
-        if result.info.status == _Status.PROXQP_DUAL_INFEASIBLE:
-            return scaled.infeasible(
-                problem,
-                SolveStatus.DUAL_INFEASIBLE,
-                ray=x,
-                iterations=iterations,
-                solver=self.name,
-            )
-        bound_duals = np.zeros(scaled.size)
+        lam, mu = np.split(np.array(result.z), [form.G.shape[0]])
+        bound_duals = np.zeros(form.size)
         bound_duals[bounded] = mu
-        solution = scaled.finalize(
+        solution = form.finalize(
             problem,
-            x,
-            nu,
-            lam,
-            np.maximum(-bound_duals, 0.0),
-            np.maximum(bound_duals, 0.0),
-            iterations=iterations,
+            RawPoint.signed(x, nu, lam, bound_duals),
+            claim=_CLAIMS.get(result.info.status),
+            iterations=int(result.info.iter),
             solver=self.name,
             options=options,
         )
@@ -122,22 +105,22 @@ def _vectors(v: Vectors, bounded: Array, rows: bool) -> dict[str, Array]:
 
 
 def _set_up(problem: QP, options: SolverOptions) -> _State:
-    scaled = Scaled.of(problem)
-    v = scaled.vectors(problem)
-    n, p, m = scaled.size, scaled.A.shape[0], scaled.G.shape[0]
+    form = StandardForm.of(problem)
+    v = form.vectors(problem)
+    n, p, m = form.size, form.A.shape[0], form.G.shape[0]
     bounded = np.flatnonzero(np.isfinite(v.lb) | np.isfinite(v.ub))
-    if scaled.sparse:
+    if form.sparse:
         model = proxqp.sparse.QP(n, p, m + len(bounded))
-        P, A, G = csc([scaled.P], n), csc([scaled.A], n), csc([scaled.G, (bounded, 1.0)], n)
+        P, A, G = csc([form.P], n), csc([form.A], n), csc([form.G, (bounded, 1.0)], n)
     else:
         bounded = np.arange(n) if len(bounded) else bounded
         model = proxqp.dense.QP(n, p, m, bool(len(bounded)))
-        P, A, G = scaled.P, scaled.A, scaled.G
+        P, A, G = form.P, form.A, form.G
     _configure(model.settings, options)
-    vectors = _vectors(v, bounded, scaled.sparse)
+    vectors = _vectors(v, bounded, form.sparse)
     with native:
         model.init(H=P, A=A, C=G, **vectors)
-    return _State(scaled, options, bounded, model)
+    return _State(form, options, bounded, model)
 
 
 def _configure(settings: Any, options: SolverOptions) -> None:
