@@ -258,7 +258,7 @@ class _Call(Call):
         ]
         if self.smoothing:
             found = smoothed_adjoint(
-                problems, solutions, incoming, kappa=self.smoothing, throw=self.raises
+                problems, solutions, incoming, smoothing=self.smoothing, throw=self.raises
             )
         else:
             found = adjoint_stack(

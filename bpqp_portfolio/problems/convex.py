@@ -30,7 +30,7 @@ class ConvexProgram:
         torch callables of z (n,). f, h and g must be twice differentiable by torch where they are
         evaluated. They need not be convex.
     parameters : tensors; they are detached, and floating point ones cast to float64.
-    start : z0 (n,), where the callables are checked.
+    initial_point : (n,), where the callables are checked.
 
     All methods take and return float64 numpy arrays and may be called from several threads.
 
@@ -45,7 +45,7 @@ class ConvexProgram:
     equalities: Callable[..., Tensor] | None
     inequalities: Callable[..., Tensor] | None
     parameters: tuple[Tensor, ...]
-    start: Array
+    initial_point: Array
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     p: int = field(init=False)
     m: int = field(init=False)
@@ -53,9 +53,9 @@ class ConvexProgram:
     def __post_init__(self) -> None:
         parameters = tuple(as_float64(t.detach()) for t in self.parameters)
         object.__setattr__(self, "parameters", parameters)
-        object.__setattr__(self, "start", np.array(self.start, dtype=np.float64))
+        object.__setattr__(self, "initial_point", np.array(self.initial_point, dtype=np.float64))
         with torch.enable_grad():
-            z = self._leaf(self.start)
+            z = self._leaf(self.initial_point)
             f, h, g = self.evaluate(z, self.parameters)
             if f.ndim != 0:
                 raise ProblemError(
@@ -91,7 +91,7 @@ class ConvexProgram:
     @property
     def n(self) -> int:
         """Number of variables."""
-        return len(self.start)
+        return len(self.initial_point)
 
     def value(self, z: Array) -> float:
         """f(z)."""
@@ -277,8 +277,8 @@ class ConvexProgram:
         if slope.requires_grad:
             return
         # Beside the start, which may well be on a kink.
-        size = 1e-3 * max(1.0, float(np.abs(self.start).max()))
-        near = self.start + size * np.cos(np.arange(self.n))
+        size = 1e-3 * max(1.0, float(np.abs(self.initial_point).max()))
+        near = self.initial_point + size * np.cos(np.arange(self.n))
         here, there = (
             self._derivative(name, near + step * np.sin(1.0 + np.arange(self.n))).sum(0)
             for step in (0.0, 1e-3 * size)

@@ -20,7 +20,7 @@ def program():
         equalities=lambda z, p, r, unused: (p * z[0] - 2).reshape(1),
         inequalities=lambda z, p, r, unused: torch.stack([z[1] ** 3 - r * z[0], z[0] * z[1]]),
         parameters=(torch.tensor(4.0), torch.tensor(5.0), torch.tensor(1)),
-        start=np.ones(2),
+        initial_point=np.ones(2),
     )
 
 

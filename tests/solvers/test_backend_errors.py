@@ -138,7 +138,9 @@ def test_a_fault_of_this_package_is_raised(monkeypatch, kind, name):
         raise TypeError("a fault")
 
     home = (
-        "conic.standard_form.ConicForm.of" if kind == "cone" else "common.standard_form.StandardForm.of"
+        "conic.standard_form.ConicForm.of"
+        if kind == "cone"
+        else "common.standard_form.StandardForm.of"
     )
     monkeypatch.setattr(f"bpqp_portfolio.solvers.{home}", fail)
     with pytest.raises(TypeError, match="a fault"):

@@ -19,7 +19,7 @@ from bpqp_portfolio.solvers.conic.ball import solve_ball
 from bpqp_portfolio.solvers.conic.clarabel import ConicClarabel
 from bpqp_portfolio.solvers.conic.interior_point import ConicInterior
 from bpqp_portfolio.solvers.conic.kkt import ActiveSystem
-from bpqp_portfolio.solvers.conic.newton import Scaled, scaled
+from bpqp_portfolio.solvers.conic.newton import ConeVector, nesterov_todd
 
 
 def robust(n: int, m: int, seed: int, quadratic: bool = False) -> SOCP:
@@ -163,10 +163,12 @@ def test_the_scaling_maps_both_points_to_one():
 
     def inside():
         tail = rng.normal(size=4)
-        return Scaled(rng.random(3) + 0.1, [np.concatenate([[np.linalg.norm(tail) + 0.01], tail])])
+        return ConeVector(
+            rng.random(3) + 0.1, [np.concatenate([[np.linalg.norm(tail) + 0.01], tail])]
+        )
 
     s, y = inside(), inside()
-    W = scaled(s, y)
+    W = nesterov_todd(s, y)
     first, second = W.times(y), W.over(s)
     np.testing.assert_allclose(first.linear, second.linear, rtol=1e-12)
     np.testing.assert_allclose(first.cones[0], second.cones[0], rtol=1e-10)
@@ -174,7 +176,7 @@ def test_the_scaling_maps_both_points_to_one():
     x = inside()
     np.testing.assert_allclose(s.divide(s.jordan(x)).cones[0], x.cones[0], rtol=1e-8)
     # At the longest step the point is on the boundary.
-    step = Scaled(-s.linear / 9, [np.concatenate([[-1.0], np.ones(4)])])
+    step = ConeVector(-s.linear / 9, [np.concatenate([[-1.0], np.ones(4)])])
     reach = s.reach(step)
     assert 0 < reach < 9 and (s + reach * step).depth() == pytest.approx(0.0, abs=1e-12)
 

@@ -65,7 +65,7 @@ def test_scales_of_objective_and_constraints_do_not_matter(name):
             lambda z: f * p.objective(z),
             lambda z: h * p.equalities(z),
             lambda z: g * p.inequalities(z),
-            start=p.start,
+            start=p.initial_point,
         )
 
     plain = solve(name, hs71())

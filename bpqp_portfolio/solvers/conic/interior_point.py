@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...problems.matrices import Array, FactorMatrix, is_sparse, max_abs, scale_rows, to_dense
-from ...problems.qp import Scaling
+from ...problems.qp import BoundPlaces, Scaling
 from ...problems.socp import SOCP, ConePoint, SOCPSolution
 from ...problems.solution import SolveStatus
 from ..common.protocol import SolverOptions
@@ -23,7 +23,7 @@ from .ball import solve_ball
 from .base import ConeSolver
 from .certificates import certified
 from .finalize import finalize
-from .newton import ConeBlock, NewtonSystem, Scaled, scaled
+from .newton import ConeBlock, ConeVector, NewtonSystem, nesterov_todd, wide
 
 _ITERATIONS = 60
 # From here Newton's method on the active set usually ends it.
@@ -66,11 +66,9 @@ class _Form:
     A: Array
     b: Array
     L: Array
-    lower: Array
-    upper: Array
-    fixed: Array
+    places: BoundPlaces
     cones: tuple[ConeBlock, ...]
-    e: Scaled
+    e: ConeVector
     units: Scaling
 
     @classmethod
@@ -79,12 +77,8 @@ class _Form:
         units = problem.scaling
         length = units.length
         width = n + sum(len(g.d) > 1 and g.r > 0 for g in problem.groups)
-        lower = upper = fixed = np.zeros(0, dtype=np.intp)
-        if problem.bounded:
-            equal = qp.lb == qp.ub
-            fixed = np.flatnonzero(equal)
-            lower = np.flatnonzero(np.isfinite(qp.lb) & ~equal)
-            upper = np.flatnonzero(np.isfinite(qp.ub) & ~equal)
+        at = BoundPlaces.of(qp.lb, qp.ub)
+        fixed, lower, upper = at.fixed, at.lower, at.upper
         A = np.zeros((qp.p + len(fixed), width))
         if qp.p:
             A[: qp.p, :n] = to_dense(scale_rows(qp.A, 1 / units.rows_A))
@@ -92,7 +86,7 @@ class _Form:
         b = np.concatenate([qp.b / units.rows_A, qp.lb[fixed]]) / length
         rows, right, cones, shifts = [], [], [], []
         if qp.m:
-            rows.append(_wide(to_dense(scale_rows(qp.G, 1 / units.rows_G)), width))
+            rows.append(wide(to_dense(scale_rows(qp.G, 1 / units.rows_G)), width))
             right.append(qp.h / units.rows_G)
         column = n
         for group in problem.groups:
@@ -101,7 +95,7 @@ class _Form:
             if group.r and single:
                 head[:n], offset = group.c[0] / size, float(group.d[0]) / size
             else:
-                block = _wide(-group.c / size, width)
+                block = wide(-group.c / size, width)
                 if group.r:
                     head[column] = 1.0
                     block[:, column] = 1.0
@@ -121,27 +115,28 @@ class _Form:
             P = to_dense(P)
         if width > n:
             P = _bordered(P, width)
-        e = Scaled(np.concatenate(right) / length, [shift / length for shift in shifts])
-        return cls(problem, P, q, A, b, L, lower, upper, fixed, tuple(cones), e, units)
+        e = ConeVector(np.concatenate(right) / length, [shift / length for shift in shifts])
+        return cls(problem, P, q, A, b, L, at, tuple(cones), e, units)
 
-    def push(self, x: Array) -> Scaled:
+    def push(self, x: Array) -> ConeVector:
         """What s changes by with x."""
         linear = -(self.L @ x)
-        if len(self.lower) or len(self.upper):
-            linear = np.concatenate([linear, x[self.lower], -x[self.upper]])
-        return Scaled(linear, [cone.push(x) for cone in self.cones])
+        lower, upper = self.places.lower, self.places.upper
+        if len(lower) or len(upper):
+            linear = np.concatenate([linear, x[lower], -x[upper]])
+        return ConeVector(linear, [cone.push(x) for cone in self.cones])
 
-    def pull(self, y: Scaled) -> Array:
+    def pull(self, y: ConeVector) -> Array:
         """The transpose of :meth:`push`."""
-        m, k = len(self.L), len(self.L) + len(self.lower)
+        m, k = len(self.L), len(self.L) + len(self.places.lower)
         out = -(y.linear[:m] @ self.L)
-        out[self.lower] += y.linear[m:k]
-        out[self.upper] -= y.linear[k:]
+        out[self.places.lower] += y.linear[m:k]
+        out[self.places.upper] -= y.linear[k:]
         for cone, own in zip(self.cones, y.cones, strict=True):
             cone.pull(own, out)
         return out
 
-    def point(self, x: Array, nu: Array, y: Scaled) -> ConePoint:
+    def point(self, x: Array, nu: Array, y: ConeVector) -> ConePoint:
         """The point of the original problem."""
         qp, n, unit = self.problem.qp, self.problem.n, self.units.gradient
         nu, on_fixed = nu[: qp.p] * unit / self.units.rows_A, nu[qp.p :] * unit
@@ -155,18 +150,9 @@ class _Form:
             else:
                 tau, linear = linear[: len(group.d)] / group.size, linear[len(group.d) :]
             duals.append((tau, own[1:]))
-        lam_lb, lam_ub = np.zeros(n), np.zeros(n)
-        lam_lb[self.lower] = linear[: len(self.lower)]
-        lam_ub[self.upper] = linear[len(self.lower) :]
-        lam_lb[self.fixed] = np.maximum(-on_fixed, 0.0)
-        lam_ub[self.fixed] = np.maximum(on_fixed, 0.0)
+        on_lower, on_upper = np.split(linear, [len(self.places.lower)])
+        lam_lb, lam_ub = self.places.duals(n, on_fixed, on_lower, on_upper)
         return ConePoint(x[:n] * self.units.length, nu, lam, lam_lb, lam_ub, tuple(duals))
-
-
-def _wide(rows: Array, width: int) -> Array:
-    out = np.zeros((len(rows), width))
-    out[:, : rows.shape[1]] = rows
-    return out
 
 
 def _bordered(P: Any, width: int) -> Any:
@@ -182,11 +168,11 @@ def _bordered(P: Any, width: int) -> Any:
 
 def _solve(problem: SOCP, options: SolverOptions, name: str) -> SOCPSolution:
     form = _Form.of(problem)
-    system = NewtonSystem(form.P, form.A, form.L, form.lower, form.upper, form.cones)
+    system = NewtonSystem(form.P, form.A, form.L, form.places, form.cones)
     degree = len(form.e.linear) + len(form.cones)
-    one = Scaled(np.ones(len(form.e.linear)), [_unit(len(v)) for v in form.e.cones])
+    one = ConeVector(np.ones(len(form.e.linear)), [_unit(len(v)) for v in form.e.cones])
     try:
-        x, nu, s, y = _start(form, system, one)
+        x, nu, s, y = _initial_point(form, system, one)
     except np.linalg.LinAlgError:
         return SOCPSolution.failed(problem, SolveStatus.ITERATION_LIMIT, iterations=0, solver=name)
     length = max(1.0, form.e.largest(), max_abs(form.b))
@@ -229,7 +215,9 @@ def _solve(problem: SOCP, options: SolverOptions, name: str) -> SOCPSolution:
     return finalize(problem, form.point(*best), iterations=count, solver=name, options=options)
 
 
-def _start(form: _Form, system: NewtonSystem, one: Scaled) -> tuple[Array, Array, Scaled, Scaled]:
+def _initial_point(
+    form: _Form, system: NewtonSystem, one: ConeVector
+) -> tuple[Array, Array, ConeVector, ConeVector]:
     """The least-squares point, its slacks and duals moved into the cones."""
     system.factor(None)
     x, nu = system.solve(-form.q - form.pull(form.e), form.b)
@@ -247,18 +235,18 @@ def _step(
     system: NewtonSystem,
     degree: int,
     gap: float,
-    at: tuple[Scaled, Scaled],
-    off: tuple[Array, Array, Scaled],
-    one: Scaled,
+    at: tuple[ConeVector, ConeVector],
+    off: tuple[Array, Array, ConeVector],
+    one: ConeVector,
 ) -> Any:
     """Mehrotra's step: (dx, dν, ds, dy, primal step length, dual step length)."""
     s, y = at
     off_x, off_nu, off_s = off
-    W = scaled(s, y)
+    W = nesterov_todd(s, y)
     system.factor(W)
     ell = W.times(y)
 
-    def direction(u: Scaled, keep: float) -> tuple[Array, Array, Scaled, Scaled]:
+    def direction(u: ConeVector, keep: float) -> tuple[Array, Array, ConeVector, ConeVector]:
         """W dy + W⁻¹ ds = u beside the linear equations, of whose residuals ``keep`` is met."""
         load = W.over(u - W.over(off_s if keep == 1.0 else keep * off_s))
         dx, dnu = system.solve(keep * off_x + form.pull(load), keep * off_nu)
@@ -287,12 +275,12 @@ def _proofs(
     form: _Form,
     x: Array,
     nu: Array,
-    s: Scaled,
-    y: Scaled,
+    s: ConeVector,
+    y: ConeVector,
     Px: Array,
     Ax: Array,
     pulled: Array,
-    pushed: Scaled,
+    pushed: ConeVector,
 ) -> list[SolveStatus]:
     """The certificates that the iterate seems to be, to 1e-7."""
     out = []

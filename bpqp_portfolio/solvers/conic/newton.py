@@ -15,32 +15,33 @@ import numpy as np
 from scipy import linalg
 
 from ...problems.matrices import Array, FactorMatrix
+from ...problems.qp import BoundPlaces
 
 _REGULAR = 1e-13
 
 
 @dataclass(frozen=True, eq=False)
-class Scaled:
+class ConeVector:
     """A vector: its part in R₊ᵐ, and one array (1 + r,) in each second-order cone."""
 
     linear: Array
     cones: list[Array]
 
-    def __add__(self, other: Scaled) -> Scaled:
+    def __add__(self, other: ConeVector) -> ConeVector:
         pairs = zip(self.cones, other.cones, strict=True)
-        return Scaled(self.linear + other.linear, [a + b for a, b in pairs])
+        return ConeVector(self.linear + other.linear, [a + b for a, b in pairs])
 
-    def __sub__(self, other: Scaled) -> Scaled:
+    def __sub__(self, other: ConeVector) -> ConeVector:
         pairs = zip(self.cones, other.cones, strict=True)
-        return Scaled(self.linear - other.linear, [a - b for a, b in pairs])
+        return ConeVector(self.linear - other.linear, [a - b for a, b in pairs])
 
-    def __neg__(self) -> Scaled:
-        return Scaled(-self.linear, [-a for a in self.cones])
+    def __neg__(self) -> ConeVector:
+        return ConeVector(-self.linear, [-a for a in self.cones])
 
-    def __rmul__(self, number: float) -> Scaled:
-        return Scaled(number * self.linear, [number * a for a in self.cones])
+    def __rmul__(self, number: float) -> ConeVector:
+        return ConeVector(number * self.linear, [number * a for a in self.cones])
 
-    def __matmul__(self, other: Scaled) -> float:
+    def __matmul__(self, other: ConeVector) -> float:
         pairs = zip(self.cones, other.cones, strict=True)
         return float(self.linear @ other.linear) + sum(float(a @ b) for a, b in pairs)
 
@@ -57,7 +58,7 @@ class Scaled:
         own = [float(a[0]) - _norm(a[1:]) for a in self.cones]
         return min([float(self.linear.min(initial=np.inf)), *own])
 
-    def reach(self, step: Scaled) -> float:
+    def reach(self, step: ConeVector) -> float:
         """The longest step that stays inside, possibly infinite."""
         falls = step.linear < 0
         out = np.inf
@@ -75,16 +76,16 @@ class Scaled:
                     out = min(out, max(float(last), 0.0) / float(below))
         return out
 
-    def jordan(self, other: Scaled) -> Scaled:
+    def jordan(self, other: ConeVector) -> ConeVector:
         """The Jordan product."""
         cones = []
         for a, b in zip(self.cones, other.cones, strict=True):
             c = a[0] * b + b[0] * a
             c[0] = a @ b
             cones.append(c)
-        return Scaled(self.linear * other.linear, cones)
+        return ConeVector(self.linear * other.linear, cones)
 
-    def divide(self, other: Scaled) -> Scaled:
+    def divide(self, other: ConeVector) -> ConeVector:
         """x with self ∘ x = other."""
         cones = []
         for a, b in zip(self.cones, other.cones, strict=True):
@@ -93,26 +94,28 @@ class Scaled:
             c = (b - first * a) / a[0]
             c[0] = first
             cones.append(c)
-        return Scaled(other.linear / self.linear, cones)
+        return ConeVector(other.linear / self.linear, cones)
 
 
 @dataclass(frozen=True, eq=False)
-class Scaling:
+class ConeScaling:
     """W with W y = W⁻¹ s: of the linear part √(s/y), of a cone (η, φ, v)."""
 
     linear: Array
     cones: list[tuple[float, float, Array]]
 
-    def times(self, a: Scaled) -> Scaled:
+    def times(self, a: ConeVector) -> ConeVector:
         """W a."""
         pairs = zip(a.cones, self.cones, strict=True)
-        return Scaled(self.linear * a.linear, [_turn(b, eta, phi, v) for b, (eta, phi, v) in pairs])
+        return ConeVector(
+            self.linear * a.linear, [_turn(b, eta, phi, v) for b, (eta, phi, v) in pairs]
+        )
 
-    def over(self, a: Scaled) -> Scaled:
+    def over(self, a: ConeVector) -> ConeVector:
         """W⁻¹ a."""
         pairs = zip(a.cones, self.cones, strict=True)
         cones = [_turn(b, 1 / eta, -phi, v) for b, (eta, phi, v) in pairs]
-        return Scaled(a.linear / self.linear, cones)
+        return ConeVector(a.linear / self.linear, cones)
 
 
 def _turn(a: Array, factor: float, angle: float, v: Array) -> Array:
@@ -126,7 +129,7 @@ def _turn(a: Array, factor: float, angle: float, v: Array) -> Array:
     return out
 
 
-def scaled(s: Scaled, y: Scaled) -> Scaling:
+def nesterov_todd(s: ConeVector, y: ConeVector) -> ConeScaling:
     """The Nesterov–Todd scaling of two vectors inside the cones."""
     cones = []
     for a, b in zip(s.cones, y.cones, strict=True):
@@ -144,7 +147,7 @@ def scaled(s: Scaled, y: Scaled) -> Scaling:
         cones.append(((det_a / det_b) ** 0.25, float(np.arcsinh(size)), v))
     if not (s.linear > 0).all() or not (y.linear > 0).all():
         raise np.linalg.LinAlgError
-    return Scaling(np.sqrt(s.linear / y.linear), cones)
+    return ConeScaling(np.sqrt(s.linear / y.linear), cones)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,10 +194,10 @@ class NewtonSystem:
     """
 
     def __init__(
-        self, P: Any, A: Array, L: Array, lower: Array, upper: Array, cones: tuple[ConeBlock, ...]
+        self, P: Any, A: Array, L: Array, bounds: BoundPlaces, cones: tuple[ConeBlock, ...]
     ) -> None:
         self.P, self.A, self.L, self.cones = P, A, L, cones
-        self.lower, self.upper = lower, upper
+        self.lower, self.upper = bounds.lower, bounds.upper
         width = A.shape[1]
         self.low = False
         if isinstance(P, FactorMatrix):
@@ -213,12 +216,12 @@ class NewtonSystem:
         if not self.low:
             self.squares = [None if c.F is None else c.F.T @ c.F for c in cones]
 
-    def factor(self, W: Scaling | None) -> None:
+    def factor(self, W: ConeScaling | None) -> None:
         """Factorise for W; None is the identity."""
         m, k = len(self.L), len(self.L) + len(self.lower)
         if W is None:
             weights = np.ones(k + len(self.upper))
-            W = Scaling(weights, [(1.0, 0.0, np.zeros(c.r)) for c in self.cones])
+            W = ConeScaling(weights, [(1.0, 0.0, np.zeros(c.r)) for c in self.cones])
         weights = W.linear**-2.0
         width = self.A.shape[1]
         d = self.P.d.copy() if self.low else np.zeros(width)
@@ -246,7 +249,7 @@ class NewtonSystem:
         (self._low if self.low else self._dense)(W, weights[:m], d, columns, signs)
 
     def _low(
-        self, W: Scaling, weights: Array, d: Array, columns: list[Array], signs: list[Array]
+        self, W: ConeScaling, weights: Array, d: Array, columns: list[Array], signs: list[Array]
     ) -> None:
         if len(weights):
             columns.append(self.L)
@@ -256,7 +259,7 @@ class NewtonSystem:
             signs.append(np.ones(self.P.B.shape[1]))
         for cone, (eta, _, _) in zip(self.cones, W.cones, strict=True):
             if cone.F is not None:
-                columns.append(_wide(cone.F, len(d)))
+                columns.append(wide(cone.F, len(d)))
                 signs.append(np.full(cone.r, eta**-2.0))
         s = np.concatenate(signs) if signs else np.zeros(0)
         V = np.concatenate([*columns, self.A])
@@ -270,7 +273,7 @@ class NewtonSystem:
             raise np.linalg.LinAlgError
 
     def _dense(
-        self, W: Scaling, weights: Array, d: Array, columns: list[Array], signs: list[Array]
+        self, W: ConeScaling, weights: Array, d: Array, columns: list[Array], signs: list[Array]
     ) -> None:
         H = self.P + (self.L.T * weights) @ self.L
         for cone, square, (eta, _, _) in zip(self.cones, self.squares, W.cones, strict=True):
@@ -301,7 +304,8 @@ class NewtonSystem:
         return (a - y @ self.V) / self.d, y[self.rank :]
 
 
-def _wide(rows: Array, width: int) -> Array:
+def wide(rows: Array, width: int) -> Array:
+    """``rows`` with zeros for further variables, up to ``width`` of them."""
     out = np.zeros((len(rows), width))
     out[:, : rows.shape[1]] = rows
     return out

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from ...problems.matrices import Array, FactorMatrix, is_sparse, scale_rows, to_sparse
-from ...problems.qp import Scaling
+from ...problems.qp import BoundPlaces, Scaling
 from ...problems.socp import SOCP, ConePoint, SOCPSolution
 from ...problems.solution import SolveStatus
 from .certificates import certified
@@ -33,9 +33,7 @@ class ConicForm:
     inequalities: int
     cones: tuple[int, ...]
     units: Scaling
-    fixed: Array
-    lower: Array
-    upper: Array
+    places: BoundPlaces
 
     @classmethod
     def of(cls, problem: SOCP) -> ConicForm:
@@ -43,19 +41,16 @@ class ConicForm:
         qp, n = problem.qp, problem.n
         units = problem.scaling
         length = units.length
-        equal = qp.lb == qp.ub
-        fixed = np.flatnonzero(equal)
-        lower = np.flatnonzero(np.isfinite(qp.lb) & ~equal)
-        upper = np.flatnonzero(np.isfinite(qp.ub) & ~equal)
+        at = BoundPlaces.of(qp.lb, qp.ub)
         build = _Rows()
         if qp.p:
             build.add(scale_rows(qp.A, 1 / units.rows_A), qp.b / (units.rows_A * length))
-        build.unit(fixed, 1.0, qp.lb[fixed] / length)
+        build.unit(at.fixed, 1.0, qp.lb[at.fixed] / length)
         equalities = build.count
         if qp.m:
             build.add(scale_rows(qp.G, 1 / units.rows_G), qp.h / (units.rows_G * length))
-        build.unit(lower, -1.0, -qp.lb[lower] / length)
-        build.unit(upper, 1.0, qp.ub[upper] / length)
+        build.unit(at.lower, -1.0, -qp.lb[at.lower] / length)
+        build.unit(at.upper, 1.0, qp.ub[at.upper] / length)
         width = n
         for group in problem.groups:
             if not _direct(group):
@@ -79,7 +74,7 @@ class ConicForm:
             else:
                 build.add(group.F * (-1.0 / group.size), group.g / (group.size * length))
             sizes.append(group.r + 1)
-        rows, rhs = build.finish(width)
+        rows, rhs = build.matrix(width)
         q = np.zeros(width)
         q[:n] = qp.q / units.gradient
         return cls(
@@ -92,9 +87,7 @@ class ConicForm:
             inequalities,
             tuple(sizes),
             units,
-            fixed,
-            lower,
-            upper,
+            at,
         )
 
     def point(self, x: Array, y: Array) -> ConePoint:
@@ -102,12 +95,10 @@ class ConicForm:
         qp, n = self.problem.qp, self.problem.n
         units = self.units
         y = y * units.gradient
-        counts = [qp.p, len(self.fixed), qp.m, len(self.lower), len(self.upper)]
+        at = self.places
+        counts = [qp.p, len(at.fixed), qp.m, len(at.lower), len(at.upper)]
         nu, on_fixed, lam, on_lower, on_upper, rest = np.split(y, np.cumsum(counts))
-        lam_lb, lam_ub = np.zeros(n), np.zeros(n)
-        lam_lb[self.lower], lam_ub[self.upper] = on_lower, on_upper
-        lam_lb[self.fixed] = np.maximum(-on_fixed, 0.0)
-        lam_ub[self.fixed] = np.maximum(on_fixed, 0.0)
+        lam_lb, lam_ub = at.duals(n, on_fixed, on_lower, on_upper)
         taus: list[Any] = []
         for group in self.problem.groups:
             k = 0 if _direct(group) else len(group.d)
@@ -179,7 +170,7 @@ class _Rows:
         self._rhs.append(rhs)
         self.count += len(rhs)
 
-    def finish(self, width: int) -> tuple[Any, Array]:
+    def matrix(self, width: int) -> tuple[Any, Array]:
         """The matrix (CSC) and the right-hand side."""
         i, j, v = (np.concatenate(part) for part in (self._i, self._j, self._v))
         # Blocks come row by row, so that a stable sort by column leaves each column's rows sorted.

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...errors import SolverError
 from ...problems.matrices import Array, row_sizes, to_dense
-from ...problems.qp import QP
+from ...problems.qp import QP, BoundPlaces
 from ...problems.solution import Solution, measure
 from ...problems.stack import together
 from ..common.active_set import active_set
@@ -35,13 +35,15 @@ def smoothed_adjoint(
     solutions: Sequence[Solution],
     gradients: Sequence[Array],
     *,
-    kappa: float,
+    smoothing: float,
     throw: bool = True,
 ) -> Adjoint:
     """The backward QPs of T problems at their relaxed points, as one Adjoint.
 
-    ``gradients`` are those of :func:`~bpqp_portfolio.solvers.qp.adjoint.adjoint_stack`; ``kappa`` >
-    0 has the objective's unit.
+    Parameters
+    ----------
+    gradients : those of :func:`~bpqp_portfolio.solvers.qp.adjoint.adjoint_stack`.
+    smoothing : κ > 0, in the objective's unit.
 
     Raises
     ------
@@ -52,7 +54,7 @@ def smoothed_adjoint(
     found = []
     for item, (problem, solution) in enumerate(zip(problems, solutions, strict=True)):
         try:
-            found.append(_one(problem, solution, [g[item] for g in gradients], kappa))
+            found.append(_one(problem, solution, [g[item] for g in gradients], smoothing))
         except SolverError as error:
             if throw:
                 raise
@@ -66,13 +68,11 @@ def _nothing(problem: QP, solution: Solution) -> Adjoint:
     return Adjoint(z, nu, lam, z, z, solution.z, solution.nu, solution.lam)
 
 
-def _one(problem: QP, solution: Solution, gradients: Sequence[Array], kappa: float) -> Adjoint:
+def _one(problem: QP, solution: Solution, gradients: Sequence[Array], smoothing: float) -> Adjoint:
     dz, dnu, dlam, dlam_lb, dlam_ub = gradients
     n, p, m = problem.n, problem.p, problem.m
-    fixed = problem.lb == problem.ub
-    lower = np.flatnonzero(np.isfinite(problem.lb) & ~fixed)
-    upper = np.flatnonzero(np.isfinite(problem.ub) & ~fixed)
-    pinned = np.flatnonzero(fixed)
+    at_bounds = BoundPlaces.of(problem.lb, problem.ub)
+    lower, upper, pinned = at_bounds.lower, at_bounds.upper, at_bounds.fixed
     eye = np.eye(n)
     P = to_dense(problem.P)
     A = np.concatenate([to_dense(problem.A), eye[pinned]])
@@ -88,15 +88,15 @@ def _one(problem: QP, solution: Solution, gradients: Sequence[Array], kappa: flo
     nu = np.concatenate([solution.nu, (solution.lam_ub - solution.lam_lb)[pinned]])
     # To first order in κ an active row keeps its dual, an inactive one its slack.
     ratio = float(at.gradient / at.length)
-    least = 1e-3 * np.sqrt(kappa * ratio), 1e-3 * np.sqrt(kappa / ratio)
-    slack = np.where(binding, kappa / np.maximum(lam, least[0]), np.maximum(slack, least[1]))
+    least = 1e-3 * np.sqrt(smoothing * ratio), 1e-3 * np.sqrt(smoothing / ratio)
+    slack = np.where(binding, smoothing / np.maximum(lam, least[0]), np.maximum(slack, least[1]))
     # No further from a bound than the middle of a box.
     half = 0.5 * (problem.ub - problem.lb)
     slack = np.minimum(slack, np.concatenate([np.full(m, np.inf), half[lower], half[upper]]))
-    lam = kappa / slack
+    lam = smoothing / slack
     length = float(at.length)
     z, nu, lam, slack = _central(
-        P, problem.q, A, b, C, h, kappa, solution.z, nu, lam, slack, ratio, length
+        P, problem.q, A, b, C, h, smoothing, solution.z, nu, lam, slack, ratio, length
     )
 
     weight = lam / slack
@@ -120,7 +120,7 @@ def _central(
     b: Array,
     C: Array,
     h: Array,
-    kappa: float,
+    smoothing: float,
     z: Array,
     nu: Array,
     lam: Array,
@@ -133,14 +133,14 @@ def _central(
     usual = max(size, np.abs(lam).max(initial=0.0))
     for _ in range(_ITERATIONS):
         dual = P @ z + q + A.T @ nu + C.T @ lam
-        equal, inside, product = A @ z - b, C @ z + slack - h, lam * slack - kappa
+        equal, inside, product = A @ z - b, C @ z + slack - h, lam * slack - smoothing
         scale = max(size, np.abs(lam).max(initial=0.0), np.abs(nu).max(initial=0.0))
         length = max(unit, np.abs(z).max(initial=0.0))
         error = max(
             np.abs(dual).max(initial=0.0) / scale,
             np.abs(equal).max(initial=0.0) / length,
             np.abs(inside).max(initial=0.0) / length,
-            np.abs(product).max(initial=0.0) / kappa,
+            np.abs(product).max(initial=0.0) / smoothing,
         )
         if error <= _TOLERANCE * max(1.0, len(z)):
             # Without an interior slacks drown in rounding, and their duals grow without bound.
@@ -148,7 +148,7 @@ def _central(
             if lost.any():
                 break
             return z, nu, lam, slack
-        if max(lam.max(initial=0.0), kappa / slack.min(initial=np.inf)) > _ENDLESS * usual:
+        if max(lam.max(initial=0.0), smoothing / slack.min(initial=np.inf)) > _ENDLESS * usual:
             break
         weight = lam / slack
         push = (lam * inside - product) / slack
@@ -158,9 +158,9 @@ def _central(
         z, nu = z + share * step, nu + share * change
         lam, slack = lam + share * lam_step, slack + share * slack_step
     raise SolverError(
-        f"smoothing {kappa:g}: no point with λ·slack = {kappa:g} was found (error {error:.1e}). It "
-        "needs a point that meets every inequality strictly; write implied equalities as A, b, or "
-        "use smoothing=0."
+        f"smoothing {smoothing:g}: no point with λ·slack = {smoothing:g} was found (error "
+        f"{error:.1e}). It needs a point that meets every inequality strictly; write implied "
+        "equalities as A, b, or use smoothing=0."
     )
 
 

@@ -19,9 +19,9 @@ from .finalize import RawPoint, finalize
 class GivenPoint:
     """``function`` (program, z0 (n,) float64) → z (n,), or (z, nu (p,), lam (m,)).
 
-    It returns arrays or tensors; ``program`` is a
-    :class:`~bpqp_portfolio.problems.convex.ConvexProgram`, z0 its start. Settings are bound to it,
-    for instance with ``functools.partial``.
+    It returns arrays or tensors; z0 is the initial point of ``program``, a
+    :class:`~bpqp_portfolio.problems.convex.ConvexProgram`. Settings are bound to it, for instance
+    with ``functools.partial``.
     """
 
     function: Callable[[ConvexProgram, Any], Any]
@@ -46,7 +46,7 @@ class GivenPoint:
         SolverError
             The function returned something else than a point.
         """
-        raw = self._raw_point(problem, self.function(problem, problem.start.copy()))
+        raw = self._raw_point(problem, self.function(problem, problem.initial_point.copy()))
         return finalize(problem, raw, solver=self.name, options=options, given=True)
 
     def _raw_point(self, program: ConvexProgram, result: Any) -> RawPoint:

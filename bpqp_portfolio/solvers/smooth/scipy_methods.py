@@ -26,7 +26,7 @@ class _Units:
 
     @classmethod
     def of(cls, program: ConvexProgram) -> _Units:
-        z = program.start
+        z = program.initial_point
         return cls(
             float(np.abs(program.gradient(z)).max()) or 1.0,
             row_sizes(program.jacobian_h(z)),
@@ -56,11 +56,11 @@ class _Watched:
         return watched
 
     def minimise(self, fun: Any, **settings: Any) -> Any:
-        """scipy's minimize from the program's start, where everything must be finite."""
-        self._program.refuse_undefined(self._program.start)
+        """scipy's minimize from the program's initial point, where everything must be finite."""
+        self._program.refuse_undefined(self._program.initial_point)
         try:
             with native:
-                return optimize.minimize(fun, self.start, **settings)
+                return optimize.minimize(fun, self.initial_point, **settings)
         except BackendError:
             if self.raised:
                 raise self.raised[-1] from None

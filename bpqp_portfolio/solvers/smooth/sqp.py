@@ -78,9 +78,9 @@ class SQPSolver:
         Raises
         ------
         UndefinedError
-            f, its gradient or a constraint is not finite at the program's start.
+            f, its gradient or a constraint is not finite at the program's initial point.
         """
-        problem.refuse_undefined(problem.start)
+        problem.refuse_undefined(problem.initial_point)
         raw = self._iterated(problem, options)
         return finalize(problem, raw, solver=self.name, options=options)
 
@@ -90,7 +90,7 @@ class SQPSolver:
         limit = options.native.get("maxiter", options.max_iterations or _ITERATIONS)
         settings = SolverOptions(tolerance=max(eps, _QP_TOLERANCE))
         weights = np.zeros(program.p + program.m)
-        x = _Iterate.at(program, program.start, np.zeros(program.p), np.zeros(program.m))
+        x = _Iterate.at(program, program.initial_point, np.zeros(program.p), np.zeros(program.m))
         best, iteration = x.norm, 0
         while x.norm > eps and iteration < limit:
             iteration += 1
