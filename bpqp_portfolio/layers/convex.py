@@ -224,7 +224,7 @@ class _Call(Call):
                 )
             try:
                 if not self.owner.given:
-                    program.refuse_undefined(program.start)
+                    program.refuse_undefined(program.initial_point)
                 problems[item] = program
             except UndefinedError as error:
                 refused[item] = error
