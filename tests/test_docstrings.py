@@ -43,6 +43,27 @@ def pending(line: str) -> bool:
     return line.removeprefix("bpqp_portfolio.").startswith(PENDING)
 
 
+def undocumented(name: str) -> Iterator[str]:
+    """Public functions, classes and methods of a module without a docstring, inherited ones too."""
+    module = importlib.import_module(name)
+    own = [v for v in vars(module).values() if getattr(v, "__module__", None) == name]
+    for item in own:
+        if not (inspect.isfunction(item) or inspect.isclass(item)) or item.__name__[0] == "_":
+            continue
+        if not inspect.getdoc(item):
+            yield f"{name}: {item.__name__}"
+        methods = vars(item).items() if inspect.isclass(item) else ()
+        for key, member in methods:
+            callable_ = inspect.isfunction(member) or isinstance(member, property | classmethod)
+            if key[0] != "_" and callable_ and not inspect.getdoc(getattr(item, key)):
+                yield f"{name}: {item.__name__}.{key}"
+
+
+def test_what_is_public_is_documented():
+    found = [line for name in SOURCES for line in undocumented(name)]
+    assert not [line for line in found if not pending(line)]
+
+
 # Errors that are raised are named ---------------------------------------------------------------
 
 

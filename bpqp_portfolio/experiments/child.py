@@ -22,7 +22,7 @@ def end_with_parent() -> None:
     """End this process, and all that it started, as soon as its standard input ends.
 
     The parent holds the other end of that pipe, which closes however the parent ends; a SIGKILL
-    would leave this process at work otherwise.
+    would leave this process running otherwise.
     """
     pipe = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)

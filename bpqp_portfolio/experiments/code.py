@@ -40,7 +40,7 @@ def _meaning(path: Path) -> str:
 
 
 def _is_text(node: ast.stmt) -> bool:
-    """Is it a docstring, or any other string that nobody uses?"""
+    """Is it a docstring, or any other string without use?"""
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)

@@ -106,7 +106,7 @@ def run_missing(
     ConfigError
         ``jobs`` is below 1.
     BPQPError
-        Another comparison is at work in ``out``, or no run of the comparison is finished.
+        Another comparison is running in ``out``, or no run of the comparison is finished.
     """
     if jobs < 1:
         raise ConfigError(f"jobs: must be >= 1, got {jobs}.")
@@ -145,7 +145,7 @@ def failure_report(failed: Mapping[str, str], total: int, out: Path) -> str:
     lines = "\n".join(f"  {name}: {reason}" for name, reason in failed.items())
     return (
         f"{len(failed)} of {total} runs failed; the whole output is in {out / 'logs'}. The "
-        f"finished ones are kept; call again after mending these:\n{lines}"
+        f"finished ones are kept; call again when these are mended:\n{lines}"
     )
 
 
@@ -272,7 +272,7 @@ def _alone(out: Path) -> Iterator[None]:
             yield
     except Timeout:
         raise BPQPError(
-            f"another comparison is at work in {out}; wait for it, or name another folder by --out."
+            f"another comparison is running in {out}; wait for it, or name another folder by --out."
         ) from None
 
 
@@ -304,7 +304,7 @@ def _tracked(client: MlflowClient, experiment: str) -> list:
 
 
 def _close_killed(runs: Sequence[Run]) -> None:
-    """Mark runs that an interruption left behind as killed, or they look at work for ever."""
+    """Mark runs that an interruption left behind as killed, or they would count as running for ever."""
     client = _client(runs)
     names = {run.name for run in runs}
     running = RunStatus.to_string(RunStatus.RUNNING)

@@ -77,7 +77,7 @@ def paired_difference(
     interval is rather too wide than too narrow.
 
     The spread itself is known from S − 1 and K − 1 degrees of freedom only, which a bootstrap of
-    three seeds does not know: each deviation is divided by √(χ²_ν/ν), as in Student's t, with ν of
+    three seeds ignores: each deviation is divided by √(χ²_ν/ν), as in Student's t, with ν of
     Welch (1947) and Satterthwaite (1946) for the sum of the variances of days and of seeds.
     """
     check_number(block, "block", low=1, integer=True)

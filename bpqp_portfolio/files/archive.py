@@ -124,7 +124,7 @@ def _zip_members(raw: IO[bytes], stack: ExitStack) -> Iterator[_Member]:
 
 def _objection(member: _Member) -> str:
     """Why not to write ``member``, or an empty string."""
-    path = PureWindowsPath(member.name)  # splits at both kinds of slash, knows drives
+    path = PureWindowsPath(member.name)  # splits at both kinds of slash and at drives
     if path.anchor:
         return "is an absolute path"
     if ".." in path.parts or "\0" in member.name:

@@ -205,7 +205,7 @@ def _same(path: Path, held: int) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Remove scratch entries in ``folder`` whose writers are dead: nobody holds their lock.
+    """Remove scratch entries in ``folder`` whose writers are dead: their lock is free.
 
     What an earlier version of this package left, without a lock, goes when it is a day old.
     """

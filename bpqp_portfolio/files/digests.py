@@ -41,7 +41,7 @@ def verify(folder: Path, where: str, remedy: str) -> bool:
     Raises
     ------
     DataError
-        A file is damaged, missing or none of those that were sealed; the message begins with
+        A file is damaged, missing or was not sealed; the message begins with
         ``where`` and ends with the ``remedy``.
     """
     path = folder / DIGESTS

@@ -23,8 +23,8 @@ def trades(w: Tensor, batch: DayBatch) -> tuple[Tensor, Tensor]:
     their returns and divided by their sum: wᵢ(1 + yᵢ) / Σⱼ wⱼ(1 + yⱼ). Names are matched by
     ``batch.names``: one that left the universe is sold wholly, one that came is bought from zero,
     and an unknown return counts as zero. Zero for the first day, and for a day whose day before is
-    not in the batch: what was held then is unknown (and entering from cash costs the same whatever
-    is bought). Differentiable in the weights of both days.
+    not in the batch: what was held then is unknown (and entering from cash costs the same for
+    any purchase). Differentiable in the weights of both days.
     """
     T = len(w)
     codes, column = torch.unique(batch.names[batch.mask], return_inverse=True)

@@ -19,7 +19,7 @@ class DecisionValue(DecisionLoss):
     Its gradient is that of the regret, which differs by a constant of the day; its value may have
     either sign and needs no portfolio of perfect foresight. With ``risk: realised`` it is
     −r + (γ/2) r² at the day's return r, which is noisier and sees what the risk model got wrong:
-    what a learned risk is to be taught by.
+    the loss for a learned risk.
     """
 
     risk: str = "model"

@@ -19,8 +19,8 @@ class NetUtility(BlockLoss):
 
     Return, risk (with the problem's γ and Σ) and cost are daily and not annualised; a block's
     first day pays nothing (see :func:`~.account.trades`). With ``risk: realised`` the risk term is
-    (γ/2)(yᵀw)², which is noisier and sees what the risk model got wrong: what a learned risk is to
-    be taught by.
+    (γ/2)(yᵀw)², which is noisier and sees what the risk model got wrong: the loss for a
+    learned risk.
     """
 
     risk: str = "model"

@@ -42,7 +42,7 @@ def information_coefficient(scores: Tensor, returns: Tensor, known: Tensor) -> T
         return torch.where(known, values - values.sum(-1, keepdim=True) / count, 0.0)
 
     def varies(values: Tensor) -> Tensor:
-        # A constant less its mean is rounding noise rather than zero, so its norm cannot tell.
+        # A constant less its mean is rounding noise rather than zero, so its norm is no test.
         largest = torch.where(known, values, -torch.inf).amax(-1)
         return largest > torch.where(known, values, torch.inf).amin(-1)
 

@@ -24,7 +24,7 @@ class SPOPlus(DecisionLoss):
 
     At α = 2 the bracket is −f_m(w), so that the maximum is one more portfolio problem; and
     f_ŷ(w*(ŷ)) ≤ f_ŷ(w*(y)) makes the bound convex in ŷ. What results is the regret of the
-    portfolio of perfect foresight in a problem with the returns m. It is nowhere below the regret
+    portfolio of perfect foresight in a problem with the returns m. It is never below the regret
     of ŷ, zero for ŷ = y, and its gradient in ŷ is 2 (w*(m) − w*(y)). Convex in the scores too,
     unless they are standardised.
 

@@ -40,8 +40,8 @@ RISK, KAPPA = "risk", "kappa"
 class Loss(Protocol):
     """A training loss: scores (T, n) and the batch in, :class:`LossTerms` out.
 
-    One that looks at consecutive days together says in ``least_days`` how few will do, and one
-    that sees the decision in ``learns`` what else it teaches a network: :data:`RISK` where it is
+    A loss over consecutive days has the smallest number of them as ``least_days``; one that sees
+    the decision has in ``learns`` what else it trains in a network: :data:`RISK` where it is
     differentiated through the weights, :data:`KAPPA` where it depends on the forecasts' scale.
     """
 

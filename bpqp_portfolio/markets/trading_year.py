@@ -8,7 +8,7 @@ DAYS_PER_YEAR = {"cn": 238, "us": 252, "tw": 245}
 """By Qlib's region. China's are those of Qlib's ``risk_analysis``."""
 
 QLIB = DAYS_PER_YEAR["cn"]
-"""What Qlib's own annual figures count, whatever the market."""
+"""What Qlib's own annual figures count, in any market."""
 
 USUAL = DAYS_PER_YEAR["us"]
 """Where no market is known."""

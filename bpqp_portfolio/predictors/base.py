@@ -1,4 +1,4 @@
-"""The signature that every predictor keeps to."""
+"""The protocol of a predictor: features in, scores and what is learned of the decision out."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Factor-model covariances, point in time: Σ = B Bᵀ + diag(d) for every day of a universe.
 
-``base.py`` has what every risk model keeps to, ``rolling.py`` fits one for every day from the days
+``base.py`` has the protocol of a risk model, ``rolling.py`` fits one for every day from the days
 before it; a model is a file of its own and a line in ``registry.py``.
 """
 

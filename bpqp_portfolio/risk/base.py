@@ -1,4 +1,4 @@
-"""What every risk model keeps to, and the two steps they share: gaps, and reduction to factors."""
+"""The protocol of a risk model, and the two steps that models share: gaps, and few factors."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Callback(Protocol):
         """Training is done, and the network of ``best_epoch`` kept."""
 
 
-class Progress:
+class Progress(Callback):
     """A progress bar within the epoch (on a terminal) and one line for each finished epoch."""
 
     def __init__(self) -> None:
@@ -69,17 +69,11 @@ class Progress:
         print(f"best epoch: {best_epoch}", flush=True)
 
 
-class MetricLogger:
+class MetricLogger(Callback):
     """Send every epoch's record to ``log(metrics, step)``."""
 
     def __init__(self, log: Callable[[dict[str, float], int], None]) -> None:
         self._log = log
-
-    def on_start(self, epochs: int, done: int) -> None:
-        """Nothing to send before the first epoch."""
-
-    def on_step(self, step: int, steps: int, loss: float) -> None:
-        """Steps are not tracked."""
 
     def on_epoch(self, epoch: int, record: dict[str, float]) -> None:
         self._log({k: v for k, v in record.items() if k != "epoch"}, epoch)

@@ -1,7 +1,7 @@
 """Qlib's feature expressions for many names at once, each day's value from its own window alone.
 
 1. An expression is parsed to a syntax tree, ``$close`` as the name ``close``.
-2. The tree tells how many days before and after a day its value needs (:func:`reach`).
+2. From the tree follow the days before and after a day that its value needs (:func:`reach`).
 3. Names are taken in groups that fit the processor's cache; in each, every subexpression is
    computed once, and the running sums of :mod:`.windows` serve all operators and lengths.
 """

@@ -180,7 +180,7 @@ def import_provider(
     Raises
     ------
     DataError
-        The source is absent, damaged, unsafe to unpack, of no known layout or wrong in itself;
+        The source is absent, damaged, unsafe to unpack, of no known layout or inconsistent;
         or ``to`` cannot be written.
     ConfigError
         ``to`` is a file, holds something that is no provider, or lies inside ``source``; an index

@@ -22,7 +22,7 @@ def extent(
     universes: Mapping[str, pd.DataFrame],
     instruments: Collection[str],
 ) -> dict[str, Any]:
-    """What every manifest says of a provider's days, names and lists.
+    """The part of a manifest on days, names and lists, the same for every provider.
 
     Parameters
     ----------
