@@ -29,8 +29,8 @@ class Estimate:
     def left(self, waiting: Sequence[str], working: Sequence[tuple[str, float]]) -> float | None:
         """Seconds until all runs are done, None where nothing is known yet.
 
-        ``waiting`` are the methods of the runs to come, ``working`` those of the runs in progress and
-        the seconds that each has taken already.
+        ``waiting`` are the methods of the runs to come, ``working`` those of the runs in progress
+        and the seconds that each has taken already.
         """
         if not self._known:
             return None

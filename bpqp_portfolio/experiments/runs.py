@@ -304,7 +304,7 @@ def _tracked(client: MlflowClient, experiment: str) -> list:
 
 
 def _close_killed(runs: Sequence[Run]) -> None:
-    """Mark runs that an interruption left behind as killed, or they would count as running for ever."""
+    """Mark runs that an interruption left behind as killed, or they would count as running."""
     client = _client(runs)
     names = {run.name for run in runs}
     running = RunStatus.to_string(RunStatus.RUNNING)
