@@ -50,6 +50,15 @@ class Workspace:
             check=False,
         )
 
+    def shorten(self, file: str, train: str, valid: str, test: str, epochs: int) -> None:
+        """The demo's data, and ``file`` with few epochs on spans ``2010-01-04 to 2013-12-31``."""
+        for segment, span in (("train", train), ("valid", valid), ("test", test)):
+            first, last = span.split(" to ")
+            self.edit(file, rf"{segment}: \[.*\]", f'{segment}: ["{first}", "{last}"]')
+        self.edit(file, r"epochs: \d+", f"epochs: {epochs}")
+        built = self.run("bpqp", "data", "demo", "--to", "data/demo")
+        assert built.returncode == 0, built.stdout
+
     @property
     def client(self) -> MlflowClient:
         """The tracker of the folder."""

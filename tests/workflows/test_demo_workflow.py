@@ -15,15 +15,13 @@ pytestmark = pytest.mark.slow
 def demo(workspace):
     """The workspace after ``bpqp data demo`` and ``qrun``, with fewer years and epochs."""
     file = "workflows/bpqp_demo.yaml"
-    for segment, span in (
-        ("train", '["2010-01-04", "2013-12-31"]'),
-        ("valid", '["2014-01-02", "2014-12-31"]'),
-        ("test", '["2021-07-01", "2022-12-28"]'),
-    ):
-        workspace.edit(file, rf"{segment}: \[.*\]", f"{segment}: {span}")
-    workspace.edit(file, r"epochs: \d+", "epochs: 2")
-    built = workspace.run("bpqp", "data", "demo", "--to", "data/demo")
-    assert built.returncode == 0, built.stdout
+    workspace.shorten(
+        file,
+        train="2010-01-04 to 2013-12-31",
+        valid="2014-01-02 to 2014-12-31",
+        test="2021-07-01 to 2022-12-28",
+        epochs=2,
+    )
     done = workspace.run("qrun", file)
     assert done.returncode == 0, done.stdout[-4000:]
     return workspace, done.stdout
