@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Protocol
 
 from tqdm.auto import tqdm
 
 
-class Callback(Protocol):
-    """Called by the trainer; epochs and steps count from 1.
+class Callback:
+    """Called by the trainer; a method that is not overridden does nothing.
 
-    A continued training reports the epochs it continues from by ``on_epoch``, after ``on_start``.
+    Epochs and steps count from 1. A continued training reports the epochs it continues from by
+    ``on_epoch``, after ``on_start``.
     """
 
     def on_start(self, epochs: int, done: int) -> None:
