@@ -73,6 +73,20 @@ class ConvexLayer(SolverLayer):
     are called several times for each item, once for all parameters' gradients, and never over a
     batch. Outside the domain of f they should return NaN or infinity, not raise.
 
+    Examples
+    --------
+    The weights of greatest entropy and score, softmax(y).
+
+    >>> import torch
+    >>> import bpqp_portfolio as bp
+    >>> def objective(z, y):
+    ...     return (z * z.log()).sum() - z @ y
+    >>> def budget(z, y):
+    ...     return z.sum().reshape(1) - 1
+    >>> layer = bp.ConvexLayer(objective, budget)
+    >>> layer(torch.full((2,), 0.5), torch.tensor([0.0, 1.0]))
+    tensor([0.2689, 0.7311])
+
     References
     ----------
     arXiv:2411.19285, Theorem 1.

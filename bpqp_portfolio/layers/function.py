@@ -118,6 +118,13 @@ class SolveFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, call: Call, *tensors: Tensor) -> Any:  # type: ignore[override]
+        """z and duals, KKT norms, iterations, statuses, solvers, messages.
+
+        Raises
+        ------
+        ProblemError, SolverError
+            As :func:`solved_batch`.
+        """
         batch = call.batch
         # Step 1: a program of each item; bad data are the item's own.
         problems, refused = call.problems(tensors)

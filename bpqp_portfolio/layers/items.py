@@ -124,7 +124,13 @@ class Batch:
 
 
 def float_shape(name: str, value: Any) -> tuple[int, ...] | None:
-    """Shape of an argument, None for an absent one; anything but floating point is refused."""
+    """Shape of an argument, None for an absent one.
+
+    Raises
+    ------
+    ProblemError
+        Anything but a tensor of floating point numbers.
+    """
     if value is None:
         return None
     if not isinstance(value, Tensor) or not value.is_floating_point():
@@ -139,7 +145,13 @@ def lead(value: Tensor, trailing: int) -> tuple[int, ...]:
 
 
 def broadcast(leads: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
-    """The shape to which named batch dimensions broadcast; ProblemError shows those that do not."""
+    """The shape to which named batch dimensions broadcast.
+
+    Raises
+    ------
+    ProblemError
+        They do not; it shows each.
+    """
     first, *others = leads.values()
     if all(shape == first for shape in others):
         return first

@@ -79,6 +79,23 @@ class QPLayer(SolverLayer):
     active constraints are independent, and not with smoothing or in sparse arguments; they then
     cost dense solves of torch's. Items of a batch are solved on as many threads as torch may use.
 
+    Examples
+    --------
+    The point of the simplex nearest to (1, 1.5), and how it moves with −q.
+
+    >>> import torch
+    >>> import bpqp_portfolio as bp
+    >>> q = torch.tensor([-1.0, -1.5], requires_grad=True)
+    >>> simplex = {"A": torch.ones(1, 2), "b": torch.ones(1), "lb": torch.zeros(2)}
+    >>> solution = bp.QPLayer().solve(torch.eye(2), q, **simplex)
+    >>> solution.z
+    tensor([0.2500, 0.7500], grad_fn=<SolveFunctionBackward>)
+    >>> solution.status.name
+    'SOLVED'
+    >>> solution.z[0].backward()
+    >>> q.grad
+    tensor([-0.5000,  0.5000])
+
     References
     ----------
     arXiv:2411.19285, Theorem 1; smoothing: K. Tracy and Z. Manchester, On the differentiability of

@@ -67,6 +67,16 @@ class SOCPLayer(SolverLayer):
     or None) cost one norm together. Items of a batch are solved on as many threads as torch may
     use.
 
+    Examples
+    --------
+    The point of the unit ball that is least along q, −q / ‖q‖.
+
+    >>> import torch
+    >>> import bpqp_portfolio as bp
+    >>> q = torch.tensor([3.0, 4.0])
+    >>> bp.SOCPLayer()(None, q, cones=[(None, None, None, 1.0)])
+    tensor([-0.6000, -0.8000])
+
     References
     ----------
     arXiv:2411.19285, Theorem 1 and its section on second-order cone programs.

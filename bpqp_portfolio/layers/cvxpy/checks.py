@@ -38,7 +38,13 @@ class ParameterShape:
     symmetric: bool
 
     def lead(self, value: Any) -> tuple[int, ...]:
-        """Batch dimensions of ``value``; ProblemError for a shape or dtype that does not fit."""
+        """Batch dimensions of ``value``.
+
+        Raises
+        ------
+        ProblemError
+            Its shape or dtype does not fit.
+        """
         shape, d = float_shape(self.name, value), len(self.shape)
         if shape is None or shape[len(shape) - d :] != self.shape:
             wanted = ", ".join(("...", *map(str, self.shape)))

@@ -65,6 +65,16 @@ class SolverCache:
     Solvers that can then update q, b, h and finite bounds without a new factorisation while P, A
     and G stay the same, and start from the last solution. Threads that use one cache solve one
     after the other; with one each they solve at once. A copy, and what is pickled, keeps nothing.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import bpqp_portfolio as bp
+    >>> layer, cache, P = bp.QPLayer("osqp"), bp.SolverCache(), torch.eye(2)
+    >>> for day in ([1.0, 2.0], [1.1, 2.1]):
+    ...     z = layer(P, -torch.tensor(day), ub=torch.ones(2), cache=cache)
+    >>> z
+    tensor([1., 1.])
     """
 
     entries: dict[tuple[str, int], CacheEntry] = field(default_factory=dict, repr=False)
