@@ -12,7 +12,7 @@ from ..config import check_number
 from ..errors import ConfigError
 from ..problems.qp import QP
 from ..problems.solution import Solution
-from ..solvers.common.protocol import Solver, SolverOptions
+from ..solvers.common.protocol import Solver, SolverOptions, check_settings
 from ..solvers.registry import get_backward
 
 RAISE, NAN = "raise", "nan"
@@ -76,13 +76,17 @@ class SolverLayer(nn.Module):
         return self.on_failure == RAISE
 
     def methods(self, forward: Solver[Any, Any]) -> Methods:
-        """How the layer solves, with ``forward`` as its forward solver."""
-        return Methods(
-            forward=forward,
-            forward_options=SolverOptions(self.tolerance, self.max_iterations, native=self.options),
-            backward=get_backward(self.backward_name),
-            backward_options=SolverOptions(self.tolerance),
-        )
+        """How the layer solves, with ``forward`` as its forward solver.
+
+        Raises
+        ------
+        ConfigError
+            An option that the solver does not have; of "auto" the solver that it takes says so.
+        """
+        options = SolverOptions(self.tolerance, self.max_iterations, native=self.options)
+        check_settings(forward, options)
+        backward = get_backward(self.backward_name)
+        return Methods(forward, options, backward, SolverOptions(self.tolerance))
 
     def extra_repr(self) -> str:
         return (

@@ -15,7 +15,6 @@ from ..problems.convex import ConvexProgram, SmoothSolution, UndefinedError, as_
 from ..problems.matrices import Array
 from ..problems.solution import Solution, SolveStatus
 from ..solvers.common.active_set import active_set
-from ..solvers.common.protocol import check_settings
 from ..solvers.qp.adjoint import adjoint
 from ..solvers.registry import AUTO, get_solver
 from .base import SolverLayer
@@ -117,7 +116,6 @@ class ConvexLayer(SolverLayer):
         self.batched = None if batched is None else tuple(batched)
         self._functions = (objective, equalities, inequalities)
         self._methods = self.methods(get_solver(_AUTO if forward == AUTO else forward, "smooth"))
-        check_settings(self._methods.forward, self._methods.forward_options)
 
     @property
     def given(self) -> bool:
@@ -226,6 +224,12 @@ class _Call(Call):
         problems: dict[int, ConvexProgram] = {}
         refused: dict[int, ProblemError] = {}
         for item in range(self.batch.items):
+            if not np.isfinite(starts[item]).all():
+                at = int(np.flatnonzero(~np.isfinite(starts[item]))[0])
+                refused[item] = ProblemError(
+                    f"initial_point: entry {at} is {starts[item][at]}, expected a finite number."
+                )
+                continue
             own = self.items(tensors, item)
             program = ConvexProgram(*self.owner._functions, own, starts[item], device)
             size = program.n, program.p, program.m

@@ -29,7 +29,8 @@ def solve_few(
 ) -> FactorSolution | None:
     """The solution, differentiable in the first six, or None where the general way should see it.
 
-    float64 tensors on the CPU, shapes as for :func:`~bpqp_portfolio.solvers.factor.few_days.solve_days`.
+    float64 tensors on the CPU, shapes as for
+    :func:`~bpqp_portfolio.solvers.factor.few_days.solve_days`.
     """
     given = (q, loadings, d, lower, upper, budget)
     linear, B, variance, low, high, total = (value.detach().numpy() for value in given)
