@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from bpqp_portfolio.errors import ConfigError
 from bpqp_portfolio.portfolio.mandate.conic_form import ConicForm
 from bpqp_portfolio.portfolio.mandate.mandate import Mandate, Market
 from bpqp_portfolio.portfolio.mandate.parts import Of, Row, Sense
+from bpqp_portfolio.portfolio.mandate.reference import with_reference
 from bpqp_portfolio.portfolio.mandate.search import structured
 from bpqp_portfolio.portfolio.mandate.terms import CONSTRAINTS, COSTS, MaxTurnover, Term
 
@@ -207,6 +209,41 @@ def test_a_term_of_ones_own_goes_with_those_of_the_package():
         torch.testing.assert_close(s.w[day], w, rtol=0, atol=5e-6)
     with pytest.raises(ConfigError, match="expected a constraint or cost"):
         Mandate(5.0, [0.3])
+
+
+def test_a_term_of_ones_own_by_class_and_module_path(tmp_path):
+    (tmp_path / "caps.py").write_text(
+        "from bpqp_portfolio.portfolio import Term\n"
+        "from bpqp_portfolio.portfolio.mandate.parts import Bound\n"
+        "class FirstName(Term):\n"
+        "    name, unit = 'first_name', 'fraction'\n"
+        "    def __init__(self, limit): self.limit = limit\n"
+        "    def __str__(self): return f'first_name <= {self.limit}'\n"
+        "    def parts(self, view):\n"
+        "        upper = view.zero + 1.0\n"
+        "        upper[:, 0] = self.limit\n"
+        "        yield Bound(*self.head(), upper=upper)\n"
+    )
+    one = {
+        "class": "FirstName",
+        "module_path": str(tmp_path / "caps.py"),
+        "kwargs": {"limit": 0.02},
+    }
+    mandate = Mandate.from_config({"constraints": ["long_only", one, {"max_turnover": 0.4}]})
+    assert "first_name <= 0.02" in str(mandate)
+    w = mandate.solve(Market(**market(seed=5))).w
+    assert (w[:, 0] <= 0.02 + 1e-12).all() and (w[:, 1:] > 0.02).any()
+    one["class"] = "Bound"
+    with pytest.raises(ConfigError, match="constraint"):
+        Mandate.from_config({"constraints": [one]})
+
+
+def test_the_readme_has_the_reference_of_the_registry():
+    text = Path("README.md").read_text(encoding="utf-8")
+    remedy = "run: python -m bpqp_portfolio.portfolio.mandate.reference README.md"
+    assert with_reference(text) == text, remedy
+    for name in TERMS:
+        assert f"| `{name}` | `" in text
 
 
 def test_two_that_fix_the_budget_are_refused():

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
-from ...config import check_keys, from_mapping
+from ...config import build, check_keys, from_mapping
 from ...errors import ConfigError
 from ..costs import TradingCosts
 from .terms import CONSTRAINTS, COSTS, Term
@@ -40,10 +40,11 @@ def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
         parts |= own
     year = {YEAR: config[YEAR]} if YEAR in config else {}
     terms = [_term(name, known[name], value, year) for name, value in parts.items()]
+    terms += [*_own(config.get("constraints"), "constraint"), *_own(config.get("costs"), "cost")]
     costs = [from_mapping(TradingCosts, money, "mandate.costs")] if money else []
     return {
-        "constraints": [t for t in terms if t.name in CONSTRAINTS],
-        "costs": [*costs, *(t for t in terms if t.name in COSTS)],
+        "constraints": [t for t in terms if not t.is_cost],
+        "costs": [*costs, *(t for t in terms if t.is_cost)],
         **options,
     }
 
@@ -73,7 +74,7 @@ def in_order(terms: Sequence[Any]) -> list[Any]:
 
 
 def _named(block: Any, where: str) -> dict[str, Any]:
-    """name → value from a mapping or a list of names and mappings."""
+    """name → value from a mapping or a list of names and mappings, but for a user's own classes."""
     if block is None:
         return {}
     if isinstance(block, Mapping):
@@ -82,8 +83,20 @@ def _named(block: Any, where: str) -> dict[str, Any]:
         raise ConfigError(f"mandate.{where}: expected a mapping or a list, got {block!r}.")
     out: dict[str, Any] = {}
     for one in block:
+        if isinstance(one, Mapping) and "class" in one:
+            continue
         out |= {one: {}} if isinstance(one, str) else dict(one)
     return out
+
+
+def _own(block: Any, what: str) -> list[Term]:
+    """The user's own terms, those of a list that are given by ``class`` and ``module_path``."""
+    given = block if isinstance(block, list | tuple) else ()
+    terms = [build(one, {}, what) for one in given if isinstance(one, Mapping) and "class" in one]
+    for term in terms:
+        if not isinstance(term, Term):
+            raise ConfigError(f"{what}: {term!r} is no Term of bpqp_portfolio.portfolio.")
+    return terms
 
 
 def _term(name: str, cls: Any, value: Any, shared: Mapping[str, Any]) -> Any:

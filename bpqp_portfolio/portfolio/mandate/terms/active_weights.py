@@ -20,7 +20,7 @@ class ActiveWeights(Term):
     name: ClassVar[str] = "active_weights"
     unit: ClassVar[str] = "fraction of the account"
     example: ClassVar[Mapping[str, Any]] = {"active_weights": 0.05}
-    needs_benchmark: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("benchmark",)
 
     def __post_init__(self) -> None:
         check_each(self.limit, self.name, low=0)

@@ -34,12 +34,13 @@ class Term:
     sets_budget: ClassVar[bool] = False
     sets_lower: ClassVar[bool] = False
     """In place of the budget, or lower bound, that holds without being said."""
-    needs_benchmark: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Fields of the market that it wants beside those of every mandate."""
 
     @property
     def benchmarked(self) -> bool:
         """Whether it rests on the benchmark's weights."""
-        return self.needs_benchmark
+        return "benchmark" in self.needs
 
     @property
     def allows_short(self) -> bool:
@@ -197,7 +198,7 @@ def check_each(value: Any, name: str, low: float = -math.inf, high: float = math
             number(one, f"{name}.{key}" if key else name, low=low, high=high)
 
 
-def in_words(limit: Any, lower: Any) -> str:
+def ranges(limit: Any, lower: Any) -> str:
     """Upper and lower limits by title, for people: ``banks >= 0.1, each <= 0.3``."""
     return ", ".join(
         f"{key} {sign} {shown(one)}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..parts import Row, Sense
-from .base import MarketView, Term, by_title, check_each, in_words, shown
+from .base import MarketView, Term, by_title, check_each, ranges, shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Groups(Term):
 
     def __str__(self) -> str:
         tail = " (relative to the benchmark)" if self.relative else ""
-        return f"groups: {in_words(self.limit, self.lower)}{tail}"
+        return f"groups: {ranges(self.limit, self.lower)}{tail}"
 
     @property
     def benchmarked(self) -> bool:

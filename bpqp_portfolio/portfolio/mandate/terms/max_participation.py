@@ -26,6 +26,7 @@ class MaxParticipation(Term):
     name: ClassVar[str] = "max_participation"
     unit: ClassVar[str] = "share of the average daily traded value"
     example: ClassVar[Mapping[str, Any]] = {"max_participation": 0.1}
+    needs: ClassVar[tuple[str, ...]] = ("traded_value", "account")
 
     def __post_init__(self) -> None:
         check_each(self.limit, self.name, low=0)

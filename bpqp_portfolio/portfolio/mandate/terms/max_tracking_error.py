@@ -21,7 +21,7 @@ class MaxTrackingError(Term):
     unit: ClassVar[str] = "risk a year, fraction of the account"
     example: ClassVar[Mapping[str, Any]] = {"max_tracking_error": 0.03}
     relaxable: ClassVar[bool] = True
-    needs_benchmark: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("benchmark",)
 
     def __post_init__(self) -> None:
         number(self.limit, self.name, low=0, open_low=True)

@@ -14,7 +14,8 @@ from .base import MarketView, Term, check_each, shown
 
 @dataclass(frozen=True, eq=False)
 class MinWeights(Term):
-    """w ≥ ``limit``, a fraction, in place of 0; as :class:`~.max_weights.MaxWeights` takes it."""
+    """w ≥ ``limit``, a fraction, in place of 0: a number, a tensor (n,) or (T, n), or code → number
+    (with ``default`` for the rest)."""
 
     limit: Any
     name: ClassVar[str] = "min_weights"

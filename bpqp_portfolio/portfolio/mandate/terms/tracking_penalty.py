@@ -19,7 +19,7 @@ class TrackingPenalty(Term):
     unit: ClassVar[str] = "1/(return per day)"
     example: ClassVar[Mapping[str, Any]] = {"tracking_penalty": 20.0}
     is_cost: ClassVar[bool] = True
-    needs_benchmark: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("benchmark",)
 
     def __post_init__(self) -> None:
         number(self.limit, self.name, low=0)
