@@ -1,5 +1,6 @@
 """The account: what a day's decision rests on, from target weights to whole lots and costs.
 
-``rebalance.py`` decides one day from what is known and held, in a backtest and outside of one;
-``day_inputs.py`` collects what is known; ``lots.py`` and ``holdings.py`` make orders.
+Start with ``day_inputs.py``, what is known at a day's close, from the panel of ``segment.py`` or a
+live snapshot; ``rebalance.py`` decides from it and from what is held; ``lots.py`` and
+``holdings.py`` make orders; ``appraisal.py`` says what decisions were worth.
 """

@@ -1,123 +1,173 @@
-"""What a mandate knows on each day of a backtest: forecasts, risk, sectors and the exchange."""
+"""What is known at the close of a day: one builder for backtest, live weights and appraisal.
+
+Timing: everything in :class:`DayInputs` is known at the close of day t; the trades that it leads to
+are made at the close of t+1. What t+1 itself will forbid is not known, and shows as a difference of
+realised and target weights.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 import torch
-from qlib.config import C
 
-from ..data.provider.provider import Provider
-from ..data.universe.exposures import MarketExposures
-from ..data.universe.index_weights import IndexWeights, index_weights
 from ..data.universe.market import MarketData
-from ..data.universe.sectors import Sectors, read_sectors
-from ..files.cache import cached
 from ..portfolio.problem import PortfolioProblem
-from ..risk.clusters import ClusterConfig, cluster_returns
-from .learned_risk import LearnedRisk, believed
-from .mandate_settings import MandateSettings
-from .rebalance import DayInputs
+from .learned_risk import with_learned_risk
+
+# Returns of its own that a name's variance takes.
+LEAST_RETURNS = 20
 
 
-class MandateDays:
-    """Inputs of a mandate for the days of a segment.
+@dataclass(frozen=True)
+class DayInputs:
+    """What is known at the close of a day about the N names that are or were in the universe.
 
-    Parameters
-    ----------
-    dataset : a :class:`~.dataset.PortfolioDataset` with a mandate.
-    scores : forecasts by (datetime, instrument), in units of the problem's score scale.
-    exchange : the backtest's; its prices are those that accounts are valued at.
-    learned_risk : the model's κ and risk; by default the dataset's problem and its statistical
-    risk.
+    ``mu`` (N,) expected return from the close of t+1 to that of t+2 as a fraction, NaN without a
+    forecast; ``loadings`` (N, k) and ``specific`` (N,), per day², with which is decided, NaN
+    without a risk model, and ``statistical`` the two of the risk model itself where a network
+    learned to adjust them; ``variance`` (N,) of the name's own past returns, per day²; ``price``
+    (N,) last close, NaN where there never was one; ``factor`` (N,) shares of the exchange in one
+    unit of a holding (1 where holdings are shares and prices quoted ones); ``suspended``,
+    ``at_upper``, ``at_lower``, ``member`` (N,) bool; ``benchmark`` (N,) weights of the index;
+    ``sector`` (N,) titles; ``exposures`` (N, f) to ``exposure_names``, NaN where unknown, None
+    where none is asked for.
     """
 
-    def __init__(
-        self,
-        dataset: Any,
-        scores: pd.Series,
-        exchange: Any,
-        learned_risk: LearnedRisk | None = None,
-    ) -> None:
-        self.settings: MandateSettings = dataset.mandate
-        self.mandate = self.settings.build()
-        self.names = dataset.market_data.names.to_numpy(str)
-        self._market: MarketData = dataset.market_data
-        self._beliefs = learned_risk or LearnedRisk(dataset.problem)
-        self._risk = dataset.risk_arrays()
-        self._first = int(self._risk["day"].min())
-        days = np.arange(self._first, int(self._risk["day"].max()) + 2)
-        self._rows = np.searchsorted(self._risk["day"], days)
-        self._scores = scores.unstack().reindex(columns=self._market.names)
-        self._close = exchange.table("$close", self._market.names)
-        self._price = self._close.ffill()
-        self._factor = exchange.table("$factor", self._market.names).ffill()
-        self._upper = exchange.table("limit_buy", self._market.names)
-        self._lower = exchange.table("limit_sell", self._market.names)
-        self._window = dataset.risk.window
-        self._clock, self._key = dataset.clock, dataset.data_key
+    date: pd.Timestamp
+    names: np.ndarray
+    mu: np.ndarray
+    loadings: np.ndarray
+    specific: np.ndarray
+    variance: np.ndarray
+    price: np.ndarray
+    factor: np.ndarray
+    suspended: np.ndarray
+    at_upper: np.ndarray
+    at_lower: np.ndarray
+    member: np.ndarray
+    benchmark: np.ndarray
+    sector: np.ndarray
+    exposures: np.ndarray | None = None
+    exposure_names: tuple[str, ...] = ()
+    statistical: tuple[np.ndarray, np.ndarray] | None = None
 
-    @cached_property
-    def sectors(self) -> Sectors:
-        """The user's sectors, or groups of past returns."""
-        return sectors_of(self.settings, self._market, self._key)
 
-    @cached_property
-    def index(self) -> IndexWeights:
-        """The index's weights, or a proxy."""
-        return index_weights(self.settings.index_weights, self._market, _provider())
+@dataclass(frozen=True)
+class RiskRows:
+    """Σ = B Bᵀ + diag(d) of a day: ``names`` (r,) positions of the modelled names among the
+    market's, ``loadings`` (r, k), ``specific`` (r,), per day²; ``log_specific`` (M,) and
+    ``log_factors`` (k,) are what a model adds to their logs, None where it learned none."""
 
-    @cached_property
-    def exposures(self) -> MarketExposures | None:
-        """Exposures of the names, where the mandate bounds any."""
-        return self.settings.exposures(self._market, _provider(), self._window)
+    names: np.ndarray
+    loadings: np.ndarray
+    specific: np.ndarray
+    log_specific: np.ndarray | None = None
+    log_factors: np.ndarray | None = None
 
-    def inputs(self, date: pd.Timestamp) -> DayInputs | None:
-        """What is known at the close of ``date``; None where there is no forecast."""
-        if date not in self._scores.index:
-            return None
-        day = int(self._market.dates.get_loc(date))
-        rows = slice(self._rows[day - self._first], self._rows[day - self._first + 1])
-        name, modelled = self._risk["name"][rows], self._risk["modelled"][rows]
-        loadings = np.full((len(self.names), self._risk["loadings"].shape[1]), np.nan)
-        specific = np.full(len(self.names), np.nan)
-        loadings[name[modelled]] = self._risk["loadings"][rows][modelled]
-        specific[name[modelled]] = self._risk["specific"][rows][modelled]
-        loadings, specific = believed(loadings, specific, *self._said(date))
-        scores = self._scores.loc[date].to_numpy(dtype=np.float64)
-        suspended = ~np.isfinite(self._close.loc[date].to_numpy())
-        return DayInputs(
-            date=date,
-            names=self.names,
-            mu=expected_returns(self._beliefs.problem, scores, specific),
-            loadings=loadings,
-            specific=specific,
-            variance=own_variance(self._market.returns[: day + 1], self._window),
-            price=self._price.loc[date].to_numpy(dtype=np.float64),
-            factor=self._factor.loc[date].to_numpy(dtype=np.float64),
-            suspended=suspended,
-            at_upper=self._upper.loc[date].to_numpy(dtype=bool) & ~suspended,
-            at_lower=self._lower.loc[date].to_numpy(dtype=bool) & ~suspended,
-            member=self._market.member[day],
-            benchmark=self.index.weights[day],
-            sector=self.sectors.of_day(day),
-            exposures=None if self.exposures is None else self.exposures.of_day(day),
-            exposure_names=() if self.exposures is None else self.exposures.names,
-        )
 
-    def _said(self, date: pd.Timestamp) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """What the model adds to the logs of specific variances (N,) and factor scales (k,)."""
-        specific, factors = self._beliefs.log_specific, self._beliefs.log_factors
-        return (
-            None if specific is None else specific.loc[date].reindex(self._market.names).to_numpy(),
-            None if factors is None else factors.loc[date].to_numpy(),
-        )
+@dataclass(frozen=True)
+class Quotes:
+    """Of N names: ``price``, last close in currency for a unit of a holding; ``factor``, shares in
+    a unit; whether they have no close that day, or one at a price limit."""
+
+    price: np.ndarray
+    factor: np.ndarray
+    suspended: np.ndarray
+    at_upper: np.ndarray
+    at_lower: np.ndarray
+
+
+@dataclass(frozen=True)
+class MandateData:
+    """What limits rest on, for M names: ``benchmark`` (M,) index weights, ``sector`` (M,) titles,
+    ``exposures`` (M, f) to ``exposure_names`` and what a name counts as that is in no universe
+    (f,), None where no exposure is bounded."""
+
+    benchmark: np.ndarray
+    sector: np.ndarray
+    exposures: np.ndarray | None = None
+    unknown_exposures: np.ndarray | None = None
+    exposure_names: tuple[str, ...] = ()
+
+
+class DaySource(Protocol):
+    """Where a day's inputs come from: the panel of a segment, or the snapshot of one day.
+
+    ``market`` has the M names of the universe; ``names`` are the N names that can be held, the
+    market's among them; ``problem`` makes forecasts of scores; ``window`` days of returns count for
+    a name's own variance.
+    """
+
+    market: MarketData
+    names: np.ndarray
+    problem: PortfolioProblem
+    window: int
+
+    def scores(self, date: pd.Timestamp) -> np.ndarray | None:
+        """(M,) scores of the day, NaN where there is none; None on a day without a forecast."""
+
+    def risk(self, date: pd.Timestamp) -> RiskRows:
+        """The day's risk model."""
+
+    def quotes(self, date: pd.Timestamp) -> Quotes:
+        """The day's prices of ``names``."""
+
+    def mandate_data(self, date: pd.Timestamp) -> MandateData:
+        """What the day's limits rest on."""
+
+
+def day_inputs(source: DaySource, date: pd.Timestamp) -> DayInputs | None:
+    """What is known at the close of ``date``; None where there is no forecast."""
+    scores = source.scores(date)
+    if scores is None:
+        return None
+    market, names, risk = source.market, source.names, source.risk(date)
+    day = int(market.dates.get_loc(date))
+    own = pd.Index(names).get_indexer(market.names)
+
+    def spread(values: np.ndarray, fill: Any) -> np.ndarray:
+        """(M, ...) of the market's names as (N, ...) of ``names``."""
+        out = np.full((len(names), *values.shape[1:]), fill, dtype=values.dtype)
+        out[own] = values
+        return out
+
+    # The risk model of the names that have one, as it was estimated and as it is decided with.
+    loadings = np.full((len(market.names), risk.loadings.shape[1]), np.nan)
+    specific = np.full(len(market.names), np.nan)
+    loadings[risk.names], specific[risk.names] = risk.loadings, risk.specific
+    statistical = None
+    if risk.log_specific is not None or risk.log_factors is not None:
+        statistical = spread(loadings, np.nan), spread(specific, np.nan)
+    loadings, specific = with_learned_risk(loadings, specific, risk.log_specific, risk.log_factors)
+    mandate, quotes = source.mandate_data(date), source.quotes(date)
+    exposures = None
+    if mandate.exposures is not None:
+        assert mandate.unknown_exposures is not None
+        exposures = np.tile(mandate.unknown_exposures, (len(names), 1))
+        exposures[own] = mandate.exposures
+    return DayInputs(
+        date=date,
+        names=names,
+        mu=spread(expected_returns(source.problem, scores, specific), np.nan),
+        loadings=spread(loadings, np.nan),
+        specific=spread(specific, np.nan),
+        variance=spread(own_variance(market.returns[: day + 1], source.window), np.nan),
+        price=quotes.price,
+        factor=quotes.factor,
+        suspended=quotes.suspended,
+        at_upper=quotes.at_upper & ~quotes.suspended,
+        at_lower=quotes.at_lower & ~quotes.suspended,
+        member=spread(market.member[day], False),
+        benchmark=spread(mandate.benchmark, 0.0),
+        sector=spread(mandate.sector, ""),
+        exposures=exposures,
+        exposure_names=mandate.exposure_names,
+        statistical=statistical,
+    )
 
 
 def expected_returns(
@@ -137,32 +187,6 @@ def own_variance(returns: np.ndarray, window: int) -> np.ndarray:
     last = returns[-window:]
     count = np.isfinite(last).sum(0)
     out = np.full(len(count), np.nan)
-    out[count >= 20] = np.nanvar(last[:, count >= 20], axis=0, ddof=1)
+    enough = count >= LEAST_RETURNS
+    out[enough] = np.nanvar(last[:, enough], axis=0, ddof=1)
     return out
-
-
-def sectors_of(
-    settings: MandateSettings, market: MarketData, data_key: Mapping[str, Any]
-) -> Sectors:
-    """Sectors of the names of ``market``: the user's table, or groups kept in the cache."""
-    if isinstance(settings.sectors, str):
-        return read_sectors(settings.sectors, market.dates, market.names)
-    config = settings.sectors
-    key = {**data_key, "clusters": asdict(config)}
-
-    def build() -> dict[str, np.ndarray]:
-        return {"codes": cluster_returns(market.returns, market.dates, config)}
-
-    source = f"{config.count} groups of names whose returns move together, found anew every " + (
-        f"{config.months} months" if config.months > 1 else "month"
-    )
-    return Sectors(cached("sectors", key, build)["codes"], group_titles(config), source)
-
-
-def group_titles(config: ClusterConfig) -> tuple[str, ...]:
-    """What groups of past returns are called."""
-    return tuple(f"group {i + 1}" for i in range(config.count))
-
-
-def _provider() -> Provider:
-    return Provider(Path(C.dpm.get_data_uri("day")))

@@ -1,4 +1,4 @@
-"""Holdings from a CSV file, and the trades in lots that lead from them to target weights."""
+"""Holdings from a CSV file, and the quoted prices that they are valued at."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from ..config import check_number, nearest
 from ..data.provider.provider import Provider
 from ..errors import DataError
 from ..files.bounds import check_csv, listed
-from .lots import account_after, lot_trades
-from .rebalance import BookRules
 
 COLUMNS = ("instrument", "shares")
 
@@ -99,43 +97,3 @@ def quotes(provider: Provider, names: list[str], day: int) -> pd.DataFrame:
         factor = factor if np.isfinite(factor) and factor > 0 else 1.0
         price[i], traded[i] = close[seen[-1]] / factor, seen[-1] == day
     return pd.DataFrame({"price": price, "traded": traded}, index=names)
-
-
-def plan_trades(
-    weights: pd.Series, shares: pd.Series, cash: float, quote: pd.DataFrame, rules: BookRules
-) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Shares to hold and to trade at the quoted prices.
-
-    Sized as Qlib's backtest of target weights does it: what trades is worth T = value of the traded
-    names + cash − (1 − risk_degree) · total, each weight is that share of T / (1 + largest cost
-    rate), and a name without a close that day is kept as it is. Lots, costs and cash are those of
-    :func:`~.lots.lot_trades`.
-
-    Parameters
-    ----------
-    weights, shares : by name; ``quote`` of :func:`quotes` has all their names.
-
-    Returns
-    -------
-    Frame by name of ``target_shares``, ``trade`` (bought > 0), ``value`` after the trade; and
-    ``value`` before it, ``cash`` after it and ``cost`` of it, in currency.
-    """
-    names = quote.index
-    held = shares.reindex(names, fill_value=0.0).to_numpy(dtype=float)
-    target = weights.reindex(names, fill_value=0.0).to_numpy(dtype=float)
-    price = np.nan_to_num(quote["price"].to_numpy())
-    traded = quote["traded"].to_numpy() & (price > 0)
-    worth = held * price
-    part = worth[traded].sum() + cash - (1 - rules.risk_degree) * (worth.sum() + cash)
-    part = max(part, 0.0) / (1 + max(rules.costs.buy, rules.costs.sell))
-    wanted = held.copy()
-    wanted[traded] = part * target[traded] / price[traded]
-    codes, shares_a_unit = names.to_numpy(str), np.ones(len(names))
-    trade = lot_trades(
-        codes, wanted, held, shares_a_unit, price, cash, lot=rules.lot, costs=rules.costs
-    )
-    after = held + trade
-    frame = pd.DataFrame(
-        {"target_shares": after, "trade": trade, "value": after * price}, index=names
-    )
-    return frame, account_after(held, trade, price, cash, rules.costs)

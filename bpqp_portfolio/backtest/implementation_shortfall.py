@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-if TYPE_CHECKING:
-    from .rebalance import Rebalance
+from .rebalance import Rebalance
 
 CAUSES = ("drift", "lots", "unfilled")
 
 
-def shortfall(
+def implementation_shortfall(
     plans: Mapping[pd.Timestamp, Rebalance],
     positions: Mapping[pd.Timestamp, Any],
     prices: pd.DataFrame,

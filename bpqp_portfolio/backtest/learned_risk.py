@@ -10,7 +10,6 @@ import pandas as pd
 
 from ..errors import ConfigError
 from ..portfolio.problem import PortfolioProblem
-from ..qlib_ext.dataset import PortfolioDataset
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,21 +29,25 @@ class LearnedRisk:
         """How far they are from ``given`` and its risk: κ, and the mean sizes of the logs."""
         changed = self.problem is not given
         out = {"learned.kappa": float(self.problem.unit)} if changed else {}
-        for name, said in (("specific", self.log_specific), ("factors", self.log_factors)):
-            if said is not None:
-                out[f"learned.{name}"] = float(np.abs(said.to_numpy()).mean())
+        for name, table in self.tables().items():
+            out[f"learned.{name.removeprefix('log_')}"] = float(np.abs(table.to_numpy()).mean())
         return out
 
+    def tables(self) -> dict[str, pd.Series | pd.DataFrame]:
+        """The tables of what was learned, by name."""
+        given = {"log_specific": self.log_specific, "log_factors": self.log_factors}
+        return {name: table for name, table in given.items() if table is not None}
 
-def problem_of(model: Any, dataset: PortfolioDataset) -> PortfolioProblem:
+
+def problem_of(model: Any, dataset: Any) -> PortfolioProblem:
     """The dataset's problem with the κ of ``model``, where that learned one."""
     return model.problem(dataset) if hasattr(model, "learned_risk") else dataset.problem
 
 
-def beliefs_of(
-    model: Any, dataset: PortfolioDataset, segment: str = "test", recorder: Any = None
+def learned_risk_of(
+    model: Any, dataset: Any, segment: str = "test", recorder: Any = None
 ) -> LearnedRisk:
-    """What ``model`` decides with on ``segment``; the dataset's problem where it says nothing.
+    """What ``model`` decides with on ``segment``; the dataset's problem where it learned no risk.
 
     Raises
     ------
@@ -63,7 +66,7 @@ def beliefs_of(
     return LearnedRisk(dataset.problem)
 
 
-def believed(
+def with_learned_risk(
     loadings: np.ndarray,
     specific: np.ndarray,
     log_specific: np.ndarray | None,
@@ -71,7 +74,7 @@ def believed(
 ) -> tuple[np.ndarray, np.ndarray]:
     """B (N, k) and d (N,) of a day with what is added to their logs, (N,) and (k,).
 
-    A name of which nothing is said (NaN), such as a suspended one, keeps its specific variance; the
+    A name without an adjustment (NaN), such as a suspended one, keeps its specific variance; the
     scales are those of the day's factors, and so of all its names.
     """
     if log_factors is not None:

@@ -1,15 +1,15 @@
-"""The decision of one day, without a simulator: what is known and held in, trades and reasons out.
+"""The decision of one day, without a simulator: inputs and holdings in, trades and reasons out.
 
-Timing: everything in :class:`DayInputs` is known at the close of day t; the trades it leads to are
-made at the close of t+1. So a name that is suspended on t is held (it stays suspended the next day
-in most cases), and a name that closed at a price limit on t is not traded against that limit; what
-t+1 itself will forbid is not known, and shows as a difference of realised and target weights.
+One function for backtest and live weights: value the account, say what may trade, solve, size the
+orders in lots. A name that is suspended on the day is held (it stays suspended the next day in most
+cases), and one that closed at a price limit is not traded against that limit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -19,14 +19,15 @@ from ..config import check_number
 from ..data.universe.exposures import no_exposure
 from ..errors import DataError
 from ..portfolio.costs import TradingCosts
-from ..portfolio.mandate.mandate import Mandate, MandateSolution, Market
+from ..portfolio.mandate.mandate import MandateSolution, Market
 from ..problems.solution import SolveStatus
-from .lots import lot_trades
+from .day_inputs import DayInputs
+from .lots import account_after, lot_trades
 
 # A dual below this, in return a day, is rounding.
 LEAST_PRICE = 1e-10
 
-WAYS = {
+FALLBACKS = {
     "relax": "solved with limits relaxed",
     "hold": "not solved: held",
     "equal_weights": "not solved: equal weights",
@@ -41,52 +42,52 @@ AT_UPPER_LIMIT = "at the upper price limit: not bought"
 AT_LOWER_LIMIT = "at the lower price limit: not sold"
 
 
-@dataclass(frozen=True)
-class DayInputs:
-    """What is known at the close of a day about the N names that are or were in the universe.
+class DayPolicy(Protocol):
+    """What decides on a day's market: a :class:`~bpqp_portfolio.portfolio.mandate.mandate.Mandate`,
+    or a :class:`~.problem_policy.ProblemPolicy`. ``benchmarked`` where it needs index weights."""
 
-    ``mu`` (N,) expected return from the close of t+1 to that of t+2 as a fraction, NaN without a
-    forecast; ``loadings`` (N, k) and ``specific`` (N,), per day², NaN without a risk model;
-    ``variance`` (N,) of the name's own past returns, per day²; ``price`` (N,) last close, NaN where
-    there never was one; ``factor`` (N,) shares of the exchange in one unit of a holding (1 where
-    holdings are shares and prices quoted ones); ``suspended``, ``at_upper``, ``at_lower``,
-    ``member`` (N,) bool; ``benchmark`` (N,) weights of the index; ``sector`` (N,) titles;
-    ``exposures`` (N, f) to ``exposure_names``, NaN where unknown, None where none is asked for.
-    """
+    @property
+    def benchmarked(self) -> bool: ...
 
-    date: pd.Timestamp
-    names: np.ndarray
-    mu: np.ndarray
-    loadings: np.ndarray
-    specific: np.ndarray
-    variance: np.ndarray
-    price: np.ndarray
-    factor: np.ndarray
-    suspended: np.ndarray
-    at_upper: np.ndarray
-    at_lower: np.ndarray
-    member: np.ndarray
-    benchmark: np.ndarray
-    sector: np.ndarray
-    exposures: np.ndarray | None = None
-    exposure_names: tuple[str, ...] = ()
+    def solve(self, market: Market) -> MandateSolution: ...
 
 
 @dataclass(frozen=True)
 class BookRules:
-    """``risk_degree`` part of the account that weights are fractions of; ``lot`` shares in a lot,
-    None for any amount; ``costs`` of an order; ``pin_limits`` whether names that closed at a price
-    limit are kept from trading against it the next day."""
+    """How an account trades.
+
+    ``risk_degree`` part of the account that weights are fractions of; ``lot`` shares in a lot, None
+    for any amount; ``costs`` of an order; ``pin_limits`` whether names that closed at a price limit
+    are kept from trading against it the next day; ``from_holdings`` whether the decision knows what
+    is held. Without, suspended names that are held are no part of the problem and targets are
+    fractions of what trades, as in Qlib's own strategies of target weights.
+    """
 
     risk_degree: float
     lot: int | None = 100
     costs: TradingCosts = field(default_factory=TradingCosts)
     pin_limits: bool = True
+    from_holdings: bool = True
 
     def __post_init__(self) -> None:
         check_number(self.risk_degree, "risk_degree", low=0, high=1, open_low=True)
         if self.lot is not None:
             check_number(self.lot, "lot", low=1, integer=True)
+
+
+class ConstraintRow(NamedTuple):
+    """A constraint on a day: ``label``, ``value`` and ``limit`` in its unit, and its
+    ``shadow_price``, the return a day that a unit more of the limit would bring."""
+
+    label: str
+    value: float
+    limit: float
+    shadow_price: float
+
+    @property
+    def binding(self) -> bool:
+        """Whether its shadow price is more than rounding."""
+        return abs(self.shadow_price) > LEAST_PRICE
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,8 @@ class Rebalance:
     ``previous`` and ``target`` weights (fractions of the invested part, risk_degree × account),
     ``price``, ``held``, ``wanted`` (before lots) and ``trade`` (a buy above zero) in units of the
     holdings, ``reason`` why a name does not trade freely, or empty. ``left_out`` says why a member
-    that is not held is no part of the problem. ``activity`` lists each constraint in its own words,
-    whether it is binding, and its price (return a day for a unit of its limit); ``events`` the ways
-    out that were taken and why.
+    that is not held is no part of the problem. ``risk`` is √(wᵀΣw) a day by the risk model,
+    ``risk_learned`` by what a network made of it, None where it learned nothing.
     """
 
     date: pd.Timestamp
@@ -110,9 +110,8 @@ class Rebalance:
     cash: float
     expected_return: float
     risk: float
+    risk_learned: float | None
     left_out: dict[str, str]
-    activity: list[tuple[str, bool, float]]
-    events: list[tuple[str, str]]
 
     @property
     def status(self) -> str:
@@ -120,20 +119,49 @@ class Rebalance:
         return SolveStatus.from_code(self.solution.status[0]).label
 
     @property
-    def ending(self) -> str:
-        """How the target came about, in words: the solve's end, or the way out that was taken."""
-        way = self.solution.fallback[0]
-        return WAYS.get(way, way) if way else self.status
+    def fallback(self) -> str:
+        """The fallback that was taken, empty on a day that was solved."""
+        return self.solution.fallback[0] or ""
+
+    @property
+    def outcome(self) -> str:
+        """How the target came about: the solve's end, or the fallback that was taken."""
+        return FALLBACKS.get(self.fallback, self.fallback) or self.status
+
+    @property
+    def events(self) -> list[tuple[str, str]]:
+        """The fallback that was taken and why; empty on a day that was solved."""
+        return [(self.fallback, str(self.solution.reason[0]))] if self.fallback else []
+
+    @property
+    def constraints(self) -> list[ConstraintRow]:
+        """Every constraint that has a value, the budget first.
+
+        Of a day that relaxed some they are those of the relaxed problem; none where nothing was
+        solved, since the duals of an inaccurate point are no prices.
+        """
+        s = self.solution
+        solved = SolveStatus.from_code(s.status[0]) is SolveStatus.SOLVED
+        if not solved and self.fallback != "relax":
+            return []
+        values = (part[0].tolist() for part in (s.value, s.limit, s.dual))
+        rows = [ConstraintRow(*row) for row in zip(s.labels, *values, strict=True)]
+        return [row for row in rows if np.isfinite(row.shadow_price)]
 
     @property
     def turnover(self) -> float:
-        """One-way, of the names that the mandate decides on: forced sales do not count."""
+        """One-way, of the names that are decided on: forced sales do not count."""
         own = self.table[self.table["reason"] != LEFT_UNIVERSE]
         return 0.5 * float((own["target"] - own["previous"]).abs().sum())
 
+    def account_after(self, costs: TradingCosts) -> dict[str, float]:
+        """The account's ``value`` before the trades, its ``cash`` after them and their ``cost``."""
+        held, trade, price = (self.table[c].to_numpy() for c in ("held", "trade", "price"))
+        return account_after(held, trade, price, self.cash, costs)
+
 
 def rebalance(
-    mandate: Mandate,
+    policy: DayPolicy,
     inputs: DayInputs,
     holdings: Mapping[str, float],
     cash: float,
@@ -144,8 +172,8 @@ def rebalance(
     Members of the universe with a forecast and a risk model that are not suspended may be held;
     names that are held besides are sold outright where they left the universe, and pinned at their
     weight otherwise. Such a forced sale does not count against a turnover limit. From an account
-    without any share the mandate is solved without its previous weights, since no turnover limit
-    could be kept then.
+    without any share the problem is solved without previous weights, since no turnover limit could
+    be kept then.
 
     Raises
     ------
@@ -155,9 +183,90 @@ def rebalance(
     SolverError
         The day was not solved and the mandate's ``on_failure`` says to raise.
     """
-    names = inputs.names
-    position = {str(name): i for i, name in enumerate(names)}
-    held = np.zeros(len(names))
+    book = _book(inputs, holdings, cash, rules)
+    roles = _roles(inputs, book.held > 0, rules)
+    chosen = np.flatnonzero(roles.in_problem)
+    market = _market(inputs, chosen, book, roles, rules)
+    _check_benchmark(policy, market, inputs.date)
+    with torch.no_grad():
+        solution = policy.solve(market)
+    target = np.zeros(len(inputs.names))
+    target[chosen] = solution.w[0].numpy()
+    wanted = _wanted(target, inputs, book, roles, rules)
+    trade = lot_trades(
+        inputs.names, wanted, book.held, inputs.factor, book.price, cash,
+        lot=rules.lot, costs=rules.costs,
+    )  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "previous": book.previous,
+            "target": target,
+            "price": book.price,
+            "held": book.held,
+            "wanted": wanted,
+            "trade": trade,
+            "reason": roles.reasons,
+        },
+        index=pd.Index(inputs.names, name="instrument"),
+    )
+    held = book.held > 0
+    outside = np.flatnonzero(inputs.member & ~roles.open & ~held)
+    risk = _risk(target[chosen], market.loadings[0].numpy(), market.specific[0].numpy())
+    learned = None
+    if inputs.statistical is not None:
+        learned, own = risk, _completed(*inputs.statistical, inputs.variance)
+        risk = _risk(target[chosen], own[0][chosen], own[1][chosen])
+    return Rebalance(
+        date=inputs.date,
+        table=table[roles.open | held],
+        solution=solution,
+        market=market,
+        account=book.account,
+        cash=cash,
+        expected_return=float(market.mu[0].numpy() @ target[chosen]),
+        risk=risk,
+        risk_learned=learned,
+        left_out={str(inputs.names[i]): str(roles.reasons[i]) for i in outside},
+    )
+
+
+@dataclass(frozen=True)
+class _Book:
+    """An account before its trade: ``held`` (N,) units, ``price`` (N,) currency a unit, 0 where
+    there is none; ``account`` in all and ``invested`` of it, which weights are fractions of."""
+
+    held: np.ndarray
+    price: np.ndarray
+    cash: float
+    account: float
+    invested: float
+
+    @property
+    def previous(self) -> np.ndarray:
+        """Weights (N,) that are held."""
+        return self.held * self.price / self.invested
+
+
+@dataclass(frozen=True)
+class _Roles:
+    """What each of the N names may do, all bool but ``reasons``, which say why not more.
+
+    ``open`` may be held and traded, but ``no_buy`` and ``no_sell`` in that direction; ``pinned``
+    are held and cannot be traded; ``in_problem`` have a weight to be decided.
+    """
+
+    open: np.ndarray
+    pinned: np.ndarray
+    no_buy: np.ndarray
+    no_sell: np.ndarray
+    in_problem: np.ndarray
+    reasons: np.ndarray
+
+
+def _book(inputs: DayInputs, holdings: Mapping[str, float], cash: float, rules: BookRules) -> _Book:
+    """The account at the day's prices; refuses holdings that cannot be."""
+    position = {str(name): i for i, name in enumerate(inputs.names)}
+    held = np.zeros(len(inputs.names))
     for name, amount in holdings.items():
         if name not in position:
             raise DataError(
@@ -174,99 +283,60 @@ def rebalance(
     account = cash + float(held @ price)
     if not account > 0:
         raise DataError(f"the account is worth {account:g} on {inputs.date:%Y-%m-%d}.")
-    book = rules.risk_degree * account
-    previous = held * price / book
+    return _Book(held, price, cash, account, rules.risk_degree * account)
 
-    modelled = np.isfinite(inputs.specific) & np.isfinite(inputs.loadings).all(-1)
-    known = np.isfinite(inputs.mu)
+
+def _modelled(inputs: DayInputs) -> np.ndarray:
+    """(N,) whether a name has a risk model."""
+    return np.isfinite(inputs.specific) & np.isfinite(inputs.loadings).all(-1)
+
+
+def _roles(inputs: DayInputs, held: np.ndarray, rules: BookRules) -> _Roles:
+    modelled, known = _modelled(inputs), np.isfinite(inputs.mu)
     open_ = inputs.member & known & modelled & ~inputs.suspended
-    is_held = held > 0
-    leaver = is_held & ~inputs.member & ~inputs.suspended
-    pinned = is_held & ~open_ & ~leaver
-    reasons = np.full(len(names), "", dtype=object)
-    reasons[~modelled] = NO_RISK_MODEL
-    reasons[modelled & ~known] = NO_FORECAST
-    reasons[inputs.suspended] = SUSPENDED
-    reasons[open_] = ""
-    reasons[leaver] = LEFT_UNIVERSE
+    leaver = held & ~inputs.member & ~inputs.suspended
+    pinned = held & ~open_ & ~leaver
     no_buy = open_ & inputs.at_upper & rules.pin_limits
-    no_sell = open_ & is_held & inputs.at_lower & rules.pin_limits
-    reasons[no_buy], reasons[no_sell] = AT_UPPER_LIMIT, AT_LOWER_LIMIT
-
-    first = not is_held.any()
+    no_sell = open_ & held & inputs.at_lower & rules.pin_limits
+    reasons = np.full(len(inputs.names), "", dtype=object)
+    for which, reason in (
+        (~modelled, NO_RISK_MODEL),
+        (modelled & ~known, NO_FORECAST),
+        (inputs.suspended, SUSPENDED),
+        (open_, ""),
+        (leaver, LEFT_UNIVERSE),
+        (no_buy, AT_UPPER_LIMIT),
+        (no_sell, AT_LOWER_LIMIT),
+    ):
+        reasons[which] = reason
     # Without holdings there is nothing to pin; what must not be bought is no part of the problem.
-    chosen = np.flatnonzero((open_ & ~no_buy) if first else (open_ | pinned))
-    known_index = np.where(inputs.member, inputs.benchmark, 0.0)[chosen]
-    if mandate.benchmarked and len(chosen) and not known_index.sum() > 0:
-        raise DataError(
-            f"mandate.index_weights: no weight of a name that may be held on "
-            f"{inputs.date:%Y-%m-%d}, which the mandate's limits are relative to."
-        )
-    market = _market(inputs, chosen, previous, modelled, pinned, no_buy, no_sell, first)
-    with torch.no_grad():
-        solution = mandate.solve(market)
-    target = np.zeros(len(names))
-    target[chosen] = solution.w[0].numpy()
+    if not held.any():
+        in_problem = open_ & ~no_buy
+    else:
+        in_problem = open_ | pinned if rules.from_holdings else open_
+    return _Roles(open_, pinned, no_buy, no_sell, in_problem, reasons)
 
-    wanted = np.zeros(len(names))
-    shown = price > 0
-    wanted[shown] = target[shown] * book / price[shown]
-    keep = pinned | (no_buy & (wanted > held)) | (no_sell & (wanted < held))
-    wanted[keep] = held[keep]
-    trade = lot_trades(
-        names, wanted, held, inputs.factor, price, cash, lot=rules.lot, costs=rules.costs
-    )
-    rows = np.flatnonzero(open_ | is_held)
-    table = pd.DataFrame(
-        {
-            "previous": previous,
-            "target": target,
-            "price": price,
-            "held": held,
-            "wanted": wanted,
-            "trade": trade,
-            "reason": reasons,
-        },
-        index=pd.Index(names, name="instrument"),
-    ).iloc[rows]
-    outside = np.flatnonzero(inputs.member & ~open_ & ~is_held)
-    w = target[chosen]
-    exposure = market.loadings[0].numpy().T @ w
-    variance = float(exposure @ exposure + market.specific[0].numpy() @ w**2)
-    return Rebalance(
-        date=inputs.date,
-        table=table,
-        solution=solution,
-        market=market,
-        account=account,
-        cash=cash,
-        expected_return=float(market.mu[0].numpy() @ w),
-        risk=float(np.sqrt(variance)),
-        left_out={str(names[i]): str(reasons[i]) for i in outside},
-        activity=_activity(mandate, solution),
-        events=_events(solution),
-    )
+
+def _completed(
+    loadings: np.ndarray, specific: np.ndarray, variance: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """B (N, k) and d (N,) of all names: one without a risk model has its own variance, or that of
+    the median name, and no correlation."""
+    modelled = np.isfinite(specific) & np.isfinite(loadings).all(-1)
+    usual = np.nanmedian(np.where(modelled, specific, np.nan))
+    alone = np.where(np.isfinite(variance), variance, usual)
+    return np.where(modelled[:, None], loadings, 0.0), np.where(modelled, specific, alone)
 
 
 def _market(
-    inputs: DayInputs,
-    chosen: np.ndarray,
-    previous: np.ndarray,
-    modelled: np.ndarray,
-    pinned: np.ndarray,
-    no_buy: np.ndarray,
-    no_sell: np.ndarray,
-    first: bool,
+    inputs: DayInputs, chosen: np.ndarray, book: _Book, roles: _Roles, rules: BookRules
 ) -> Market:
-    """The mandate's market of one day: the names ``chosen``, in the order of ``inputs``."""
+    """The market of one day: the names ``chosen``, in the order of ``inputs``."""
 
     def one(array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array[chosen])).unsqueeze(0)
 
-    has = modelled[:, None]
-    # A pinned name without a risk model has its own variance, and no correlation.
-    usual = np.nanmedian(np.where(modelled, inputs.specific, np.nan))
-    alone = np.where(np.isfinite(inputs.variance), inputs.variance, usual)
+    loadings, specific = _completed(inputs.loadings, inputs.specific, inputs.variance)
     index = np.where(inputs.member, inputs.benchmark, 0.0)[chosen]
     total = index.sum()
     titles = sorted({str(title) for title in inputs.sector})
@@ -274,16 +344,17 @@ def _market(
     if exposures is not None and bool(exposures.isnan().any()):
         _, i, j = exposures.isnan().nonzero()[0].tolist()
         raise no_exposure(inputs.exposure_names[j], str(inputs.names[chosen[i]]), inputs.date)
+    blank = not rules.from_holdings or not (book.held > 0).any()
     return Market(
         mu=one(np.nan_to_num(inputs.mu)),
-        loadings=one(np.where(has, inputs.loadings, 0.0)),
-        specific=one(np.where(modelled, inputs.specific, alone)),
+        loadings=one(loadings),
+        specific=one(specific),
         mask=torch.ones(1, len(chosen), dtype=torch.bool),
-        previous=None if first else one(previous),
+        previous=None if blank else one(book.previous),
         benchmark=torch.from_numpy(index / total if total > 0 else index).unsqueeze(0),
-        pinned=None if first else one(pinned),
-        no_buy=None if first else one(no_buy),
-        no_sell=None if first else one(no_sell),
+        pinned=None if blank else one(roles.pinned),
+        no_buy=None if blank else one(roles.no_buy),
+        no_sell=None if blank else one(roles.no_sell),
         groups={title: one((inputs.sector == title).astype(float)) for title in titles if title},
         exposures=exposures,
         exposure_names=inputs.exposure_names,
@@ -291,19 +362,38 @@ def _market(
     )
 
 
-def _activity(mandate: Mandate, solution: MandateSolution) -> list[tuple[str, bool, float]]:
-    """Constraints but for the budget, which always holds; none on a day that was not solved.
-
-    The duals of an inaccurate point are no prices.
-    """
-    if SolveStatus.from_code(solution.status[0]) is not SolveStatus.SOLVED:
-        return []
-    rows = mandate.explain(solution, 0, all_rows=True)[1:]
-    return [
-        (words, abs(dual) > LEAST_PRICE, dual) for words, _, _, _, dual in rows if np.isfinite(dual)
-    ]
+def _check_benchmark(policy: DayPolicy, market: Market, date: pd.Timestamp) -> None:
+    """Limits relative to an index that weighs nothing would be limits of another kind."""
+    assert market.benchmark is not None
+    if policy.benchmarked and market.benchmark.numel() and not bool(market.benchmark.sum() > 0):
+        raise DataError(
+            f"mandate.index_weights: no weight of a name that may be held on {date:%Y-%m-%d}, "
+            "which the mandate's limits are relative to."
+        )
 
 
-def _events(solution: MandateSolution) -> list[tuple[str, str]]:
-    way, reason = solution.fallback[0], solution.reason[0]
-    return [(way, str(reason))] if way else []
+def _wanted(
+    target: np.ndarray, inputs: DayInputs, book: _Book, roles: _Roles, rules: BookRules
+) -> np.ndarray:
+    """Units (N,) to hold for the ``target`` weights, before lots; what cannot trade is kept."""
+    book_value, shown = book.invested, book.price > 0
+    if rules.from_holdings:
+        keep = roles.pinned
+    else:
+        # Qlib sizes target weights by what trades: its value and the cash less what is to stay
+        # uninvested, over one plus the larger rate of cost.
+        keep = inputs.suspended | ~shown
+        trading = (book.held * book.price)[~keep].sum() + book.cash
+        trading -= (1 - rules.risk_degree) * book.account
+        book_value = max(trading, 0.0) / (1 + max(rules.costs.buy, rules.costs.sell))
+    wanted = np.zeros(len(target))
+    wanted[shown] = target[shown] * book_value / book.price[shown]
+    against_limit = (roles.no_buy & (wanted > book.held)) | (roles.no_sell & (wanted < book.held))
+    keep = keep | against_limit
+    wanted[keep] = book.held[keep]
+    return wanted
+
+
+def _risk(w: np.ndarray, loadings: np.ndarray, specific: np.ndarray) -> float:
+    """√(wᵀΣw), a day."""
+    return float(np.sqrt(np.square(w @ loadings).sum() + (specific * w * w).sum()))

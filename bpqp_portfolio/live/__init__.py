@@ -1,5 +1,5 @@
-"""What to hold tomorrow, from a tracked run and the provider's last days.
+"""What to hold next, from a tracked run and the provider's last days.
 
-``target_weights.py`` is where to start (`bpqp weights`); ``snapshot.py`` is the decision problem of
-one day from prices up to that day, ``mandate.py`` its decision under a mandate.
+Start with ``target_weights.py`` (`bpqp weights`): run artifact, then ``snapshot.py`` (scores and
+risk of one day), ``day_source.py`` (its inputs), ``decision.py`` (trades, their table and facts).
 """

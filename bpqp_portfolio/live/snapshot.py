@@ -1,4 +1,4 @@
-"""One day's decision problem from a saved run and the prices up to that day, and nothing later."""
+"""The snapshot of a day: a run's scores and risk from prices up to that day, and nothing later."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from ..data.quality.findings import CHECKS, EXCLUDE
 from ..data.quality.moves import MoveJudge
 from ..data.universe.market import MarketData, load_market
 from ..errors import DataError
-from ..portfolio.problem import PortfolioProblem
 from ..risk.rolling import RiskPanel, rolling_risk
 from ..runs.artifact import RunArtifact
 
@@ -48,15 +47,6 @@ class Snapshot:
     def columns(self) -> np.ndarray:
         """Positions (n,) of ``names`` among the market's."""
         return self.batch.names[0].numpy()
-
-    def forecasts(self, problem: PortfolioProblem) -> np.ndarray:
-        """Expected daily returns (n,) of ``names`` as fractions."""
-        return problem.forecast(torch.from_numpy(self.scores)[None], self.batch.mask)[0].numpy()
-
-    @property
-    def covariance_root(self) -> tuple[np.ndarray, np.ndarray]:
-        """B (n, k) and d (n,) of the statistical Σ = B Bᵀ + diag(d), per day."""
-        return self.batch.loadings[0].numpy(), self.batch.specific[0].numpy()
 
 
 def snapshot(run: RunArtifact, provider: Provider, date: str | None = None) -> Snapshot:
@@ -105,22 +95,14 @@ def snapshot(run: RunArtifact, provider: Provider, date: str | None = None) -> S
         raise DataError(
             f"the model's score of {name} on {market.dates[-1]:%Y-%m-%d} is not finite."
         )
-    shape = (1, len(chosen))
-    batch = DayBatch(
-        features=torch.from_numpy(features),
-        mask=torch.ones(shape, dtype=torch.bool),
-        label=torch.zeros(shape),
-        known=torch.zeros(shape, dtype=torch.bool),
-        returns=torch.zeros(shape, dtype=torch.float64),
-        earned=torch.zeros(shape, dtype=torch.bool),
-        loadings=torch.from_numpy(risk.loadings[rows])[None],
-        specific=torch.from_numpy(risk.specific[rows])[None],
-        oracle_value=torch.full((1,), torch.nan, dtype=torch.float64),
-        days=torch.zeros(1, dtype=torch.long),
+    log_specific = predictor_output.log_specific
+    batch = DayBatch.unlabelled(
+        torch.from_numpy(risk.loadings[rows])[None],
+        torch.from_numpy(risk.specific[rows])[None],
+        torch.ones((1, len(chosen)), dtype=torch.bool),
         names=torch.from_numpy(chosen)[None],
-        log_specific=None
-        if predictor_output.log_specific is None
-        else predictor_output.log_specific[None],
+        features=torch.from_numpy(features),
+        log_specific=None if log_specific is None else log_specific[None],
         log_factors=predictor_output.log_factors,
     )
     following = whole.dates[day + 1] if day + 1 < len(whole.dates) else None

@@ -10,7 +10,6 @@ from qlib.model.base import Model
 
 from ..config import check_keys, check_number
 from .dataset import PortfolioDataset
-from .model import row_index
 
 
 class ConstantScores(Model):
@@ -24,7 +23,7 @@ class ConstantScores(Model):
 
     def predict(self, dataset: PortfolioDataset, segment: str = "test") -> pd.Series:
         """Zeros, indexed by (datetime, instrument)."""
-        index = row_index(dataset.prepared_panel(), dataset.days(segment))
+        index = dataset.prepared_panel().index(dataset.days(segment))
         return pd.Series(0.0, index=index, name="score")
 
 

@@ -117,7 +117,7 @@ class PortfolioDataset(DatasetH):
         _check_costs(self.problem_config, self.mandate)
         _check_task(self.problem_config)
         with self.clock("data"):
-            provider = Provider(Path(C.dpm.get_data_uri("day"))).require()
+            provider = self.provider.require()
             self.excluded = _read_exclusions(exclusions, provider, market, benchmark)
             check_benchmark(benchmark, market, provider)
             spans = check_segments(segments, provider.calendar, _horizon(handler, label_horizon))
@@ -203,6 +203,11 @@ class PortfolioDataset(DatasetH):
         first, last = self.span_names["train"][0], self.span_names["test"][1]
         dates = self._market.dates
         return int(self._market.excluded[(dates >= first) & (dates <= last)].sum())
+
+    @property
+    def provider(self) -> Provider:
+        """The provider that Qlib reads from."""
+        return Provider(Path(C.dpm.get_data_uri("day")))
 
     @property
     def market_data(self) -> MarketData:

@@ -10,7 +10,8 @@ import pandas as pd
 from qlib.backtest.decision import Order, OrderDir, TradeDecisionWO
 from qlib.strategy.base import BaseStrategy
 
-from ..backtest.rebalance import BookRules, DayInputs, Rebalance, rebalance
+from ..backtest.day_inputs import DayInputs
+from ..backtest.rebalance import BookRules, Rebalance, rebalance
 from ..portfolio.mandate.mandate import Mandate
 
 

@@ -239,7 +239,7 @@ class PortfolioModel(Model):
         with torch_threads(self.settings.threads):
             network = copy.deepcopy(self.network).to(resolve_device(self.settings.device))
             scores = predict_scores(network, panel, days).numpy()
-        return pd.Series(scores, index=row_index(panel, days), name="score")
+        return pd.Series(scores, index=panel.index(days), name="score")
 
     def problem(self, dataset: PortfolioDataset) -> PortfolioProblem:
         """The dataset's problem with the κ that was learned, where one was."""
@@ -260,7 +260,7 @@ class PortfolioModel(Model):
         with torch_threads(self.settings.threads):
             network = copy.deepcopy(self.network).to(resolve_device(self.settings.device))
             said = predict(network, panel, days)
-        rows, dates = row_index(panel, days), pd.DatetimeIndex(panel.dates[days.numpy()])
+        rows, dates = panel.index(days), pd.DatetimeIndex(panel.dates[days.numpy()])
         specific, factors = said.log_specific, said.log_factors
         return LearnedRisk(
             self.problem(dataset),
@@ -285,14 +285,6 @@ class PortfolioModel(Model):
         }
         with replacing_file(Path(folder) / "model.json") as scratch:
             scratch.write_text(json.dumps(settings, indent=2) + "\n")
-
-
-def row_index(panel: Any, days: torch.Tensor) -> pd.MultiIndex:
-    """(datetime, instrument) of the rows of ``days``."""
-    rows = panel.rows(days)
-    dates = pd.DatetimeIndex(panel.dates[days.numpy()]).repeat(panel.counts[days].numpy())
-    names = panel.names[panel.name_index[rows].numpy()]
-    return pd.MultiIndex.from_arrays([dates, names], names=["datetime", "instrument"])
 
 
 def _tracking(member: int) -> list[MetricLogger]:

@@ -26,8 +26,9 @@ RECORDS = (
     "SignalRecord",
     "SigAnaRecord",
     "PortAnaRecord",
-    "WeightRecord",
     "BacktestRecord",
+    "MandateRecord",
+    "TopkDropoutRecord",
     "ReportRecord",
 )
 SEGMENTS = ("train", "valid", "test")

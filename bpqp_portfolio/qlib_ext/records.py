@@ -1,4 +1,4 @@
-"""Qlib records: target weights from scores, their backtest, and the report of the run."""
+"""Qlib records: the backtest of what is decided on the scores, and the report of the run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,16 @@ from qlib.contrib.evaluate import risk_analysis
 from qlib.workflow import R
 from qlib.workflow.record_temp import ACRecordTemp, PortAnaRecord, SignalRecord
 
-from ..backtest.learned_risk import beliefs_of, problem_of
+from ..backtest.appraisal import appraise, decide, score_figures
+from ..backtest.learned_risk import LearnedRisk, learned_risk_of, problem_of
 from ..config import check_keys, check_number, from_mapping
+from ..portfolio.costs import TradingCosts
 from ..problems.solution import SolveStatus
 from ..report.metrics import flatten, print_summary, summarise
 from ..runs.artifact import ARTIFACTS, parts_tag, save_run
 from ..runs.results import NO_DECISION, RunResults, save_results
 from ..training import torch_threads
 from .dataset import PortfolioDataset
-from .decisions import decide, worth_of_held
 from .exchange import BoardExchange
 from .strategy import TargetWeightStrategy
 
@@ -35,69 +36,14 @@ SURVIVORSHIP = (
 )
 
 BACKTESTS = ("BacktestRecord", "MandateRecord", "TopkDropoutRecord")
-TABLES = ("bpqp_daily.pkl", "realised_weights.pkl", "held_worth.pkl")
+TABLES = ("bpqp_daily.pkl", "realised_weights.pkl")
 """Artifacts of a backtest besides Qlib's."""
 
 
-class WeightRecord(ACRecordTemp):
-    """Solve the portfolio problem on the test scores; weights, regret and solver health by day.
-
-    Saves ``bpqp/weights.pkl`` (Series of target weights) and ``bpqp/signal.pkl`` (by day, with
-    regret and decision value of those targets), and tracks ``bpqp.kkt_norm``,
-    ``bpqp.solver.STATUS`` and more; ``bpqp.regret`` is tracked by the record of the backtest, which
-    knows what was held. Under a mandate the targets are nobody's: the mandate's record tracks its
-    own solves. Of a model that learned its risk also ``bpqp/log_specific.pkl`` and
-    ``bpqp/log_factors.pkl`` (see :class:`~.learned_risk.LearnedRisk`), whose mean sizes are
-    ``bpqp.learned.specific`` and ``bpqp.learned.factors``; a learned κ is ``bpqp.learned.kappa``.
-    """
-
-    artifact_path = "bpqp"
-    depend_cls = SignalRecord
-
-    def __init__(
-        self,
-        recorder: Any,
-        dataset: PortfolioDataset,
-        model: Any = None,
-        skip_existing: bool = False,
-        **unknown: Any,
-    ) -> None:
-        self.check_settings(unknown)
-        super().__init__(recorder=recorder, skip_existing=skip_existing)
-        self.dataset, self.model = dataset, model
-
-    @staticmethod
-    def check_settings(settings: Mapping[str, Any]) -> None:
-        """Raise :class:`ConfigError` for an unknown setting."""
-        check_keys(settings, ("skip_existing",), "WeightRecord")
-
-    def _generate(self, **kwargs: Any) -> dict[str, Any]:
-        with self.dataset.clock("weights"), torch_threads(1):
-            learned_risk = beliefs_of(self.model, self.dataset, recorder=self.recorder)
-            scores = self.load("pred.pkl").iloc[:, 0]
-            weights, signal = decide(self.dataset, scores, learned_risk=learned_risk)
-        metrics = {
-            "excluded_name_days": float(self.dataset.excluded_name_days),
-            **learned_risk.figures(self.dataset.problem),
-        }
-        # Under a mandate, what is held is solved by its record.
-        if self.dataset.mandate is None:
-            metrics |= solver_metrics(signal)
-        self.recorder.log_metrics(**{f"bpqp.{k}": float(v) for k, v in metrics.items()})
-        said = {
-            "log_specific.pkl": learned_risk.log_specific,
-            "log_factors.pkl": learned_risk.log_factors,
-        }
-        learned = {name: table for name, table in said.items() if table is not None}
-        return {"weights.pkl": weights, "signal.pkl": signal, **learned}
-
-    def list(self) -> list[str]:
-        """Artifacts of this record."""
-        return ["weights.pkl", "signal.pkl"]
-
-
-def solver_metrics(days: pd.DataFrame) -> dict[str, float]:
+def solver_metrics(days: pd.DataFrame | None) -> dict[str, float]:
     """The solver's health over days with ``kkt_norm``, ``iterations`` and ``status``."""
+    if days is None or days.empty:
+        return {}
     counts = days["status"].value_counts()
     return {
         "kkt_norm": float(days["kkt_norm"].max()),
@@ -137,21 +83,47 @@ class BacktestConfig:
             check_number(self.trade_unit, "trade_unit", low=1, integer=True)
 
 
-class BacktestRecord(PortAnaRecord):
-    """Qlib's backtest of the target weights, against the index, where there is one, and equal
-    weights.
+@dataclass(frozen=True)
+class Decided:
+    """What a strategy decided in a backtest.
 
-    Keeps Qlib's artifacts and metrics, and adds ``portfolio_analysis/bpqp_daily.pkl`` (by trading
-    day), ``portfolio_analysis/realised_weights.pkl``, and ``portfolio_analysis/held_worth.pkl``:
-    regret and decision value by signal day of what was held at the close at which it was traded,
-    whose means are ``bpqp.regret`` and ``bpqp.decision_value``.
+    ``targets`` > 0 by (signal day, instrument), fractions of the invested part; ``solver`` its
+    ``kkt_norm``, ``iterations`` and ``status`` by signal day, None where nothing was solved;
+    ``blocked`` and ``orders`` by trading day; ``tables`` and ``metrics`` to be kept besides.
+    """
+
+    targets: pd.Series
+    solver: pd.DataFrame | None
+    blocked: Mapping[pd.Timestamp, float]
+    orders: Mapping[pd.Timestamp, float]
+    tables: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class BacktestRecord(PortAnaRecord):
+    """Decide each test day once, trade it in Qlib's backtest, and appraise what was held.
+
+    The weights are those that the dataset's problem makes of the scores, blind to what is held.
+    Compared with the index, where there is one, and equal weights. Keeps Qlib's artifacts and
+    metrics, and adds
+
+    - ``bpqp/weights.pkl``: the targets, by (signal day, name);
+    - ``bpqp/signal.pkl``, by signal day: what the scores said (``ic``, ``rank_ic``, ``mse``),
+      the solver's health (``kkt_norm``, ``iterations``, ``status``), and ``regret`` and
+      ``decision_value`` of what was held at the close at which the signal was traded, whose means
+      are ``bpqp.regret`` and ``bpqp.decision_value``;
+    - ``portfolio_analysis/bpqp_daily.pkl`` and ``realised_weights.pkl``, by trading day;
+    - of a model that learned its risk ``bpqp/log_specific.pkl`` and ``bpqp/log_factors.pkl`` (see
+      :class:`~bpqp_portfolio.backtest.learned_risk.LearnedRisk`), whose mean sizes are
+      ``bpqp.learned.specific`` and ``bpqp.learned.factors``; a learned κ is
+      ``bpqp.learned.kappa``.
 
     Parameters
     ----------
     settings : fields of :class:`BacktestConfig`.
     """
 
-    depend_cls = WeightRecord
+    depend_cls = SignalRecord
     config_class: type[Any] = BacktestConfig
 
     def __init__(
@@ -188,35 +160,57 @@ class BacktestRecord(PortAnaRecord):
         from_mapping(cls.config_class, given, cls.__name__)
 
     def _generate(self, **kwargs: Any) -> dict[str, Any]:
-        with self.dataset.clock("backtest"):
-            return self._backtest(**kwargs)
-
-    def _backtest(self, **kwargs: Any) -> dict[str, Any]:
-        settings = self.settings
-        blocked: dict[pd.Timestamp, int] = {}
-        orders: dict[pd.Timestamp, int] = {}
-        self.strategy_config = self._strategy(blocked, orders)
-        self.backtest_config["exchange_kwargs"] = {
-            "exchange": BoardExchange(
-                freq="day",
-                start_time=self.backtest_config["start_time"],
-                end_time=self.backtest_config["end_time"],
-                codes=list(self.dataset.market_data.names),
-                deal_price="close",
-                open_cost=settings.open_cost,
-                close_cost=settings.close_cost,
-                min_cost=settings.min_cost,
-                trade_unit=settings.trade_unit,
-                exclusions=self.dataset.excluded,
-                board_limits=settings.board_limits,
-            )
+        clock, scores = self.dataset.clock, self.load("pred.pkl").iloc[:, 0]
+        exchange = self._exchange()
+        with clock("weights"), torch_threads(1):
+            learned = learned_risk_of(self.model, self.dataset, recorder=self.recorder)
+            self.strategy_config = self._strategy(scores, learned, exchange)
+        self.backtest_config["exchange_kwargs"] = {"exchange": exchange}
+        with clock("backtest"), torch_threads(1):
+            artifacts = self._simulate(**kwargs)
+            report = artifacts["report_normal_1day.pkl"]
+            realised = realised_weights(artifacts["positions_normal_1day.pkl"])
+            decided = self._decided(realised, artifacts, exchange)
+            daily = self._daily(report, realised, decided)
+            signal = self._signal(scores, decided, realised, daily.index)
+        learned_tables = {f"{name}.pkl": table for name, table in learned.tables().items()}
+        tables = {"weights.pkl": decided.targets, "signal.pkl": signal, **learned_tables}
+        self.recorder.save_objects(artifact_path="bpqp", **tables)
+        metrics = {
+            "excluded_name_days": float(self.dataset.excluded_name_days),
+            **learned.figures(self.dataset.problem),
+            **solver_metrics(decided.solver),
+            **signal[["regret", "decision_value"]].mean().dropna(),
+            "turnover": daily["turnover"].mean() / 2,
+            "names_held": daily["names_held"].mean(),
+            "blocked": daily["blocked"].mean(),
+            **decided.metrics,
         }
-        artifacts = self._simulate(**kwargs)
-        report = artifacts["report_normal_1day.pkl"]
-        realised = realised_weights(artifacts["positions_normal_1day.pkl"])
-        targets = self._targets(realised, report.index)
-        daily = self._daily(report, realised, targets, blocked, orders)
-        return {**artifacts, **self._held(daily, realised)}
+        self.recorder.log_metrics(**{f"bpqp.{k}": float(v) for k, v in metrics.items()})
+        own = {"bpqp_daily.pkl": daily, "realised_weights.pkl": realised, **decided.tables}
+        return {**artifacts, **own}
+
+    @property
+    def costs(self) -> TradingCosts:
+        """What an order costs."""
+        own = self.settings
+        return TradingCosts(own.open_cost, own.close_cost, own.min_cost)
+
+    def _exchange(self) -> BoardExchange:
+        settings, costs = self.settings, self.costs
+        return BoardExchange(
+            freq="day",
+            start_time=self.backtest_config["start_time"],
+            end_time=self.backtest_config["end_time"],
+            codes=list(self.dataset.market_data.names),
+            deal_price="close",
+            open_cost=costs.buy,
+            close_cost=costs.sell,
+            min_cost=costs.minimum,
+            trade_unit=settings.trade_unit,
+            exclusions=self.dataset.excluded,
+            board_limits=settings.board_limits,
+        )
 
     def _simulate(self, **kwargs: Any) -> dict[str, Any]:
         """Qlib's backtest and its artifacts; without an index, none that compares with one."""
@@ -233,49 +227,49 @@ class BacktestRecord(PortAnaRecord):
         return artifacts
 
     def _strategy(
-        self, blocked: dict[pd.Timestamp, int], orders: dict[pd.Timestamp, int]
+        self, scores: pd.Series, learned: LearnedRisk, exchange: BoardExchange
     ) -> dict[str, Any]:
-        """Configuration of the strategy, which counts by day in ``orders`` what it wanted to trade,
-        and in ``blocked`` what of it it could not."""
-        weights, part = self.load("weights.pkl"), self.settings.risk_degree
-        counts = {"blocked": blocked, "orders": orders}
-        options = {"signal": weights, "risk_degree": part, **counts}
+        """Configuration of the strategy that decides; :meth:`_decided` reads what it did."""
+        self._weights, self._solver = decide(self.dataset, scores, learned_risk=learned)
+        self._blocked: dict[pd.Timestamp, int] = {}
+        self._orders: dict[pd.Timestamp, int] = {}
+        options = {
+            "signal": self._weights,
+            "risk_degree": self.settings.risk_degree,
+            "blocked": self._blocked,
+            "orders": self._orders,
+        }
         return {"class": TargetWeightStrategy, "kwargs": options}
 
-    def _targets(self, realised: pd.DataFrame, days: pd.DatetimeIndex) -> pd.Series:
-        """Target weights > 0 by (signal day, instrument)."""
-        return self.load("weights.pkl")
+    def _decided(
+        self, realised: pd.DataFrame, artifacts: Mapping[str, Any], exchange: BoardExchange
+    ) -> Decided:
+        return Decided(self._weights, self._solver, self._blocked, self._orders)
 
-    def _held(self, daily: pd.DataFrame, realised: pd.DataFrame) -> dict[str, Any]:
-        """Tables of what was held, whose figures are tracked."""
-        held = held_by_signal(realised, daily.index)
-        worth = worth_of_held(self.dataset, held / self.settings.risk_degree, daily.index[:-1])
-        metrics = worth.mean().dropna()
-        self.recorder.log_metrics(
-            **{f"bpqp.{name}": float(value) for name, value in metrics.items()},
-            **{
-                "bpqp.turnover": float(daily["turnover"].mean() / 2),
-                "bpqp.names_held": float(daily["names_held"].mean()),
-                "bpqp.blocked": float(daily["blocked"].mean()),
-            },
-        )
-        return {
-            "bpqp_daily.pkl": daily, "realised_weights.pkl": realised, "held_worth.pkl": worth
-        }  # fmt: skip
+    def _signal(
+        self, scores: pd.Series, decided: Decided, realised: pd.DataFrame, days: pd.DatetimeIndex
+    ) -> pd.DataFrame:
+        """By signal day: what the scores said, how it was solved, what was held was worth."""
+        held = held_by_signal(realised, days) / self.settings.risk_degree
+        table = score_figures(self.dataset, scores)
+        table = table.join(appraise(self.dataset, held, days=days[:-1]))
+        if decided.solver is not None:
+            table = table.join(decided.solver)
+            table["status"] = table["status"].fillna(NO_DECISION)
+        return table
 
     def _daily(
-        self,
-        report: pd.DataFrame,
-        realised: pd.DataFrame,
-        weights: pd.Series,
-        blocked: Mapping[pd.Timestamp, int],
-        orders: Mapping[pd.Timestamp, int],
+        self, report: pd.DataFrame, realised: pd.DataFrame, decided: Decided
     ) -> pd.DataFrame:
         days = report.index
         equal = self.dataset.market_data.equal_weight_returns().reindex(days)
-        squares = weights.groupby("datetime").apply(lambda w: (w**2).sum())
+        squares = decided.targets.groupby("datetime").apply(lambda w: (w**2).sum())
         # Targets are shown on the day they are traded, the trading day after their signal.
         effective = (1 / squares).reindex(days).shift(1)
+        counts = {
+            name: pd.Series(count, dtype=float).reindex(days, fill_value=0.0)
+            for name, count in (("blocked", decided.blocked), ("orders", decided.orders))
+        }
         return pd.DataFrame(
             {
                 "return": report["return"],
@@ -285,8 +279,7 @@ class BacktestRecord(PortAnaRecord):
                 "bench_equal": equal,
                 "names_held": realised.groupby("datetime").size().reindex(days, fill_value=0),
                 "effective_names": effective,
-                "blocked": pd.Series(blocked, dtype=float).reindex(days, fill_value=0.0),
-                "orders": pd.Series(orders, dtype=float).reindex(days, fill_value=0.0),
+                **counts,
             }
         ).astype(float)
 
@@ -295,11 +288,6 @@ class BacktestRecord(PortAnaRecord):
         # Qlib asks this of a later record cast to this class, which has no attributes of ours.
         names = ("report_normal", "positions_normal", "port_analysis")
         return [f"{name}_1day.pkl" for name in names] + list(TABLES)
-
-
-def _record_classes(task: Mapping[str, Any]) -> list[str]:
-    """Names of the classes of the task's records."""
-    return [str(record.get("class")) for record in task.get("record", [])]
 
 
 def _backtest_settings(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -374,9 +362,10 @@ class ReportRecord(ACRecordTemp):
             page = write_report(results, folder / "report.html")
             self.recorder.save_objects(local_path=str(folder), artifact_path="bpqp")
             backtest = _backtest_settings(results.settings["backtest"])
-            # New days are decided by the problem; a run that traded by another rule keeps no model.
-            decided = "WeightRecord" in _record_classes(results.config)
-            if decided and save_run(folder / "model", self.model, self.dataset, backtest):
+            # New days are solved; a run that traded by another rule keeps no model.
+            if "status" in results.signal and save_run(
+                folder / "model", self.model, self.dataset, backtest
+            ):
                 self.recorder.save_objects(
                     local_path=str(folder / "model"), artifact_path=ARTIFACTS
                 )
@@ -403,21 +392,13 @@ class ReportRecord(ACRecordTemp):
         """Tables of a :class:`~.mandate_records.MandateRecord`, none where another one ran."""
         if self.dataset.mandate is None:
             return {}
-        names = ("mandate_weights", "mandate_days", "mandate_activity", "mandate_events")
-        tables = {name: self.load(f"{name}.pkl") for name in (*names, "shortfall")}
-        return {**tables, "facts": self.load("mandate_facts.pkl")}
+        names = ("mandate_activity", "mandate_events", "shortfall", "mandate_facts")
+        return {name: self.load(f"{name}.pkl") for name in names}
 
     def _results(self) -> RunResults:
         dataset, mandate = self.dataset, self._mandate()
-        weights = mandate.get("mandate_weights", self.load("weights.pkl")).reset_index()
+        weights = self.load("weights.pkl").reset_index()
         weights.columns = ["datetime", "instrument", "weight"]
-        signal, held = self.load("signal.pkl"), self.load("held_worth.pkl")
-        signal = signal.drop(columns=held.columns, errors="ignore").join(held)
-        if mandate:
-            # The figures of the solver are those of the problem whose answer was held.
-            solved = mandate["mandate_days"][["kkt_norm", "iterations", "status"]]
-            signal = signal.drop(columns=solved.columns).join(solved)
-            signal["status"] = signal["status"].fillna(NO_DECISION)
         task = self.recorder.load_object("task")
         history = getattr(self.model, "history", pd.DataFrame())
         columns = [
@@ -448,7 +429,7 @@ class ReportRecord(ACRecordTemp):
                     ),
                     {},
                 ),
-                **({"mandate": mandate["facts"]} if mandate else {}),
+                **({"mandate": mandate["mandate_facts"]} if mandate else {}),
                 "excluded_name_days": dataset.excluded_name_days,
                 "rows_without_risk_model": dataset.unmodelled_rows,
                 "survivorship": SURVIVORSHIP,
@@ -456,7 +437,7 @@ class ReportRecord(ACRecordTemp):
                 "software": f"Python {platform.python_version()}, torch {torch.__version__}",
             },
             daily=self.load("bpqp_daily.pkl"),
-            signal=signal,
+            signal=self.load("signal.pkl"),
             weights=weights,
             realised=self.load("realised_weights.pkl"),
             epochs=history[columns] if columns else pd.DataFrame({"epoch": []}),

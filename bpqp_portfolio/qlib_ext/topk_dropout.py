@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 from qlib.contrib.strategy.signal_strategy import TopkDropoutStrategy
-from qlib.workflow.record_temp import SignalRecord
 
+from ..backtest.appraisal import problem_scores
+from ..backtest.learned_risk import LearnedRisk
 from ..config import check_number
 from ..errors import ConfigError
-from .decisions import appraise, problem_scores
-from .records import BacktestConfig, BacktestRecord, held_by_signal
+from .exchange import BoardExchange
+from .records import BacktestConfig, BacktestRecord, Decided, held_by_signal
 
 
 @dataclass(frozen=True)
@@ -82,43 +84,37 @@ class Listening:
 
 
 class TopkDropoutRecord(BacktestRecord):
-    """Qlib's backtest of its TopkDropoutStrategy, in place of the records of weights and backtest.
+    """Qlib's backtest of its TopkDropoutStrategy, in place of that of the problem's weights.
 
-    Keeps what both of them keep. No problem is solved: the targets of a signal day are the weights
-    that were held after its trades, over their sum.
+    Keeps what :class:`BacktestRecord` keeps but for the solver's health, since no problem is
+    solved: the targets of a signal day are the weights that were held after its trades, over their
+    sum.
 
     Parameters
     ----------
     settings : fields of :class:`TopkDropoutConfig`.
     """
 
-    depend_cls = SignalRecord
     config_class = TopkDropoutConfig
 
-    def _backtest(self, **kwargs: Any) -> dict[str, Any]:
-        self._scores = problem_scores(self.dataset, self.load("pred.pkl").iloc[:, 0], "test")
-        artifacts = super()._backtest(**kwargs)
-        days = artifacts["bpqp_daily.pkl"].index
-        weights = self._targets(artifacts["realised_weights.pkl"], days)
-        signal = appraise(self.dataset, self._scores, weights)
-        tables = {"weights.pkl": weights, "signal.pkl": signal}
-        self.recorder.save_objects(artifact_path="bpqp", **tables)
-        return artifacts
-
     def _strategy(
-        self, blocked: dict[pd.Timestamp, int], orders: dict[pd.Timestamp, int]
+        self, scores: pd.Series, learned: LearnedRisk, exchange: BoardExchange
     ) -> dict[str, Any]:
         settings = self.settings
+        self._blocked, self._orders = {}, {}
         options = {
-            "signal": self._scores,
+            "signal": problem_scores(self.dataset, scores, "test"),
             "topk": settings.topk,
             "n_drop": settings.n_drop,
             "risk_degree": settings.risk_degree,
-            "blocked": blocked,
-            "orders": orders,
+            "blocked": self._blocked,
+            "orders": self._orders,
         }
         return {"class": CountingTopkDropout, "kwargs": options}
 
-    def _targets(self, realised: pd.DataFrame, days: pd.DatetimeIndex) -> pd.Series:
-        held = held_by_signal(realised, days)
-        return held / held.groupby("datetime").transform("sum")
+    def _decided(
+        self, realised: pd.DataFrame, artifacts: Mapping[str, Any], exchange: BoardExchange
+    ) -> Decided:
+        held = held_by_signal(realised, artifacts["report_normal_1day.pkl"].index)
+        targets = held / held.groupby("datetime").transform("sum")
+        return Decided(targets, None, self._blocked, self._orders)

@@ -115,7 +115,7 @@ def parts_tag(folder: Path) -> dict[str, str]:
 
 def _save_groups(folder: Path, dataset: PortfolioDataset, first: int) -> None:
     """Write the groups of past returns from day ``first`` on, where the mandate has such."""
-    from ..backtest.day_inputs import sectors_of
+    from ..backtest.segment import sectors_of
 
     settings: MandateSettings = dataset.mandate
     if isinstance(settings.sectors, str):
@@ -175,7 +175,13 @@ class RunArtifact:
                 "size the trades: leave out holdings and cash to get weights alone."
             )
         costs = TradingCosts(backtest["open_cost"], backtest["close_cost"], backtest["min_cost"])
-        return BookRules(backtest["risk_degree"], backtest["trade_unit"], costs, self.pin_limits)
+        return BookRules(
+            backtest["risk_degree"],
+            backtest["trade_unit"],
+            costs,
+            self.pin_limits,
+            from_holdings=self.mandate is not None,
+        )
 
     @property
     def mandate(self) -> MandateSettings | None:

@@ -88,7 +88,6 @@ def run_task(
         },
         "record": [
             {"class": "SignalRecord", "kwargs": {"model": "<MODEL>", "dataset": "<DATASET>"}},
-            {"class": "WeightRecord", "module_path": f"{ours}.records"},
             backtest,
             {"class": "ReportRecord", "module_path": f"{ours}.records"},
         ],

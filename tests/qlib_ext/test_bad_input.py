@@ -18,7 +18,7 @@ from bpqp_portfolio.qlib_ext.baselines import ConstantScores, RandomScores
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
 from bpqp_portfolio.qlib_ext.model import PortfolioModel
 from bpqp_portfolio.qlib_ext.preflight import check_records, check_task
-from bpqp_portfolio.qlib_ext.records import BacktestRecord, ReportRecord, WeightRecord
+from bpqp_portfolio.qlib_ext.records import BacktestRecord, ReportRecord
 
 OURS = "bpqp_portfolio.qlib_ext.records"
 
@@ -191,7 +191,6 @@ def test_settings_that_are_missing_are_named():
     [
         (lambda: RandomScores(sed=1), "model: unknown key 'sed'. Did you mean 'seed'"),
         (lambda: ConstantScores(seed=1), "model: unknown key 'seed'. It takes no options"),
-        (lambda: WeightRecord(None, None, gamma=1), "WeightRecord: unknown key 'gamma'"),
         (lambda: ReportRecord(None, None, None, nmae="x"), "'nmae'. Did you mean 'name'"),
         (lambda: BacktestRecord(None, None, risk_degre=0.9), "'risk_degre'. .*'risk_degree'"),
     ],
@@ -289,7 +288,6 @@ def records(**changes):
     chain = {
         "SignalRecord": {"class": "SignalRecord", "kwargs": {"model": "<MODEL>"}},
         "SigAnaRecord": {"class": "SigAnaRecord", "kwargs": {"ann_scaler": 252}},
-        "WeightRecord": {"class": "WeightRecord", "module_path": OURS},
         "BacktestRecord": {
             "class": "BacktestRecord",
             "module_path": OURS,
@@ -327,13 +325,12 @@ def test_good_records_pass():
             {"ReportRecord": {"kwargs": {"nmae": "x"}}},
             "ReportRecord: .*'nmae'. Did you mean 'name'",
         ),
-        ({"WeightRecord": {"kwargs": {"gamma": 1}}}, "WeightRecord: unknown key 'gamma'"),
         ({"SigAnaRecord": {"kwargs": {"ana_long_shrot": 0}}}, "SigAnaRecord: .*'ana_long_short'"),
-        ({"WeightRecord": {"class": "WeightRecrod"}}, "no record 'WeightRecrod' .*'WeightRecord'"),
-        ({"WeightRecord": {"module_path": "bpqp_portfolio.nowhere"}}, "no record 'WeightRecord'"),
+        ({"BacktestRecord": {"class": "BacktestRecrod"}}, "no record .* mean 'BacktestRecord'"),
+        ({"BacktestRecord": {"module_path": "bpqp_portfolio.nowhere"}}, "no record 'BacktestRec"),
+        ({"BacktestRecord": None}, "ReportRecord needs BacktestRecord before it"),
         ({"ReportRecord": {"kwarg": {"name": "x"}}}, "record: unknown key 'kwarg'. .*'kwargs'"),
         ({"ReportRecord": {"kwargs": None}}, "the kwargs of ReportRecord are no mapping"),
-        ({"WeightRecord": None}, "BacktestRecord needs WeightRecord before it"),
         ({"SignalRecord": None}, "SigAnaRecord needs SignalRecord before it"),
     ],
 )

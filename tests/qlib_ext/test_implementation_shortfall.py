@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bpqp_portfolio.backtest.implementation_shortfall import shortfall
+from bpqp_portfolio.backtest.implementation_shortfall import implementation_shortfall
 
 DAYS = pd.bdate_range("2020-01-06", periods=3)
 
@@ -39,7 +39,9 @@ def test_the_parts_add_up_and_are_what_their_names_say():
     )
     prices = pd.DataFrame({"AAA": [10.0, 11.0, 11.0], "BBB": [10.0, 10.0, 12.0]}, index=DAYS)
     held = {DAYS[1]: position(1000 - 495, AAA=(45.0, 11.0))}
-    found = shortfall({DAYS[1]: SimpleNamespace(table=table)}, held, prices, 1.0).iloc[0]
+    found = implementation_shortfall(
+        {DAYS[1]: SimpleNamespace(table=table)}, held, prices, 1.0
+    ).iloc[0]
     assert found["gap_drift"] == pytest.approx(0.05)
     assert found["gap_lots"] == pytest.approx(5 * 11 / 1000)
     assert found["gap_unfilled"] == pytest.approx(0.5)
@@ -58,6 +60,8 @@ def test_the_last_day_has_no_return_yet():
     )
     prices = pd.DataFrame({"AAA": [10.0, 10.0, 10.0]}, index=DAYS)
     held = {DAYS[2]: position(50.0, AAA=(5.0, 10.0))}
-    found = shortfall({DAYS[2]: SimpleNamespace(table=table)}, held, prices, 1.0).iloc[0]
+    found = implementation_shortfall(
+        {DAYS[2]: SimpleNamespace(table=table)}, held, prices, 1.0
+    ).iloc[0]
     assert np.isnan(found["gap_return"])
     assert found[["orders", "unfilled", "cut"]].tolist() == [1, 0, 1]

@@ -8,11 +8,10 @@ import pytest
 from qlib_markets import FEW, SEGMENTS, build
 from test_no_look_ahead import after
 
+from bpqp_portfolio.backtest.appraisal import appraise, decide, score_figures
 from bpqp_portfolio.data.quality.exclusions import Exclusion, Exclusions, write_exclusions
 from bpqp_portfolio.errors import ConfigError
 from bpqp_portfolio.portfolio.scores import mean_spread
-from bpqp_portfolio.qlib_ext.decisions import decide
-from bpqp_portfolio.qlib_ext.model import row_index
 
 HORIZON = 5
 
@@ -61,8 +60,9 @@ def test_figures_of_a_decision_need_the_return_of_one_day_alone(market):
     """At the end of the calendar, whatever the label's horizon."""
     segments = {**SEGMENTS, "test": [SEGMENTS["test"][0], "2016-04-30"]}
     data = build(market.root, handler=handler(), segments=segments)
-    index = row_index(data.panel(), data.days("test"))
-    signal = decide(data, pd.Series(np.linspace(-1, 1, len(index)), index=index))[1]
+    index = data.panel().index(data.days("test"))
+    scores = pd.Series(np.linspace(-1, 1, len(index)), index=index)
+    signal = score_figures(data, scores).join(appraise(data, decide(data, scores)[0]))
     for name in ("regret", "decision_value", "ic", "rank_ic", "mse"):
         assert signal[name].isna().tolist() == [False] * (len(signal) - 1) + [True], name
     batch = data.panel().batch(data.days("test")[-HORIZON:], features=False)

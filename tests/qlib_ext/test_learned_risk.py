@@ -17,20 +17,22 @@ from qlib.workflow.record_temp import SignalRecord
 from qlib_markets import FEW, MODEL, SETTINGS, build, connect, run_task
 from test_live_mandate import BACKTEST, MANDATE, Desk, decided, trading
 
-from bpqp_portfolio.backtest.day_inputs import MandateDays
+from bpqp_portfolio.backtest.appraisal import appraise, decide
+from bpqp_portfolio.backtest.day_inputs import day_inputs
+from bpqp_portfolio.backtest.segment import SegmentSource
 from bpqp_portfolio.data.features.panel import DailyPanel
 from bpqp_portfolio.errors import ConfigError, DataError
 from bpqp_portfolio.files.digests import seal
-from bpqp_portfolio.live.mandate import single_inputs
+from bpqp_portfolio.live.day_source import SnapshotSource
+from bpqp_portfolio.live.decision import decide as decide_day
 from bpqp_portfolio.live.snapshot import snapshot
-from bpqp_portfolio.live.target_weights import decide_single, target_weights, tracked_model
+from bpqp_portfolio.live.target_weights import target_weights, tracked_model
 from bpqp_portfolio.portfolio import PortfolioLayer, PortfolioProblem
 from bpqp_portfolio.predictors import DecisionNetwork, Ensemble
-from bpqp_portfolio.qlib_ext.decisions import decide
 from bpqp_portfolio.qlib_ext.exchange import BoardExchange
 from bpqp_portfolio.qlib_ext.model import PortfolioModel
 from bpqp_portfolio.qlib_ext.preflight import check_learned
-from bpqp_portfolio.qlib_ext.records import WeightRecord
+from bpqp_portfolio.qlib_ext.records import BacktestRecord
 from bpqp_portfolio.runs.artifact import load_run
 from bpqp_portfolio.runs.results import load_results
 
@@ -141,7 +143,8 @@ def test_the_records_weights_are_the_optimum_of_what_was_learned(run):
 
 
 def test_what_it_was_worth_is_judged_by_the_statistical_risk(run):
-    held, signal = run.load("bpqp/weights.pkl"), run.load("bpqp/signal.pkl")
+    held = run.load("bpqp/weights.pkl")
+    signal = appraise(run.data, held)
     panel, day = run.data.panel(), run.data.days("test")[3]
     batch, date = panel.batch(day[None], features=False), pd.Timestamp(panel.dates[day])
     names = panel.names[panel.name_index[panel.rows(day[None])].numpy()]
@@ -178,12 +181,14 @@ def test_one_day_alone_is_said_what_all_days_were(run, market):
 def test_both_risks_of_tomorrow_are_told(one, market):
     saved = tracked_model(one.id, one.uri)
     day = snapshot(saved, market, "2016-01-13")
-    weights, facts = decide_single(saved.problem, day)
-    w, learned = weights.to_numpy(), day.batch.with_learned_risk()
+    _, plan = decide_day(saved, market, day, None, 0.0)
+    w, learned = plan.solution.w[0].numpy(), day.batch.with_learned_risk()
     for name, batch in (("risk", day.batch), ("risk_learned", learned)):
         B, d = batch.loadings[0].numpy(), batch.specific[0].numpy()
-        assert facts[name] == pytest.approx(math.sqrt(w @ (B @ B.T + np.diag(d)) @ w), rel=1e-12)
-    assert abs(facts["risk"] / facts["risk_learned"] - 1) > 1e-3
+        assert getattr(plan, name) == pytest.approx(
+            math.sqrt(w @ (B @ B.T + np.diag(d)) @ w), rel=1e-12
+        )
+    assert abs(plan.risk / plan.risk_learned - 1) > 1e-3
 
 
 def test_it_is_kept_as_tensors_and_json(run, tmp_path):
@@ -252,7 +257,7 @@ def desk(market, folder):
         provider,
         folder,
         load("portfolio_analysis/positions_normal_1day.pkl"),
-        load("portfolio_analysis/mandate_weights.pkl"),
+        load("bpqp/weights.pkl"),
         load("portfolio_analysis/mandate_days.pkl"),
     )
     return held, load("params.pkl"), build(provider.root, **changes), load("pred.pkl").iloc[:, 0]
@@ -277,10 +282,10 @@ def test_a_mandates_days_have_the_learned_risk_of_all_members(desk):
     names = list(data.market_data.names)
     exchange = BoardExchange(freq="day", codes=names, deal_price="close", **span)
     learned_risk = model.learned_risk(data)
-    learned, plain = (MandateDays(data, scores, exchange, b) for b in (learned_risk, None))
+    learned, plain = (SegmentSource(data, scores, exchange, b) for b in (learned_risk, None))
     saved, silent = tracked_model(held.id, held.uri), 0
     for date in learned_risk.log_factors.index[[0, 10, 30, 50, 70, -1]]:
-        ours_, theirs = learned.inputs(date), plain.inputs(date)
+        ours_, theirs = day_inputs(learned, date), day_inputs(plain, date)
         said = learned_risk.log_specific.loc[date].reindex(names)
         scale = np.exp(learned_risk.log_factors.loc[date].to_numpy())
         np.testing.assert_allclose(ours_.loadings, theirs.loadings * scale, rtol=1e-14)
@@ -289,7 +294,7 @@ def test_a_mandates_days_have_the_learned_risk_of_all_members(desk):
         modelled = np.isfinite(theirs.specific)
         silent += int((modelled & said.isna().to_numpy()).sum())
         day = snapshot(saved, held.market, f"{date:%Y-%m-%d}")
-        alone = single_inputs(saved, saved.mandate, held.market, day, {})
+        alone = day_inputs(SnapshotSource(saved, saved.mandate, held.market, day), date)
         for name in ("mu", "loadings", "specific"):
             one_day, all_days = getattr(alone, name), getattr(ours_, name)
             np.testing.assert_allclose(one_day, all_days, rtol=1e-10, atol=1e-15)
@@ -369,8 +374,8 @@ def test_a_record_without_the_model_is_refused(one, market, folder):
         R.save_objects(task={"model": ours(LEARNED)})
         SignalRecord(one.model, one.data, recorder).generate()
         with pytest.raises(ConfigError, match="give the record `model: <MODEL>`"):
-            WeightRecord(recorder, one.data).generate()
+            BacktestRecord(recorder, one.data, **ACCOUNT).generate()
         R.save_objects(task={"model": ours({**LEARNED, "risk_head": None, "learn_kappa": False})})
-        WeightRecord(recorder, one.data).generate()
+        BacktestRecord(recorder, one.data, **ACCOUNT).generate()
     with pytest.raises(ConfigError, match="fit it before"):
         PortfolioModel(**LEARNED).learned_risk(one.data)

@@ -13,6 +13,7 @@ from mlflow.tracking import MlflowClient
 from qlib_markets import FEW, MODEL, SEGMENTS, lists, run_task
 from typer.testing import CliRunner
 
+from bpqp_portfolio.backtest.day_inputs import day_inputs
 from bpqp_portfolio.backtest.mandate_settings import MandateSettings
 from bpqp_portfolio.backtest.rebalance import AT_LOWER_LIMIT, AT_UPPER_LIMIT, LEFT_UNIVERSE
 from bpqp_portfolio.cli import app
@@ -20,7 +21,7 @@ from bpqp_portfolio.data.provider.provider import Provider, write_provider
 from bpqp_portfolio.data.universe.market import load_market
 from bpqp_portfolio.errors import ConfigError, DataError, SolverError
 from bpqp_portfolio.files.digests import seal
-from bpqp_portfolio.live.mandate import single_inputs
+from bpqp_portfolio.live.day_source import SnapshotSource
 from bpqp_portfolio.live.snapshot import snapshot
 from bpqp_portfolio.live.target_weights import print_target, target_weights, tracked_model
 from bpqp_portfolio.risk.clusters import ClusterConfig, cluster_returns
@@ -124,7 +125,7 @@ def desk(market, tmp_path_factory):
             provider,
             folder,
             load("portfolio_analysis/positions_normal_1day.pkl"),
-            load("portfolio_analysis/mandate_weights.pkl"),
+            load("bpqp/weights.pkl"),
             load("portfolio_analysis/mandate_days.pkl"),
         )
 
@@ -209,9 +210,9 @@ def test_binding_constraints_have_words_and_prices(desk, tmp_path):
     rows = {row["constraint"]: row for row in target.summary["binding"]}
     turnover = rows["max_turnover 0.2"]
     assert turnover["value"] == pytest.approx(0.2) and turnover["limit"] == pytest.approx(0.2)
-    assert turnover["price"] > 0
-    assert "max_weights: weights <= 0.3" in target.summary["mandate"]["words"]
-    assert target.summary["mandate"]["from_holdings"] and not target.summary["fallback"]
+    assert turnover["shadow_price"] > 0
+    assert "max_weights: weights <= 0.3" in target.summary["mandate"]
+    assert not target.summary["first_purchase"] and not target.summary["fallback"]
 
 
 def test_every_member_is_in_the_problem_or_left_out_with_a_reason(desk, tmp_path):
@@ -261,7 +262,7 @@ def test_without_holdings_it_is_the_first_purchase(desk, tmp_path, capsys):
     got = decided(target)
     assert np.abs(got - expected[got.index]).max() < 1e-9 and len(got) == len(expected)
     assert "shares" not in target.table and "account" not in target.summary
-    assert not target.summary["mandate"]["from_holdings"]
+    assert target.summary["first_purchase"]
     print_target(target)
     assert "nothing is held" in capsys.readouterr().out
 
@@ -281,7 +282,7 @@ def test_the_command_says_what_binds(desk, tmp_path):
     arguments = ["weights", "--run", "desk", "--date", date, "--cash", "1e6", "--out", str(out)]
     plain = CliRunner().invoke(app, [*arguments, "--tracking-uri", desk.uri])
     assert plain.exit_code == 0, plain.output
-    assert "binding: max_weights: weights <= 0.3 (price" in plain.stdout
+    assert "binding: max_weights: weights <= 0.3 (shadow price" in plain.stdout
     said = CliRunner().invoke(app, [*arguments, "--tracking-uri", desk.uri, "--json"])
     assert json.loads(said.stdout)["names_in_target"] == (pd.read_csv(out)["weight"] > 0).sum()
 
@@ -301,12 +302,12 @@ def test_a_day_that_cannot_be_met_is_an_error_or_the_way_out_that_was_chosen(
 ):
     date, run = desk.days.index[30], tracked_model(desk.id, desk.uri)
     impossible = changed(run, max_weights=0.01)
-    monkeypatch.setattr(f"{OURS}.tomorrow.tracked_model", lambda *_: impossible)
+    monkeypatch.setattr("bpqp_portfolio.live.target_weights.tracked_model", lambda *_: impossible)
     with pytest.raises(SolverError, match="were not solved"):
         desk.decide(date, tmp_path)
     impossible.facts["mandate"]["on_failure"] = ["hold"]
     target = desk.decide(date, tmp_path)
-    assert [one["way"] for one in target.summary["fallback"]] == ["hold"]
+    assert [one["action"] for one in target.summary["fallback"]] == ["hold"]
     assert "max_weights: weights <= 0.01" in target.summary["fallback"][0]["reason"]
     assert target.summary["binding"] == [] and target.summary["status"] == "not solved: held"
     assert target.summary["wanted_status"] == "primal infeasible"
@@ -321,19 +322,19 @@ def test_a_relaxed_limit_has_an_honest_status_and_what_binds(desk, tmp_path, mon
     tight = changed(run, max_weights=0.3, groups={"limit": 0.34}, max_turnover=0.0001)
     way = {"relax": ["max_turnover"], "penalty": 1.0}
     tight.facts["mandate"]["on_failure"] = [way]
-    monkeypatch.setattr(f"{OURS}.tomorrow.tracked_model", lambda *_: tight)
+    monkeypatch.setattr("bpqp_portfolio.live.target_weights.tracked_model", lambda *_: tight)
     target = desk.decide(date, tmp_path)
     summary = json.loads(target.to_json())
     assert summary["wanted_status"] == "primal infeasible"
     assert summary["status"] == "solved with limits relaxed"
-    assert [one["way"] for one in summary["fallback"]] == ["relax"]
+    assert [one["action"] for one in summary["fallback"]] == ["relax"]
     rows = {row["constraint"]: row for row in summary["binding"]}
     turnover = rows["max_turnover 0.0001"]
     assert turnover["value"] == pytest.approx(summary["turnover"], abs=1e-7)
     assert turnover["value"] > 10 * turnover["limit"]
-    assert turnover["price"] == pytest.approx(1.0, rel=1e-3)  # its penalty
+    assert turnover["shadow_price"] == pytest.approx(1.0, rel=1e-3)  # its penalty
     assert any(name.startswith("groups") for name in rows)
-    assert all(np.isfinite(row["price"]) for row in summary["binding"])
+    assert all(np.isfinite(row["shadow_price"]) for row in summary["binding"])
 
 
 def test_holdings_need_the_cash_beside_them(desk, tmp_path):
@@ -364,7 +365,7 @@ def test_a_damaged_or_older_run_is_refused(desk, copied):
     run = load_run(copied, "r")
     day = snapshot(run, desk.market, "2016-01-13")
     with pytest.raises(DataError, match="keeps no groups of names"):
-        single_inputs(run, run.mandate, desk.market, day, {})
+        day_inputs(SnapshotSource(run, run.mandate, desk.market, day), day.date)
     (copied / "model.json").write_text(json.dumps({**facts, "mandate": True}))
     seal(copied)
     with pytest.raises(DataError, match="constraints were not kept with its run"):
@@ -391,7 +392,7 @@ def test_groups_go_on_after_the_runs_data(desk):
     seen = set()
     for date in ("2015-07-15", "2016-01-19", "2016-01-29", "2016-02-01", "2016-03-14"):
         day = snapshot(short, desk.market, date)
-        got = single_inputs(short, settings, desk.market, day, {}).sector
+        got = day_inputs(SnapshotSource(short, settings, desk.market, day), day.date).sector
         expected = titles[truth[market.dates.get_loc(date)]]
         assert got.tolist() == expected.tolist(), date
         seen.add(tuple(got))
@@ -411,7 +412,7 @@ def test_a_users_table_of_sectors_is_found_from_any_folder(desk, tmp_path, monke
     monkeypatch.chdir(desk.folder)
     day = snapshot(run, desk.market, "2016-01-13")
     again = MandateSettings.from_config(kept)
-    sector = single_inputs(run, again, desk.market, day, {}).sector
+    sector = day_inputs(SnapshotSource(run, again, desk.market, day), day.date).sector
     assert sector.tolist() == ["odd" if i % 2 else "even" for i in range(len(names))]
 
 

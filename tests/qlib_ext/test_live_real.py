@@ -15,8 +15,9 @@ from qlib_markets import FEW, connect
 
 from bpqp_portfolio.backtest.holdings import quotes
 from bpqp_portfolio.data.provider.provider import Provider
+from bpqp_portfolio.live.decision import decide
 from bpqp_portfolio.live.snapshot import snapshot
-from bpqp_portfolio.live.target_weights import decide_single, target_weights
+from bpqp_portfolio.live.target_weights import target_weights
 from bpqp_portfolio.runs.artifact import load_run
 
 pytestmark = pytest.mark.real_data
@@ -49,7 +50,6 @@ TASK = {
     },
     "record": [
         {"class": "SignalRecord", "kwargs": {"model": "<MODEL>", "dataset": "<DATASET>"}},
-        {"class": "WeightRecord", "module_path": f"{OURS}.records"},
         {
             "class": "BacktestRecord",
             "module_path": f"{OURS}.records",
@@ -73,9 +73,10 @@ def test_the_weights_are_those_of_the_backtest(real_provider, tmp_path, monkeypa
     assert len(dates) > 50
     for date in dates[[0, 1, len(dates) // 2, -2, -1]]:
         day = snapshot(saved, provider, f"{date:%Y-%m-%d}")
-        got, facts = decide_single(saved.problem, day)
+        _, plan = decide(saved, provider, day, None, 0.0)
+        got = plan.table["target"].reindex(day.names)
         expected = weights.xs(date, level="datetime").reindex(got.index, fill_value=0.0)
-        assert np.abs(got - expected).max() < 1e-9 and facts["status"] == "solved"
+        assert np.abs(got - expected).max() < 1e-9 and plan.status == "solved"
     later = target_weights(
         "real", "2022-12-30", cash=1e7, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}"
     )
@@ -117,12 +118,12 @@ def test_the_targets_of_a_mandate_are_those_of_the_backtest(real_provider, tmp_p
         "module_path": f"{OURS}.mandate_records",
         "kwargs": {"risk_degree": 0.99},
     }
-    records = [*task["record"][:2], mandate, task["record"][3]]
+    records = [*task["record"][:1], mandate, task["record"][2]]
     with contextlib.redirect_stdout(io.StringIO()):
         recorder = task_train(
             {**task, "dataset": dataset, "record": records}, experiment_name="mandate"
         )
-    targets = recorder.load_object("portfolio_analysis/mandate_weights.pkl")
+    targets = recorder.load_object("bpqp/weights.pkl")
     positions = recorder.load_object("portfolio_analysis/positions_normal_1day.pkl")
     days = recorder.load_object("portfolio_analysis/mandate_days.pkl")
     assert (days["status"] == "solved").mean() > 0.9

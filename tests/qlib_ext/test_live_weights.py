@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +15,14 @@ from mlflow.tracking import MlflowClient
 from qlib_markets import MODEL, SEGMENTS, build, lists, rewrite, run_task
 from typer.testing import CliRunner
 
-from bpqp_portfolio.backtest.holdings import plan_trades
-from bpqp_portfolio.backtest.rebalance import BookRules
+from bpqp_portfolio.backtest.rebalance import LEFT_UNIVERSE
 from bpqp_portfolio.cli import app
 from bpqp_portfolio.data.provider.provider import Provider, write_provider
 from bpqp_portfolio.errors import ConfigError, DataError, ProviderError
 from bpqp_portfolio.files.digests import seal
+from bpqp_portfolio.live.decision import decide, target_facts
 from bpqp_portfolio.live.snapshot import snapshot
-from bpqp_portfolio.live.target_weights import decide_single, target_weights, tracked_model
-from bpqp_portfolio.portfolio.problem import PortfolioProblem
-from bpqp_portfolio.qlib_ext.model import row_index
+from bpqp_portfolio.live.target_weights import target_weights, tracked_model
 from bpqp_portfolio.runs.artifact import load_run
 from bpqp_portfolio.training import predict_scores
 
@@ -201,7 +199,7 @@ def test_days_after_the_runs_data_are_scored_and_judged_as_a_new_dataset_would(
     panel = data.panel(saved.window)
     days = data.days("test")[-15:]
     scores = predict_scores(saved.scorer, panel, days).numpy()
-    index = row_index(panel, days)
+    index = panel.index(days)
     problem = saved.problem
     for i, day in enumerate(days):
         date = pd.Timestamp(panel.dates[day])
@@ -213,7 +211,8 @@ def test_days_after_the_runs_data_are_scored_and_judged_as_a_new_dataset_would(
         )
         np.testing.assert_allclose(here.scores, scores[rows], rtol=0, atol=1e-12)
         np.testing.assert_array_equal(here.batch.loadings, panel.batch(days[[i]]).loadings)
-        weights, _ = decide_single(problem, here)
+        _, plan = decide(saved, longer, here, None, 0.0)
+        weights = plan.table["target"].reindex(here.names)
         solution = problem.solve(torch.from_numpy(scores[rows])[None], panel.batch(days[[i]]))
         np.testing.assert_allclose(weights, solution.w[0], rtol=0, atol=1e-9)
         assert (date != odd) == (name in here.names)
@@ -235,22 +234,30 @@ def test_a_run_is_found_by_the_name_of_its_experiment(mlp):
 # What it says ------------------------------------------------------------------------------------
 
 
+def changed(run, **problem):
+    """The run with changes to its problem."""
+    facts = {**run.facts, "problem": {**run.facts["problem"], **problem}}
+    return replace(run, facts=facts)
+
+
 def test_figures_follow_from_the_weights(mlp, market):
     saved = tracked_model(mlp.id, mlp.uri)
     day = snapshot(saved, market, "2016-01-13")
-    weights, facts = decide_single(saved.problem, day, saved.days_per_year)
-    loadings, specific = day.covariance_root
+    _, plan = decide(saved, market, day, None, 0.0)
+    facts = target_facts(saved, plan, day, False)
+    loadings, specific = day.batch.loadings[0].numpy(), day.batch.specific[0].numpy()
     sigma = loadings @ loadings.T + np.diag(specific)
-    mu, w = saved.problem.scale * day.scores, weights.to_numpy()
+    mu, w = saved.problem.scale * day.scores, plan.table["target"].reindex(day.names).to_numpy()
     assert facts["expected_return"] == pytest.approx(mu @ w, abs=1e-15)
     assert facts["risk"] == pytest.approx(np.sqrt(w @ sigma @ w))
     assert facts["risk_annual"] == pytest.approx(facts["risk"] * np.sqrt(252))
     # Stationarity: what a name earns beyond the price of the budget is its price at the bound.
-    gain = mu - 5.0 * sigma @ w - facts["binding"]["budget"]["price"]
-    capped = facts["binding"]["max_weight"]["price"]
-    assert set(capped) <= set(weights.index[np.isclose(w, 0.25)]) and capped
-    for name, price in capped.items():
-        assert gain[weights.index.get_loc(name)] == pytest.approx(price, abs=1e-9)
+    budget, cap = facts["binding"]
+    assert budget["constraint"] == "budget = 1" and cap["constraint"].endswith("weights <= 0.25")
+    assert cap["value"] == pytest.approx(0.25) == cap["limit"]
+    gain = mu - 5.0 * sigma @ w - budget["shadow_price"]
+    capped = np.isclose(w, 0.25)
+    assert capped.any() and gain[capped].sum() == pytest.approx(cap["shadow_price"], abs=1e-9)
     inside = (w > 1e-6) & (w < 0.25 - 1e-6)
     assert np.abs(gain[inside]).max(initial=0) < 1e-9 and (gain[w == 0] <= 1e-9).all()
 
@@ -261,16 +268,12 @@ def test_a_wider_cap_pays_its_price(mlp, market):
     day = snapshot(saved, market, "2016-01-13")
 
     def value(cap):
-        problem = PortfolioProblem(
-            {**saved.facts["problem"], "max_weight": cap}, saved.problem.scale
-        )
-        _, facts = decide_single(problem, day)
-        return facts["expected_return"] - 2.5 * facts["risk"] ** 2, facts
+        _, plan = decide(changed(saved, max_weight=cap), market, day, None, 0.0)
+        return plan.expected_return - 2.5 * plan.risk**2, plan
 
     step = 1e-5
     slope = (value(0.22 + step)[0] - value(0.22 - step)[0]) / (2 * step)
-    prices = value(0.22)[1]["binding"]["max_weight"]["price"]
-    assert sum(prices.values()) == pytest.approx(slope, rel=1e-3)
+    assert value(0.22)[1].constraints[1].shadow_price == pytest.approx(slope, rel=1e-3)
 
 
 def test_every_member_is_in_the_problem_or_left_out_with_a_reason(mlp, market, tmp_path):
@@ -318,7 +321,7 @@ def test_trades_lead_from_holdings_to_target_in_lots(mlp, market, tmp_path):
     assert table.loc[inside[0], "shares"] == 1250
     assert (table["shares"] + table["trade"] == table["target_shares"]).all()
     assert table.loc[outside, "target_shares"] == 0 and table.loc[outside, "trade"] == -10
-    assert table.loc[outside, "reason"] == "not in the universe"
+    assert table.loc[outside, "reason"] == LEFT_UNIVERSE
     kept = table[table["weight"] > 0]
     assert (kept["trade"] % 100 == 0).all()
     row = market.calendar.get_loc(pd.Timestamp("2016-01-13"))
@@ -330,32 +333,6 @@ def test_trades_lead_from_holdings_to_target_in_lots(mlp, market, tmp_path):
     assert after == pytest.approx(before) and account["cash"] > 0
     share = kept["value"] / before
     assert np.abs(share / 0.95 - kept["weight"]).max() < 0.01
-
-
-def test_lots_and_costs_never_overdraw():
-    rng = np.random.default_rng(1)
-    for lot in (None, 1, 100):
-        for _ in range(40):
-            n = 12
-            names = [f"N{i}" for i in range(n)]
-            price = rng.uniform(3, 300, n)
-            quote = pd.DataFrame({"price": price, "traded": rng.random(n) > 0.2}, index=names)
-            shares = pd.Series(rng.integers(0, 5000, n) * (rng.random(n) > 0.5), names, dtype=float)
-            weights = pd.Series(rng.dirichlet(np.ones(n)) * (rng.random(n) > 0.4), names)
-            cash = float(rng.uniform(0, 1e6))
-            plan, account = plan_trades(
-                weights / weights.sum(), shares, cash, quote, BookRules(1.0, lot)
-            )
-            assert account["cash"] >= 0 and (plan["target_shares"] >= 0).all()
-            stuck = ~quote["traded"]
-            assert (plan["trade"][stuck] == 0).all()
-            gone = (weights == 0) & quote["traded"]
-            assert (plan["target_shares"][gone] == 0).all()
-            spent = (plan["trade"] * price).sum() + account["cost"]
-            assert account["cash"] == pytest.approx(cash - spent, abs=1e-6)
-            if lot:
-                bought = plan["trade"][plan["trade"] > 0]
-                assert (bought % lot == 0).all()
 
 
 def test_a_suspended_holding_is_kept_and_said(mlp, market, tmp_path):

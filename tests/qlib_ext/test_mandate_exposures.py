@@ -8,11 +8,12 @@ import pytest
 from qlib_markets import FEW, SEGMENTS, build, run_task
 from test_live_mandate import BACKTEST, GROUPS, NETWORK, Desk, decided, trading
 
+from bpqp_portfolio.backtest.day_inputs import day_inputs
 from bpqp_portfolio.backtest.mandate_settings import MandateSettings
 from bpqp_portfolio.backtest.rebalance import BookRules, rebalance
 from bpqp_portfolio.data.universe.market import load_market
 from bpqp_portfolio.errors import ConfigError, DataError
-from bpqp_portfolio.live.mandate import single_inputs
+from bpqp_portfolio.live.day_source import SnapshotSource
 from bpqp_portfolio.live.snapshot import snapshot
 from bpqp_portfolio.live.target_weights import tracked_model
 
@@ -59,7 +60,7 @@ def desk(market, tmp_path_factory):
             provider,
             folder,
             load("portfolio_analysis/positions_normal_1day.pkl"),
-            load("portfolio_analysis/mandate_weights.pkl"),
+            load("bpqp/weights.pkl"),
             load("portfolio_analysis/mandate_days.pkl"),
         )
         yield (
@@ -71,7 +72,7 @@ def desk(market, tmp_path_factory):
 
 def test_the_bounds_hold_on_every_solved_day_and_bind_on_some(desk):
     found, activity, facts = desk
-    solved = found.days.index[(found.days["way"] == "") & (found.days["status"] == "solved")]
+    solved = found.days.index[(found.days["fallback"] == "") & (found.days["status"] == "solved")]
     assert len(solved) > 0.8 * len(found.days) > 70
     values = monthly(load_market(found.market, "sim").names).reindex(solved, method="ffill")
     targets = found.targets.unstack().reindex(solved).reindex(columns=values.columns).fillna(0.0)
@@ -113,7 +114,7 @@ def test_a_later_day_that_the_table_leaves_names_out_of_is_an_error(desk, tmp_pa
 
     def decide(**changes):
         settings = MandateSettings.from_config({**block, **changes})
-        inputs = single_inputs(run, settings, found.market, day, {"SIMIDX": 5.0})
+        inputs = day_inputs(SnapshotSource(run, settings, found.market, day, ["SIMIDX"]), day.date)
         return rebalance(settings.build(), inputs, {}, 1e6, rules)
 
     with pytest.raises(DataError, match=rf"no 'value' of {names[0]} .* 2016-01-13; complete it"):
@@ -132,7 +133,7 @@ def test_a_bound_is_absolute_or_relative_to_the_index(desk):
     for relative, limit in ((False, 0.9), (True, -0.1)):
         bounds = {"limit": {"beta": limit}, "relative": relative}
         settings = MandateSettings.from_config(changed(bounds, exposure_table=None))
-        inputs = single_inputs(run, settings, found.market, day, {})
+        inputs = day_inputs(SnapshotSource(run, settings, found.market, day), day.date)
         plan = rebalance(settings.build(), inputs, {}, 1e6, BookRules(0.95))
         beta = inputs.exposures[[list(inputs.names).index(n) for n in plan.market.names], 0]
         index = float(beta @ plan.market.benchmark[0].numpy())

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bpqp_portfolio.backtest.day_inputs import DayInputs
+from bpqp_portfolio.backtest.problem_policy import ProblemPolicy
 from bpqp_portfolio.backtest.rebalance import (
     AT_LOWER_LIMIT,
     AT_UPPER_LIMIT,
@@ -16,10 +18,10 @@ from bpqp_portfolio.backtest.rebalance import (
     NO_RISK_MODEL,
     SUSPENDED,
     BookRules,
-    DayInputs,
     rebalance,
 )
 from bpqp_portfolio.errors import ConfigError, DataError
+from bpqp_portfolio.portfolio import PortfolioProblem, TradingCosts
 from bpqp_portfolio.portfolio.mandate.mandate import Mandate
 
 NAMES = np.array(["AAA", "BBB", "CCC", "DDD", "EEE", "FFF"])
@@ -177,3 +179,64 @@ def test_a_day_without_index_weights_is_no_day_of_a_zero_index(mandate):
         assert relative.benchmarked and not mandate.benchmarked
         with pytest.raises(DataError, match=r"no weight of a name .* 2020-01-06"):
             rebalance(relative, inputs(benchmark=empty), {}, 1e6, RULES)
+
+
+# Decisions that are blind to what is held -------------------------------------------------------
+
+COSTS = TradingCosts(0.001, 0.002, 5.0)
+BLIND = BookRules(0.9, None, COSTS, pin_limits=False, from_holdings=False)
+
+
+def problem(cap: float = 0.5) -> ProblemPolicy:
+    settings = {"risk_aversion": 5.0, "max_weight": cap, "score_scale": 1e-3}
+    return ProblemPolicy(PortfolioProblem(settings))
+
+
+def test_the_problem_decides_what_a_mandate_of_its_limits_does(mandate):
+    """Without holdings: the same weights, and the same shadow prices."""
+    ours, theirs = (rebalance(p, inputs(), {}, 1e6, RULES) for p in (problem(), mandate))
+    np.testing.assert_allclose(ours.table["target"], theirs.table["target"], atol=1e-9)
+    assert ours.status == "solved" and ours.expected_return == pytest.approx(theirs.expected_return)
+    budget, cap = ours.constraints
+    found = {row.label: row for row in theirs.constraints}
+    for row in (budget, cap):
+        other = found[row.label]
+        assert row[1:] == pytest.approx(other[1:], abs=1e-8) and row.binding
+
+
+def test_blind_targets_do_not_know_what_is_held_and_are_sized_by_what_trades():
+    """A suspended holding is kept beside them, and its value is not spent again."""
+    day = inputs(suspended={"FFF": True})
+    empty = rebalance(problem(), day, {}, 1000.0, BLIND)
+    plan = rebalance(problem(), day, {"FFF": 20.0, "AAA": 30.0}, 500.0, BLIND)
+    kept = plan.table.loc["FFF"]
+    assert kept["trade"] == 0 and kept["target"] == 0 and kept["reason"] == SUSPENDED
+    others = plan.table.drop("FFF")
+    np.testing.assert_array_equal(others["target"], empty.table["target"])
+    worth = (300 + 500 - 0.1 * 1000) / 1.002
+    np.testing.assert_allclose(others["wanted"] * 10, worth * others["target"], rtol=1e-12)
+
+
+def test_orders_never_overdraw_the_account():
+    rng = np.random.default_rng(1)
+    for lot in (None, 1, 100):
+        rules = replace(BLIND, risk_degree=1.0, lot=lot)
+        for _ in range(20):
+            day = replace(
+                inputs(),
+                mu=4e-3 * rng.standard_normal(6),
+                price=rng.uniform(3, 300, 6),
+                suspended=rng.random(6) > 0.8,
+            )
+            shares = rng.integers(0, 5000, 6) * (rng.random(6) > 0.5)
+            cash = float(rng.uniform(1, 1e6))
+            plan = rebalance(problem(1.0), day, dict(zip(NAMES, shares, strict=True)), cash, rules)
+            table, account = plan.table, plan.account_after(COSTS)
+            stuck = pd.Series(day.suspended, NAMES).reindex(table.index).to_numpy()
+            assert account["cash"] >= 0 and (table["trade"][stuck] == 0).all()
+            gone = (table["target"] == 0) & ~stuck
+            assert (table["held"] + table["trade"])[gone].abs().max() == 0 or not gone.any()
+            spent = (table["trade"] * table["price"]).sum() + account["cost"]
+            assert account["cash"] == pytest.approx(cash - spent, abs=1e-6)
+            if lot:
+                assert (table["trade"][table["trade"] > 0] % lot == 0).all()

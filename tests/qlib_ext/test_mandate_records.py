@@ -9,6 +9,7 @@ from qlib.workflow import R
 from qlib.workflow.record_temp import SignalRecord
 from qlib_markets import FEW, MODEL, build
 
+from bpqp_portfolio.backtest.appraisal import appraise, decide
 from bpqp_portfolio.backtest.mandate_settings import MandateSettings
 from bpqp_portfolio.data.universe.market import load_market
 from bpqp_portfolio.errors import ConfigError, DataError
@@ -16,7 +17,7 @@ from bpqp_portfolio.markets.trading_year import DAYS_PER_YEAR
 from bpqp_portfolio.qlib_ext.mandate_records import MandateRecord
 from bpqp_portfolio.qlib_ext.model import PortfolioModel
 from bpqp_portfolio.qlib_ext.preflight import check_records
-from bpqp_portfolio.qlib_ext.records import ReportRecord, WeightRecord
+from bpqp_portfolio.qlib_ext.records import ReportRecord
 from bpqp_portfolio.report.trades import trade_table
 from bpqp_portfolio.runs.results import load_results
 
@@ -44,7 +45,6 @@ def finished(market, tmp_path_factory):
             settings = {"risk_degree": 0.95, "board_limits": False, "trade_unit": None}
             R.save_objects(task={"record": [{"class": "MandateRecord", "kwargs": settings}]})
             SignalRecord(model, data, recorder).generate()
-            WeightRecord(recorder, data, model).generate()
             MandateRecord(recorder, data, model, **settings).generate()
             ReportRecord(recorder, data, model).generate()
         yield (
@@ -57,7 +57,7 @@ def test_targets_keep_the_constraints_on_solved_days(finished):
     recorder, results = finished
     days = recorder.load_object("portfolio_analysis/mandate_days.pkl")
     assert len(days) == 96
-    solved = days["way"] == ""
+    solved = days["fallback"] == ""
     assert solved.mean() > 0.8
     assert (days["turnover"][solved][1:] <= 0.1 + 1e-8).all()
     weights = results.weights.set_index(["datetime", "instrument"])["weight"]
@@ -79,11 +79,12 @@ def test_what_happened_is_counted_and_shown(finished):
 
 
 def test_figures_are_of_the_portfolios_that_were_held(finished, market):
-    """Not of those that the problem without the mandate would have had."""
+    """Not of those that the problem without the mandate would have had, which nobody solves."""
     recorder, results = finished
+    data = build(market.root, handler=FEW, mandate=MANDATE)
     metrics = recorder.list_metrics()
-    worth = recorder.load_object("portfolio_analysis/held_worth.pkl")
-    other = recorder.load_object("bpqp/signal.pkl")
+    worth = recorder.load_object("bpqp/signal.pkl")
+    other = appraise(data, decide(data, recorder.load_object("pred.pkl").iloc[:, 0])[0])
     assert metrics["bpqp.regret"] == pytest.approx(worth["regret"].mean())
     assert metrics["bpqp.decision_value"] == pytest.approx(worth["decision_value"].mean())
     assert metrics["bpqp.regret"] != pytest.approx(other["regret"].mean(), rel=1e-3)
@@ -145,7 +146,7 @@ def test_a_record_needs_a_mandate_and_no_costs_of_its_own(dataset):
     given = {"class": "MandateRecord", "module_path": place, "kwargs": {"open_cost": 0.1}}
     with pytest.raises(ConfigError, match="unknown key 'open_cost'"):
         MandateRecord.check_settings(given["kwargs"])
-    with pytest.raises(ConfigError, match="WeightRecord before it"):
+    with pytest.raises(ConfigError, match="SignalRecord before it"):
         check_records({"record": [{**given, "kwargs": {"risk_degree": 0.9}}]})
 
 

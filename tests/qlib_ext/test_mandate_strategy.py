@@ -10,8 +10,9 @@ import pytest
 from qlib.backtest import backtest
 from qlib_markets import connect, from_closes
 
-from bpqp_portfolio.backtest.implementation_shortfall import shortfall
-from bpqp_portfolio.backtest.rebalance import BookRules, DayInputs
+from bpqp_portfolio.backtest.day_inputs import DayInputs
+from bpqp_portfolio.backtest.implementation_shortfall import implementation_shortfall
+from bpqp_portfolio.backtest.rebalance import BookRules
 from bpqp_portfolio.portfolio.costs import TradingCosts
 from bpqp_portfolio.portfolio.mandate.mandate import Mandate
 from bpqp_portfolio.qlib_ext.exchange import BoardExchange
@@ -175,7 +176,7 @@ def test_a_suspended_name_keeps_its_shares_and_its_weight_in_the_problem(tmp_pat
     for day in DAYS[7:9]:
         row = plans[day].table.loc[name]
         assert row["target"] == pytest.approx(row["previous"], abs=1e-12) and row["trade"] == 0
-    gaps = shortfall(plans, held, exchange.table("$close", NAMES).ffill(), 0.95)
+    gaps = implementation_shortfall(plans, held, exchange.table("$close", NAMES).ffill(), 0.95)
     wanted = plans[DAYS[6]].table.loc[name, "trade"]
     assert gaps.loc[DAYS[6], "unfilled"] == (wanted != 0)
 
@@ -185,14 +186,14 @@ def test_without_lots_costs_or_moves_the_target_is_had(tmp_path):
     flat[:] = 20.0
     free = TradingCosts(0.0, 0.0, 0.0)
     plans, _, held, exchange = run(tmp_path / "m", flat, lot=None, costs=free)
-    gaps = shortfall(plans, held, exchange.table("$close", NAMES).ffill(), 0.95)
+    gaps = implementation_shortfall(plans, held, exchange.table("$close", NAMES).ffill(), 0.95)
     assert gaps["gap"].max() < 1e-6
 
 
 def test_realised_differs_from_target_by_its_parts(tmp_path):
     plans, _, held, exchange = run(tmp_path / "m", closes())
     prices = exchange.table("$close", NAMES).ffill()
-    gaps = shortfall(plans, held, prices, 0.95)
+    gaps = implementation_shortfall(plans, held, prices, 0.95)
     for day, plan in plans.items():
         got = pd.Series(shares(held[day])).reindex(plan.table.index).fillna(0.0)
         weight = got * prices.loc[day, got.index] / held[day].calculate_value()

@@ -10,9 +10,9 @@ import pytest
 import torch
 from qlib_markets import FEW, MODEL, build, rewrite
 
+from bpqp_portfolio.backtest.appraisal import decide
 from bpqp_portfolio.qlib_ext import dataset as dataset_module
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
-from bpqp_portfolio.qlib_ext.decisions import decide
 from bpqp_portfolio.qlib_ext.handlers import CachedAlpha158
 from bpqp_portfolio.qlib_ext.model import PortfolioModel
 

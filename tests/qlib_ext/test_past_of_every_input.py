@@ -11,14 +11,13 @@ from qlib.workflow import R
 from qlib.workflow.record_temp import SignalRecord
 from qlib_markets import MODEL, SEGMENTS, build, lists
 
-from bpqp_portfolio.backtest.day_inputs import sectors_of
+from bpqp_portfolio.backtest.segment import sectors_of
 from bpqp_portfolio.data.provider.provider import Provider, write_provider
 from bpqp_portfolio.data.universe.exposures import MarketExposures
 from bpqp_portfolio.data.universe.index_weights import index_weights
 from bpqp_portfolio.qlib_ext.handlers import feature_config
 from bpqp_portfolio.qlib_ext.mandate_records import MandateRecord
 from bpqp_portfolio.qlib_ext.model import PortfolioModel
-from bpqp_portfolio.qlib_ext.records import WeightRecord
 
 LAST = pd.Timestamp("2015-11-24")
 TEST = ["2015-11-02", "2015-12-11"]
@@ -173,14 +172,13 @@ def study(provider: Provider, files: dict[str, str], check: bool):
         model.fit(data)
         recorder = R.get_recorder()
         SignalRecord(model, data, recorder).generate()
-        WeightRecord(recorder, data, model).generate()
         MandateRecord(recorder, data, model, risk_degree=0.95, account=1e7).generate()
         loaded = {
             name: recorder.load_object(name)
             for name in (
                 "pred.pkl",
                 "bpqp/weights.pkl",
-                "portfolio_analysis/mandate_weights.pkl",
+                "bpqp/signal.pkl",
                 "portfolio_analysis/realised_weights.pkl",
                 "portfolio_analysis/bpqp_daily.pkl",
                 "portfolio_analysis/mandate_days.pkl",

@@ -19,11 +19,11 @@ from qlib.model.trainer import task_train
 from qlib.workflow import R
 from qlib_markets import FEW, MODEL, SEGMENTS, SETTINGS, build, connect
 
+from bpqp_portfolio.backtest.appraisal import appraise, decide, score_figures
 from bpqp_portfolio.data.provider.provider import Provider
 from bpqp_portfolio.errors import DataError
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
-from bpqp_portfolio.qlib_ext.decisions import decide
-from bpqp_portfolio.qlib_ext.model import PortfolioModel, row_index
+from bpqp_portfolio.qlib_ext.model import PortfolioModel
 from bpqp_portfolio.qlib_ext.records import realised_weights
 from bpqp_portfolio.report.metrics import flatten, summarise
 from bpqp_portfolio.runs.results import load_results
@@ -56,7 +56,6 @@ def task(out: Path, **changes: Any) -> dict:
         "record": [
             {"class": "SignalRecord", "kwargs": {"model": "<MODEL>", "dataset": "<DATASET>"}},
             {"class": "SigAnaRecord", "kwargs": {"ana_long_short": False}},
-            {"class": "WeightRecord", "module_path": f"{OURS}.records"},
             {"class": "BacktestRecord", "module_path": f"{OURS}.records", "kwargs": backtest},
             {
                 "class": "ReportRecord",
@@ -226,7 +225,7 @@ def again(market, tracked, finished):
 def test_every_row_of_the_test_is_scored(finished, again):
     pred = finished.load("pred.pkl")
     assert list(pred.columns) == ["score"] and np.isfinite(pred["score"]).all()
-    assert pred.index.equals(row_index(again.panel(), again.days("test")))
+    assert pred.index.equals(again.panel().index(again.days("test")))
     label = finished.load("label.pkl").iloc[:, 0]
     ic = pd.concat([pred["score"], label], axis=1).groupby("datetime").corr().iloc[0::2, 1]
     assert finished.recorder.list_metrics()["IC"] == pytest.approx(ic.mean(), rel=1e-5)
@@ -243,7 +242,8 @@ def test_weights_are_portfolios_and_every_day_is_solved(finished, again):
     assert (weights > 0).all() and weights.max() <= 0.25 + 1e-12
     assert len(total) == len(signal) == len(again.days("test"))
     assert (signal["status"] == "solved").all() and signal["kkt_norm"].max() <= 1e-10
-    assert (signal["regret"] >= -1e-12).all() and signal["regret"].mean() > 1e-4
+    worth = appraise(again, weights)
+    assert (worth["regret"] >= -1e-12).all() and worth["regret"].mean() > 1e-4
     metrics = finished.recorder.list_metrics()
     assert metrics["bpqp.solver.solved"] == len(signal)
 
@@ -252,7 +252,7 @@ def test_regret_is_that_of_what_was_held(finished, again):
     """At the close at which a day's signal was traded; the last day's never was."""
     realised = finished.load("portfolio_analysis/realised_weights.pkl")
     realised = realised.set_index(["datetime", "instrument"])["weight"]
-    worth = finished.load("portfolio_analysis/held_worth.pkl")
+    worth = finished.load("bpqp/signal.pkl")[["regret", "decision_value"]]
     panel, problem = again.panel(), again.problem
     positions, dates = again.days("test"), worth.index
     again.fill_oracle_values(["test"])
@@ -268,24 +268,24 @@ def test_regret_is_that_of_what_was_held(finished, again):
     for name in ("regret", "decision_value"):
         assert metrics[f"bpqp.{name}"] == pytest.approx(worth[name].mean())
         np.testing.assert_array_equal(shown[name], worth[name])
-    targets = finished.load("bpqp/signal.pkl")["regret"]
+    targets = appraise(again, finished.load("bpqp/weights.pkl"))["regret"]
     assert abs(targets.mean() - worth["regret"].mean()) > 1e-9  # lots and prices lie between
 
 
 def test_the_decision_value_is_that_of_the_weights(finished, again):
     """−yᵀw + (γ/2) wᵀΣw with the realised returns of the day, in plain numpy."""
-    weights, signal = finished.load("bpqp/weights.pkl"), finished.load("bpqp/signal.pkl")
-    panel = again.panel()
+    weights = finished.load("bpqp/weights.pkl")
+    panel, worth = again.panel(), appraise(again, weights)
     for day in again.days("test")[::20]:
         rows = panel.rows(day.reshape(1)).numpy()
-        index = row_index(panel, day.reshape(1))
+        index = panel.index(day.reshape(1))
         w = weights.reindex(index).fillna(0.0).to_numpy()
         y = np.nan_to_num(panel.returns[rows].numpy())
         exposure = w @ panel.loadings[rows].numpy()
         variance = exposure @ exposure + (panel.specific[rows].numpy() * w * w).sum()
         date = pd.Timestamp(panel.dates[day])
         expected = -y @ w + 0.5 * 5.0 * variance
-        assert signal.loc[date, "decision_value"] == pytest.approx(expected, rel=1e-9)
+        assert worth.loc[date, "decision_value"] == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_error_on_one_scale_is_that_of_a_regression(finished, again):
@@ -301,11 +301,12 @@ def test_the_error_on_one_scale_is_that_of_a_regression(finished, again):
     expected = ((y - slope * x) ** 2).groupby("datetime").mean()
     np.testing.assert_allclose(signal["mse"].dropna(), expected, rtol=1e-5)
     # A unit, or a constant of the day, is no knowledge; less error is more.
-    other = decide(again, -3.0 * pred - 7.0)[1]["mse"]
-    np.testing.assert_allclose(decide(again, 50 * pred + 1)[1]["mse"], signal["mse"], rtol=1e-5)
+    other = score_figures(again, -3.0 * pred - 7.0)["mse"]
+    same = score_figures(again, 50 * pred + 1)["mse"]
+    np.testing.assert_allclose(same, signal["mse"], rtol=1e-5)
     assert (signal["mse"].mean() < 1) == (slope > 0) and (other.mean() < 1) == (slope < 0)
     known = pd.Series(panel.returns[rows].numpy(), index=pred.index).fillna(0.0)
-    assert decide(again, known)[1]["mse"].mean() < 0.3
+    assert score_figures(again, known)["mse"].mean() < 0.3
 
 
 def test_realised_weights_come_by_day_and_name():
@@ -394,7 +395,8 @@ def test_qlibs_own_copies_of_model_and_dataset_are_small(finished):
 def test_forecasts_of_another_model_go_through_the_same_problem(forest, again):
     weights, signal = forest.load("bpqp/weights.pkl"), forest.load("bpqp/signal.pkl")
     np.testing.assert_allclose(weights.groupby("datetime").sum(), 1.0, atol=1e-9)
-    assert (signal["status"] == "solved").all() and (signal["regret"] >= -1e-12).all()
+    assert (signal["status"] == "solved").all()
+    assert (appraise(again, weights)["regret"] >= -1e-12).all()
     expected, _ = decide(again, forest.load("pred.pkl").iloc[:, 0])
     pd.testing.assert_series_equal(weights, expected, check_exact=True)
     assert "lightgbm.txt" in forest.artifacts("bpqp/model")
@@ -407,13 +409,14 @@ def test_perfect_scores_have_no_regret(again):
     panel, days = again.panel(), again.days("test")
     rows = panel.rows(days)
     scores = panel.returns[rows].nan_to_num() / again.problem.scale
-    _, signal = decide(again, pd.Series(scores.numpy(), index=row_index(panel, days)))
-    np.testing.assert_allclose(signal["regret"], 0.0, atol=1e-10)
-    np.testing.assert_allclose(signal["ic"], 1.0, atol=0.05)
+    scores = pd.Series(scores.numpy(), index=panel.index(days))
+    regret = appraise(again, decide(again, scores)[0])["regret"]
+    np.testing.assert_allclose(regret, 0.0, atol=1e-10)
+    np.testing.assert_allclose(score_figures(again, scores)["ic"], 1.0, atol=0.05)
 
 
 def test_the_order_of_rows_and_names_without_a_problem_do_not_matter(again):
-    index = row_index(again.panel(), again.days("valid"))
+    index = again.panel().index(again.days("valid"))
     rng = np.random.default_rng(0)
     scores = pd.Series(rng.standard_normal(len(index)), index=index)
     more = pd.concat([scores, pd.Series(1.0, index=index[:1].set_levels(["ZZZ"], level=1))])
@@ -422,11 +425,12 @@ def test_the_order_of_rows_and_names_without_a_problem_do_not_matter(again):
         decide(again, scores, "valid"), decide(again, shuffled, "valid"), strict=True
     ):
         assert ours.equals(theirs)
+    assert score_figures(again, scores, "valid").equals(score_figures(again, shuffled, "valid"))
 
 
 @pytest.mark.parametrize("how", ["absent", "nan"])
 def test_a_name_without_a_score_is_an_error(again, how):
-    index = row_index(again.panel(), again.days("test"))
+    index = again.panel().index(again.days("test"))
     scores = pd.Series(0.5, index=index)
     if how == "nan":
         scores.iloc[7] = np.nan
@@ -435,6 +439,8 @@ def test_a_name_without_a_score_is_an_error(again, how):
     message = f"1 names of the test problem .* {index[7][1]} on {index[7][0]:%Y-%m-%d}"
     with pytest.raises(DataError, match=message):
         decide(again, scores)
+    with pytest.raises(DataError, match=message):
+        score_figures(again, scores)
 
 
 def test_regret_of_a_day_whose_returns_are_still_unknown_is_unknown(market, tmp_path):
@@ -442,8 +448,11 @@ def test_regret_of_a_day_whose_returns_are_still_unknown_is_unknown(market, tmp_
     segments = {**SEGMENTS, "test": [SEGMENTS["test"][0], "2016-04-30"]}
     data = build(market.root, handler=FEW, segments=segments)
     assert data.span_names["test"][1] == f"{market.calendar[-2]:%Y-%m-%d}"
-    index = row_index(data.panel(), data.days("test"))
-    weights, signal = decide(data, pd.Series(np.linspace(-1, 1, len(index)), index=index))
+    index = data.panel().index(data.days("test"))
+    scores = pd.Series(np.linspace(-1, 1, len(index)), index=index)
+    weights, health = decide(data, scores)
+    signal = score_figures(data, scores).join(appraise(data, weights))
+    assert health.index.equals(signal.index)
     assert (weights.groupby("datetime").size() > 0).all()
     assert weights.index[-1][0] == signal.index[-1]
     for name in ("regret", "decision_value", "ic", "rank_ic", "mse"):

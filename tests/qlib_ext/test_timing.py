@@ -8,8 +8,8 @@ import pytest
 import torch
 from qlib_markets import FEW, build, from_closes, trade
 
-from bpqp_portfolio.qlib_ext.decisions import decide
-from bpqp_portfolio.qlib_ext.model import PortfolioModel, row_index
+from bpqp_portfolio.backtest.appraisal import decide
+from bpqp_portfolio.qlib_ext.model import PortfolioModel
 
 NAMES = ["AAA", "BBB", "CCC"]
 
@@ -69,7 +69,7 @@ def test_history_is_the_names_own_past_rows(market):
     assert (day[history[settled]].diff(dim=1) > 0).float().mean() > 0.95
     scores = model.predict(data)
     weights, _ = decide(data, scores)
-    assert scores.index.equals(row_index(panel, data.days("test")))
+    assert scores.index.equals(panel.index(data.days("test")))
     np.testing.assert_allclose(weights.groupby("datetime").sum(), 1.0, atol=1e-9)
 
 

@@ -51,9 +51,9 @@ def test_every_day_is_decided_and_accounted_for(done):
     events = artifact(done, "portfolio_analysis/mandate_events.pkl")
     metrics = run.data.metrics
     assert metrics["bpqp.mandate.days"] == len(days) > 70
-    assert metrics["bpqp.mandate.fallbacks"] == len(events) == (days["way"] != "").sum()
-    assert set(days["way"]) <= {"", "relax", "hold"}
-    assert (days["way"] == "").mean() > 0.7
+    assert metrics["bpqp.mandate.fallbacks"] == len(events) == (days["fallback"] != "").sum()
+    assert set(days["fallback"]) <= {"", "relax", "hold"}
+    assert (days["fallback"] == "").mean() > 0.7
     assert events["reason"].str.contains("cannot meet").all()
 
 
@@ -62,7 +62,7 @@ def test_the_limits_are_kept_on_solved_days(done):
     days = artifact(done, "portfolio_analysis/mandate_days.pkl")
     solved = days.index[days["status"] == "solved"]
     assert len(solved) > 0.7 * len(days)
-    targets = artifact(done, "portfolio_analysis/mandate_weights.pkl").unstack(fill_value=0.0)
+    targets = artifact(done, "bpqp/weights.pkl").unstack(fill_value=0.0)
     targets = targets.loc[solved]
     np.testing.assert_allclose(targets.sum(axis=1), 1.0, atol=1e-9)
     assert targets.to_numpy().max() <= 0.15 + 1e-9
@@ -98,7 +98,7 @@ def test_the_report_has_the_mandate(done):
 def test_the_next_day_is_decided_from_what_the_backtest_held(done):
     """The command, in the folder of the run, gives the backtest's targets of its last day."""
     workspace, _, _ = done
-    targets = artifact(done, "portfolio_analysis/mandate_weights.pkl")
+    targets = artifact(done, "bpqp/weights.pkl")
     positions = artifact(done, "portfolio_analysis/positions_normal_1day.pkl")
     date = targets.index.get_level_values("datetime")[-1]
     held = positions[date].get_stock_amount_dict()

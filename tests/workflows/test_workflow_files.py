@@ -111,7 +111,6 @@ def test_what_a_workflow_names_exists_and_its_settings_are_valid(file):
     assert kinds == [
         "SignalRecord",
         "SigAnaRecord",
-        "WeightRecord",
         "BacktestRecord" if file.stem == "bpqp_demo" else "MandateRecord",
         "ReportRecord",
     ]

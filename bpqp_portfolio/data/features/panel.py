@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -41,6 +42,36 @@ class DayBatch:
     names: Tensor
     log_specific: Tensor | None = None
     log_factors: Tensor | None = None
+
+    @classmethod
+    def unlabelled(
+        cls,
+        loadings: Tensor,
+        specific: Tensor,
+        mask: Tensor,
+        names: Tensor | None = None,
+        features: Tensor | None = None,
+        log_specific: Tensor | None = None,
+        log_factors: Tensor | None = None,
+    ) -> DayBatch:
+        """Days of which no return is known yet, with Σ and names as in the class's docstring."""
+        T, shape = len(mask), mask.shape
+        no, zero = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.float64)
+        return cls(
+            features=torch.empty(0, 1, 0) if features is None else features,
+            mask=mask,
+            label=zero.float(),
+            known=no,
+            returns=zero,
+            earned=no,
+            loadings=loadings,
+            specific=specific,
+            oracle_value=torch.full((T,), torch.nan, dtype=torch.float64),
+            days=torch.arange(T),
+            names=torch.where(mask, torch.arange(shape[-1]), -1) if names is None else names,
+            log_specific=log_specific,
+            log_factors=log_factors,
+        )
 
     def with_learned_risk(self) -> DayBatch:
         """The days as the decision sees them: Σ' = B diag(s)² Bᵀ + diag(d eᵃ) in place of Σ.
@@ -135,6 +166,12 @@ class DailyPanel:
         """Rows of ``days`` in order, (R',)."""
         table, mask = self._table(days)
         return table[mask]
+
+    def index(self, days: Tensor) -> pd.MultiIndex:
+        """(datetime, instrument) of the rows of ``days``."""
+        dates = pd.DatetimeIndex(self.dates[days.numpy()]).repeat(self.counts[days].numpy())
+        names = self.names[self.name_index[self.rows(days)].numpy()]
+        return pd.MultiIndex.from_arrays([dates, names], names=["datetime", "instrument"])
 
     def chunks(self, days: Tensor, rows: int = 40_000) -> list[Tensor]:
         """``days`` in order, in parts of at most ``rows`` padded rows, or one day."""

@@ -1,0 +1,137 @@
+"""What a run decides on a snapshot from what is held: its trades, their table and its facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..backtest.day_inputs import DayInputs, day_inputs
+from ..backtest.problem_policy import ProblemPolicy
+from ..backtest.rebalance import SUSPENDED, BookRules, Rebalance, rebalance
+from ..data.provider.provider import Provider
+from ..portfolio.costs import TradingCosts
+from ..runs.artifact import RunArtifact
+from .day_source import SnapshotSource
+from .snapshot import Snapshot
+
+SIZED = ("previous", "price", "shares", "trade", "target_shares", "value")
+"""Columns that mean nothing without an account."""
+
+
+def decide(
+    run: RunArtifact,
+    provider: Provider,
+    day: Snapshot,
+    held: Mapping[str, float] | None,
+    cash: float,
+) -> tuple[DayInputs, Rebalance]:
+    """What is known at the close of the day, and the decision as the run's backtest makes it.
+
+    Parameters
+    ----------
+    held : shares by name, a name that was never in the universe too, which is sold; None decides
+        on an empty account of any size, whose trades mean nothing.
+    cash : currency.
+
+    Raises
+    ------
+    DataError, ConfigError, SolverError
+        As :func:`~bpqp_portfolio.backtest.rebalance.rebalance`; a table of the mandate that cannot
+        be used; holdings of a run that had no backtest to size trades by.
+    """
+    settings = run.mandate
+    policy = ProblemPolicy(run.problem) if settings is None else settings.build()
+    inputs = day_inputs(SnapshotSource(run, settings, provider, day, held or {}), day.date)
+    assert inputs is not None
+    if held is None:
+        free = TradingCosts(0.0, 0.0, 0.0)
+        rules = BookRules(1.0, None, free, run.pin_limits, from_holdings=settings is not None)
+        return inputs, rebalance(policy, inputs, {}, 1.0, rules)
+    return inputs, rebalance(policy, inputs, held, cash, run.rules)
+
+
+def target_table(inputs: DayInputs, plan: Rebalance, day: Snapshot, sized: bool) -> pd.DataFrame:
+    """One row a name that is in the target, held, or not free to trade, and each that is left out.
+
+    Columns as for :class:`~.target_weights.Target`.
+    """
+    inside = plan.table
+    rows = inside[(inside["target"] > 0) | (inside["held"] > 0) | (inside["reason"] != "")]
+    out = left_out(plan, day)
+    names = [*rows.index, *out]
+    frame = rows.reindex(names)
+    held, trade = frame["held"].fillna(0.0), frame["trade"].fillna(0.0)
+    scores = pd.Series(day.scores, day.names)
+    forecasts = pd.Series(inputs.mu, inputs.names).reindex(day.names)
+    columns = {
+        "instrument": names,
+        "weight": frame["target"].fillna(0.0),
+        "previous": frame["previous"].fillna(0.0),
+        "score": scores.reindex(names),
+        "expected_return": forecasts.reindex(names),
+        "reason": [out.get(n) or day.left_out.get(n) or rows.loc[n, "reason"] for n in names],
+        "price": frame["price"],
+        "shares": held,
+        "trade": trade,
+        "target_shares": held + trade,
+        "value": (held + trade) * frame["price"].fillna(0.0),
+    }
+    table = pd.DataFrame({k: np.asarray(v) for k, v in columns.items() if sized or k not in SIZED})
+    return table.sort_values(["weight", "instrument"], ascending=[False, True], ignore_index=True)
+
+
+def left_out(plan: Rebalance, day: Snapshot) -> dict[str, str]:
+    """Members that are not in the problem, and why."""
+    found = {**plan.left_out, **day.left_out}
+    return {name: found[name] for name in sorted(found) if name not in plan.table.index}
+
+
+def target_facts(run: RunArtifact, plan: Rebalance, day: Snapshot, sized: bool) -> dict[str, Any]:
+    """What is worth knowing about the decision, as JSON values.
+
+    ``binding`` lists constraints with their value, limit and shadow price, the return a day that a
+    unit more of the limit would bring. On a day that was not solved as it stands, ``fallback`` has
+    the ``action`` that was taken and the ``reason``, ``status`` says how the target came about, and
+    ``wanted_status`` how the solve ended; ``binding`` is that of the relaxed problem, in which a
+    relaxed limit's price is its penalty, and empty where no problem was solved.
+    """
+    year, table, settings = run.days_per_year, plan.table, run.mandate
+    facts: dict[str, Any] = {
+        "expected_return": plan.expected_return,
+        "risk": plan.risk,
+        "risk_annual": plan.risk * year**0.5,
+        "annual_days": year,
+        "names_in_problem": plan.market.mu.shape[-1],
+        "first_purchase": not bool((table["held"] > 0).any()),
+        "binding": [
+            {
+                "constraint": r.label,
+                "value": r.value,
+                "limit": r.limit,
+                "shadow_price": r.shadow_price,
+            }
+            for r in plan.constraints
+            if r.binding
+        ],
+        "fallback": [{"action": action, "reason": reason} for action, reason in plan.events],
+        "status": plan.outcome,
+        "wanted_status": plan.status,
+        "kkt_norm": float(plan.solution.kkt_norm[0]),
+        "left_out": left_out(plan, day),
+    }
+    if plan.risk_learned is not None:
+        # The risk above is that of the risk model, which a network cannot talk down.
+        facts["risk_learned"] = plan.risk_learned
+    if settings is not None:
+        facts["mandate"] = str(settings.build()).splitlines()
+    if sized:
+        kept = (table["held"] > 0) & (table["reason"] == SUSPENDED)
+        facts |= {
+            "turnover": plan.turnover,
+            "account": plan.account_after(run.rules.costs),
+            "kept_without_price": [str(name) for name in table.index[kept]],
+        }
+    return facts
