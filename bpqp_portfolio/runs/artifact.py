@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,9 +28,6 @@ from ..backtest.learned_risk import problem_of
 from ..backtest.mandate_settings import MandateSettings
 from ..backtest.rebalance import BookRules
 
-if TYPE_CHECKING:
-    from ..qlib_ext.dataset import PortfolioDataset
-
 logger = logging.getLogger(__name__)
 
 SCHEMA = 3
@@ -45,13 +42,12 @@ PARTS = "bpqp.own_parts"
 REMEDY = "restore the run's artifacts from a copy, or run its workflow again."
 
 
-def save_run(
-    folder: Path, model: Any, dataset: PortfolioDataset, backtest: Mapping[str, Any]
-) -> bool:
+def save_run(folder: Path, model: Any, dataset: Any, backtest: Mapping[str, Any]) -> bool:
     """Write what later days need into ``folder``; False for a model that keeps nothing.
 
     That is a model with a ``save(folder, dataset)`` of its own, or Qlib's ``LGBModel``, whose
-    trees are kept in LightGBM's text format. ``backtest`` holds the fields of
+    trees are kept in LightGBM's text format. ``dataset`` is a
+    :class:`~bpqp_portfolio.qlib_ext.dataset.PortfolioDataset`; ``backtest`` holds the fields of
     :class:`~.records.BacktestConfig`.
     """
     folder = Path(folder)
@@ -113,7 +109,7 @@ def parts_tag(folder: Path) -> dict[str, str]:
     return {PARTS: json.dumps(parts)} if parts else {}
 
 
-def _save_groups(folder: Path, dataset: PortfolioDataset, first: int) -> None:
+def _save_groups(folder: Path, dataset: Any, first: int) -> None:
     """Write the groups of past returns from day ``first`` on, where the mandate has such."""
     from ..backtest.segment import sectors_of
 
@@ -242,7 +238,9 @@ def load_run(folder: Path, run_id: str, parts: str | None = None) -> RunArtifact
         )
     with _reading(where, EXCLUSIONS):
         excluded = read_exclusions(folder / EXCLUSIONS)
-    run = RunArtifact(run_id, facts, _scorer(folder, facts, where), excluded, _groups(folder, where))
+    run = RunArtifact(
+        run_id, facts, _scorer(folder, facts, where), excluded, _groups(folder, where)
+    )
     with _reading(where, FACTS):
         _ = run.days[0], run.risk, run.problem, run.mandate, facts["backtest"] and run.rules
         _ = facts["data"]["folder"], facts["data"]["names"][0], facts["market"]
