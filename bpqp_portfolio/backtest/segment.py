@@ -116,7 +116,9 @@ class SegmentSource:
         )
 
 
-def sectors_of(settings: MandateSettings, market: MarketData, data_key: Mapping[str, Any]) -> Sectors:
+def sectors_of(
+    settings: MandateSettings, market: MarketData, data_key: Mapping[str, Any]
+) -> Sectors:
     """Sectors of the names of ``market``: the user's table, or groups kept in the cache."""
     if isinstance(settings.sectors, str):
         return read_sectors(settings.sectors, market.dates, market.names)

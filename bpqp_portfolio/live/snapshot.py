@@ -192,7 +192,7 @@ def _no_data(market: MarketData, day: int, run: RunArtifact) -> str:
         else f" The nearest day with data is {market.dates[nearest]:%Y-%m-%d}."
     )
     return (
-        f"no member of {run.facts['market']!r} has a believed close on "
+        f"no member of {run.facts['market']!r} has a valid close on "
         f"{market.dates[day]:%Y-%m-%d}.{hint}"
     )
 
@@ -206,7 +206,7 @@ def _until(market: MarketData, day: int, exclusions: Exclusions) -> MarketData:
 
 
 def _exclusions(run: RunArtifact, provider: Provider, market: MarketData, day: int) -> Exclusions:
-    """What the run did not believe; after its data, what is judged from the days up to ``day``."""
+    """The moves that the run excluded; after its data, those judged from the days up to ``day``."""
     last, date = pd.Timestamp(run.days[-1]), market.dates[day]
     how = run.facts["exclusions"]
     if date <= last or how == "none":
@@ -308,7 +308,7 @@ def _left_out(
         elif seen[-1] < len(market.dates) - 1:
             reason = f"suspended: last close on {market.dates[seen[-1]]:%Y-%m-%d}"
         elif market.excluded[-1, i]:
-            reason = "its move into the day is not believed"
+            reason = "its move into the day is excluded as invalid"
         else:
             reason = (
                 f"short history: {history[i]} returns in {run.risk.window} days, "

@@ -216,7 +216,7 @@ def test_days_after_the_runs_data_are_scored_and_judged_as_a_new_dataset_would(
         solution = problem.solve(torch.from_numpy(scores[rows])[None], panel.batch(days[[i]]))
         np.testing.assert_allclose(weights, solution.w[0], rtol=0, atol=1e-9)
         assert (date != odd) == (name in here.names)
-    assert "not believed" in snapshot(saved, longer, "2016-02-10").left_out[name]
+    assert "excluded as invalid" in snapshot(saved, longer, "2016-02-10").left_out[name]
 
 
 def test_the_default_day_is_the_last_with_data(mlp, market):
