@@ -6,7 +6,11 @@ import torch
 
 from ..data.features.panel import DayBatch
 from ..portfolio.mandate.mandate import MandateSolution, Market
+from ..portfolio.mandate.parts import Sense
+from ..portfolio.mandate.solution import ConstraintLabel
 from ..portfolio.problem import PortfolioProblem
+
+WEIGHT = "fraction of the account"
 
 
 class ProblemPolicy:
@@ -36,7 +40,12 @@ class ProblemPolicy:
             kkt_norm=found.kkt_norm,
             iterations=found.iterations,
             objective=self.problem.objective(w, market.mu, batch),
-            labels=("budget = 1", f"max_weights: weights <= {cap:g}"),
+            constraints=(
+                ConstraintLabel("budget", "budget = 1", Sense.EQUAL, WEIGHT),
+                ConstraintLabel(
+                    "max_weights", f"max_weights: weights <= {cap:g}", Sense.UPPER, WEIGHT
+                ),
+            ),
             value=torch.stack([w.sum(-1), w.amax(-1)], -1),
             limit=torch.stack([one, cap * one], -1),
             dual=torch.stack([found.nu, found.lam_ub.sum(-1)], -1),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -20,12 +20,13 @@ from ..data.universe.exposures import no_exposure
 from ..errors import DataError
 from ..portfolio.costs import TradingCosts
 from ..portfolio.mandate.mandate import MandateSolution, Market
+from ..portfolio.mandate.solution import ConstraintRow
 from ..problems.solution import SolveStatus
 from .day_inputs import DayInputs
 from .lots import account_after, lot_trades
 
 # A dual below this, in return a day, is rounding.
-LEAST_PRICE = 1e-10
+LEAST_DUAL = 1e-10
 
 FALLBACKS = {
     "relax": "solved with limits relaxed",
@@ -73,21 +74,6 @@ class BookRules:
         check_number(self.risk_degree, "risk_degree", low=0, high=1, open_low=True)
         if self.lot is not None:
             check_number(self.lot, "lot", low=1, integer=True)
-
-
-class ConstraintRow(NamedTuple):
-    """A constraint on a day: ``label``, ``value`` and ``limit`` in its unit, and its
-    ``shadow_price``, the return a day that a unit more of the limit would bring."""
-
-    label: str
-    value: float
-    limit: float
-    shadow_price: float
-
-    @property
-    def binding(self) -> bool:
-        """Whether its shadow price is more than rounding."""
-        return abs(self.shadow_price) > LEAST_PRICE
 
 
 @dataclass(frozen=True)
@@ -144,9 +130,12 @@ class Rebalance:
         solved = SolveStatus.from_code(s.status[0]) is SolveStatus.SOLVED
         if not solved and self.fallback != "relax":
             return []
-        values = (part[0].tolist() for part in (s.value, s.limit, s.dual))
-        rows = [ConstraintRow(*row) for row in zip(s.labels, *values, strict=True)]
-        return [row for row in rows if np.isfinite(row.shadow_price)]
+        return [row for row in s.rows(0) if np.isfinite(row.dual)]
+
+    @property
+    def binding(self) -> list[ConstraintRow]:
+        """The constraints whose dual, their shadow price, is more than rounding."""
+        return [row for row in self.constraints if abs(row.dual) > LEAST_DUAL]
 
     @property
     def turnover(self) -> float:

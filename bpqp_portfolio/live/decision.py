@@ -107,14 +107,8 @@ def target_facts(run: RunArtifact, plan: Rebalance, day: Snapshot, sized: bool) 
         "names_in_problem": plan.market.mu.shape[-1],
         "first_purchase": not bool((table["held"] > 0).any()),
         "binding": [
-            {
-                "constraint": r.label,
-                "value": r.value,
-                "limit": r.limit,
-                "shadow_price": r.shadow_price,
-            }
-            for r in plan.constraints
-            if r.binding
+            {"constraint": r.label, "value": r.value, "limit": r.limit, "shadow_price": r.dual}
+            for r in plan.binding
         ],
         "fallback": [{"action": action, "reason": reason} for action, reason in plan.events],
         "status": plan.outcome,

@@ -17,7 +17,6 @@ RECORDS: dict[str, dict[str, Any]] = {
     },
     "signal_analysis": {"class": "SigAnaRecord", "module_path": _QLIB},
     "portfolio_analysis": {"class": "PortAnaRecord", "module_path": _QLIB},
-    "weights": {"class": "WeightRecord", "module_path": f"{_OURS}records"},
     "backtest": {"class": "BacktestRecord", "module_path": f"{_OURS}records"},
     "mandate": {"class": "MandateRecord", "module_path": f"{_OURS}mandate_records"},
     "topk_dropout": {"class": "TopkDropoutRecord", "module_path": f"{_OURS}topk_dropout"},
@@ -35,7 +34,7 @@ def written_out(task: Mapping[str, Any]) -> dict[str, Any]:
 
     Examples
     --------
-    >>> written_out({"record": ["weights", {"name": "backtest", "account": 1e6}]})["record"][1]
+    >>> written_out({"record": ["signal", {"name": "backtest", "account": 1e6}]})["record"][1]
     {'class': 'BacktestRecord', 'module_path': 'bpqp_portfolio.qlib_ext.records', \
 'kwargs': {'account': 1000000.0}}
     """

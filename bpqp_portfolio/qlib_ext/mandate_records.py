@@ -13,7 +13,7 @@ import pandas as pd
 from ..backtest.day_inputs import day_inputs
 from ..backtest.implementation_shortfall import implementation_shortfall
 from ..backtest.learned_risk import LearnedRisk
-from ..backtest.rebalance import BookRules, Rebalance
+from ..backtest.rebalance import LEAST_DUAL, BookRules, Rebalance
 from ..backtest.segment import SegmentSource
 from ..errors import ConfigError
 from ..portfolio.costs import TradingCosts
@@ -161,7 +161,7 @@ def activity_table(plans: Mapping[pd.Timestamp, Rebalance]) -> pd.DataFrame:
     But for the budget, which always holds; none on a day that was not solved as it stands.
     """
     rows = [
-        (p.date, row.label, row.binding, row.shadow_price)
+        (p.date, row.label, abs(row.dual) > LEAST_DUAL, row.dual)
         for p in plans.values()
         if p.status == "solved"
         for row in p.constraints[1:]

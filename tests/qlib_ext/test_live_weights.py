@@ -273,7 +273,7 @@ def test_a_wider_cap_pays_its_price(mlp, market):
 
     step = 1e-5
     slope = (value(0.22 + step)[0] - value(0.22 - step)[0]) / (2 * step)
-    assert value(0.22)[1].constraints[1].shadow_price == pytest.approx(slope, rel=1e-3)
+    assert value(0.22)[1].constraints[1].dual == pytest.approx(slope, rel=1e-3)
 
 
 def test_every_member_is_in_the_problem_or_left_out_with_a_reason(mlp, market, tmp_path):
