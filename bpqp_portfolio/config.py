@@ -42,7 +42,13 @@ def check_keys(mapping: Mapping[str, Any], known: Iterable[str], where: str) -> 
 
 
 def from_mapping(cls: type[T], mapping: Mapping[str, Any] | T | None, where: str) -> T:
-    """Build the dataclass ``cls`` from ``mapping``; an instance of ``cls`` passes through."""
+    """Build the dataclass ``cls`` from ``mapping``; an instance of ``cls`` passes through.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown or missing, or a value is refused; the message begins with ``where``.
+    """
     if isinstance(mapping, cls):
         return mapping
     mapping = {} if mapping is None else mapping
@@ -269,7 +275,13 @@ def _load(spec: Mapping[str, Any], where: str) -> Any:
 
 
 def lookup(registry: Mapping[str, T], name: str, what: str) -> T:
-    """The entry ``name`` of ``registry``, or a :class:`ConfigError` that names the nearest."""
+    """The entry ``name`` of ``registry``; ``what`` it is stands in the error.
+
+    Raises
+    ------
+    ConfigError
+        There is none; the message names the nearest.
+    """
     if name not in registry:
         raise ConfigError(f"unknown {what} {name!r}.{nearest(name, registry)}")
     return registry[name]

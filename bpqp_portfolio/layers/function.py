@@ -47,7 +47,8 @@ class Call(ABC):
 
     @property
     @abstractmethod
-    def widths(self) -> tuple[int, ...]: ...
+    def widths(self) -> tuple[int, ...]:
+        """Entries of an item's z and of each of its duals."""
 
     @abstractmethod
     def problems(self, tensors: Sequence[Tensor]) -> tuple[dict[int, Any], dict[int, ProblemError]]:

@@ -81,11 +81,5 @@ class BlockLoss(DecisionLoss):
         return self.terms(self.loss(w, batch, problem), regret, scores, batch)
 
     def loss(self, w: Tensor, batch: DayBatch, problem: PortfolioProblem) -> Tensor:
-        """What a block loss implements: values (T,) of the weights (T, n).
-
-        Raises
-        ------
-        NotImplementedError
-            The class implements none.
-        """
+        """What a block loss implements: values (T,) of the weights (T, n)."""
         raise NotImplementedError

@@ -82,13 +82,7 @@ class Predictor(torch.nn.Module):
         return self.readout(self.represent(features))
 
     def represent(self, features: torch.Tensor) -> torch.Tensor:
-        """What a predictor implements: its representation (R, H) of features of the right shape.
-
-        Raises
-        ------
-        NotImplementedError
-            The class implements none.
-        """
+        """What a predictor implements: its representation (R, H) of features of the right shape."""
         raise NotImplementedError
 
     def readout(self, hidden: torch.Tensor) -> torch.Tensor:

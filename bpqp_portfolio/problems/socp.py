@@ -189,7 +189,13 @@ def linear(n: int) -> FactorMatrix:
 
 
 def cone_parts(index: int, cone: Any) -> SecondOrderCone:
-    """``cone`` as a :class:`SecondOrderCone`, with the parts it must have."""
+    """``cone`` as a :class:`SecondOrderCone`, with the parts it must have.
+
+    Raises
+    ------
+    ProblemError
+        It is no tuple of four, or lacks d.
+    """
     if not isinstance(cone, tuple | list) or len(cone) != 4:
         raise ProblemError(
             f"cones[{index}]: expected SecondOrderCone(F, g, c, d) or such a tuple, "
@@ -202,7 +208,13 @@ def cone_parts(index: int, cone: Any) -> SecondOrderCone:
 
 
 def check_cone_shapes(index: int, shapes: dict[str, tuple[int, ...] | None], n: int) -> int:
-    """r of cone ``index`` whose parts have these shapes, leading batch dims allowed."""
+    """r of cone ``index`` whose parts have these shapes, leading batch dims allowed.
+
+    Raises
+    ------
+    ProblemError
+        The shapes do not go together.
+    """
     r = None
     if shapes["F"] is not None:
         r = shapes["F"][-2] if len(shapes["F"]) >= 2 else -1

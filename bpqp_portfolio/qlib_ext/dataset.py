@@ -238,7 +238,13 @@ class PortfolioDataset(DatasetH):
 
     @property
     def problem(self) -> PortfolioProblem:
-        """The decision problem, its score scale fitted on the training labels."""
+        """The decision problem, its score scale fitted on the training labels.
+
+        Raises
+        ------
+        DataError
+            Realised returns do not vary across names in the train segment.
+        """
         if self._problem is None:
             panel = self.prepared_panel()
             batch = panel.batch(self.days("train"), features=False)

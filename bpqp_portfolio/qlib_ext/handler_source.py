@@ -32,10 +32,14 @@ class HandlerSource(Protocol):
     processors: list[dict[str, Any]]
 
     @property
-    def key(self) -> str: ...
+    def key(self) -> str:
+        """A digest of all that determines features and labels."""
+        ...
 
     @property
-    def loader(self) -> str: ...
+    def loader(self) -> str:
+        """How features and labels are computed, as part of the cache's key."""
+        ...
 
     @property
     def feature_names(self) -> list[str]:

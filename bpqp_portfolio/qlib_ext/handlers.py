@@ -63,7 +63,13 @@ PASSED_ON = (
 
 
 def feature_config(fields: Sequence[str], exclude: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Expressions and names of the Alpha158 features that use only ``fields``."""
+    """Expressions and names of the Alpha158 features that use only ``fields``.
+
+    Raises
+    ------
+    ConfigError
+        An unknown field or feature, or no feature is left.
+    """
     config = {
         "kbar": {},
         "price": {"windows": [0], "feature": ["OPEN", "HIGH", "LOW", "VWAP"]},

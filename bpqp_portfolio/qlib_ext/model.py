@@ -51,7 +51,13 @@ class ModelConfig:
     :class:`~bpqp_portfolio.predictors.RiskHeadConfig`, for a network that learns the covariance it
     decides with, and ``learn_kappa`` makes the problem's κ a parameter; ``threads`` is what torch
     uses in training (see :func:`~bpqp_portfolio.training.torch_threads`); ``device`` where it
-    trains: auto (a GPU where there is one), cpu, cuda or cuda:<number>."""
+    trains: auto (a GPU where there is one), cpu, cuda or cuda:<number>.
+
+    Raises
+    ------
+    ConfigError
+        A setting outside its range, or a device that is not there.
+    """
 
     predictor: Mapping[str, Any] = field(default_factory=lambda: {"name": "mlp"})
     loss: Mapping[str, Any] = field(default_factory=lambda: {"name": "squared_regret"})
@@ -161,6 +167,13 @@ class PortfolioModel(Model):
         """Train on the dataset's train days, choose the epoch on its valid days.
 
         An interrupted training continues after its last finished epoch.
+
+        Raises
+        ------
+        ConfigError
+            A ``reweighter`` is given.
+        DataError
+            A segment has no day to learn from, or scores or loss are not finite.
         """
         if reweighter is not None:
             raise ConfigError("model: a reweighter is not supported; weigh days in the loss.")
@@ -231,6 +244,11 @@ class PortfolioModel(Model):
         """Scores of ``segment``, indexed by (datetime, instrument).
 
         A score of 1 stands for one cross-sectional standard deviation of daily returns.
+
+        Raises
+        ------
+        ConfigError
+            The model is not fitted.
         """
         if self.network is None:
             raise ConfigError("model: fit it before predicting.")
@@ -250,7 +268,13 @@ class PortfolioModel(Model):
         return PortfolioProblem(replace(dataset.problem_config, kappa=kappa), dataset.problem.scale)
 
     def learned_risk(self, dataset: PortfolioDataset, segment: str = "test") -> LearnedRisk:
-        """What the network decides with on ``segment`` besides its scores."""
+        """What the network decides with on ``segment`` besides its scores.
+
+        Raises
+        ------
+        ConfigError
+            The model is not fitted.
+        """
         if self.network is None:
             raise ConfigError("model: fit it before asking for its risk.")
         if self.settings.risk_head is None:
@@ -269,7 +293,13 @@ class PortfolioModel(Model):
         )
 
     def save(self, folder: Path, dataset: PortfolioDataset) -> None:
-        """Write the network as tensors and its settings as JSON, for use without pickle."""
+        """Write the network as tensors and its settings as JSON, for use without pickle.
+
+        Raises
+        ------
+        ConfigError
+            The model is not fitted.
+        """
         if self.network is None:
             raise ConfigError("model: fit it before saving.")
         with replacing_file(Path(folder) / "state_dict.pt") as scratch:

@@ -20,7 +20,13 @@ from .records import BacktestConfig, BacktestRecord, Decided, held_by_signal
 @dataclass(frozen=True)
 class TopkDropoutConfig(BacktestConfig):
     """Settings of the backtest (see :class:`BacktestConfig`): ``topk`` names are held, of which
-    ``n_drop`` at most are replaced a day."""
+    ``n_drop`` at most are replaced a day.
+
+    Raises
+    ------
+    ConfigError
+        A number outside its range.
+    """
 
     topk: int = 50
     n_drop: int = 5
@@ -77,6 +83,7 @@ class Listening:
         return getattr(self._exchange, name)
 
     def is_stock_tradable(self, stock_id: str, *args: Any, **kwargs: Any) -> bool:
+        """Qlib's answer; a name that does not trade is noted."""
         tradable = self._exchange.is_stock_tradable(stock_id, *args, **kwargs)
         if not tradable:
             self._refused.add(stock_id)

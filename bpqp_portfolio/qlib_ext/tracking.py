@@ -22,7 +22,7 @@ _QRUN = ("qlib/cli/run.py", "qlib\\cli\\run.py")
 class TrackingManager(MLflowExpManager):
     """Qlib's manager, the first of a workflow that qrun builds.
 
-    Building it reads the workflow that qrun runs again, as :func:`~.files.workflow.read_workflow`
+    Building it reads the workflow that qrun runs again, as :func:`~bpqp_portfolio.files.workflow.read_workflow`
     does (a block that names another kind replaces its base's, a relative ``module_path`` of a .py
     file lies beside the workflow), and checks it, so that a slip is reported before the tracking
     database is opened. Within qrun, an expected error then ends the
@@ -59,9 +59,14 @@ class TrackingManager(MLflowExpManager):
 
 
 def check_variables() -> None:
-    """Raise :class:`ConfigError` if the workflow that qrun is running has an unset variable.
+    """Render the workflow that qrun is running again, strictly.
 
-    qrun fills it with nothing and tells nobody; its file is rendered again, strictly.
+    qrun itself fills a variable that is not set with nothing, and reports nothing.
+
+    Raises
+    ------
+    ConfigError
+        A variable without a default is not set.
     """
     frame = _frame_of_qrun()
     if frame is not None:

@@ -138,7 +138,13 @@ class Market:
         return int(inside.max()) + 1 if inside.numel() else 0
 
     def needed(self, field: str, who: str) -> Tensor:
-        """A field in float64, zero outside the mask; ProblemError where ``who`` lacks it."""
+        """A field in float64, zero outside the mask; ``who`` needs it.
+
+        Raises
+        ------
+        ProblemError
+            The market has no such field.
+        """
         value = getattr(self, field)
         if value is None:
             raise ProblemError(f"{who}: the market has no {field}; give it.")

@@ -50,6 +50,7 @@ class Multiplier:
 
     @property
     def soft(self) -> bool:
+        """Whether its limit may be missed, at a multiplier that is its cap."""
         return False
 
     def miss(self, w: Tensor, x: Tensor) -> Tensor:

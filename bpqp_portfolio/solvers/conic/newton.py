@@ -130,7 +130,13 @@ def _turn(a: Array, factor: float, angle: float, v: Array) -> Array:
 
 
 def nesterov_todd(s: ConeVector, y: ConeVector) -> ConeScaling:
-    """The Nesterov–Todd scaling of two vectors inside the cones."""
+    """The Nesterov–Todd scaling of two vectors inside the cones.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        A vector is on the boundary of a cone, or outside.
+    """
     cones = []
     for a, b in zip(s.cones, y.cones, strict=True):
         det_a, det_b = _det(a), _det(b)

@@ -50,7 +50,13 @@ class ConicSCS(ConeSolver):
     settings: tuple[str, ...] = _SETTINGS
 
     def cold(self, problem: SOCP, options: SolverOptions) -> SOCPSolution:
-        """Solve one problem without an earlier solution."""
+        """Solve one problem without an earlier solution.
+
+        Raises
+        ------
+        ConfigError
+            SCS does not accept a setting.
+        """
         settings = {
             "verbose": False,
             "eps_abs": options.tolerance,

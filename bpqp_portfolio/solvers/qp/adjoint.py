@@ -132,7 +132,13 @@ def sides(problem: QP, active: ActiveSet) -> Array:
 def solve_by(
     solver: Solver, H: Array, g: Array, C: Array, c: Array, options: SolverOptions
 ) -> tuple[Array, Array]:
-    """:func:`~bpqp_portfolio.solvers.common.kkt.solve_equality_qp` by a forward solver."""
+    """:func:`~bpqp_portfolio.solvers.common.kkt.solve_equality_qp` by a forward solver.
+
+    Raises
+    ------
+    SolverError
+        The solver did not solve it.
+    """
     # A power of 2 changes no digit: a P of single precision is one still.
     size = float(np.exp2(np.ceil(np.log2(largest(H) or 1.0))))
     # The QP is linear in (g, c), which may be tiny: solve it at unit size.

@@ -19,6 +19,11 @@ class ExposureTarget(Term):
     Targets are in the exposure's units, numbers or tensors (T,), with ``relative`` of w − w_b.
     ``strength``, one for all or by exposure, is return a day for a squared unit of the exposure: a
     miss by a unit costs half of it.
+
+    Raises
+    ------
+    ConfigError
+        No targets, a number that is none or below zero, or an exposure without a strength.
     """
 
     targets: Any

@@ -13,8 +13,14 @@ from .base import MarketView, Term
 
 @dataclass(frozen=True, eq=False)
 class LongOnly(Term):
-    """w ≥ 0 where ``limit`` is true, w ≥ −1 where it is false; the first holds without being said,
-    unless ``min_weights`` is."""
+    """w ≥ 0 where ``limit`` is true, w ≥ −1 where it is false; the first is the default unless
+    there is a ``min_weights``.
+
+    Raises
+    ------
+    ConfigError
+        ``limit`` is neither true nor false.
+    """
 
     limit: bool = True
     name: ClassVar[str] = "long_only"
@@ -36,7 +42,7 @@ class LongOnly(Term):
 
     @property
     def forbids_short(self) -> bool:
-        """Whether no weight may be below zero, whatever other terms allow."""
+        """Whether no weight may be below zero, even where other terms allow it."""
         return self.limit
 
     def parts(self, view: MarketView) -> Iterator[Bound]:

@@ -14,7 +14,13 @@ from .base import MarketView, Term
 @dataclass(frozen=True, eq=False)
 class MarketNeutral(Term):
     """1ᵀw = 0 in place of the budget; needs short positions (``min_weights`` or ``long_only:
-    false``)."""
+    false``).
+
+    Raises
+    ------
+    ConfigError
+        ``limit`` is not true.
+    """
 
     limit: bool = True
     name: ClassVar[str] = "market_neutral"
