@@ -38,7 +38,7 @@ class HandlerSource(Protocol):
 
     @property
     def loader(self) -> str:
-        """How features and labels are computed, as part of the cache's key."""
+        """How they are computed: ``market`` where a single day can be, for live weights."""
         ...
 
     @property

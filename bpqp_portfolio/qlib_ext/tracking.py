@@ -22,12 +22,12 @@ _QRUN = ("qlib/cli/run.py", "qlib\\cli\\run.py")
 class TrackingManager(MLflowExpManager):
     """Qlib's manager, the first of a workflow that qrun builds.
 
-    Building it reads the workflow that qrun runs again, as :func:`~bpqp_portfolio.files.workflow.read_workflow`
-    does (a block that names another kind replaces its base's, a relative ``module_path`` of a .py
-    file lies beside the workflow), and checks it, so that a slip is reported before the tracking
-    database is opened. Within qrun, an expected error then ends the
-    program with one line and no traceback. The database of a new SQLite file is laid out by one
-    process while others wait.
+    Building it reads the workflow that qrun runs again, as
+    :func:`~bpqp_portfolio.files.workflow.read_workflow` does (a block that names another kind
+    replaces its base's, a relative ``module_path`` of a .py file lies beside the workflow), and
+    checks it, so that a slip is reported before the tracking database is opened. Within qrun, an
+    expected error then ends the program with one line and no traceback. The database of a new
+    SQLite file is laid out by one process while others wait.
 
     Raises
     ------
