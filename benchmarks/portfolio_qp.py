@@ -59,7 +59,7 @@ def ours(days: Days, risk_aversion: float, constrained: str = "plain") -> Any:
     if constrained != "plain":
         layer = bp.PortfolioLayer(risk_aversion, CAP)
     if constrained == "all":
-        options["inequalities"] = days.groups, days.limits()
+        options |= {"G": days.groups, "h": days.limits()}
         arguments = (days.before, days.loadings, days.specific, days.mask)
         previous = layer.solve(*arguments, **options).w
         layer = bp.PortfolioLayer(risk_aversion, CAP, turnover_cost=COST)

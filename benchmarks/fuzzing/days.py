@@ -237,25 +237,23 @@ class DaysTrial:
         T, n = given["q"].shape
         mask = torch.ones(T, n, dtype=torch.bool)
         mask[:, : self.masked] = False
-        equalities = (given["A"], given["b"]) if self.use_rows[0] else None
-        inequalities = (given["G"], given["h"]) if self.use_rows[1] else None
+        rows = {k: given[k] for k in "AbGh" if self.use_rows["AbGh".index(k) // 2]}
         if self.door == "factor_days":
             cost = {"cost": given["cost"], "reference": given["reference"]} if self.costs else {}
             found = factor_qp(
-                given["q"], given["B"], given["d"], lower=given["lower"], upper=given["upper"],
-                budget=given["budget"], equalities=equalities, inequalities=inequalities,
-                mask=mask, throw=False, **cost,
+                given["q"], given["B"], given["d"], lb=given["lower"], ub=given["upper"],
+                budget=given["budget"], mask=mask, on_failure="nan", **rows, **cost,
             )  # fmt: skip
         else:
             g = self.budget
             layer = bp.PortfolioLayer(
-                g, float(given["upper"][0, -1]), solver=solver, throw=False,
+                g, float(given["upper"][0, -1]), forward=solver, on_failure="nan",
                 turnover_cost=float(given["cost"][0, -1]) if self.costs else 0.0,
             )  # fmt: skip
             found = layer.solve(
                 -given["q"], given["B"] / g**0.5, given["d"] / g, mask,
                 given["reference"] if self.costs else None,
-                equalities=equalities, inequalities=inequalities,
+                **rows,
             )  # fmt: skip
         statuses = [list(bp.SolveStatus)[int(code)] for code in found.status]
         w = found.w.detach().numpy()
@@ -322,17 +320,18 @@ class DaysTrial:
         given = {k: v.detach().numpy() for k, v in self.tensors().items()}
         lines += [f"{k} = t({v.tolist()})" for k, v in given.items() if v.size]
         lines.append(f"mask = torch.arange(q.shape[1]).expand(q.shape) >= {self.masked}")
-        rows = "equalities=(A, b), " if self.use_rows[0] else ""
-        rows += "inequalities=(G, h), " if self.use_rows[1] else ""
+        rows = "A=A, b=b, " if self.use_rows[0] else ""
+        rows += "G=G, h=h, " if self.use_rows[1] else ""
         if self.door == "factor_days":
             cost = "cost=cost, reference=reference, " * self.costs
-            lines.append("s = factor_qp(q, B, d, lower=lower, upper=upper, budget=budget, "
-                         f"{rows}{cost}mask=mask, throw=False)")  # fmt: skip
+            lines.append("s = factor_qp(q, B, d, lb=lower, ub=upper, budget=budget, "
+                         f"{rows}{cost}mask=mask, on_failure='nan')")  # fmt: skip
         else:
             g = self.budget
             cost = float(given["cost"][0, -1]) if self.costs else 0.0
             lines.append(f"layer = bp.PortfolioLayer({g!r}, {float(given['upper'][0, -1])!r}, "
-                         f"solver={solver!r}, turnover_cost={cost!r}, throw=False)")  # fmt: skip
+                         f"forward={solver!r}, turnover_cost={cost!r}, "
+                         "on_failure='nan')")  # fmt: skip
             lines.append(f"s = layer.solve(-q, B / {g!r}**0.5, d / {g!r}, mask, "
                          f"{'reference' if self.costs else None}, {rows})")  # fmt: skip
         lines.append("print(s.status, s.w, s.kkt_norm)")

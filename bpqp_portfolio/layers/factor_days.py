@@ -1,4 +1,4 @@
-"""The short way of ``factor_qp`` for a few days of the plain problem on the CPU."""
+"""``factor_qp`` for a few days of the plain problem on the CPU, without torch's calls."""
 
 from __future__ import annotations
 
@@ -11,31 +11,26 @@ from torch import Tensor
 from ..problems.solution import SolveStatus
 from ..solvers.common.redundant_rows import redundancy
 from ..solvers.factor.few_days import Days, solve_days
-from ..solvers.factor.problem import FactorSolution
+from ..solvers.factor.problem import PARAMETERS, FactorQP, FactorSolution
 from .factor_second_order import Held, gradients_again
 from .transforms import refuse_forward_mode, refuse_transforms
 
+# The plain problem's parameters.
+_GIVEN = PARAMETERS[:6]
+
 
 def solve_few(
-    q: Tensor,
-    loadings: Tensor,
-    d: Tensor,
-    lower: Tensor,
-    upper: Tensor,
-    budget: Tensor,
-    mask: Tensor,
-    tolerance: float,
-    start: FactorSolution | Tensor | None,
+    problem: FactorQP, tolerance: float, start: FactorSolution | Tensor | None
 ) -> FactorSolution | None:
-    """The solution, differentiable in the first six, or None where the general way should see it.
+    """The solution, differentiable in q, B, d, bounds and budget, of a problem with no other parts.
 
-    float64 tensors on the CPU, shapes as for
-    :func:`~bpqp_portfolio.solvers.factor.few_days.solve_days`.
+    On the CPU. None where the general method should see it.
     """
-    given = (q, loadings, d, lower, upper, budget)
-    linear, B, variance, low, high, total = (value.detach().numpy() for value in given)
+    given = tuple(getattr(problem, name) for name in _GIVEN)
+    q, mask = problem.q, problem.mask
     x = start.x if isinstance(start, FactorSolution) else start
     first = None if x is None else x.detach().double().numpy()
+    linear, B, variance, low, high, total = (value.detach().numpy() for value in given)
     days = solve_days(linear, B, variance, low, high, total, mask.numpy(), tolerance, first)
     if days is None:
         return None
@@ -77,9 +72,7 @@ class _Weights(torch.autograd.Function):
         days: Days = ctx.days
         if torch.is_grad_enabled():
             given = (q, loadings, d, lower, upper, budget)
-            values = dict(
-                zip(("q", "loadings", "d", "lower", "upper", "budget"), given, strict=True)
-            )
+            values = dict(zip(_GIVEN, given, strict=True))
             w, free = torch.from_numpy(days.weights), torch.from_numpy(days.free) & mask
             none = torch.zeros_like(mask)
             at_lower, at_upper = mask & (w <= lower), mask & (w >= upper)

@@ -46,7 +46,7 @@ def weights_on(values: Mapping[str, Tensor | None], held: Held, day: int, what: 
         value = values.get(name)
         return None if value is None else value[day]
 
-    q, B, d, low, high = (values[k] for k in ("q", "loadings", "d", "lower", "upper"))
+    q, B, d, low, high = (values[k] for k in ("q", "loadings", "d", "lb", "ub"))
     assert q is not None and B is not None and d is not None
     assert low is not None and high is not None
     q, B, d, low, high = q[day], B[day], d[day], low[day], high[day]
@@ -73,7 +73,7 @@ def weights_on(values: Mapping[str, Tensor | None], held: Held, day: int, what: 
     e = torch.cat(sides) if sides else q.new_zeros(0)
     index = torch.nonzero(free).squeeze(-1)
     inside = torch.nonzero(free | lower | upper | held.reference[day]).squeeze(-1)
-    given = (values.get(k) for k in ("lower", "upper", "budget", "A", "b", "G", "h"))
+    given = (values.get(k) for k in ("lb", "ub", "budget", "A", "b", "G", "h"))
     if not any(v is not None and v.requires_grad for v in given):
         # Which of dependent rows are kept then makes no difference.
         rows_kept = _independent(E[:, index])

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import check_number
-from ..errors import ProblemError, SolverError
+from ..errors import ConfigError, ProblemError
+from ..layers.base import SolverLayer
 from ..layers.factor import factor_qp
+from ..layers.factor_arguments import refuse_unsolved
 from ..layers.qp import QPLayer
 from ..layers.transforms import eager
-from ..problems.solution import SolveStatus
 from ..solvers.factor.problem import FactorSolution
+from .dense_days import solve_dense
 
 STRUCTURED = "structured"
 # General solvers iterate to a tolerance; beyond this they rarely get.
 GENERAL_TOLERANCE = 1e-10
+# Of the structured solver, unless asked otherwise.
+_MAX_ITERATIONS = 200
 
 
 def refuse_unknown(values: Tensor, mask: Tensor, what: str = "mu") -> None:
-    """Raise :class:`ProblemError` for the first of ``values`` (T, n) in ``mask`` not finite."""
+    """Raise for the first of ``values`` (T, n) in ``mask`` that is not finite.
+
+    Raises
+    ------
+    ProblemError
+        Names ``what``, asset and day, and how many there are.
+    """
     wrong = torch.nonzero(~torch.isfinite(values) & mask)
     if len(wrong):
         day, item = wrong[0].tolist()
@@ -32,7 +43,7 @@ def refuse_unknown(values: Tensor, mask: Tensor, what: str = "mu") -> None:
         )
 
 
-class PortfolioLayer(nn.Module):
+class PortfolioLayer(SolverLayer):
     """Long-only mean-variance weights of a batch of days.
 
         max  μᵀw − (γ/2) wᵀΣw − turnover_cost ‖w − previous‖₁
@@ -44,20 +55,29 @@ class PortfolioLayer(nn.Module):
     ----------
     risk_aversion : γ > 0, in 1/(return per day).
     max_weight : largest weight of a name, in (0, 1].
-    turnover_cost : cost of a trade as a fraction of its value; the call then wants ``previous``.
-    solver : ``structured`` for the batched factor-model solver, or a general solver by name (see
+    turnover_cost : cost of a trade as a fraction of its value; the call then needs ``previous``.
+    forward : "structured" for the batched factor-model solver, or a general solver by name (see
         :func:`bpqp_portfolio.available_solvers`), which forms Σ and takes the days one by one.
+    backward, max_iterations, on_failure, options : see
+        :class:`~bpqp_portfolio.layers.base.SolverLayer`; the structured solver has its own
+        backward pass, and no options.
     tolerance : scaled KKT residual at which a day counts as solved.
-    throw : raise where a day fails; otherwise its weights are NaN and its gradient is zero.
 
     Raises
     ------
     ConfigError
-        A parameter outside its range.
+        A parameter outside its range, an unknown solver.
 
     References
     ----------
     The gradient is the backward QP of arXiv:2411.19285, Theorem 1.
+
+    Examples
+    --------
+    >>> layer = PortfolioLayer(risk_aversion=10.0)
+    >>> mu = torch.tensor([[0.02, 0.01]], dtype=torch.float64)
+    >>> layer(mu, torch.zeros(1, 2, 1), torch.full((1, 2), 0.01)).round(decimals=9).tolist()
+    [[0.55, 0.45]]
     """
 
     def __init__(
@@ -66,29 +86,38 @@ class PortfolioLayer(nn.Module):
         max_weight: float = 1.0,
         *,
         turnover_cost: float = 0.0,
-        solver: str = STRUCTURED,
+        forward: str = STRUCTURED,
+        backward: str = "auto",
         tolerance: float = 1e-10,
-        throw: bool = True,
+        max_iterations: int | None = None,
+        on_failure: str = "raise",
+        options: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(forward, backward, tolerance, max_iterations, on_failure, options)
         check_number(risk_aversion, "risk_aversion", low=0, open_low=True)
         check_number(max_weight, "max_weight", low=0, high=1, open_low=True)
         check_number(turnover_cost, "turnover_cost", low=0)
-        check_number(tolerance, "tolerance", low=0, open_low=True)
         self.turnover_cost = float(turnover_cost)
         self.risk_aversion, self.max_weight = float(risk_aversion), float(max_weight)
-        self.solver, self.tolerance, self.throw = solver, tolerance, throw
-        eps = max(tolerance, GENERAL_TOLERANCE)
-        if solver == STRUCTURED:
-            self._general = QPLayer(tolerance=eps, on_failure="nan")
-        else:
-            self._general = QPLayer(solver, tolerance=eps, on_failure="nan")
+        structured = forward == STRUCTURED
+        if structured and (self.options or backward not in ("auto", "kkt")):
+            raise ConfigError(
+                f"forward {STRUCTURED!r} has its own backward pass and no options; got "
+                f"backward={backward!r}, options={self.options}. Name a general solver for these."
+            )
+        # A covariance without factors goes to a general solver whatever the forward one.
+        self._general = QPLayer(
+            "auto" if structured else forward,
+            backward,
+            tolerance=max(tolerance, GENERAL_TOLERANCE),
+            max_iterations=max_iterations,
+            on_failure="nan",
+            options=options,
+        )
 
     def extra_repr(self) -> str:
-        return (
-            f"risk_aversion={self.risk_aversion:g}, max_weight={self.max_weight:g}, "
-            f"solver={self.solver!r}"
-        )
+        limits = f"risk_aversion={self.risk_aversion:g}, max_weight={self.max_weight:g}"
+        return f"{limits}, {super().extra_repr()}"
 
     def forward(
         self,
@@ -113,9 +142,11 @@ class PortfolioLayer(nn.Module):
         previous: Tensor | None = None,
         *,
         covariance: Tensor | None = None,
-        equalities: tuple[Tensor, Tensor] | None = None,
-        inequalities: tuple[Tensor, Tensor] | None = None,
-        warm_start: FactorSolution | Tensor | None = None,
+        A: Tensor | None = None,
+        b: Tensor | None = None,
+        G: Tensor | None = None,
+        h: Tensor | None = None,
+        initial_point: FactorSolution | Tensor | None = None,
     ) -> FactorSolution:
         """Weights with duals, status and KKT norm of every day.
 
@@ -128,17 +159,69 @@ class PortfolioLayer(nn.Module):
             throughout trades for free.
         covariance : Σ (T, n, n) per day² instead of loadings and specific; goes to the general
             layer.
-        equalities, inequalities : (A, b) and (G, h), (T, p, n), (T, p) and (T, m, n), (T, m).
-        warm_start : an earlier solution of similar problems, for the structured solver.
+        A, b, G, h : (T, p, n), (T, p), (T, m, n), (T, m) rows besides the budget.
+        initial_point : an earlier solution of similar problems, or its ``x`` (T, k), for the
+            structured solver; it changes the time, not the answer.
 
         Raises
         ------
         ProblemError
-            Wrong shapes or missing arguments; with ``throw`` also bad values, and a day with too
-            few names for ``max_weight``.
+            Wrong shapes or missing arguments; with ``on_failure="raise"`` also bad values, and a
+            day with too few names for ``max_weight``.
         SolverError
-            A day that was not solved, where ``throw`` is set.
+            A day that was not solved, where ``on_failure`` is "raise".
         """
+        mask = self._checked(mu, loadings, specific, mask, previous, covariance)
+        cost = None
+        if self.turnover_cost and previous is not None:
+            # Nothing is known of a first day's holdings: entering costs nothing.
+            entry = previous.isnan().all(-1, keepdim=True)
+            previous = torch.where(entry, 0.0, previous)
+            cost = torch.where(entry, 0.0, previous.new_full((), self.turnover_cost))
+            cost = cost.expand(mu.shape)
+        rows: dict[str, Any] = {"A": A, "b": b, "G": G, "h": h}
+        trade: dict[str, Any] = {"cost": cost, "reference": previous}
+        if loadings is not None and specific is not None:
+            loadings = loadings * math.sqrt(self.risk_aversion)
+            specific = specific * self.risk_aversion
+        if not mu.numel():
+            # No covariance says nothing, whatever its form.
+            loadings = mu.new_zeros(*mu.shape, 0) if loadings is None else loadings
+            return factor_qp(-mu, loadings, mu, mask=mask, on_failure=self.on_failure, **rows)
+        if covariance is None and self.forward_name == STRUCTURED:
+            assert loadings is not None and specific is not None
+            return factor_qp(
+                -mu,
+                loadings,
+                specific,
+                ub=self.max_weight,
+                mask=mask,
+                tolerance=self.tolerance,
+                max_iterations=self.max_iterations or _MAX_ITERATIONS,
+                on_failure=self.on_failure,
+                initial_point=initial_point,
+                **rows,
+                **trade,
+            )
+        P = None if covariance is None else self.risk_aversion * covariance
+        quadratic = (P, loadings, specific)
+        solution = solve_dense(
+            self._general, -mu, quadratic, mask, self.max_weight, self.raises, **rows, **trade
+        )
+        if self.raises:
+            refuse_unsolved(solution)
+        return solution
+
+    def _checked(
+        self,
+        mu: Tensor,
+        loadings: Tensor | None,
+        specific: Tensor | None,
+        mask: Tensor | None,
+        previous: Tensor | None,
+        covariance: Tensor | None,
+    ) -> Tensor:
+        """The mask; ProblemError where something is missing or has a wrong shape, or bad values."""
         if covariance is None and (loadings is None or specific is None):
             raise ProblemError("loadings and specific: missing; give both, or covariance instead.")
         if covariance is not None and (loadings is not None or specific is not None):
@@ -160,11 +243,16 @@ class PortfolioLayer(nn.Module):
             raise ProblemError(
                 f"mu and mask must be (T, n); got {tuple(mu.shape)} and {tuple(mask.shape)}."
             )
-        if self.throw:
+        if self.raises:
             refuse_unknown(mu, mask)
+            self._refuse_few_names(mask)
+        return mask
+
+    def _refuse_few_names(self, mask: Tensor) -> None:
+        """ProblemError where a day has too few names for ``max_weight``."""
         names = mask.sum(-1)
         short = (names > 0) & (names.double() * self.max_weight < 1 - 1e-12)
-        if self.throw and bool(short.any()):
+        if bool(short.any()):
             day = int(torch.where(short, names, mask.shape[1] + 1).argmin())
             fewest = int(names[day])
             raise ProblemError(
@@ -172,130 +260,3 @@ class PortfolioLayer(nn.Module):
                 f"{fewest} names ({int(short.sum())} such days): set it to at least "
                 f"{math.ceil(1e4 / fewest) / 1e4:g}."
             )
-        cost = None
-        if self.turnover_cost and previous is not None:
-            entry = previous.isnan().all(-1, keepdim=True)
-            previous = torch.where(entry, 0.0, previous)
-            cost = torch.where(entry, 0.0, previous.new_full((), self.turnover_cost))
-            cost = cost.expand(mu.shape)
-        rows = equalities, inequalities
-        if not mu.numel():
-            loadings = mu.new_zeros(*mu.shape, 0) if loadings is None else loadings
-            specific = mu if specific is None else specific
-            how: dict[str, Any] = {"equalities": equalities, "inequalities": inequalities}
-            return factor_qp(-mu, loadings, specific, mask=mask, throw=self.throw, **how)
-        if covariance is not None:
-            quadratic = self.risk_aversion * covariance
-            solution = self._solve_general(-mu, quadratic, None, mask, cost, previous, *rows)
-        else:
-            assert loadings is not None and specific is not None
-            loadings = loadings * math.sqrt(self.risk_aversion)
-            specific = specific * self.risk_aversion
-            if self.solver != STRUCTURED:
-                inside = torch.where(mask.unsqueeze(-1), loadings, 0.0).double()
-                quadratic = inside @ inside.mT + torch.diag_embed(
-                    torch.where(mask, specific, 1.0).double()
-                )
-                solution = self._solve_general(-mu, quadratic, inside, mask, cost, previous, *rows)
-            else:
-                solution = factor_qp(
-                    -mu,
-                    loadings,
-                    specific,
-                    upper=self.max_weight,
-                    cost=cost,
-                    reference=previous,
-                    mask=mask,
-                    tolerance=self.tolerance,
-                    warm_start=warm_start,
-                    throw=self.throw,
-                    equalities=equalities,
-                    inequalities=inequalities,
-                )
-        unsolved = solution.status != SolveStatus.SOLVED.code
-        if self.throw and bool(unsolved.any()):
-            failed = torch.nonzero(unsolved).squeeze(-1)
-            shown = ", ".join(
-                f"day {int(t)}: {SolveStatus.from_code(solution.status[t]).label}, "
-                f"KKT norm {float(solution.kkt_norm[t]):.1e}"
-                for t in failed[:5]
-            )
-            raise SolverError(f"{len(failed)} of {len(mu)} days were not solved ({shown}).")
-        return solution
-
-    def _solve_general(
-        self,
-        q: Tensor,
-        quadratic: Tensor,
-        loadings: Tensor | None,
-        mask: Tensor,
-        cost: Tensor | None,
-        previous: Tensor | None,
-        equalities: tuple[Tensor, Tensor] | None,
-        inequalities: tuple[Tensor, Tensor] | None,
-    ) -> FactorSolution:
-        """One dense QP a day; a turnover cost c|w − w⁰| is lifted to variables t ≥ |w − w⁰|."""
-        assert self._general is not None
-        T, n = q.shape
-        pair = (mask.unsqueeze(-1) & mask.unsqueeze(-2)).double()
-        empty = torch.diag_embed((~mask).double())
-        P = torch.where(pair > 0, quadratic.double(), 0.0) + empty
-        q = torch.where(mask, q, 0.0).double()
-        inside = mask.to(P)
-        upper = self.max_weight * inside
-        lower = torch.zeros_like(upper)
-        A, b = inside.unsqueeze(-2), inside.new_ones(T, 1)
-        if equalities is not None:
-            rows = equalities[0].double().expand(T, -1, n)
-            A = torch.cat([A, torch.where(mask.unsqueeze(-2), rows, 0.0)], -2)
-            b = torch.cat([b, equalities[1].double().expand(T, A.shape[-2] - 1)], -1)
-        G = h = None
-        m = 0
-        if inequalities is not None:
-            rows = inequalities[0].double().expand(T, -1, n)
-            G = torch.where(mask.unsqueeze(-2), rows, 0.0)
-            m = G.shape[-2]
-            h = inequalities[1].double().expand(T, m)
-        if cost is not None and previous is not None:
-            held = torch.where(mask, previous, 0.0).double()
-            one = torch.eye(n, dtype=P.dtype, device=P.device).expand(T, n, n)
-            traded = torch.cat([torch.cat([one, -one], -1), torch.cat([-one, -one], -1)], -2)
-            pad = torch.nn.functional.pad
-            G = traded if G is None else torch.cat([pad(G, (0, n)), traded], -2)
-            limit = torch.cat([held, -held], -1)
-            h = limit if h is None else torch.cat([h, limit], -1)
-            P, A = pad(P, (0, n, 0, n)), pad(A, (0, n))
-            q = torch.cat([q, cost * inside], -1)
-            # |w − w⁰| is never above this; masked names are held at zero.
-            reach = (self.max_weight + held.abs()) * inside
-            lower, upper = (
-                torch.cat([lower, torch.zeros_like(lower)], -1),
-                torch.cat([upper, reach], -1),
-            )
-        found = self._general.solve(P, q, A, b, G, h, lb=lower, ub=upper)
-        for day, said in enumerate(found.message if self.throw else ()):
-            if said:
-                bad = found.status[day] is SolveStatus.BAD_DATA
-                raise (ProblemError if bad else SolverError)(f"day {day}: {said}")
-        # A masked name is zero exactly, whatever the solver's tolerance left of it.
-        w = torch.where(mask, found.z[:, :n], 0.0)
-        free = mask & (w > 0) & (w < self.max_weight)
-        if cost is not None and previous is not None:
-            free &= (w != previous) | (cost == 0)
-        exposure = w.detach().new_zeros(T, 0)
-        if loadings is not None:
-            exposure = (w.detach().unsqueeze(-2) @ loadings).squeeze(-2).detach()
-        nu = found.nu.detach()
-        return FactorSolution(
-            w=w,
-            nu=nu[:, 0],
-            x=exposure,
-            free=free,
-            kkt_norm=torch.as_tensor(found.kkt_norm),
-            iterations=torch.as_tensor(found.iterations),
-            status=torch.tensor([status.code for status in found.status], dtype=torch.int64),
-            nu_rows=nu[:, 1:],
-            lam=found.lam.detach()[:, :m],
-            lam_lb=found.lam_lb.detach()[:, :n],
-            lam_ub=found.lam_ub.detach()[:, :n],
-        )

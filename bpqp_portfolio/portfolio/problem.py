@@ -94,7 +94,7 @@ class PortfolioProblem:
         check_number(self.scale, "score_scale", low=0, open_low=True)
         self.unit: float | Tensor = self.config.kappa or self.scale
         limits = self.config.risk_aversion, self.config.max_weight
-        how: dict[str, Any] = {"solver": self.config.solver, "tolerance": self.config.tolerance}
+        how: dict[str, Any] = {"forward": self.config.solver, "tolerance": self.config.tolerance}
         self.layer = PortfolioLayer(*limits, **how)
         self._trading = PortfolioLayer(*limits, turnover_cost=self.config.turnover_cost, **how)
         self.policy = build_policy(self.config.decision)
@@ -141,7 +141,7 @@ class PortfolioProblem:
     ) -> FactorSolution:
         """The minimum of f_μ with Σ at daily returns ``mu`` (T, n), whatever decides."""
         days = batch.loadings, batch.specific, batch.mask
-        return self.layer.solve(mu, *days, warm_start=warm_start)
+        return self.layer.solve(mu, *days, initial_point=warm_start)
 
     def _trade(self, before: Tensor, mu: Tensor, batch: DayBatch) -> Tensor:
         """Weights (T, n) that pay for leaving those held ``before``."""

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bpqp_portfolio.errors import ProblemError
+from bpqp_portfolio.errors import ProblemError, SolverError
 from bpqp_portfolio.layers.factor import factor_qp
 from bpqp_portfolio.problems.solution import SolveStatus
 
-PARAMETERS = ("q", "loadings", "specific", "lower", "upper", "budget")
+PARAMETERS = ("q", "loadings", "specific", "lb", "ub", "budget")
 
 
 def days(T=3, n=7, k=2, seed=0, size=0.7) -> dict[str, torch.Tensor]:
@@ -22,8 +22,8 @@ def days(T=3, n=7, k=2, seed=0, size=0.7) -> dict[str, torch.Tensor]:
         "q": size * rng.normal(size=(T, n)),
         "loadings": rng.normal(size=(T, n, k)),
         "specific": rng.uniform(0.5, 1.5, size=(T, n)),
-        "lower": rng.uniform(0.0, 0.05, size=(T, n)),
-        "upper": rng.uniform(0.2, 0.4, size=(T, n)),
+        "lb": rng.uniform(0.0, 0.05, size=(T, n)),
+        "ub": rng.uniform(0.2, 0.4, size=(T, n)),
         "budget": rng.uniform(0.9, 1.1, size=T),
     }
     return {name: torch.tensor(value) for name, value in data.items()}
@@ -35,7 +35,7 @@ def distance_to_kink(data) -> float:
     B, d = data["loadings"], data["specific"]
     P = B @ B.mT + torch.diag_embed(d)
     multiplier = torch.einsum("tij,tj->ti", P, s.w) + data["q"] + s.nu.unsqueeze(-1)
-    slack = torch.minimum(s.w - data["lower"], data["upper"] - s.w)
+    slack = torch.minimum(s.w - data["lb"], data["ub"] - s.w)
     return float(torch.where(s.free, slack, multiplier.abs()).min())
 
 
@@ -44,7 +44,7 @@ def smooth_days(**shape) -> dict[str, torch.Tensor]:
     for seed in range(100):
         data = days(seed=seed, **shape)
         s = factor_qp(**data)
-        kinds = (s.free, s.w == data["lower"], s.w == data["upper"])
+        kinds = (s.free, s.w == data["lb"], s.w == data["ub"])
         if all(kind.any(-1).all() for kind in kinds) and distance_to_kink(data) > 1e-3:
             return data
     raise AssertionError("no smooth day among the seeds")
@@ -84,10 +84,10 @@ def test_gradcheck_of_scalars_and_rows_that_are_broadcast():
     data = smooth_days()
     upper = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     specific = data["specific"][:1].clone().requires_grad_()
-    data = {**data, "lower": 0.0, "budget": 1.0}
+    data = {**data, "lb": 0.0, "budget": 1.0}
 
     def weights(upper, specific):
-        return factor_qp(**{**data, "upper": upper, "specific": specific.expand(3, -1)}).w
+        return factor_qp(**{**data, "ub": upper, "specific": specific.expand(3, -1)}).w
 
     assert torch.autograd.gradcheck(weights, (upper, specific), eps=1e-6, atol=1e-6)
 
@@ -101,7 +101,7 @@ def test_directional_derivatives_at_the_scale_of_daily_returns(size):
         "q": -size * rng.normal(size=(T, n)),
         "loadings": 0.01 * rng.normal(size=(T, n, k)),
         "specific": 3e-4 * rng.uniform(0.1, 2.0, size=(T, n)),
-        "upper": rng.uniform(0.03, 0.06, size=(T, n)),
+        "ub": rng.uniform(0.03, 0.06, size=(T, n)),
     }
     data = {name: torch.tensor(value) for name, value in data.items()}
     direction = {name: torch.tensor(rng.normal(size=v.shape)) * v for name, v in data.items()}
@@ -131,7 +131,7 @@ def dense_gradients(data, w, r) -> dict[str, np.ndarray]:
     n = len(w)
     B, d = data["loadings"], data["specific"]
     P = B @ B.T + np.diag(d)
-    low, high = np.flatnonzero(w <= data["lower"]), np.flatnonzero(w >= data["upper"])
+    low, high = np.flatnonzero(w <= data["lb"]), np.flatnonzero(w >= data["ub"])
     rows = np.vstack([np.ones(n), -np.eye(n)[low], np.eye(n)[high]])
     m = len(rows)
     kkt = np.block([[P, rows.T], [rows, np.zeros((m, m))]])
@@ -145,8 +145,8 @@ def dense_gradients(data, w, r) -> dict[str, np.ndarray]:
         "q": z,
         "loadings": 2 * grad_P @ B,
         "specific": np.diag(grad_P),
-        "lower": grad_lower,
-        "upper": grad_upper,
+        "lb": grad_lower,
+        "ub": grad_upper,
         "budget": np.array(-nu),
     }
 
@@ -156,9 +156,9 @@ def test_gradients_equal_the_dense_formulas(shape):
     T, n, k = shape
     data = smooth_days(T=T, n=n, k=k) if n < 10 else days(T=T, n=n, k=k)
     if n >= 10:
-        data["upper"] *= 7 / n
-        data["upper"] += 0.01
-        data["lower"] *= 0.1
+        data["ub"] *= 7 / n
+        data["ub"] += 0.01
+        data["lb"] *= 0.1
     r = torch.randn(T, n, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     solution = factor_qp(**data)
     assert (solution.status == SolveStatus.SOLVED.code).all() and not solution.free.all()
@@ -178,8 +178,8 @@ def test_gradients_equal_the_dense_formulas(shape):
 def test_identities_that_hold_at_every_point(seed, n, k, power):
     """Homogeneity: w does not change with a constant in q, nor with the objective's unit."""
     data = days(n=n, k=k, seed=seed, size=10.0**power)
-    data["upper"] = data["upper"] + 1.0
-    data["lower"] = 0 * data["lower"]
+    data["ub"] = data["ub"] + 1.0
+    data["lb"] = 0 * data["lb"]
     r = torch.randn(3, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     g = gradients(data, r)
     size = 1e-9 * (1 + r.abs().sum())
@@ -199,14 +199,14 @@ def test_identities_that_hold_at_every_point(seed, n, k, power):
 def test_without_a_free_name_there_is_no_gradient_in_the_objective():
     data = days()
     data["q"][:, 2] = -1e6
-    data["lower"], data["upper"] = 0 * data["lower"], 0 * data["upper"] + 1
+    data["lb"], data["ub"] = 0 * data["lb"], 0 * data["ub"] + 1
     data["budget"] = 0 * data["budget"] + 1
     assert not factor_qp(**data).free.any()
     g = gradients(data, torch.ones_like(data["q"]).cumsum(-1))
     for name in ("q", "loadings", "specific"):
         assert (g[name] == 0).all()
     # If all bounds and the budget move by one weight, so do the weights.
-    moved = g["lower"].sum(-1) + g["upper"].sum(-1) + g["budget"] * data["q"].shape[1]
+    moved = g["lb"].sum(-1) + g["ub"].sum(-1) + g["budget"] * data["q"].shape[1]
     torch.testing.assert_close(
         moved, torch.full_like(moved, float(sum(range(1, 1 + len(g["q"][0])))))
     )
@@ -215,7 +215,7 @@ def test_without_a_free_name_there_is_no_gradient_in_the_objective():
 def test_one_free_name_has_only_the_budget_to_follow():
     data = days(T=1, n=3)
     data["q"] = torch.tensor([[-50.0, -5.0, 50.0]], dtype=torch.float64)
-    data["lower"], data["upper"] = 0 * data["lower"], 0 * data["upper"] + 0.6
+    data["lb"], data["ub"] = 0 * data["lb"], 0 * data["ub"] + 0.6
     data["budget"] = torch.ones(1, dtype=torch.float64)
     solution = factor_qp(**data)
     assert solution.free.tolist() == [[False, True, False]]
@@ -225,8 +225,8 @@ def test_one_free_name_has_only_the_budget_to_follow():
         assert (g[name].abs() <= 1e-14).all()
     # w₂ = c − u₁ − l₃, so the gradients are those of 3u₁ + 5(c − u₁ − l₃) + 11l₃.
     assert g["budget"].item() == pytest.approx(5)
-    assert g["upper"].tolist() == [[pytest.approx(-2), 0, 0]]
-    assert g["lower"].tolist() == [[0, 0, pytest.approx(6)]]
+    assert g["ub"].tolist() == [[pytest.approx(-2), 0, 0]]
+    assert g["lb"].tolist() == [[0, 0, pytest.approx(6)]]
 
 
 def test_a_pinned_name_moves_with_both_of_its_bounds():
@@ -237,7 +237,7 @@ def test_a_pinned_name_moves_with_both_of_its_bounds():
     def loss(pin):
         held = torch.zeros(1, 7, dtype=torch.bool)
         held[0, 4] = True
-        bounds = {name: torch.where(held, pin, data[name]) for name in ("lower", "upper")}
+        bounds = {name: torch.where(held, pin, data[name]) for name in ("lb", "ub")}
         return (factor_qp(**{**data, **bounds}).w * r).sum()
 
     assert torch.autograd.gradcheck(loss, pin, eps=1e-6, atol=1e-6)
@@ -247,7 +247,7 @@ def test_a_pinned_name_moves_with_both_of_its_bounds():
 @pytest.mark.parametrize("cap", [0.2, 1.0])
 def test_gradients_are_finite_for_forecasts_of_any_size(size, cap):
     data = days(T=8, n=20, size=size)
-    data |= {"lower": torch.zeros(8, 20), "upper": torch.full((8, 20), cap)}
+    data |= {"lb": torch.zeros(8, 20), "ub": torch.full((8, 20), cap)}
     data["budget"] = torch.ones(8)
     for value in gradients(data, torch.randn(8, 20, dtype=torch.float64)).values():
         assert torch.isfinite(value).all()
@@ -287,13 +287,15 @@ def test_an_infeasible_day_has_no_gradient_and_spoils_no_other():
     r = torch.randn(3, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     good = gradients(data, r)
     data["budget"][1] = 50.0
-    solution = factor_qp(**data)
+    with pytest.raises(SolverError, match=r"1 of 3 days .* \(day 1: primal infeasible"):
+        factor_qp(**data)
+    solution = factor_qp(**data, on_failure="nan")
     assert solution.status.tolist() == [
         SolveStatus.SOLVED.code,
         SolveStatus.PRIMAL_INFEASIBLE.code,
         SolveStatus.SOLVED.code,
     ]
-    for name, value in gradients(data, r).items():
+    for name, value in gradients(data, r, on_failure="nan").items():
         assert (value[1] == 0).all()
         torch.testing.assert_close(value[[0, 2]], good[name][[0, 2]], rtol=1e-12, atol=1e-12)
 
@@ -302,13 +304,13 @@ def test_a_failed_day_masked_by_the_caller_leaves_finite_gradients():
     data = smooth_days()
     data["budget"][1] = 50.0
     q = data["q"].requires_grad_()
-    solution = factor_qp(**data)
+    solution = factor_qp(**data, on_failure="nan")
     torch.nan_to_num(solution.w).square().sum().backward()
     assert torch.isfinite(q.grad).all() and q.grad[0].any()
 
 
 def test_the_iteration_limit_is_reported():
-    solution = factor_qp(**days(size=0.1), max_iterations=0)
+    solution = factor_qp(**days(size=0.1), max_iterations=0, on_failure="nan")
     assert (solution.status == SolveStatus.INACCURATE.code).any()
 
 
@@ -371,7 +373,7 @@ def test_a_warm_start_changes_neither_weights_nor_gradients():
     data = smooth_days()
     r = torch.ones_like(data["q"]).cumsum(-1)
     x = factor_qp(**data).x
-    cold, warm = gradients(data, r), gradients(data, r, warm_start=x)
+    cold, warm = gradients(data, r), gradients(data, r, initial_point=x)
     for name, value in cold.items():
         torch.testing.assert_close(warm[name], value, rtol=1e-8, atol=1e-8)
 
@@ -396,9 +398,9 @@ def bad(name, index, value):
         (bad("specific", (1, 2), torch.nan), r"^specific: bad value for name 2 of day 1"),
         (bad("specific", (1, 2), -1e-9), r"^specific \(must not be negative\).* name 2 of day 1"),
         (bad("specific", (1, slice(2, 5)), -1.0), r"^specific \(must not be negative\).*3 in all"),
-        (bad("lower", (1, 2), torch.nan), r"^lower: bad value for name 2 of day 1"),
-        (bad("upper", (1, 2), -torch.inf), r"^upper: bad value for name 2 of day 1"),
-        (bad("lower", (0, 6), 0.9), r"^bounds \(lower must not exceed upper\).* name 6 of day 0"),
+        (bad("lb", (1, 2), torch.nan), r"^lb: bad value for name 2 of day 1"),
+        (bad("ub", (1, 2), -torch.inf), r"^ub: bad value for name 2 of day 1"),
+        (bad("lb", (0, 6), 0.9), r"^bounds \(lb must not exceed ub\).* name 6 of day 0"),
         (bad("budget", 2, torch.nan), r"^budget: bad value for day 2"),
         (lambda d: {**d, "q": d["q"][0]}, r"q must be \(T, n\).*\(7,\)"),
         (lambda d: {**d, "q": d["q"].long()}, r"q must be floating point; got torch.int64"),
@@ -411,7 +413,12 @@ def bad(name, index, value):
             lambda d: {**d, "mask": torch.arange(3)[:, None].expand(-1, 7) != 1},
             r"mask: day 1 has no name",
         ),
-        (lambda d: {**d, "warm_start": torch.zeros(3, 7)}, r"warm_start must be \(T, k\) = \(3, 2"),
+        (
+            lambda d: {**d, "initial_point": torch.zeros(3, 7)},
+            r"initial_point must be \(T, k\) = \(3, 2",
+        ),
+        (lambda d: {**d, "A": torch.ones(1, 7)}, "A and b: give both or neither"),
+        (lambda d: {**d, "h": 1.0}, "G and h: give both or neither"),
     ],
 )
 def test_bad_input_is_named(change, message):

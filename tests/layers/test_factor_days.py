@@ -9,7 +9,7 @@ import torch
 from bpqp_portfolio.layers.factor import factor_qp
 from bpqp_portfolio.solvers.factor.few_days import MOST_DAYS, solve_days
 
-ARGUMENTS = ("q", "loadings", "specific", "lower", "upper", "budget")
+ARGUMENTS = ("q", "loadings", "specific", "lb", "ub", "budget")
 
 
 def problem(seed=0, T=3, n=40, k=4, cap=1.0, size=0.02, padded=True):
@@ -25,8 +25,8 @@ def problem(seed=0, T=3, n=40, k=4, cap=1.0, size=0.02, padded=True):
         "q": size * random(T, n),
         "loadings": 0.1 * random(T, n, k),
         "specific": 0.01 + 0.05 * random(T, n).square(),
-        "lower": torch.zeros(T, n, dtype=torch.float64),
-        "upper": cap * (1 + 0.1 * random(T, n).abs()),
+        "lb": torch.zeros(T, n, dtype=torch.float64),
+        "ub": cap * (1 + 0.1 * random(T, n).abs()),
         "budget": 1 + 0.05 * random(T),
         "mask": mask,
     }
@@ -68,7 +68,7 @@ def test_a_warm_start_takes_fewer_steps_to_the_same_weights():
     data = problem(cap=0.1)
     cold = factor_qp(**data)
     for start in (cold, cold.x):
-        again = factor_qp(**data, warm_start=start)
+        again = factor_qp(**data, initial_point=start)
         torch.testing.assert_close(again.w, cold.w, rtol=0, atol=1e-12)
         assert int(again.iterations.sum()) < int(cold.iterations.sum())
 
@@ -105,12 +105,12 @@ def put(value, at=(1, 0)):
         {"loadings": put(np.nan, (1, 0, 0))},
         {"specific": put(0.0)},
         {"specific": put(-1.0)},
-        {"upper": put(np.inf)},
-        {"upper": put(-1.0)},
+        {"ub": put(np.inf)},
+        {"ub": put(-1.0)},
         {"budget": put(np.nan, 1)},
         {"budget": put(500.0, 1)},
         {"mask": put(False, 1)},
-        {"upper": put(0.001, 1)},
+        {"ub": put(0.001, 1)},
     ],
 )
 def test_what_is_unusual_goes_the_general_way(changes):

@@ -14,7 +14,7 @@ PARAMETERS = (
     "q",
     "loadings",
     "specific",
-    "upper",
+    "ub",
     "budget",
     "A",
     "b",
@@ -33,7 +33,7 @@ def days(seed, T=2, n=9, k=2) -> dict[str, torch.Tensor]:
         "q": 0.5 * rng.normal(size=(T, n)),
         "loadings": rng.normal(size=(T, n, k)),
         "specific": rng.uniform(0.5, 1.5, size=(T, n)),
-        "upper": rng.uniform(0.2, 0.4, size=(T, n)),
+        "ub": rng.uniform(0.2, 0.4, size=(T, n)),
         "budget": np.ones(T),
         "A": A,
         "b": A @ even,
@@ -46,9 +46,7 @@ def days(seed, T=2, n=9, k=2) -> dict[str, torch.Tensor]:
 
 
 def solve(data, **options):
-    rest = {k: v for k, v in data.items() if k not in "AbGh"}
-    rows = {"equalities": (data["A"], data["b"]), "inequalities": (data["G"], data["h"])}
-    return factor_qp(**rest, **rows, **options)
+    return factor_qp(**data, **options)
 
 
 def smooth() -> dict[str, torch.Tensor]:
@@ -67,7 +65,7 @@ def smooth() -> dict[str, torch.Tensor]:
             [
                 (data["cost"] - gradient.abs())[still],
                 torch.maximum(slack, s.lam).flatten(),
-                torch.minimum(w, data["upper"] - w)[s.free],
+                torch.minimum(w, data["ub"] - w)[s.free],
                 (w - data["reference"]).abs()[s.free],
                 torch.maximum(s.lam_lb, s.lam_ub)[~s.free & ~still],
             ]
@@ -105,7 +103,7 @@ def test_a_name_that_does_not_trade_follows_its_reference():
     data["cost"] = data["cost"] + 10
     data["b"] = (data["A"] @ data["reference"].unsqueeze(-1)).squeeze(-1)
     data["h"] = (data["G"] @ data["reference"].unsqueeze(-1)).squeeze(-1) + 1
-    data["upper"] = torch.ones_like(data["upper"])
+    data["ub"] = torch.ones_like(data["ub"])
     reference = data["reference"].requires_grad_()
     w = solve(data).w
     assert torch.equal(w, reference)
@@ -131,12 +129,12 @@ def test_bad_and_infeasible_days_have_zero_gradient():
     data = {k: torch.cat([v, v]) for k, v in data.items()}
     data["q"][1, 3], data["b"][2] = torch.nan, 100.0
     leaves = {k: v.requires_grad_() for k, v in data.items()}
-    w = solve(leaves, throw=False).w
+    w = solve(leaves, on_failure="nan").w
     assert w[1].isnan().all() and w[2].isnan().all()
     torch.nan_to_num(w).square().sum().backward()
     for name, leaf in leaves.items():
         assert torch.isfinite(leaf.grad).all() and (leaf.grad[1:3] == 0).all(), name
-        assert leaf.grad[[0, 3]].any() or name == "upper"
+        assert leaf.grad[[0, 3]].any() or name == "ub"
 
 
 @pytest.mark.parametrize("size", [1.0, 1e6])
@@ -153,16 +151,16 @@ def test_huge_forecasts_have_finite_gradients(size):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"equalities": (torch.ones(3, 2, 5), 1.0)}, r"A: shape \(3, 2, 5\) does not broadcast"),
-        ({"inequalities": (torch.ones(2), 1.0)}, r"G: expected \(T, rows, n\)"),
-        ({"inequalities": (torch.ones(1, 2, 9), torch.ones(3))}, r"h: shape \(3,\)"),
+        ({"A": torch.ones(3, 2, 5), "b": 1.0}, r"A: shape \(3, 2, 5\) does not broadcast"),
+        ({"G": torch.ones(2), "h": 1.0}, r"G: expected \(T, rows, n\)"),
+        ({"G": torch.ones(1, 2, 9), "h": torch.ones(3)}, r"h: shape \(3,\)"),
         ({"cost": -1.0}, r"cost \(must not be negative\): bad value for name 0 of day 0"),
-        ({"specific": 0.0, "upper": torch.inf}, r"upper \(must be finite where specific is 0\)"),
+        ({"specific": 0.0, "ub": torch.inf}, r"ub \(must be finite where specific is 0\)"),
         (
-            {"equalities": (torch.full((1, 1, 9), torch.nan), 1.0)},
+            {"A": torch.full((1, 1, 9), torch.nan), "b": 1.0},
             "A: bad value for name 0 of day 0",
         ),
-        ({"equalities": (torch.ones(1, 1, 9), torch.nan)}, "b: bad value for day 0"),
+        ({"A": torch.ones(1, 1, 9), "b": torch.nan}, "b: bad value for day 0"),
     ],
 )
 def test_bad_rows_and_costs_are_named(change, message):

@@ -22,11 +22,11 @@ def problem(seed: int, kind: str, rows: bool, cost: bool) -> dict[str, np.ndarra
         "q": rng.normal(size=(T, n)),
         "loadings": rng.normal(size=(T, n, k)) * (1e3 if kind == "factors" else 1.0),
         "specific": 10 ** rng.uniform(-0.5, 0.5, (T, n)),
-        "lower": np.zeros((T, n)),
-        "upper": np.full((T, n), {"caps": 1.5 / n, "wide": 1e6, "open": np.inf}.get(kind, 1.0)),
+        "lb": np.zeros((T, n)),
+        "ub": np.full((T, n), {"caps": 1.5 / n, "wide": 1e6, "open": np.inf}.get(kind, 1.0)),
     }
     if kind in ("short", "wide", "open"):
-        out["lower"] = -out["upper"]
+        out["lb"] = -out["ub"]
     if kind == "flat":
         out["specific"][:, 0] = 0.0
     inside = rng.dirichlet(np.ones(n) * 5, T)
@@ -66,11 +66,13 @@ def solve(p, loss=None, **options):
     rows = {}
     if "A" in given:
         rows = {
-            "equalities": (given.pop("A"), given.pop("b")),
-            "inequalities": (given.pop("G"), given.pop("h")),
+            "A": given.pop("A"),
+            "b": given.pop("b"),
+            "G": given.pop("G"),
+            "h": given.pop("h"),
         }
     loadings, specific = given.pop("loadings"), given.pop("specific")
-    solution = factor_qp(q, loadings, specific, throw=False, **given, **rows, **options)
+    solution = factor_qp(q, loadings, specific, on_failure="nan", **given, **rows, **options)
     if loss is None:
         return solution, None
     return solution, torch.autograd.grad((solution.w * loss).nan_to_num().sum(), q)[0]
@@ -115,8 +117,8 @@ def test_an_answer_of_zero_is_solved(days, unit):
         "q": np.zeros((days, 6)),
         "loadings": rng.normal(size=(days, 6, 2)),
         "specific": np.ones((days, 6)),
-        "lower": -np.ones((days, 6)) * unit,
-        "upper": np.ones((days, 6)) * unit,
+        "lb": -np.ones((days, 6)) * unit,
+        "ub": np.ones((days, 6)) * unit,
         "budget": np.zeros(days),
     }
     solution, _ = solve(p)
@@ -129,7 +131,7 @@ def test_an_answer_of_zero_is_solved(days, unit):
 def test_a_neutral_portfolio_that_nothing_pays_for_is_empty(seed):
     p = problem(seed, "plain", rows=True, cost=False)
     p["q"][:] = p["budget"][:] = p["b"][:] = 0.0
-    p["lower"] = -p["upper"]
+    p["lb"] = -p["ub"]
     p["h"] = np.where(np.random.default_rng(seed).random(p["h"].shape) < 0.5, 0.0, 0.1)
     solution, _ = solve(p)
     assert (solution.status == SolveStatus.SOLVED.code).all() and float(
@@ -174,10 +176,11 @@ def test_duals_that_cancel_do_not_hide_an_error():
             given["q"] / unit,
             given["loadings"] / unit,
             given["specific"] / unit**2,
-            lower=given["lower"] * unit,
-            upper=given["upper"] * unit,
+            lb=given["lb"] * unit,
+            ub=given["ub"] * unit,
             budget=given["budget"] * unit,
-            inequalities=(given["G"], given["h"]),
+            G=given["G"],
+            h=given["h"],
         )
         assert (found.status == SolveStatus.SOLVED.code).all()
         torch.testing.assert_close(found.w[:, 2:] / unit, expected, rtol=0, atol=1e-9)
@@ -187,7 +190,7 @@ def test_duals_that_cancel_do_not_hide_an_error():
 def test_without_factors_and_rows_each_name_is_on_its_own():
     q = torch.tensor([[-1.0, 2.0, -4.0]], dtype=torch.float64, requires_grad=True)
     solution = factor_qp(
-        q, torch.zeros(1, 3, 0, dtype=torch.float64), 2.0, lower=-0.5, upper=torch.inf, budget=None
+        q, torch.zeros(1, 3, 0, dtype=torch.float64), 2.0, lb=-0.5, ub=torch.inf, budget=None
     )
     assert solution.w.tolist() == [[0.5, -0.5, 2.0]] and solution.x.shape == (1, 0)
     assert torch.autograd.grad(solution.w.sum(), q)[0].tolist() == [[-0.5, 0.0, -0.5]]
@@ -197,26 +200,24 @@ def test_infeasible_rows_are_proved_where_weights_have_no_bounds():
     rng = np.random.default_rng(0)
     q, B = torch.tensor(rng.normal(size=(1, 3))), torch.tensor(rng.normal(size=(1, 3, 1)))
     one = torch.ones(1, 1, 3, dtype=torch.float64)
-    far = {"lower": -torch.inf, "upper": torch.inf, "throw": False}
-    solution = factor_qp(q, B, 1.0, inequalities=(one, 0.9), **far)
+    far = {"lb": -torch.inf, "ub": torch.inf, "on_failure": "nan"}
+    solution = factor_qp(q, B, 1.0, G=one, h=0.9, **far)
     assert solution.status.tolist() == [SolveStatus.PRIMAL_INFEASIBLE.code]
 
 
 CLOSED = {
-    "caps that add up": ({"upper": 0.25}, [0.25, 0.25, 0.25, 0.25]),
-    "bounds that meet": ({"lower": 0.25, "upper": 0.25}, [0.25, 0.25, 0.25, 0.25]),
+    "caps that add up": ({"ub": 0.25}, [0.25, 0.25, 0.25, 0.25]),
+    "bounds that meet": ({"lb": 0.25, "ub": 0.25}, [0.25, 0.25, 0.25, 0.25]),
     # Within each pair min ½(a² + b²)·d + q: the pair's halves differ by (q_b − q_a) / d.
     "groups that add up": (
         {
-            "inequalities": (
-                torch.tensor([[[1.0, 1, 0, 0], [0, 0, 1, 1]]], dtype=torch.float64),
-                torch.tensor([[0.4, 0.6]], dtype=torch.float64),
-            )
+            "G": torch.tensor([[[1.0, 1, 0, 0], [0, 0, 1, 1]]], dtype=torch.float64),
+            "h": torch.tensor([[0.4, 0.6]], dtype=torch.float64),
         },
         [0.25, 0.15, 0.2, 0.4],
     ),
     "a row that repeats the budget": (
-        {"inequalities": (-torch.ones(1, 1, 4, dtype=torch.float64), -1.0), "upper": 0.25},
+        {"G": -torch.ones(1, 1, 4, dtype=torch.float64), "h": -1.0, "ub": 0.25},
         [0.25, 0.25, 0.25, 0.25],
     ),
 }
@@ -227,11 +228,10 @@ CLOSED = {
 def test_feasible_without_interior(name, unit):
     options, expected = CLOSED[name]
     options = dict(options)
-    if "inequalities" in options:
-        matrix, limit = options["inequalities"]
-        options["inequalities"] = matrix, limit * unit
-    for key in ("lower", "upper"):
-        options[key] = options.get(key, 1.0 if key == "upper" else 0.0) * unit
+    if "h" in options:
+        options["h"] = options["h"] * unit
+    for key in ("lb", "ub"):
+        options[key] = options.get(key, 1.0 if key == "ub" else 0.0) * unit
     q = torch.tensor([[0.0, 0.1, 0.2, 0.0]], dtype=torch.float64, requires_grad=True)
     solution = factor_qp(
         q / unit, torch.zeros(1, 4, 1, dtype=torch.float64), 1 / unit**2, budget=unit, **options
@@ -262,8 +262,10 @@ def test_memory_layouts_change_nothing(layout, full):
             rows = {}
             if full:
                 rows = {
-                    "equalities": (own["A"], own["b"]),
-                    "inequalities": (own["G"], own["h"]),
+                    "A": own["A"],
+                    "b": own["b"],
+                    "G": own["G"],
+                    "h": own["h"],
                     "cost": own["cost"],
                     "reference": own["reference"],
                 }
@@ -271,8 +273,8 @@ def test_memory_layouts_change_nothing(layout, full):
                 own["q"],
                 own["loadings"],
                 own["specific"],
-                lower=own["lower"],
-                upper=own["upper"],
+                lb=own["lb"],
+                ub=own["ub"],
                 budget=own["budget"],
                 **rows,
             )
@@ -287,10 +289,10 @@ def test_memory_layouts_change_nothing(layout, full):
 def test_expanded_parameters_are_read_only_and_shared():
     p = {k: torch.tensor(v) for k, v in problem(7, "plain", False, False).items()}
     T, n = p["q"].shape
-    lower, upper = p["lower"][:1].expand(T, n), p["upper"][:1].expand(T, n)
+    lower, upper = p["lb"][:1].expand(T, n), p["ub"][:1].expand(T, n)
     d = p["specific"][:1].expand(T, n)
-    one = factor_qp(p["q"], p["loadings"], d, lower=lower, upper=upper).w
+    one = factor_qp(p["q"], p["loadings"], d, lb=lower, ub=upper).w
     other = factor_qp(
-        p["q"], p["loadings"], d.contiguous(), lower=lower.contiguous(), upper=upper.contiguous()
+        p["q"], p["loadings"], d.contiguous(), lb=lower.contiguous(), ub=upper.contiguous()
     ).w
     assert torch.equal(one, other)

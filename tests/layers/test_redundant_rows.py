@@ -280,12 +280,14 @@ def test_the_same_of_factor_programs(seed, days):
             repeated["q"],
             tensor(B).expand(days, n, k),
             tensor(d),
-            lower=repeated["lb"],
-            upper=repeated["ub"],
+            lb=repeated["lb"],
+            ub=repeated["ub"],
             budget=repeated["b"][:, 0],
-            equalities=(repeated["A"][:, 1:], repeated["b"][:, 1:]) if len(data["b"]) > 1 else None,
-            inequalities=(repeated["G"], repeated["h"]) if len(data["h"]) else None,
-            throw=False,
+            A=repeated["A"][:, 1:],
+            b=repeated["b"][:, 1:],
+            G=repeated["G"],
+            h=repeated["h"],
+            on_failure="nan",
         )
         assume(bool((out.status == SolveStatus.SOLVED.code).all()))
         (out.w @ tensor(w)).mean().backward()
@@ -309,7 +311,7 @@ def test_a_single_name_at_its_cap_leaves_the_budget_a_gradient(days):
     budget = torch.ones(days).double().requires_grad_()
     d = torch.full((days, 3), 0.5).double()
     loadings = tensor([[0.1], [0.2], [0.3]]).expand(days, 3, 1)
-    out = factor_qp(q, loadings, d, lower=lower, upper=upper, budget=budget)
+    out = factor_qp(q, loadings, d, lb=lower, ub=upper, budget=budget)
     (out.w @ tensor([1.0, 2.0, 5.0])).sum().backward()
     assert out.w[0].tolist() == [1.0, 0.0, 0.0]
     assert budget.grad[0].item() == pytest.approx(2.0)

@@ -233,7 +233,7 @@ def test_plain_portfolios(T):
     given = *market(T), torch.zeros(T, 7).double(), torch.full((T, 7), 0.3).double()
 
     def weights(q, B, d, lower, upper, budget):
-        return (factor_qp(q, B, d, lower=lower, upper=upper, budget=budget).w,)
+        return (factor_qp(q, B, d, lb=lower, ub=upper, budget=budget).w,)
 
     check(weights, [*given, torch.ones(T).double()], step=1e-6)
 
@@ -241,7 +241,7 @@ def test_plain_portfolios(T):
 @pytest.mark.parametrize("solver", ("structured", "dense", "clarabel"))
 def test_the_portfolio_layer(solver):
     mu, loadings, specific = market(3)
-    layer = bp.PortfolioLayer(risk_aversion=2.0, max_weight=0.4, solver=solver)
+    layer = bp.PortfolioLayer(risk_aversion=2.0, max_weight=0.4, forward=solver)
     check(lambda mu, d: (layer(mu, loadings, d),), [mu, specific])
 
 

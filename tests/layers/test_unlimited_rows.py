@@ -163,18 +163,18 @@ def test_portfolios_with_limits_on_some_days(solver):
     G = torch.zeros(3, 2, 5, dtype=torch.float64)
     G[:, 0, :3], G[:, 1, 3:] = 1.0, 1.0
     h = tensor([[0.3, 0.8], [INF, 0.4], [INF, INF]]).requires_grad_()
-    layer = PortfolioLayer(5.0, solver=solver)
-    s = layer.solve(mu, B, d, inequalities=(G, h))
+    layer = PortfolioLayer(5.0, forward=solver)
+    s = layer.solve(mu, B, d, G=G, h=h)
     (s.w * torch.arange(5)).sum().backward()
     assert (h.grad[h.isinf()] == 0).all() and (s.lam[h.isinf()] == 0).all()
     wide = torch.where(h.isinf(), 2.0, h).detach()
-    expected = layer.solve(mu, B, d, inequalities=(G, wide)).w
+    expected = layer.solve(mu, B, d, G=G, h=wide).w
     torch.testing.assert_close(s.w, expected, rtol=0, atol=1e-8)
     free = layer.solve(mu[2:], B[2:], d[2:]).w
     torch.testing.assert_close(s.w[2:], free, rtol=0, atol=1e-8)
     wide[1, 0] = -INF
     with pytest.raises(bp.ProblemError, match=r"h: .*day 1|day 1: h: "):
-        layer.solve(mu, B, d, inequalities=(G, wide))
+        layer.solve(mu, B, d, G=G, h=wide)
 
 
 @pytest.mark.parametrize("solver", ["structured", "auto", "clarabel"])
@@ -187,8 +187,8 @@ def test_portfolios_without_days_or_names(solver, form):
             parts = {"covariance": torch.zeros(T, n, n).double()}
         if T:
             with pytest.raises(bp.ProblemError, match=r"mask: day 0 has no name \(2 days"):
-                PortfolioLayer(solver=solver).solve(mu, **parts)
-        s = PortfolioLayer(solver=solver, throw=not T).solve(mu, **parts)
+                PortfolioLayer(forward=solver).solve(mu, **parts)
+        s = PortfolioLayer(forward=solver, on_failure="nan" if T else "raise").solve(mu, **parts)
         assert s.w.shape == (T, n) and len(s.kkt_norm) == T and s.status.dtype == torch.int64
         assert (s.status == 5).all()
         s.w.sum().backward()
@@ -198,8 +198,8 @@ def test_portfolios_without_days_or_names(solver, form):
 def test_factor_qps_without_days_or_names():
     for T, n in ((0, 3), (2, 0)):
         q = torch.zeros(T, n, dtype=torch.float64)
-        rows = torch.zeros(T, 4, n).double(), torch.zeros(T, 4).double()
-        s = factor_qp(q, torch.zeros(T, n, 2).double(), q, inequalities=rows, throw=False)
+        rows = {"G": torch.zeros(T, 4, n).double(), "h": torch.zeros(T, 4).double()}
+        s = factor_qp(q, torch.zeros(T, n, 2).double(), q, **rows, on_failure="nan")
         assert s.w.shape == s.lam_lb.shape == (T, n) and s.lam.shape == (T, 4)
         assert s.nu_rows.shape == (T, 0) and s.x.shape == (T, 2) and s.nu.shape == (T,)
 

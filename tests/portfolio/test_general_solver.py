@@ -28,7 +28,7 @@ def test_weights_and_gradients_agree_with_the_structured_solver(solver):
     found = {}
     for name in ("structured", solver):
         inputs = [t.clone().requires_grad_() for t in (mu, loadings, specific)]
-        layer = bp.PortfolioLayer(risk_aversion=20.0, max_weight=0.2, solver=name)
+        layer = bp.PortfolioLayer(risk_aversion=20.0, max_weight=0.2, forward=name)
         w = layer(*inputs, mask)
         (w * torch.arange(w.numel()).reshape(w.shape)).sum().backward()
         found[name] = [w.detach(), *(t.grad for t in inputs)]
@@ -40,19 +40,19 @@ def test_weights_and_gradients_agree_with_the_structured_solver(solver):
 
 def test_an_unknown_solver_is_refused_with_the_nearest_name():
     with pytest.raises(ConfigError, match="osqp"):
-        bp.PortfolioLayer(solver="osqpp")
+        bp.PortfolioLayer(forward="osqpp")
 
 
 def test_a_failed_day_of_a_general_solver_is_named():
     mu, loadings, specific, _ = problem(days=2, names=5)
     mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
-    layer = bp.PortfolioLayer(max_weight=0.3, solver="clarabel", throw=False)
+    layer = bp.PortfolioLayer(max_weight=0.3, forward="clarabel", on_failure="nan")
     solution = layer.solve(mu, loadings, specific, mask)
     assert SolveStatus.from_code(solution.status[0]).label == "solved"
     assert SolveStatus.from_code(solution.status[1]).label != "solved"
     assert torch.isfinite(solution.w[0]).all()
     with pytest.raises((SolverError, bp.ProblemError), match="day 1"):
-        bp.PortfolioLayer(max_weight=0.3, solver="clarabel").solve(mu, loadings, specific, mask)
+        bp.PortfolioLayer(max_weight=0.3, forward="clarabel").solve(mu, loadings, specific, mask)
 
 
 @pytest.mark.parametrize("solver", ["osqp", "clarabel"])
@@ -64,13 +64,15 @@ def test_rows_and_turnover_cost_agree_with_the_structured_solver(solver):
     style = torch.randn(4, 1, 25, generator=g, dtype=torch.float64) * mask.unsqueeze(-2)
     even = mask.double() / mask.sum(-1, keepdim=True)
     rows = {
-        "equalities": (style, (style * even.unsqueeze(-2)).sum(-1)),
-        "inequalities": (G, (G * even.unsqueeze(-2)).sum(-1) + 0.1),
+        "A": style,
+        "b": (style * even.unsqueeze(-2)).sum(-1),
+        "G": G,
+        "h": (G * even.unsqueeze(-2)).sum(-1) + 0.1,
     }
     found = {}
     for name in ("structured", solver):
         inputs = [t.clone().requires_grad_() for t in (mu, even)]
-        layer = bp.PortfolioLayer(20.0, 0.2, turnover_cost=5e-4, solver=name)
+        layer = bp.PortfolioLayer(20.0, 0.2, turnover_cost=5e-4, forward=name)
         s = layer.solve(inputs[0], loadings, specific, mask, inputs[1], **rows)
         (s.w * torch.arange(s.w.numel()).reshape(s.w.shape)).sum().backward()
         found[name] = [s.w.detach(), s.lam, s.nu_rows, inputs[0].grad]

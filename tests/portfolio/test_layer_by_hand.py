@@ -18,7 +18,7 @@ def table(*rows):
 def solve(solver, previous=None, mask=None, rows=None, mu=(MU,), **options):
     mu = table(*mu)
     T, n = mu.shape
-    given = {"solver": solver} if solver != "covariance" else {}
+    given = {"forward": solver} if solver != "covariance" else {}
     layer = PortfolioLayer(20.0, **given, **options)
     mask = torch.ones(T, n, dtype=torch.bool) if mask is None else mask
     if solver == "covariance":
@@ -78,10 +78,10 @@ def test_names_outside_of_the_day_are_zero_and_free_of_cost(solver):
 def test_rows_and_their_prices(solver):
     """A + B ≤ .6, or = .6: ν of the budget is −.3, and the row's price .1 (w = μ − ν − λ)."""
     row, limit = table((1.0, 1, 0, 0)).unsqueeze(0), table((0.6,))
-    below = solve(solver, rows={"inequalities": (row, limit)})
+    below = solve(solver, rows={"G": row, "h": limit})
     close(below.w, (0.35, 0.25, 0.25, 0.15))
     close(below.lam, (0.1,))
-    equal = solve(solver, rows={"equalities": (row, limit)})
+    equal = solve(solver, rows={"A": row, "b": limit})
     close(equal.w, (0.35, 0.25, 0.25, 0.15))
     close(equal.nu_rows, (0.1,))
     close(equal.nu.unsqueeze(0), (-0.3,))

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from bpqp_portfolio.errors import ConfigError, ProblemError, SolverError
-from bpqp_portfolio.layers.factor import factor_qp
 from bpqp_portfolio.portfolio import PortfolioLayer
 from bpqp_portfolio.problems.solution import SolveStatus
 
@@ -101,7 +100,7 @@ def test_a_warm_start_is_passed_on():
     mu, loadings, specific = market()
     layer = PortfolioLayer(5.0)
     first = layer.solve(mu, loadings, specific)
-    again = layer.solve(mu, loadings, specific, warm_start=first.x)
+    again = layer.solve(mu, loadings, specific, initial_point=first.x)
     assert first.iterations.max() > 0 and again.iterations.max() == 0
     torch.testing.assert_close(again.w, first.w, rtol=0, atol=1e-10)
 
@@ -190,27 +189,23 @@ def test_bad_values_are_named(change, message):
         PortfolioLayer()(*change(*market()))
 
 
-def test_a_day_that_was_not_solved_raises_or_is_left_to_the_caller(monkeypatch):
+def test_a_day_that_was_not_solved_raises_or_is_left_to_the_caller():
     inputs = market()
-
-    def stopped_early(*args, **options):
-        return factor_qp(*args, **options, max_iterations=0)
-
-    monkeypatch.setattr("bpqp_portfolio.portfolio.layer.factor_qp", stopped_early)
     with pytest.raises(SolverError, match=r"of 4 days were not solved \(day \d: .*KKT norm \d"):
-        PortfolioLayer(5.0)(*inputs)
-    solution = PortfolioLayer(5.0, throw=False).solve(*inputs)
-    assert (solution.status == SolveStatus.INACCURATE.code).any() and torch.isfinite(
-        solution.w
-    ).all()
+        PortfolioLayer(5.0, max_iterations=1)(*inputs)
+    solution = PortfolioLayer(5.0, max_iterations=1, on_failure="nan").solve(*inputs)
+    assert (solution.status == SolveStatus.INACCURATE.code).any()
+    assert torch.isfinite(solution.w).all()
 
 
-def test_without_throw_an_impossible_day_is_nan_and_harmless():
+def test_where_failures_are_nan_an_impossible_day_is_nan_and_harmless():
     mu, loadings, specific = market()
     mask = torch.ones(4, 12, dtype=torch.bool)
     mask[2, 3:] = False
     mu.requires_grad_()
-    solution = PortfolioLayer(5.0, max_weight=0.2, throw=False).solve(mu, loadings, specific, mask)
+    solution = PortfolioLayer(5.0, max_weight=0.2, on_failure="nan").solve(
+        mu, loadings, specific, mask
+    )
     assert solution.status.tolist() == [
         SolveStatus.SOLVED.code,
         SolveStatus.SOLVED.code,

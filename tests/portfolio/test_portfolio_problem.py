@@ -170,4 +170,4 @@ def test_a_warm_start_reaches_the_solver(monkeypatch):
     monkeypatch.setattr(problem.layer, "solve", lambda *_, **given: seen.append(given))
     batch = random_panel(days=1, names=2).batch(torch.arange(1))
     problem.solve_forecast(torch.zeros(1, 2), batch, "earlier")
-    assert seen == [{"warm_start": "earlier"}]
+    assert seen == [{"initial_point": "earlier"}]

@@ -1,4 +1,14 @@
-"""Linear algebra on the free names of a batch: the normal matrix, polishing, the backward QP."""
+"""Linear algebra on the free names of a batch: the normal matrix, polishing, the backward QP.
+
+With the free names F and the binding rows fixed, the optimum solves the KKT equations
+
+    [diag(d)   C      ] [w]     [−q]
+    [Cᵀ   −diag(I, 0) ] [θ]  =  [ e]
+
+over F, C the columns (B, Eᵀ) there. Eliminating w leaves the normal matrix diag(I, 0) + Cᵀ
+diag(1/d) C of size k + r, whatever the number of names. The backward QP (arXiv:2411.19285, Theorem
+1) has the same matrix.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +17,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .batch import Batch, kkt_norm, times, transposed
+from .residuals import kkt_norm
+from .standard_form import StandardForm, times, transposed
 
 # Least curvature of a free name, and least entry for a row's dual, in the batch's units. What
 # they add to the system is taken out again by refinement.
 LEAST_CURVATURE = 1e-9
 LEAST_ROW = 1e-11
 _REFINEMENTS = 12
-# A point this good needs no other active set.
-_ENOUGH = 1e-13
-# A point this good needs no other active set.
-_ENOUGH = 1e-13
+# A point this good needs no polishing and no other active set.
+_EXACT = 1e-13
 
 
 def gathered(free: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,16 +125,16 @@ class ActiveSystem:
     factors: int
 
     @classmethod
-    def of(cls, batch: Batch, free: Tensor) -> ActiveSystem:
-        n = free.shape[-1] - batch.slacks
+    def of(cls, form: StandardForm, free: Tensor) -> ActiveSystem:
+        n = form.names
         place, counts = gathered(free[:, :n])
-        binding = Binding.of(~free[:, n:], batch.columns.shape[-1] - batch.slacks)
-        columns, d = binding.columns(pick(batch.columns, place)), pick(batch.d, place)
+        binding = Binding.of(~free[:, n:], form.first_slack_row)
+        columns, d = binding.columns(pick(form.columns, place)), pick(form.d, place)
         columns = columns * counts.unsqueeze(-1)
         inverse = counts / d.clamp_min(LEAST_CURVATURE)
         normal = columns.mT @ (columns * inverse.unsqueeze(-1))
-        factor = cholesky(normal, batch.factors)
-        return cls(place, counts, binding, columns, d, inverse, factor, batch.factors)
+        factor = cholesky(normal, form.factors)
+        return cls(place, counts, binding, columns, d, inverse, factor, form.factors)
 
     def solve(self, rw: Tensor, rt: Tensor) -> tuple[Tensor, Tensor]:
         """(Δw (T, F), Δθ (T, K)) with  d Δw + C Δθ = −rw,  CᵀΔw − (Δx, 0) = −rt."""
@@ -157,8 +166,8 @@ class ActiveSystem:
         return dw, self.binding.spread(dt, full)
 
 
-def polished(
-    batch: Batch, w: Tensor, theta: Tensor, rounds: int = 1
+def polish(
+    form: StandardForm, w: Tensor, theta: Tensor, rounds: int = 1
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The optimum for the active set of ``w``, exact if that is the right one: w, θ, KKT norm.
 
@@ -166,53 +175,68 @@ def polished(
     the wrong sign leaves it, and so on: the primal-dual active set method (M. Hintermüller, K. Ito
     and K. Kunisch, 2002). The best point of each day is the answer.
     """
-    n, at = w.shape[-1] - batch.slacks, theta.shape[-1] - batch.slacks
     best: tuple[Tensor, ...] = ()
     for left in reversed(range(rounds)):
-        free = batch.box.free(w)
-        raw, theta = _on_active_set(batch, w, theta, free, n, at)
-        point = torch.minimum(torch.maximum(raw, batch.box.lower), batch.box.upper)
-        exposure = transposed(batch.columns[..., : batch.factors], point)
-        dual = torch.cat([exposure, theta[:, batch.factors :]], -1)
-        norm = kkt_norm(batch, point, dual[:, batch.factors :])
+        # Step 1: the optimum on the active set, and within the bounds.
+        free = form.box.free(w)
+        raw, theta = _on_active_set(form, w, theta, free)
+        point = torch.minimum(torch.maximum(raw, form.box.lower), form.box.upper)
+        exposure = transposed(form.columns[..., : form.factors], point)
+        dual = torch.cat([exposure, theta[:, form.factors :]], -1)
+        norm = kkt_norm(form, point, dual[:, form.factors :])
+        # Step 2: keep each day's best.
         now: tuple[Tensor, ...] = point, dual, norm
         if best:
             better = norm < best[2]
             some = better.unsqueeze(-1), better.unsqueeze(-1), better
             now = tuple(torch.where(*parts) for parts in zip(some, now, best, strict=True))
         best = now
-        if not left or bool((best[2] <= _ENOUGH).all()):
+        if not left or bool((best[2] <= _EXACT).all()):
             break
-        w, last = _following(batch, raw, theta), w
+        # Step 3: the next set, until none is new.
+        w, last = _next_set(form, raw, theta), w
         if torch.equal(w, last):
             break
     return best[0], best[1], best[2]
 
 
+def polish_rough(form: StandardForm, w: Tensor, theta: Tensor, norm: Tensor) -> None:
+    """Polish, in place, the days whose KKT ``norm`` (T,) can still fall and does."""
+    rough = torch.nonzero(norm > _EXACT).squeeze(-1)
+    if not len(rough):
+        return
+    part = form if len(rough) == len(norm) else form.take(rough)
+    exact = polish(part, w[rough], theta[rough])
+    better = exact[2] < norm[rough]
+    place = rough[better]
+    w[place], theta[place], norm[place] = (value[better] for value in exact)
+
+
 def _on_active_set(
-    batch: Batch, w: Tensor, theta: Tensor, free: Tensor, n: int, at: int
+    form: StandardForm, w: Tensor, theta: Tensor, free: Tensor
 ) -> tuple[Tensor, Tensor]:
     """w with its ``free`` names optimal, whatever their bounds, and θ."""
-    system = ActiveSystem.of(batch, free)
+    n, at = form.names, form.first_slack_row
+    system = ActiveSystem.of(form, free)
     theta = theta.clone()
     theta[:, at:] *= ~free[:, n:]
-    gradient = batch.d * w + batch.q + times(batch.columns, theta) + 0.5 * sum(batch.box.slopes(w))
-    dw, dt = system.solve(pick(gradient, system.place), batch.residual(w, theta))
+    gradient = form.d * w + form.q + times(form.columns, theta) + 0.5 * sum(form.box.slopes(w))
+    dw, dt = system.solve(pick(gradient, system.place), form.residual(w, theta))
     w = w.scatter_add(-1, system.place, dw * system.counts)
-    if batch.slacks:
-        slack = batch.target[:, -batch.slacks :] - transposed(batch.columns[:, :n, at:], w[:, :n])
+    if form.slacks:
+        slack = form.target[:, -form.slacks :] - transposed(form.columns[:, :n, at:], w[:, :n])
         w[:, n:] = torch.where(free[:, n:], slack, w[:, n:])
     return w, theta + dt
 
 
-def _following(batch: Batch, w: Tensor, theta: Tensor) -> Tensor:
-    """Weights (T, N) on the active set that ``w`` and the gradient there speak for."""
-    gradient = batch.d * w + batch.q + times(batch.columns, theta)
-    curved = torch.where(batch.d > LEAST_CURVATURE, batch.d, 1.0)
-    return batch.box.prox(gradient - curved * w, curved)
+def _next_set(form: StandardForm, w: Tensor, theta: Tensor) -> Tensor:
+    """Weights (T, N) on the active set that ``w`` and the signs of the gradient there propose."""
+    gradient = form.d * w + form.q + times(form.columns, theta)
+    curved = torch.where(form.d > LEAST_CURVATURE, form.d, 1.0)
+    return form.box.prox(gradient - curved * w, curved)
 
 
-def backward(batch: Batch, free: Tensor, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def backward(form: StandardForm, free: Tensor, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Solve the backward QP of a batch, at the cost of about one Newton step.
 
     min ½ z̃ᵀ(B Bᵀ + diag(d)) z̃ + rᵀz̃  s.t.  E z̃ = 0 and z̃ = 0 outside ``free``; ``r`` is zero
@@ -223,9 +247,9 @@ def backward(batch: Batch, free: Tensor, r: Tensor) -> tuple[Tensor, Tensor, Ten
     z̃ (T, N), zero for slacks; ỹ (T, r) of the rows; and P z̃ + r + Eᵀỹ (T, N), zero at free names:
     at the others the gradient in the bound, or the reference, that holds them.
     """
-    system = ActiveSystem.of(batch, free)
-    zero = batch.columns.new_zeros(len(r), batch.columns.shape[-1])
+    system = ActiveSystem.of(form, free)
+    zero = form.columns.new_zeros(len(r), form.columns.shape[-1])
     dz, theta = system.solve(pick(r, system.place), zero)
     z = torch.zeros_like(r).scatter_add_(-1, system.place, dz * system.counts)
-    slope = (r + times(batch.columns, theta)) * ~free
-    return z, theta[:, batch.factors :], slope
+    slope = (r + times(form.columns, theta)) * ~free
+    return z, theta[:, form.factors :], slope

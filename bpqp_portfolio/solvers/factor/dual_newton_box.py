@@ -1,10 +1,14 @@
 """Newton on the dual of batches with one budget and plain bounds: few calls, few names.
 
-The method of :mod:`.structured_newton` for the commonest problem. Most names are at a bound and
-stay there, so steps are taken with a pool of names that may move; the others are held where they
-are, then looked at again, until they are where the duals want them. Within the pool no day is taken
-out and no free name gathered: a batch costs what its calls cost, some twenty-five a step. What is
-not solved at the end goes on to the general method.
+The dual function of θ = (x, ν), with w(θ) = clip(−(q + B x + ν)/d, l, u) name by name, has the
+gradient (Bᵀw − x, 1ᵀw − budget) and the generalised Hessian −(diag(I, 0) + Cᵀ diag(free/d) C),
+C = (B, 1), as in :mod:`.dual_newton`. Most names are at a bound and stay there, so steps are taken
+with a pool of names that may move; the others are held where they are, then looked at again, until
+they are where the duals want them. Within the pool no day is taken out and no free name gathered: a
+batch costs what its calls cost, some twenty-five a step. What is not solved at the end goes on to
+the general method.
+
+Source: L. Qi and J. Sun, A nonsmooth version of Newton's method, Math. Programming 58 (1993).
 """
 
 from __future__ import annotations
@@ -14,19 +18,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .active_set import pick, polished
-from .batch import Batch, Box, kkt_norm, times, transposed
-from .dual_newton import Points
+from ..common.line_search import secant_search
+from .active_set import pick, polish_rough
 from .initial_point import diagonal_start
+from .problem import Points
+from .residuals import kkt_norm
+from .standard_form import Box, StandardForm, times, transposed
 
-LIGHT_STEPS = 14
+BOX_STEPS = 14
 _LINE_STEPS = 30
 _ROUNDS = 6
 # Names in the first pool; later ones hold twice the names that are free, if that is more.
 _POOL = 48
 # Numbers (T, N, K) up to which the calls of a second round cost more than all names in the first.
 _WHOLE = 150_000
-_SMALL, _EXACT, _SNAP = 1e-13, 1e-13, 1e-12
+_SMALL, _SNAP = 1e-13, 1e-12
 _LEAST = 1e-11
 
 
@@ -42,29 +48,31 @@ class _Pool:
     factors: int
 
     @classmethod
-    def of(cls, batch: Batch, place: Tensor | None, held: Tensor) -> _Pool:
+    def of(cls, form: StandardForm, place: Tensor | None, held: Tensor) -> _Pool:
         """Names at ``place`` (T, F), None for all; the others stay at ``held`` (T, N)."""
-        box, k = batch.box, batch.factors
-        fixed = torch.nn.functional.pad(-batch.target, (k, 0))
-        d = batch.d.masked_fill(batch.d == 0, 1.0)
+        box, k = form.box, form.factors
+        fixed = torch.nn.functional.pad(-form.target, (k, 0))
+        d = form.d.masked_fill(form.d == 0, 1.0)
         if place is None:
-            return cls(batch.columns, batch.q, d, box, fixed, k)
-        fixed = fixed + transposed(batch.columns, held.scatter(-1, place, 0.0))
-        names = (value.gather(-1, place) for value in (batch.q, d, box.lower, box.upper))
+            return cls(form.columns, form.q, d, box, fixed, k)
+        fixed = fixed + transposed(form.columns, held.scatter(-1, place, 0.0))
+        names = (value.gather(-1, place) for value in (form.q, d, box.lower, box.upper))
         q, d, lower, upper = names
-        return cls(pick(batch.columns, place), q, d, Box(lower, upper), fixed, k)
+        return cls(pick(form.columns, place), q, d, Box(lower, upper), fixed, k)
 
     def start(self) -> Tensor:
         return diagonal_start(self.columns, self.q, self.d, self.box, self.fixed, self.factors)
 
 
-def light(batch: Batch, points: Points, tolerance: float, *, started: bool) -> Tensor:
+def dual_newton_box(
+    form: StandardForm, points: Points, tolerance: float, *, started: bool
+) -> Tensor:
     """Solve all days; the days (L,) that are left, each where it stands.
 
     For batches with d > 0 in the problem, only the budget's row and no cost. Starts at
     ``points.theta`` where it has ``started``.
     """
-    b, box, k, N = batch, batch.box, batch.factors, batch.q.shape[-1]
+    b, box, k, N = form, form.box, form.factors, form.q.shape[-1]
     days = torch.arange(len(b.q), device=b.q.device)
     # Weights that meet the budget: whatever is held of them leaves the pool something to do.
     theta, feasible = points.theta, torch.clamp(points.w, box.lower, box.upper)
@@ -75,10 +83,12 @@ def light(batch: Batch, points: Points, tolerance: float, *, started: bool) -> T
         theta = pool.start()
     first, duals = theta, torch.empty_like(theta)
     for _ in range(_ROUNDS):
+        # Step 1: the optimum of the pool, the other names held.
         if pool is not None:
             theta, count, held = _newton(pool, theta)
             points.iterations[days] += count
             feasible = held if place is None else feasible.scatter(-1, place, held)
+        # Step 2: where these duals want every name; a day is done if none that is held moves.
         d = b.d.masked_fill(b.d == 0, 1.0)
         raw = -(b.q + times(b.columns, theta)) / d
         w = torch.clamp(raw, b.box.lower, b.box.upper)
@@ -87,6 +97,7 @@ def light(batch: Batch, points: Points, tolerance: float, *, started: bool) -> T
         weights[days], duals[days] = w, theta
         if (pool is not None and place is None) or not bool(rest.any()):
             break
+        # Step 3: the next pool, of the names that are off and those nearest to leaving a bound.
         away = ((raw - w).abs() * d).masked_fill(off, 0.0)
         rest = torch.nonzero(rest).squeeze(-1)
         if len(rest) < len(days):
@@ -102,29 +113,23 @@ def light(batch: Batch, points: Points, tolerance: float, *, started: bool) -> T
     w, theta = weights, duals
     # A name at its bound's kink stops a rounding away from it; polishing sorts out the rest.
     w = box.snapped(w, _SNAP)
-    norm = kkt_norm(batch, w, theta[:, k:])
-    rough = torch.nonzero(norm > _EXACT).squeeze(-1)
-    if len(rough):
-        every = len(rough) == len(norm)
-        exact = polished(batch if every else batch.take(rough), w[rough], theta[rough])
-        better = exact[2] < norm[rough]
-        place = rough[better]
-        w[place], theta[place], norm[place] = (value[better] for value in exact)
+    norm = kkt_norm(form, w, theta[:, k:])
+    polish_rough(form, w, theta, norm)
     solved = norm <= tolerance
     points.w, points.norm = w, norm
     points.theta = torch.where(solved.unsqueeze(-1), theta, first)
     return torch.nonzero(~solved).squeeze(-1)
 
 
-def _cheapest(batch: Batch) -> Tensor | None:
+def _cheapest(form: StandardForm) -> Tensor | None:
     """Places (T, F) of the highest forecasts; None for all, where those cannot hold the budget."""
-    box = batch.box
-    if batch.q.shape[-1] < 2 * _POOL or batch.columns.numel() <= _WHOLE:
+    box = form.box
+    if form.q.shape[-1] < 2 * _POOL or form.columns.numel() <= _WHOLE:
         return None
-    cost = batch.q.masked_fill(box.upper <= box.lower, torch.inf)
+    cost = form.q.masked_fill(box.upper <= box.lower, torch.inf)
     place = cost.topk(_POOL, largest=False, sorted=False).indices
     room = (box.upper - box.lower).gather(-1, place).sum(-1)
-    enough = room > batch.target[:, 0] - box.lower.sum(-1)
+    enough = room > form.target[:, 0] - box.lower.sum(-1)
     return place if bool(enough.all()) else None
 
 
@@ -149,7 +154,7 @@ def _newton(pool: _Pool, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     typical = (1 / d).mean(-1)
     taken = torch.zeros(len(theta), dtype=torch.int64, device=theta.device)
     raw, w, residual = at(theta)
-    for _ in range(LIGHT_STEPS):
+    for _ in range(BOX_STEPS):
         # Weights move by 1/d a unit of the duals: no residual is below what these are rounded to.
         free = raw == w
         small = _SMALL + 1e-15 * (free / d).sum(-1)
@@ -157,11 +162,13 @@ def _newton(pool: _Pool, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if not bool(open_.any()):
             break
         taken += open_
+        # Step 1: Newton's step.
         normal = torch.baddbmm(ridge, rows, scaled * free.unsqueeze(-1), alpha=-1)
         # Where no name is free the budget's dual moves as one typical name would have it.
         normal[:, k, k] += torch.where(free.any(-1), 0.0, typical)
         factor, _ = torch.linalg.cholesky_ex(normal)
         step = torch.cholesky_solve(residual.unsqueeze(-1), factor).squeeze(-1)
+        # Step 2: the full step, or as much of it as raises the dual enough.
         rise = (residual * step).sum(-1)
         next_theta = theta + step
         new = at(next_theta)
@@ -192,30 +199,16 @@ def _length(
 ) -> Tensor:
     """Step lengths (T,) at which the dual's slope has fallen to half of ``rise``; 1 where not long.
 
-    The slope falls along the step and is linear between kinks: secant steps within a bracket,
-    every third a bisection.
+    ``raw`` and ``full`` (T, F) are the unbounded weights at both ends of the full step.
     """
-    box, k, d = pool.box, pool.factors, pool.d
+    box, k = pool.box, pool.factors
     change = full - raw
-    along = change * -d
+    along = change * -pool.d
     constant = (theta[:, :k] * step[:, :k]).sum(-1) - (pool.fixed * step).sum(-1)
     curvature = step[:, :k].square().sum(-1)
-    goal = 0.5 * rise
-    low, high = torch.zeros_like(rise), torch.full_like(rise, torch.inf)
-    at_low, at_high = rise, torch.zeros_like(rise)
-    t = torch.ones_like(rise)
-    for number in range(_LINE_STEPS):
-        below = slope > 0
-        low, at_low = torch.where(below, t, low), torch.where(below, slope, at_low)
-        high, at_high = torch.where(below, high, t), torch.where(below, at_high, slope)
-        middle = 0.5 * (low + high)
-        if number % 3 != 2:
-            secant = low + (high - low) * (at_low / (at_low - at_high))
-            middle = torch.where(secant.isfinite(), secant, middle)
-        t = torch.where(long, torch.where(high.isinf(), 4 * t, middle), t)
+
+    def slope_at(t: Tensor) -> Tensor:
         w = torch.clamp(torch.addcmul(raw, t.unsqueeze(-1), change), box.lower, box.upper)
-        slope = (w * along).sum(-1) - constant - t * curvature
-        long = long & ~(slope.abs() <= goal)
-        if not bool(long.any()):
-            break
-    return torch.where(long & (low > 0), low, t)
+        return (w * along).sum(-1) - constant - t * curvature
+
+    return secant_search(slope_at, rise, slope, 0.5 * rise, long, steps=_LINE_STEPS)

@@ -1,8 +1,10 @@
 """Newton on the dual with inequalities: rows in the system that bind, the others at dual zero.
 
-As in :mod:`.structured_newton`, but slacks are no names: a row's dual λ ≥ 0 is free where it is
-positive or the row is violated, and zero elsewhere; a step that would make it negative ends at
-zero. From a start near the end it takes a few steps; the days it leaves need another method.
+As in :mod:`.dual_newton`, but slacks are no names: a row's dual λ ≥ 0 is free where it is positive
+or the row is violated, and zero elsewhere; a step that would make it negative ends at zero, so that
+the dual function is maximised over λ ≥ 0 by a projected Newton method (D. P. Bertsekas, SIAM J.
+Control Optim. 20, 1982). From a start near the end it takes a few steps; the days it leaves need
+another method.
 """
 
 from __future__ import annotations
@@ -12,12 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .active_set import Binding, cholesky, gathered, pick, polished, solve
-from .batch import Batch, Box, kkt_norm, times, transposed
-from .dual_newton import Points
+from ..common.line_search import secant_search
+from .active_set import Binding, cholesky, gathered, pick, polish_rough, solve
+from .problem import Points
+from .residuals import kkt_norm
+from .standard_form import Box, StandardForm, times, transposed
 
 _STEPS, _LINE_STEPS = 8, 6
-_SMALL, _EXACT = 1e-13, 1e-13
+_SMALL = 1e-13
 
 
 @dataclass(frozen=True)
@@ -33,19 +37,18 @@ class _Dual:
     at: int
 
     @classmethod
-    def of(cls, batch: Batch) -> _Dual:
-        box, k, n = batch.box, batch.factors, batch.q.shape[-1] - batch.slacks
-        extra = (None if v is None else v[:, :n] for v in (box.cost, box.reference))
-        d = batch.d[:, :n]
+    def of(cls, form: StandardForm) -> _Dual:
+        k, n = form.factors, form.names
+        d = form.d[:, :n]
         return cls(
-            columns=batch.columns[:, :n],
-            q=batch.q[:, :n],
+            columns=form.columns[:, :n],
+            q=form.q[:, :n],
             # A name outside the problem has d = 0, and stays at zero whatever its d.
             d=d.masked_fill(d == 0, 1.0),
-            box=Box(box.lower[:, :n], box.upper[:, :n], *extra),
-            target=torch.nn.functional.pad(batch.target, (k, 0)),
+            box=form.box.first(n),
+            target=torch.nn.functional.pad(form.target, (k, 0)),
             factors=k,
-            at=batch.columns.shape[-1] - batch.slacks,
+            at=form.first_slack_row,
         )
 
     def take(self, days: Tensor) -> _Dual:
@@ -75,16 +78,17 @@ class _Dual:
         return binding.spread(step, theta)
 
 
-def newton_rows(batch: Batch, points: Points, days: Tensor, tolerance: float) -> Tensor:
+def dual_newton_rows(form: StandardForm, points: Points, days: Tensor, tolerance: float) -> Tensor:
     """Advance ``days`` of ``points`` from their θ; the days (L,) that are left. For d > 0."""
-    batch = batch if len(days) == len(points.w) else batch.take(days)
-    n, at = batch.q.shape[-1] - batch.slacks, batch.columns.shape[-1] - batch.slacks
-    part, theta = _Dual.of(batch), points.theta[days]
+    form = form if len(days) == len(points.w) else form.take(days)
+    n, at = form.names, form.first_slack_row
+    part, theta = _Dual.of(form), points.theta[days]
     theta[:, at:].clamp_(min=0)
-    weights, duals = torch.empty_like(batch.q), torch.empty_like(theta)
+    weights, duals = torch.empty_like(form.q), torch.empty_like(theta)
     open_ = torch.arange(len(days), device=days.device)
     w, residual = part.weights(theta)
     for number in range(_STEPS + 1):
+        # Step 1: which days still have a gradient; the others keep where they stand.
         residual[:, at:] *= (theta[:, at:] > 0) | (residual[:, at:] > 0)
         free = part.box.free(w)
         small = _SMALL + 1e-15 * (free / part.d).sum(-1)
@@ -98,21 +102,18 @@ def newton_rows(batch: Batch, points: Points, days: Tensor, tolerance: float) ->
             keep = torch.nonzero(rest).squeeze(-1)
             part, open_, rest = part.take(keep), open_[keep], rest[keep]
             w, theta, residual = w[keep], theta[keep], residual[keep]
+        # Step 2: Newton's step in the free duals, as far as it raises the dual.
         step = part.step(w, theta, residual)
         ahead = _search(part, theta, step, residual, rest)
         stay = rest.unsqueeze(-1)
         now = (theta, w, residual)
         theta, w, residual = (torch.where(stay, a, b) for a, b in zip(ahead, now, strict=True))
+    # Step 3: slacks follow from the weights; what is not exact is polished.
     w, theta = weights, duals
-    slack = batch.target[:, at - batch.factors :] - transposed(batch.columns[:, :n, at:], w[:, :n])
+    slack = form.target[:, at - form.factors :] - transposed(form.columns[:, :n, at:], w[:, :n])
     w[:, n:] = torch.where(theta[:, at:] > 0, 0.0, slack.clamp_min(0))
-    norm = kkt_norm(batch, w, theta[:, batch.factors :])
-    rough = torch.nonzero(~(norm <= _EXACT)).squeeze(-1)
-    if len(rough):
-        exact = polished(batch.take(rough), w[rough], theta[rough])
-        better = exact[2] < norm[rough]
-        place = rough[better]
-        w[place], theta[place], norm[place] = (value[better] for value in exact)
+    norm = kkt_norm(form, w, theta[:, form.factors :])
+    polish_rough(form, w, theta, norm)
     solved = norm <= tolerance
     points.put(days[solved], w[solved], theta[solved], norm[solved])
     return days[~solved]
@@ -123,41 +124,31 @@ def _search(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """θ, w and residual where the dual's slope has fallen to half of what it was, or near there.
 
-    The full step first, then, for the days ``open_`` (L,) that need it, secant steps within a
-    bracket, every third a bisection. The dual is concave: a slope that is not negative at the end
-    of a step means a rise.
+    The full step first, then, for the days ``open_`` (L,) that need it, a search along the step.
+    The dual is concave: a slope that is not negative at the end of a step means a rise.
     """
     new, w, after, slope = _ahead(part, theta, step)
     first = (residual * (new - theta)).sum(-1)
     long = torch.nonzero(open_ & ~(slope.abs() <= 0.5 * first)).squeeze(-1)
     if not len(long):
         return new, w, after
-    few, start, along, goal = part.take(long), theta[long], step[long], 0.5 * first[long]
-    slope, t = slope[long], torch.ones_like(goal)
-    low, high = torch.zeros_like(t), torch.full_like(t, torch.inf)
-    at_low, at_high = first[long], torch.zeros_like(t)
-    for number in range(_LINE_STEPS + 1):
-        below = slope > 0
-        low, at_low = torch.where(below, t, low), torch.where(below, slope, at_low)
-        high, at_high = torch.where(below, high, t), torch.where(below, at_high, slope)
-        middle = 0.5 * (low + high)
-        if number % 3 != 2:
-            secant = low + (high - low) * (at_low / (at_low - at_high))
-            middle = torch.where(secant.isfinite(), secant, middle)
-        middle = torch.where(high.isinf(), 4 * t, middle)
-        if number == _LINE_STEPS:
-            middle = torch.where(low > 0, low, t)
-        t = torch.where(slope.abs() <= goal, t, middle)
-        ahead = _ahead(few, start, t.unsqueeze(-1) * along)
-        slope = ahead[3] / t
-        if bool((slope.abs() <= goal).all()):
-            break
-    new[long], w[long], after[long] = ahead[:3]
+    few, start, along = part.take(long), theta[long], step[long]
+    found = new[long], w[long], after[long], slope[long]
+
+    def slope_at(t: Tensor) -> Tensor:
+        # What was found last stays: it is that of the length that the search returns.
+        nonlocal found
+        found = _ahead(few, start, t.unsqueeze(-1) * along)
+        return found[3] / t
+
+    own, every = first[long], torch.ones_like(first[long], dtype=torch.bool)
+    secant_search(slope_at, own, slope[long], 0.5 * own, every, steps=_LINE_STEPS)
+    new[long], w[long], after[long] = found[:3]
     return new, w, after
 
 
 def _ahead(part: _Dual, theta: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """θ after a step, no λ below zero, w and residual there, and the slope along the step (L,)."""
+    """θ after a step, no λ below 0, w and residual there, and the slope along the step (L,)."""
     new = theta + step
     new[:, part.at :].clamp_(min=0)
     w, residual = part.weights(new)

@@ -1,7 +1,9 @@
 """A few days of the plain portfolio QP, one after the other on NumPy arrays.
 
-The method of :mod:`.structured_newton` for a budget, bounds and d > 0. A batch of few days costs
-what its tensor calls cost; NumPy's cost a fraction of that, and each day takes its own steps.
+The method of :mod:`.dual_newton` for a budget, bounds and d > 0: with w(θ) = clip(−(q + B x + ν)/d,
+l, u), Newton's method on the gradient (Bᵀw − x, 1ᵀw − budget) of the dual function of θ = (x, ν). A
+batch of few days costs what its tensor calls cost; NumPy's cost a fraction of that, and each day
+takes its own steps.
 """
 
 from __future__ import annotations
@@ -23,11 +25,15 @@ _START_GAP = 0.1
 
 @dataclass(frozen=True)
 class Days:
-    """Solved days. ``weights``, ``gradient`` (of the Lagrangian without bounds), ``free`` (T, n);
-    ``theta`` (T, k + 1), the exposures x and the budget's dual; ``norm``, ``iterations`` (T,).
+    """Solved days, in units of the gradient ``unit`` (T,), but for ``nu``.
 
-    These are in units of the gradient ``unit`` (T,), as ``columns`` (T, n, k + 1) and ``inverse``
-    (T, n), the scaled (B, 1) and 1/d. ``nu`` (T,) is the budget's dual in the caller's.
+    Parameters
+    ----------
+    columns, inverse : (T, n, k + 1), (T, n), the scaled (B, 1) and 1/d.
+    weights, gradient, free : (T, n); the gradient is that of the Lagrangian without bounds.
+    theta : (T, k + 1), the exposures x and the budget's dual.
+    nu : (T,) the budget's dual, in the caller's units.
+    norm, iterations : (T,) scaled KKT residual, and Newton's steps.
     """
 
     columns: Array
@@ -77,7 +83,7 @@ def solve_days(
 ) -> Days | None:
     """Solve T days, or None where the general method should see them: anything unusual or unsolved.
 
-    Shapes as for :func:`~.structured.solve_factor_qp`; ``start`` (T, k) exposures Bᵀw to begin at.
+    Shapes as for :class:`~.problem.FactorQP`; ``start`` (T, k) exposures Bᵀw to begin at.
     """
     T, _, k = loadings.shape
     everything = mask.all()
@@ -219,31 +225,38 @@ class _Day:
                 # The budget's dual then moves as one typical name would have it.
                 normal[-1, -1] += self.inverse.mean()
             step = _solve(_cholesky(normal, self.own), residual)
-            rise = residual @ step
-            length = 1.0
-            new = theta + step
+            theta, (raw, w, residual) = self._line_search(theta, step, residual @ step)
+        return _STEPS, w, theta
+
+    def _line_search(
+        self, theta: Array, step: Array, rise: float
+    ) -> tuple[Array, tuple[Array, Array, Array]]:
+        """θ where the dual's slope has fallen to half of ``rise``, and :meth:`_at` there.
+
+        The secant search of :mod:`..common.line_search` on plain numbers: with arrays of one entry
+        it would take longer than the rest of the step.
+        """
+        new, length = theta + step, 1.0
+        point = self._at(new)
+        slope = point[2] @ step
+        low, high, at_low, at_high = 0.0, np.inf, rise, 0.0
+        for trial in range(_LINE_STEPS):
+            if abs(slope) <= 0.5 * rise:
+                break
+            if slope > 0:
+                low, at_low = length, slope
+            else:
+                high, at_high = length, slope
+            if high == np.inf:
+                length *= 4.0
+            elif trial % 3 == 2:
+                length = 0.5 * (low + high)
+            else:
+                length = low + (high - low) * at_low / (at_low - at_high)
+            new = theta + length * step
             point = self._at(new)
             slope = point[2] @ step
-            # The dual is concave: secant steps within a bracket, every third a bisection.
-            low, high, at_low, at_high = 0.0, np.inf, rise, 0.0
-            for trial in range(_LINE_STEPS):
-                if abs(slope) <= 0.5 * rise:
-                    break
-                if slope > 0:
-                    low, at_low = length, slope
-                else:
-                    high, at_high = length, slope
-                if high == np.inf:
-                    length *= 4.0
-                elif trial % 3 == 2:
-                    length = 0.5 * (low + high)
-                else:
-                    length = low + (high - low) * at_low / (at_low - at_high)
-                new = theta + length * step
-                point = self._at(new)
-                slope = point[2] @ step
-            theta, (raw, w, residual) = new, point
-        return _STEPS, w, theta
+        return new, point
 
     def finished(self, w: Array, theta: Array) -> tuple[Array, Array, Array, float]:
         """Weights with what is a rounding from its bound put there, gradient, free names, KKT norm.

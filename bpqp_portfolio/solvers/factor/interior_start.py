@@ -1,9 +1,10 @@
 """A few interior-point steps on the names and rows that matter: duals near the optimum, cheaply.
 
 With limits and costs few names are free and the dual is nearly piecewise linear, so Newton's method
-on it needs a start near the end. Most names stay at their lower bound and most rows slack:
-Mehrotra's predictor and corrector with a pool of both comes near at a fraction of the price of the
-whole, and what the pool left out is seen to by :mod:`.structured_rows`.
+on it needs a start near the end. Most names stay at their lower bound and most rows slack: the
+predictor and corrector of :mod:`.interior_point` (S. Mehrotra, 1992) with a pool of both comes near
+at a fraction of the price of the whole, and :mod:`.dual_newton_rows` sees to what the pool left
+out. A cost's kink is taken away by splitting a trade into what is bought and what is sold.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from .active_set import pick, solve
-from .batch import Batch, Box, times, transposed
 from .initial_point import diagonal_start
+from .standard_form import Box, StandardForm, times, transposed
 
 _STEPS = 12
 # Size of gap and residuals at which Newton's method takes over.
@@ -30,23 +31,25 @@ _LEAST_ROW, _TINY = 1e-11, 1e-300
 _LEAST_REACH, _MOST_REACH = 0.95, 0.9999
 
 
-def approach(batch: Batch, ones: int) -> tuple[Tensor, int]:
+def interior_start(form: StandardForm) -> tuple[Tensor, int]:
     """θ (T, K) near the optimum, with zero for the duals of rows that look slack; steps taken.
 
-    For d > 0; ``ones`` is 1 if the first row is the budget. A day that has no solution gets
-    whatever it had come to.
+    For d > 0. A day that has no solution gets whatever it had come to.
     """
-    k, K, names = batch.factors, batch.columns.shape[-1], _Names.of(batch)
+    k, ones, names = form.factors, form.budget_rows, _Names.of(form)
+    # Step 1: the pool of names, from the gradient where Σ is its diagonal alone.
     start = names.pool(names.q, k + ones).start(ones)
     gradient = names.q + times(names.columns[..., : k + ones], start)
-    pool = names.pool(gradient, K)
+    pool = names.pool(gradient, form.columns.shape[-1])
+    # Step 2: the pool of rows, from the weights there.
     weights = pool.box.prox(pool.q + times(pool.columns[..., : k + ones], start), pool.d)
-    pool = pool.with_rows(weights, K - batch.slacks)
+    pool = pool.with_rows(weights, form.first_slack_row)
+    # Step 3: the interior point on both.
     theta, binding, steps = _interior(pool, start, weights)
     at = theta.shape[-1] - pool.rows.shape[-1]
-    out = theta.new_zeros(len(theta), K)
+    out = theta.new_zeros(len(theta), form.columns.shape[-1])
     out[:, :at] = theta[:, :at]
-    out[:, K - batch.slacks :].scatter_(-1, pool.rows, theta[:, at:] * binding)
+    out[:, form.first_slack_row :].scatter_(-1, pool.rows, theta[:, at:] * binding)
     return out, steps
 
 
@@ -67,9 +70,9 @@ class _Names:
     factors: int
 
     @classmethod
-    def of(cls, batch: Batch) -> _Names:
-        box, k, n = batch.box, batch.factors, batch.q.shape[-1] - batch.slacks
-        lower, upper, q, d = box.lower[:, :n], box.upper[:, :n], batch.q[:, :n], batch.d[:, :n]
+    def of(cls, form: StandardForm) -> _Names:
+        box, k, n = form.box, form.factors, form.names
+        lower, upper, q, d = box.lower[:, :n], box.upper[:, :n], form.q[:, :n], form.d[:, :n]
         kink, kinks = torch.zeros_like(lower, dtype=torch.bool), 0
         cost = reference = None
         if box.cost is not None and box.reference is not None:
@@ -82,7 +85,7 @@ class _Names:
         # A name outside the problem has d = 0, and stays at zero whatever its d.
         d = d.masked_fill(d == 0, 1.0)
         box = Box(lower, upper, cost, reference) if kinks else Box(lower, upper)
-        return cls(batch.columns[:, :n], q, d, box, kink, kinks, pad(batch.target, (k, 0)), k)
+        return cls(form.columns[:, :n], q, d, box, kink, kinks, pad(form.target, (k, 0)), k)
 
     def pool(self, gradient: Tensor, columns: int) -> _Pool:
         """The names with a kink and those with the lowest ``gradient`` (T, n); all if near that."""
@@ -187,28 +190,18 @@ def _interior(pool: _Pool, start: Tensor, w: Tensor) -> tuple[Tensor, Tensor, in
     Distances s and multipliers z (T, P) are those of lower bounds, upper bounds and rows.
     """
     pool, w = pool.split(w)
-    columns, d, k, lower, upper = pool.columns, pool.d, pool.factors, pool.box.lower, pool.box.upper
+    columns, d, k = pool.columns, pool.d, pool.factors
     F, R = d.shape[-1], pool.rows.shape[-1]
     at = columns.shape[-1] - R
     low, high, row = slice(0, F), slice(F, 2 * F), slice(2 * F, None)
-    moving = upper > lower
-    margin = (0.1 * (upper - lower)).clamp_max(_FIRST_DISTANCE)
-    w = torch.minimum(torch.maximum(w, lower + margin), upper - margin)
-    slack = (pool.target[:, at:] - transposed(columns[..., at:], w)).clamp_min(_FIRST_DISTANCE)
-    theta = pad(start, (0, columns.shape[-1] - start.shape[-1]))
-    theta[:, :k] = transposed(columns[..., :k], w)
-    slope = d * w + pool.q + times(columns, theta)
-    theta[:, at:] = _FIRST_DUAL
-    bounded = moving & lower.isfinite(), moving & upper.isfinite()
-    valid = torch.cat([*bounded, torch.ones_like(slack, dtype=torch.bool)], -1)
-    s = torch.where(valid, torch.cat([w - lower, upper - w, slack], -1), 1.0)
-    z = torch.cat([slope.clamp_min(0), (-slope).clamp_min(0), 0 * slack], -1) + _FIRST_DUAL
-    z = z * valid
+    moving = pool.box.upper > pool.box.lower
+    w, theta, s, z, valid = _first_point(pool, start, w, moving, at)
     count = valid.sum(-1).clamp_min(1)
     own = pad(d.new_ones(k), (0, columns.shape[-1] - k))
     ridge = torch.where(own > 0, own, _LEAST_ROW)
     rows = columns.mT
     for taken in range(_STEPS + 1):
+        # Step 1: gap and residuals.
         gap = (s * z).sum(-1) / count
         residual = transposed(columns, w) - torch.addcmul(pool.target, own, theta)
         residual[:, at:] += s[:, row]
@@ -217,6 +210,7 @@ def _interior(pool: _Pool, start: Tensor, w: Tensor) -> tuple[Tensor, Tensor, in
         error = torch.maximum(residual.abs().amax(-1), slope.abs().amax(-1))
         if taken == _STEPS or not bool((torch.maximum(error, gap) > _NEAR).any()):
             break
+        # Step 2: the normal matrix, once for both directions.
         steep, ease = z / s, s[:, row] / z[:, row]
         inverse = moving / (d + steep[:, low] + steep[:, high])
         normal = rows @ (columns * inverse.unsqueeze(-1))
@@ -235,18 +229,39 @@ def _interior(pool: _Pool, start: Tensor, w: Tensor) -> tuple[Tensor, Tensor, in
             ds = torch.cat([dw, -dw, move - ease * dt[:, at:]], -1) * valid  # noqa: B023
             return dw, dt, ds, shift - steep * ds  # noqa: B023
 
-        def longest(ds: Tensor, dz: Tensor) -> Tensor:
-            """The longest step (T, 1), at most 1, that leaves every s and z non-negative."""
-            shrink = torch.maximum(-ds / s, -dz / z.clamp_min(_TINY))  # noqa: B023
-            return 1 / shrink.amax(-1, keepdim=True).clamp_min(1.0)
-
+        # Step 3: the predictor, which chooses the centring, and the corrector.
         *_, ds, dz = step(-z, -s[:, row])
-        reach = longest(ds, dz)
+        reach = _longest(s, z, ds, dz)
         ahead = (torch.addcmul(s, reach, ds) * torch.addcmul(z, reach, dz)).sum(-1) / count
         centring = (ahead / gap.clamp_min(_TINY)).clamp(0, 1) ** 3
         aim = ((centring * gap).unsqueeze(-1) - ds * dz) * valid
         dw, dt, ds, dz = step(aim / s - z, aim[:, row] / z[:, row] - s[:, row])
-        length = (1 - gap).clamp(_LEAST_REACH, _MOST_REACH).unsqueeze(-1) * longest(ds, dz)
+        length = (1 - gap).clamp(_LEAST_REACH, _MOST_REACH).unsqueeze(-1) * _longest(s, z, ds, dz)
         w, theta = torch.addcmul(w, length, dw), torch.addcmul(theta, length, dt)
         s, z = torch.addcmul(s, length, ds), torch.addcmul(z, length, dz)
     return theta, s[:, row] < z[:, row], taken
+
+
+def _first_point(
+    pool: _Pool, start: Tensor, w: Tensor, moving: Tensor, at: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """w (T, F), θ (T, K), s, z, and which of these pairs there are, (T, P), from ``start``."""
+    columns, k, lower, upper = pool.columns, pool.factors, pool.box.lower, pool.box.upper
+    margin = (0.1 * (upper - lower)).clamp_max(_FIRST_DISTANCE)
+    w = torch.minimum(torch.maximum(w, lower + margin), upper - margin)
+    slack = (pool.target[:, at:] - transposed(columns[..., at:], w)).clamp_min(_FIRST_DISTANCE)
+    theta = pad(start, (0, columns.shape[-1] - start.shape[-1]))
+    theta[:, :k] = transposed(columns[..., :k], w)
+    slope = pool.d * w + pool.q + times(columns, theta)
+    theta[:, at:] = _FIRST_DUAL
+    bounded = moving & lower.isfinite(), moving & upper.isfinite()
+    valid = torch.cat([*bounded, torch.ones_like(slack, dtype=torch.bool)], -1)
+    s = torch.where(valid, torch.cat([w - lower, upper - w, slack], -1), 1.0)
+    z = torch.cat([slope.clamp_min(0), (-slope).clamp_min(0), 0 * slack], -1) + _FIRST_DUAL
+    return w, theta, s, z * valid, valid
+
+
+def _longest(s: Tensor, z: Tensor, ds: Tensor, dz: Tensor) -> Tensor:
+    """The longest step (T, 1), at most 1, that leaves every s and z non-negative."""
+    shrink = torch.maximum(-ds / s, -dz / z.clamp_min(_TINY))
+    return 1 / shrink.amax(-1, keepdim=True).clamp_min(1.0)

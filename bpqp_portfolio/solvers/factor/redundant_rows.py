@@ -1,6 +1,6 @@
 """Multipliers of dependent active rows in a batch of structured QPs, on the days that have any.
 
-The choice among them is that of :mod:`.redundant`.
+The choice among them is that of :mod:`..common.redundant_rows`.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import torch
 from torch import Tensor
 
 from ..common.redundant_rows import SUSPECT, redundancy
-from .batch import Batch
+from .standard_form import StandardForm
 
 
-def dependent_days(batch: Batch, free: Tensor) -> Tensor:
+def dependent_days(form: StandardForm, free: Tensor) -> Tensor:
     """The days (L,) whose active rows may depend on each other or on names that are not free."""
-    n, k = free.shape[-1] - batch.slacks, batch.factors
-    rows = batch.columns[:, :n, k:] * free[:, :n, None]
+    n, k = form.names, form.factors
+    rows = form.columns[:, :n, k:] * free[:, :n, None]
     r = rows.shape[-1]
     if not r:
         return torch.zeros(0, dtype=torch.int64, device=free.device)
     length = rows.square().sum(-2)
     binding = torch.ones_like(length, dtype=torch.bool)
-    if batch.slacks:
-        binding[:, -batch.slacks :] = ~free[:, n:]
+    if form.slacks:
+        binding[:, -form.slacks :] = ~free[:, n:]
     lost = (binding & (length <= SUSPECT)).any(-1)
     if r == 1:
         return torch.nonzero(lost).squeeze(-1)
@@ -37,8 +37,8 @@ def dependent_days(batch: Batch, free: Tensor) -> Tensor:
     return torch.nonzero(lost | (failed > 0) | ~(pivots > SUSPECT)).squeeze(-1)
 
 
-def settled(
-    batch: Batch,
+def settle_multipliers(
+    form: StandardForm,
     w: Tensor,
     day: int,
     duals: Tensor,
@@ -50,10 +50,10 @@ def settled(
     All in the batch's units. ``w`` (T, N) are its weights, ``duals`` (r,) and ``pull`` (n,), λ_lb −
     λ_ub, the day's own multipliers, ``points`` pairs (y, slope); a slope is zero at free names.
     """
-    box, slacks = batch.box.take(torch.tensor([day])), batch.slacks
-    n, p = w.shape[-1] - slacks, batch.columns.shape[-1] - batch.factors - slacks
+    box, n = form.box.take(torch.tensor([day])), form.names
+    p = form.first_slack_row - form.factors
     at, free = w[day, :n], box.free(w[[day]])[0].cpu().numpy()
-    rows = batch.columns[day, :n, batch.factors :].mT.cpu().numpy()
+    rows = form.columns[day, :n, form.factors :].mT.cpu().numpy()
     index = np.flatnonzero(np.concatenate([np.ones(p, dtype=bool), ~free[n:]]))
     rows, free = rows[index], free[:n]
     lower, upper = at <= box.lower[0, :n], at >= box.upper[0, :n]

@@ -1,8 +1,9 @@
-"""The days that no other way has solved, one by one as dense QPs: degenerate ones, mostly.
+"""The days that no other method has solved, one by one as dense QPs: degenerate ones, mostly.
 
-Where the constraints leave no interior, or more of them meet than there are names to fix, duals
-are not unique and the active set is not told by signs. A conic solver copes with that, proves what
-is infeasible, and its point is polished as any QP's.
+Where the constraints leave no interior, or more of them meet than there are names to fix, duals are
+not unique and their signs do not tell the active set. A conic solver copes with that, proves what
+is infeasible, and its point is polished as any QP's. A cost c|w − w⁰| becomes a variable t with c t
+in the objective and t ≥ ±(w − w⁰).
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from ...problems.qp import QP
 from ...problems.solution import Solution, SolveStatus
 from ..common.native import Guarded
 from ..common.protocol import SolverOptions
-from .active_set import polished
-from .batch import Batch, kkt_norm, proves_infeasible, transposed
-from .dual_newton import Points
+from .active_set import polish
+from .problem import Points
+from .residuals import kkt_norm, proves_infeasible
+from .standard_form import StandardForm, transposed
 
 _EPS = 1e-9
 # Share of a cost's two multipliers above which both of its sides hold a name.
@@ -26,18 +28,18 @@ _ON = 1e-9
 _CORRECTIONS = 10
 
 
-def one_by_one(batch: Batch, points: Points, days: Tensor, tolerance: float) -> None:
+def solve_single_days(form: StandardForm, points: Points, days: Tensor, tolerance: float) -> None:
     """Put better points of ``days``, or proofs that they have none, into ``points``."""
     # Imported where it is needed: few batches are.
     from ..qp.clarabel import ClarabelSolver
 
-    solver, k = Guarded(ClarabelSolver()), batch.factors
+    solver, k = Guarded(ClarabelSolver()), form.factors
     for day in days.tolist():
         index = torch.tensor([day], device=days.device)
-        one = batch.take(index)
+        one = form.take(index)
         problem, traded = _as_qp(one)
         found = solver.solve(problem, options=SolverOptions(tolerance=_EPS))
-        y = torch.as_tensor(_duals(found, one.slacks), dtype=batch.q.dtype, device=days.device)
+        y = torch.as_tensor(_duals(found, one.slacks), dtype=form.q.dtype, device=days.device)
         if found.status is SolveStatus.PRIMAL_INFEASIBLE:
             if bool(proves_infeasible(one, y)):
                 points.infeasible[day], points.theta[day, k:] = True, y[0]
@@ -51,17 +53,17 @@ def one_by_one(batch: Batch, points: Points, days: Tensor, tolerance: float) -> 
             if start is None:
                 trial = w, theta, kkt_norm(one, w, y)
             else:
-                trial = polished(one, w, start, _CORRECTIONS)
+                trial = polish(one, w, start, _CORRECTIONS)
             if not bool(trial[2] >= points.norm[day]):
                 points.put(index, *trial)
             if bool(points.norm[day] <= tolerance):
                 break
 
 
-def _as_qp(one: Batch) -> tuple[QP, Array]:
+def _as_qp(one: StandardForm) -> tuple[QP, Array]:
     """The only day as a QP in names' weights and t ≥ |w − w⁰| of the names ``traded``."""
     m, k = one.slacks, one.factors
-    n = one.q.shape[-1] - m
+    n = one.names
     columns, q, d, lower, upper, target = (
         value[0].numpy(force=True)
         for value in (one.columns, one.q, one.d, one.box.lower, one.box.upper, one.target)
@@ -91,9 +93,9 @@ def _duals(found: Solution, slacks: int) -> Array:
     return np.concatenate([found.nu, found.lam[:slacks]])[None]
 
 
-def _weights(one: Batch, found: Solution, traded: Array) -> Tensor:
+def _weights(one: StandardForm, found: Solution, traded: Array) -> Tensor:
     """w (1, N): at its reference where both sides of the cost say so, slacks as they are left."""
-    m, n = one.slacks, one.q.shape[-1] - one.slacks
+    m, n = one.slacks, one.names
     w = found.z[:n].copy()
     bought, sold = np.split(found.lam[m:], 2)
     if len(traded) and one.box.reference is not None:

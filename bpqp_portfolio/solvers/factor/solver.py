@@ -4,16 +4,17 @@ For every day of a batch, with n names (masked where padded), k factors, p equal
 inequalities,
 
     min ½ wᵀ(B Bᵀ + diag(d))w + qᵀw + Σ cᵢ|wᵢ − w⁰ᵢ|
-    s.t.  1ᵀw = budget,  A w = b,  G w ≤ h,  l ≤ w ≤ u.
+    s.t.  1ᵀw = budget,  A w = b,  G w ≤ h,  lb ≤ w ≤ ub.
 
 Without inequalities and with d > 0, semismooth Newton on the dual of dimension k + 1 + p
-(:mod:`.structured_newton`) takes some five steps that touch free names only. With inequalities a
-short interior point on the names and rows that matter (:mod:`.structured_approach`) comes near, and
-Newton with the binding rows in its system (:mod:`.structured_rows`) ends. Other days, and days that
-are not solved soon, go to an interior point (:mod:`.structured_interior`) whose iterates propose
-active sets; what even that leaves is solved day by day (:mod:`.structured_single`). All end by
-solving directly on the active set (:mod:`.structured_active`), so a name at a bound is exactly
-there, and a name that does not trade is exactly at its reference.
+(:mod:`.dual_newton`; :mod:`.dual_newton_box` for a budget and bounds alone) takes some five steps
+that touch free names only. With inequalities a short interior point on the names and rows that
+matter (:mod:`.interior_start`) comes near, and Newton with the binding rows in its system
+(:mod:`.dual_newton_rows`) ends. Other days, and days that are not solved soon, go to an interior
+point (:mod:`.interior_point`) whose iterates propose active sets; what even that leaves is solved
+day by day (:mod:`.single_days`). All end by solving directly on the active set
+(:mod:`.active_set`), so a name at a bound is exactly there, and a name that does not trade is
+exactly at its reference.
 
 Where d = 0 leaves several optimal weights, the answer is the proximal limit: the optimum to which
 ρ/2 ‖w − centre‖² leads as the centre follows w, from the analytic centre of the optimal set that
@@ -26,16 +27,15 @@ import torch
 from torch import Tensor
 
 from ...problems.solution import SolveStatus
-from .batch import Batch, times
-from .dual_newton import Points, newton
-from .dual_newton_box import LIGHT_STEPS, light
-from .dual_newton_rows import newton_rows
-from .initial_point import LEAST_D, cold, warm
-from .interior_point import interior
-from .interior_start import approach
-from .problem import FactorSolution, Rows
-from .single_days import one_by_one
-from .standard_form import lifted
+from .dual_newton import dual_newton
+from .dual_newton_box import BOX_STEPS, dual_newton_box
+from .dual_newton_rows import dual_newton_rows
+from .initial_point import LEAST_D, cold_start, warm_start
+from .interior_point import interior_point
+from .interior_start import interior_start
+from .problem import FactorQP, FactorSolution, Points
+from .single_days import solve_single_days
+from .standard_form import StandardForm, times, to_standard_form
 
 # Newton steps before a day is handed to the interior point, its steps, and those after it.
 _NEWTON_STEPS, _INTERIOR_STEPS, _LAST_STEPS = 12, 60, 60
@@ -46,166 +46,162 @@ _SNAP = 1e-14
 
 
 def solve_factor_qp(
-    q: Tensor,
-    loadings: Tensor,
-    d: Tensor,
-    lower: Tensor,
-    upper: Tensor,
-    budget: Tensor | None,
-    mask: Tensor,
+    problem: FactorQP,
     *,
-    equalities: Rows | None = None,
-    inequalities: Rows | None = None,
-    cost: Tensor | None = None,
-    reference: Tensor | None = None,
     skip: Tensor | None = None,
     tolerance: float = 1e-10,
     max_iterations: int = 200,
-    warm_start: FactorSolution | Tensor | None = None,
-) -> tuple[FactorSolution, Batch, Tensor]:
+    initial_point: FactorSolution | Tensor | None = None,
+) -> tuple[FactorSolution, StandardForm, Tensor]:
     """Solve a batch of factor QPs.
+
+    No error is raised here: a failure is a status.
 
     Parameters
     ----------
-    q, d, lower, upper : (T, n) float64; ``d`` ≥ 0, bounds finite where it is 0.
-    loadings : (T, n, k).
-    budget : (T,), or None for no row 1ᵀw = budget.
-    mask : (T, n) bool; a masked-out name is exactly zero.
-    equalities, inequalities : rows A (T, p, n), b (T, p) and G (T, m, n), h (T, m).
-    cost, reference : c ≥ 0 and w⁰ (T, n), both or neither.
     skip : (T,) bool, days with bad data: not solved, status ``BAD_DATA``.
     tolerance : scaled KKT residual at which a day is solved.
-    warm_start : an earlier solution of similar problems, or its ``x`` (T, k).
+    max_iterations : below 13 only Newton's method is tried, for so many steps.
+    initial_point : an earlier solution of similar problems, or its ``x`` (T, k).
 
     Returns
     -------
-    The solution; the scaled batch and its weights (T, N) for
-    :func:`~.structured_active.backward`.
+    The solution; the scaled batch and its weights (T, N) for :func:`~.active_set.backward`.
 
-    Notes
-    -----
-    The caller vouches for shapes and finiteness (``layers.factor`` checks them). No error is
-    raised here: a failure is a status.
+    Examples
+    --------
+    >>> one = torch.ones(1, 2, dtype=torch.float64)
+    >>> problem = FactorQP(
+    ...     q=torch.tensor([[-0.2, 0.0]], dtype=torch.float64),
+    ...     loadings=torch.zeros(1, 2, 0, dtype=torch.float64),
+    ...     d=one,
+    ...     lb=0 * one,
+    ...     ub=one,
+    ...     mask=one > 0,
+    ...     budget=one[:, 0],
+    ... )
+    >>> solution, *_ = solve_factor_qp(problem)
+    >>> solution.w.tolist()
+    [[0.6, 0.4]]
     """
-    n = q.shape[-1]
-    if cost is None:
-        reference = None
-    batch, middle = lifted(
-        q, loadings, d, lower, upper, budget, mask, equalities, inequalities, cost, reference
-    )
-    T, N, K = batch.columns.shape
-    k, ones, m = batch.factors, int(budget is not None), N - n
-    points = Points(
-        w=batch.q.new_zeros(T, N),
-        theta=batch.q.new_zeros(T, K),
-        norm=batch.q.new_full((T,), torch.nan),
-        iterations=torch.zeros(T, dtype=torch.int64, device=q.device),
-        infeasible=(batch.box.lower > batch.box.upper).any(-1),
-    )
-    if ones:
-        least, most = batch.box.lower.sum(-1), batch.box.upper[:, :n].sum(-1)
-        wanted, slack = batch.target[:, 0], 1e-12
-        points.infeasible |= (least > wanted + slack) | (most < wanted - slack)
-        short = most < wanted
-        points.theta[:, k] = torch.where(points.infeasible, torch.where(short, -1.0, 1.0), 0.0)
-        batch.target[:, 0] = torch.minimum(torch.maximum(wanted, least), most)
+    form = to_standard_form(problem)
+    points = _unsolved(form)
     bad = torch.zeros_like(points.infeasible) if skip is None else skip
     days = torch.nonzero(~points.infeasible & ~bad).squeeze(-1)
-    started = warm_start is not None
+    flat = bool(((form.d <= LEAST_D) & (form.box.upper > form.box.lower))[:, : form.names].any())
     enough = max_iterations > _NEWTON_STEPS
-    flat = bool(((batch.d <= LEAST_D) & (batch.box.upper > batch.box.lower))[:, :n].any())
-    plain = ones and k + 1 == K and cost is None and not flat and len(days) == T
-    light_first = plain and max_iterations >= LIGHT_STEPS
-    # Newton's method seldom ends soon with inequalities, unless it starts near the end.
-    newton_first = started or not m or not enough
-    if isinstance(warm_start, FactorSolution):
-        warm(points, batch, warm_start, middle, ones, n)
-    elif started or (newton_first and not light_first):
-        cold(points, batch, mask, days, ones, warm_start)
-    if light_first:
-        days = light(batch, points, tolerance, started=started)
+    # Step 1: Newton's method, which seldom ends soon with inequalities, unless it starts near.
+    only_budget = form.columns.shape[-1] == form.factors + form.budget_rows == form.factors + 1
+    plain = only_budget and form.box.cost is None and not flat and len(days) == len(form.q)
+    box_first = plain and max_iterations >= BOX_STEPS
+    newton_first = initial_point is not None or not form.slacks or not enough
+    if isinstance(initial_point, FactorSolution):
+        warm_start(form, points, initial_point)
+    elif initial_point is not None or (newton_first and not box_first):
+        cold_start(form, points, days, problem.mask, initial_point)
+    if box_first:
+        days = dual_newton_box(form, points, tolerance, started=initial_point is not None)
     if newton_first and len(days):
-        days = newton(
-            batch,
-            points,
-            days,
-            rho=_pull(batch) if flat or m else None,
-            tolerance=tolerance,
-            max_iterations=min(_NEWTON_STEPS, max_iterations),
-        )
+        rho = _pull(form) if flat or form.slacks else None
+        steps = min(_NEWTON_STEPS, max_iterations)
+        days = dual_newton(form, points, days, rho=rho, tolerance=tolerance, max_iterations=steps)
     days = days[~points.infeasible[days]]
-    if m and enough and not flat and len(days):
-        some = batch if len(days) == T else batch.take(days)
-        points.theta[days], steps = approach(some, ones)
+    # Step 2: with inequalities, Newton from a start that has most of them right.
+    if form.slacks and enough and not flat and len(days):
+        some = form if len(days) == len(form.q) else form.take(days)
+        points.theta[days], steps = interior_start(some)
         points.iterations[days] += steps
-        days = newton_rows(batch, points, days, tolerance)
+        days = dual_newton_rows(form, points, days, tolerance)
+    # Step 3: what is left by the methods that are slow and sure.
     if enough and len(days):
-        days = interior(batch, points, days, tolerance=tolerance, max_iterations=_INTERIOR_STEPS)
-    if enough and len(days):
-        pull = torch.full_like(batch.q, _PULL)
-        days = newton(
-            batch, points, days, rho=pull, tolerance=tolerance, max_iterations=_LAST_STEPS
+        _solve_hard(form, points, days, tolerance)
+    points.w = form.box.snapped(points.w, _SNAP)
+    return _in_callers_units(form, points, bad, tolerance), form, points.w
+
+
+def _unsolved(form: StandardForm) -> Points:
+    """Points of all days at zero; infeasible those whose bounds alone exclude any weights.
+
+    The budget is moved into what the bounds allow, by a rounding where it was outside.
+    """
+    T, N, K = form.columns.shape
+    points = Points(
+        w=form.q.new_zeros(T, N),
+        theta=form.q.new_zeros(T, K),
+        norm=form.q.new_full((T,), torch.nan),
+        iterations=torch.zeros(T, dtype=torch.int64, device=form.q.device),
+        infeasible=(form.box.lower > form.box.upper).any(-1),
+    )
+    if form.budget_rows:
+        least, most = form.box.lower.sum(-1), form.box.upper[:, : form.names].sum(-1)
+        budget, slack = form.target[:, 0], 1e-12
+        points.infeasible |= (least > budget + slack) | (most < budget - slack)
+        # The budget's dual is the certificate.
+        proof = torch.where(most < budget, -1.0, 1.0)
+        points.theta[:, form.factors] = torch.where(points.infeasible, proof, 0.0)
+        form.target[:, 0] = torch.minimum(torch.maximum(budget, least), most)
+    return points
+
+
+def _solve_hard(form: StandardForm, points: Points, days: Tensor, tolerance: float) -> None:
+    """Solve ``days`` by the interior point, what that leaves by the proximal point, then singly."""
+    days = interior_point(form, points, days, tolerance=tolerance, max_iterations=_INTERIOR_STEPS)
+    if len(days):
+        rho = torch.full_like(form.q, _PULL)
+        days = dual_newton(
+            form, points, days, rho=rho, tolerance=tolerance, max_iterations=_LAST_STEPS
         )
-        one_by_one(batch, points, days[~points.infeasible[days]], tolerance)
-    points.w = batch.box.snapped(points.w, _SNAP)
-    return _unscaled(batch, points, bad, middle, ones, n, m, tolerance), batch, points.w
+        solve_single_days(form, points, days[~points.infeasible[days]], tolerance)
 
 
-def _pull(batch: Batch) -> Tensor:
+def _pull(form: StandardForm) -> Tensor:
     """ρ (T, N) for names without curvature of their own: small beside that of the others."""
-    curved = batch.d > LEAST_D
-    mean = batch.d.sum(-1) / curved.sum(-1).clamp_min(1)
+    curved = form.d > LEAST_D
+    mean = form.d.sum(-1) / curved.sum(-1).clamp_min(1)
     small = torch.where(mean > 0, 1e-3 * mean, _PULL).unsqueeze(-1)
     return torch.where(curved, 0.0, small)
 
 
-def _unscaled(
-    batch: Batch,
-    points: Points,
-    bad: Tensor,
-    middle: Tensor,
-    ones: int,
-    n: int,
-    m: int,
-    tolerance: float,
+def _in_callers_units(
+    form: StandardForm, points: Points, bad: Tensor, tolerance: float
 ) -> FactorSolution:
-    """The solution in the caller's units."""
-    k = batch.factors
+    """The solution in the caller's units; of infeasible days the certificate."""
+    k, n, m, ones = form.factors, form.names, form.slacks, form.budget_rows
     infeasible = points.infeasible & ~bad
-    failed = infeasible | bad
+    proof, failed, blank = infeasible.unsqueeze(-1), infeasible | bad, bad.unsqueeze(-1)
     solved, inaccurate = SolveStatus.SOLVED.code, SolveStatus.INACCURATE.code
     status = torch.where(points.norm <= tolerance, solved, inaccurate)
     status = status.masked_fill(infeasible, SolveStatus.PRIMAL_INFEASIBLE.code)
     status = status.masked_fill(bad, SolveStatus.BAD_DATA.code)
     w, x, y = points.w, points.theta[:, :k], points.theta[:, k:]
     # Infeasible days have a direction of the duals instead of a point.
-    objective = batch.d * w + batch.q + times(batch.columns[..., :k], x)
+    objective = form.d * w + form.q + times(form.columns[..., :k], x)
     if y.shape[-1]:
         largest = y.abs().amax(-1, keepdim=True).clamp_min(1e-300)
-        y = torch.where(infeasible.unsqueeze(-1), y / largest, y)
-    rows = times(batch.columns[..., k:], y)
-    gradient = torch.where(infeasible.unsqueeze(-1), 0.0, objective) + rows
+        y = torch.where(proof, y / largest, y)
+    gradient = torch.where(proof, 0.0, objective) + times(form.columns[..., k:], y)
+    # The bounds' duals are what the gradient has left at a bound.
     low = high = gradient
-    if batch.box.cost is not None and batch.box.reference is not None:
+    if form.box.cost is not None and form.box.reference is not None:
         # A certificate of infeasibility has no objective, and so no cost.
-        cost = torch.where(infeasible.unsqueeze(-1), 0.0, batch.box.cost)
-        low = gradient + torch.where(w < batch.box.reference, -cost, cost)
-        high = gradient + torch.where(w > batch.box.reference, cost, -cost)
-    at_lower = (w <= batch.box.lower) | infeasible.unsqueeze(-1)
-    at_upper = (w >= batch.box.upper) | infeasible.unsqueeze(-1)
-    unit = torch.where(infeasible, torch.ones_like(middle), batch.gradient_unit).unsqueeze(-1)
+        cost = torch.where(proof, 0.0, form.box.cost)
+        low = gradient + torch.where(w < form.box.reference, -cost, cost)
+        high = gradient + torch.where(w > form.box.reference, cost, -cost)
+    at_lower, at_upper = (w <= form.box.lower) | proof, (w >= form.box.upper) | proof
+    unit = torch.where(infeasible, 1.0, form.gradient_unit).unsqueeze(-1)
     lam_lb = torch.where(at_lower, high.clamp_min(0), 0.0)[:, :n] * unit
     lam_ub = torch.where(at_upper, (-low).clamp_min(0), 0.0)[:, :n] * unit
-    y = y * unit / batch.row_unit
-    nu = y[:, 0] - torch.where(infeasible, 0.0, middle) if ones else torch.zeros_like(middle)
+    y = y * unit / form.row_unit
+    nu = torch.zeros_like(form.q_shift)
+    if ones:
+        nu = y[:, 0] - torch.where(infeasible, 0.0, form.q_shift)
     nan = failed.unsqueeze(-1)
-    blank = bad.unsqueeze(-1)
-    scale = (batch.weight_unit * batch.gradient_unit).sqrt().unsqueeze(-1)
+    scale = (form.weight_unit * form.gradient_unit).sqrt().unsqueeze(-1)
     return FactorSolution(
-        w=(w[:, :n] * batch.weight_unit.unsqueeze(-1)).masked_fill(nan, torch.nan),
+        w=(w[:, :n] * form.weight_unit.unsqueeze(-1)).masked_fill(nan, torch.nan),
         nu=nu.masked_fill(bad, torch.nan),
         x=(x * scale).masked_fill(nan, 0.0),
-        free=batch.box.free(w)[:, :n] & ~nan,
+        free=form.box.free(w)[:, :n] & ~nan,
         kkt_norm=points.norm.masked_fill(failed, torch.nan),
         iterations=points.iterations,
         status=status,

@@ -1,111 +1,244 @@
-"""The caller's problem as a batch in scaled form."""
+"""A batch of factor QPs in one scaled form: every row an equality, slacks as further names.
+
+    min ½ wᵀ(B Bᵀ + diag(d))w + qᵀw + Σ cᵢ|wᵢ − w⁰ᵢ|  s.t.  E w = e,  l ≤ w ≤ u
+
+A row gᵀw ≤ h becomes gᵀw + s = h with a slack s ≥ 0, a name without objective. All units are powers
+of two, so that scaling rounds nothing and bounds stay exact.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .batch import Batch, Box, power_of_two
-from .problem import Rows
+from .problem import FactorQP
 
 
-def lifted(
-    q: Tensor,
-    loadings: Tensor,
-    d: Tensor,
-    lower: Tensor,
-    upper: Tensor,
-    budget: Tensor | None,
-    mask: Tensor,
-    equalities: Rows | None,
-    inequalities: Rows | None,
-    cost: Tensor | None,
-    reference: Tensor | None,
-) -> tuple[Batch, Tensor]:
-    """The batch in scaled form, and what was taken off q (T,) along the budget's row."""
-    (T, n), k = q.shape, loadings.shape[-1]
+@dataclass(frozen=True)
+class Box:
+    """Bounds and costs, name by name: ``lower``, ``upper``, and ``cost`` c with ``reference`` w⁰.
+
+    All (T, N); the last two are None where c = 0.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    cost: Tensor | None = None
+    reference: Tensor | None = None
+
+    def take(self, days: Tensor) -> Box:
+        """Some of the days."""
+        if self.cost is None or self.reference is None:
+            return Box(self.lower[days], self.upper[days])
+        tensors = (self.lower, self.upper, self.cost, self.reference)
+        return Box(*(t[days] for t in tensors))
+
+    def first(self, n: int) -> Box:
+        """Those of the first ``n`` names."""
+        tensors = (self.lower, self.upper, self.cost, self.reference)
+        return Box(*(None if t is None else t[:, :n] for t in tensors))  # type: ignore[arg-type]
+
+    def prox(self, linear: Tensor, d: Tensor) -> Tensor:
+        """The minimiser of ½ d w² + linear w + c|w − w⁰| over the bounds."""
+        if self.cost is None or self.reference is None:
+            w = linear / -d
+        else:
+            bought, sold = (linear + self.cost) / -d, (self.cost - linear) / d
+            w = torch.maximum(bought, torch.minimum(sold, self.reference))
+        return torch.minimum(torch.maximum(w, self.lower), self.upper)
+
+    def free(self, w: Tensor) -> Tensor:
+        """Names strictly between their bounds that trade."""
+        free = (w > self.lower) & (w < self.upper)
+        if self.cost is not None and self.reference is not None:
+            free &= (w != self.reference) | (self.cost == 0)
+        return free
+
+    def snapped(self, w: Tensor, near: float) -> Tensor:
+        """``w`` with free names that are within ``near`` of a bound or reference put there."""
+        free = self.free(w)
+        for at in (self.reference, self.upper, self.lower):
+            if at is not None:
+                w = torch.where(free & ((w - at).abs() <= near), at, w)
+        return w
+
+    def slopes(self, w: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """The derivatives of the cost to the left and to the right of w."""
+        if self.cost is None or self.reference is None:
+            return 0.0, 0.0
+        left = torch.where(w > self.reference, self.cost, -self.cost)
+        return left, torch.where(w < self.reference, -self.cost, self.cost)
+
+
+@dataclass(frozen=True)
+class StandardForm:
+    """T days in scaled form, with N names and K columns.
+
+    Parameters
+    ----------
+    q, d : (T, N); the last ``slacks`` names are those of as many inequalities, the last rows (no
+        objective, l = 0, u = ∞). A name outside the problem has l = u = 0 and zero columns.
+    columns : (T, N, K), B and Eᵀ side by side, K = k + r: with the duals θ = (x, y) of x = Bᵀw and
+        of E w = e, the gradient is d w + q + columns θ.
+    box : bounds and costs.
+    target : e, (T, r).
+    weight_unit, gradient_unit : (T,) units of the weights and of the gradient; row_unit : (T, r),
+        each row's largest entry. Powers of two.
+    curvature : (T,) the largest variance of a name, in these units.
+    q_shift : (T,) what was taken off q along the budget's row, in the caller's units.
+    factors : k. budget_rows : 1 if the first row is the budget, else 0. slacks : m.
+    """
+
+    q: Tensor
+    columns: Tensor
+    d: Tensor
+    box: Box
+    target: Tensor
+    weight_unit: Tensor
+    gradient_unit: Tensor
+    row_unit: Tensor
+    curvature: Tensor
+    q_shift: Tensor
+    factors: int
+    budget_rows: int
+    slacks: int
+
+    @property
+    def names(self) -> int:
+        """n, without slacks."""
+        return self.q.shape[-1] - self.slacks
+
+    @property
+    def first_slack_row(self) -> int:
+        """The column from which on the inequalities' rows are."""
+        return self.columns.shape[-1] - self.slacks
+
+    def take(self, days: Tensor) -> StandardForm:
+        """Some of the days; the columns are copied, so use it sparingly."""
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        some: Any = {k: v[days] for k, v in parts.items() if isinstance(v, Tensor)}
+        return replace(self, **some, box=self.box.take(days))
+
+    def residual(self, w: Tensor, theta: Tensor) -> Tensor:
+        """(Bᵀw − x, E w − e) (T, K), the gradient of the dual function."""
+        value = transposed(self.columns, w)
+        value[:, : self.factors] -= theta[:, : self.factors]
+        value[:, self.factors :] -= self.target
+        return value
+
+
+def times(matrix: Tensor, vector: Tensor) -> Tensor:
+    """(T, N, K), (T, K) → (T, N)."""
+    return (matrix @ vector.unsqueeze(-1)).squeeze(-1)
+
+
+def transposed(matrix: Tensor, vector: Tensor) -> Tensor:
+    """(T, N, K), (T, N) → (T, K)."""
+    return (vector.unsqueeze(-2) @ matrix).squeeze(-2)
+
+
+def power_of_two(value: Tensor) -> Tensor:
+    """The power of two next to positive values, 1 for zero."""
+    return torch.exp2(torch.where(value > 0, value, torch.ones_like(value)).log2().round())
+
+
+def to_standard_form(problem: FactorQP) -> StandardForm:
+    """The problem in units in which weights, gradients and rows are of size 1."""
+    mask, (T, n), k = problem.mask, problem.q.shape, problem.loadings.shape[-1]
     whole = bool(mask.all())
 
     def inside(value: Tensor) -> Tensor:
         return value if whole else torch.where(mask, value, 0.0)
 
-    middle = q.new_zeros(T)
-    if budget is not None:
-        # With 1ᵀw fixed a constant in q only moves ν; without it the digits that differ are kept.
-        largest = torch.where(mask, q, -torch.inf).amax(-1)
-        middle = 0.5 * (largest + torch.where(mask, q, torch.inf).amin(-1))
-    q, d = inside(q - middle.unsqueeze(-1)), inside(d)
-    lower, upper = inside(lower), inside(upper)
-    rows = [r for r in (equalities, inequalities) if r is not None]
-    ones = 0 if budget is None else 1
-    p = 0 if equalities is None else equalities.value.shape[-1]
-    m = 0 if inequalities is None else inequalities.value.shape[-1]
-    target = (
-        torch.cat(([] if budget is None else [budget.unsqueeze(-1)]) + [r.value for r in rows], -1)
-        if ones + p + m
-        else q.new_zeros(T, 0)
-    )
-    row_unit = torch.ones_like(target)
-    matrices = [r.matrix if whole else torch.where(mask.unsqueeze(-2), r.matrix, 0.0) for r in rows]
-    if p + m:
-        largest = torch.cat([v.abs().amax(-1) for v in matrices], -1)
+    # Step 1: with 1ᵀw fixed a constant in q only moves ν; without it the digits that differ are
+    # kept.
+    shift = _midrange(problem.q, mask) if problem.budget is not None else problem.q.new_zeros(T)
+    q, d = inside(problem.q - shift.unsqueeze(-1)), inside(problem.d)
+    lower, upper = inside(problem.lb), inside(problem.ub)
+    cost, reference = problem.cost, problem.reference
+    if cost is not None and reference is not None:
+        cost, reference = inside(cost), inside(reference)
+    # Step 2: rows in units of their largest entry.
+    rows, values = _rows(problem, whole)
+    ones, p = int(problem.budget is not None), 0 if problem.b is None else problem.b.shape[-1]
+    m = 0 if problem.h is None else problem.h.shape[-1]
+    target = torch.cat(values, -1) if values else q.new_zeros(T, 0)
+    row_unit, largest = torch.ones_like(target), q.new_zeros(T, 0)
+    if rows:
+        largest = torch.cat([row.abs().amax(-1) for row in rows], -1)
         row_unit[:, ones:] = power_of_two(largest)
     target = target / row_unit
+    # Step 3: the units of weights and of the gradient.
     columns = q.new_zeros(T, n + m, k + ones + p + m)
-    columns[:, :n, :k] = loadings if whole else torch.where(mask.unsqueeze(-1), loadings, 0.0)
+    B = problem.loadings
+    columns[:, :n, :k] = B if whole else torch.where(mask.unsqueeze(-1), B, 0.0)
     variance = d + columns[:, :n, :k].square().sum(-1)
     curvature = variance.amax(-1)
     slope = q.abs().amax(-1)
-    if cost is not None and reference is not None:
-        cost, reference = inside(cost), inside(reference)
-        slope = torch.maximum(slope, cost.amax(-1))
     # How far a name goes alone; a dear one stays where it is.
     pull = torch.minimum(q.abs() / variance, torch.maximum(lower.abs(), upper.abs()))
     if cost is not None and reference is not None:
+        slope = torch.maximum(slope, cost.amax(-1))
         pull = torch.maximum(pull.nan_to_num(nan=0.0), reference.abs() * (cost > 0))
     weight_unit = power_of_two(_length(lower, upper, target, ones + p, pull))
-    unit = weight_unit.unsqueeze(-1)
     gradient_unit = power_of_two(torch.maximum(curvature * weight_unit, slope))
-    gradient = gradient_unit.unsqueeze(-1)
+    unit, gradient = weight_unit.unsqueeze(-1), gradient_unit.unsqueeze(-1)
+    # Step 4: everything in these units, factors and rows side by side, slacks after the names.
     columns[:, :n, :k] *= (weight_unit / gradient_unit).sqrt()[:, None, None]
     if ones:
         columns[:, :n, k] = mask.to(q)
-    if p + m:
-        # Powers of two: to multiply by the inverse is exact.
-        inverse = 1.0 / row_unit[:, None, ones:]
-        both = matrices[0] if len(matrices) == 1 else torch.cat(matrices, -2)
-        torch.mul(both.mT, inverse, out=columns[:, :n, k + ones :])
-    if m:
-        columns[:, n:, -m:] = torch.eye(m, dtype=q.dtype, device=q.device)
-
-    def with_slacks(value: Tensor, slack: float) -> Tensor:
-        return torch.cat([value, value.new_full((T, m), slack)], -1) if m else value
-
+    if rows:
+        both = rows[0] if len(rows) == 1 else torch.cat(rows, -2)
+        torch.mul(both.mT, 1.0 / row_unit[:, None, ones:], out=columns[:, :n, k + ones :])
     target = target / unit
     if m:
+        columns[:, n:, -m:] = torch.eye(m, dtype=q.dtype, device=q.device)
         # 0ᵀw ≤ h holds or not, at any distance.
         idle = (largest[:, p:] == 0) & (target[:, -m:] >= 0)
         target[:, -m:] = torch.where(idle, 1.0, target[:, -m:])
 
-    batch = Batch(
+    def with_slacks(value: Tensor, slack: float) -> Tensor:
+        return torch.cat([value, value.new_full((T, m), slack)], -1) if m else value
+
+    box = Box(with_slacks(lower / unit, 0.0), with_slacks(upper / unit, torch.inf))
+    if cost is not None and reference is not None:
+        own = with_slacks(cost / gradient, 0.0), with_slacks(reference / unit, 0.0)
+        box = Box(box.lower, box.upper, *own)
+    return StandardForm(
         q=with_slacks(q / gradient, 0.0),
         columns=columns,
         d=with_slacks(d * (unit / gradient), 0.0),
-        box=Box(
-            with_slacks(lower / unit, 0.0),
-            with_slacks(upper / unit, torch.inf),
-            None if cost is None else with_slacks(cost / gradient, 0.0),
-            None if reference is None else with_slacks(reference / unit, 0.0),
-        ),
+        box=box,
         target=target,
         weight_unit=weight_unit,
         gradient_unit=gradient_unit,
         row_unit=row_unit,
         curvature=curvature * (weight_unit / gradient_unit),
+        q_shift=shift,
         factors=k,
+        budget_rows=ones,
         slacks=m,
     )
-    return batch, middle
+
+
+def _midrange(q: Tensor, mask: Tensor) -> Tensor:
+    """Halfway between the largest and the least entry in ``mask``, (T,)."""
+    largest = torch.where(mask, q, -torch.inf).amax(-1)
+    return 0.5 * (largest + torch.where(mask, q, torch.inf).amin(-1))
+
+
+def _rows(problem: FactorQP, whole: bool) -> tuple[list[Tensor], list[Tensor]]:
+    """The matrices of equalities and inequalities, and all values, the budget's first."""
+    values = [] if problem.budget is None else [problem.budget.unsqueeze(-1)]
+    rows = []
+    for matrix, value in ((problem.A, problem.b), (problem.G, problem.h)):
+        if matrix is not None and value is not None:
+            rows.append(matrix if whole else torch.where(problem.mask.unsqueeze(-2), matrix, 0.0))
+            values.append(value)
+    return rows, values
 
 
 def _length(lower: Tensor, upper: Tensor, target: Tensor, fixed: int, pull: Tensor) -> Tensor:
@@ -130,11 +263,3 @@ def _median(sizes: Tensor) -> Tensor:
     sizes = sizes.abs()
     some = sizes.masked_fill(~(sizes.isfinite() & (sizes > 0)), torch.nan)
     return some.nanmedian(-1).values.nan_to_num(nan=torch.inf)
-
-
-def even_weights(lower: Tensor, upper: Tensor, budget: Tensor | None, mask: Tensor) -> Tensor:
-    """Equal weights, within the bounds."""
-    even = torch.zeros_like(lower)
-    if budget is not None:
-        even = mask * (budget / mask.sum(-1).clamp_min(1)).unsqueeze(-1)
-    return torch.minimum(torch.maximum(even, lower), upper)

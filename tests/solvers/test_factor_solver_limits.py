@@ -7,16 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_structured_rows import assert_optimal, clarabel
+from test_factor_solver_rows import assert_optimal, clarabel
 
 from bpqp_portfolio.layers.factor import factor_qp
 from bpqp_portfolio.problems.solution import SolveStatus
-from bpqp_portfolio.solvers.factor import (
-    interior_start as structured_approach,
-)
-from bpqp_portfolio.solvers.factor import (
-    solver as structured,
-)
+from bpqp_portfolio.solvers.factor import interior_start, solver
 
 SEARCH = settings(max_examples=30, deadline=None, derandomize=True)
 
@@ -34,18 +29,16 @@ def market(T=6, n=200, k=4, groups=25, p=0, size=0.02, cap=0.05, cost=1e-3, seed
         "q": -size * rng.normal(size=(T, n)),
         "loadings": loadings,
         "specific": 0.04 * rng.uniform(0.3, 2.0, size=(T, n)),
-        "upper": np.full((T, n), cap),
+        "ub": np.full((T, n), cap),
         "mask": mask,
     }
     data = {name: torch.tensor(value) for name, value in data.items()}
     limit = G.sum(-1) / mask.sum(-1, keepdims=True) + 0.03
-    data["inequalities"] = torch.tensor(G), torch.tensor(limit)
+    data["G"], data["h"] = torch.tensor(G), torch.tensor(limit)
     if p:
         A = rng.normal(size=(T, p, n)) * mask[:, None]
-        data["equalities"] = (
-            torch.tensor(A),
-            torch.tensor(A @ (mask / mask.sum(-1, keepdims=True))[..., None])[..., 0],
-        )
+        even = mask / mask.sum(-1, keepdims=True)
+        data["A"], data["b"] = torch.tensor(A), torch.tensor(A @ even[..., None])[..., 0]
     if cost:
         data["cost"] = torch.full((T, n), cost, dtype=torch.float64)
         data["reference"] = torch.tensor(held / held.sum(-1, keepdims=True))
@@ -62,7 +55,7 @@ def whole(monkeypatch):
 
     def solve(**data):
         with monkeypatch.context() as patch:
-            patch.setattr(structured, "newton_rows", lambda batch, points, days, tolerance: days)
+            patch.setattr(solver, "dual_newton_rows", lambda form, points, days, tolerance: days)
             return factor_qp(**data)
 
     return solve
@@ -90,7 +83,7 @@ def test_both_ways_agree_in_weights_duals_and_gradients(p, size, cost, whole):
 
 
 def test_days_with_limits_and_costs_need_no_whole_interior_point(monkeypatch):
-    monkeypatch.setattr(structured, "interior", refuse)
+    monkeypatch.setattr(solver, "interior_point", refuse)
     data = market(T=20)
     data["mask"] = torch.ones_like(data["mask"])
     s = factor_qp(**data)
@@ -116,7 +109,7 @@ def test_any_rows_redundant_ones_too(seed, n, m, size, cost, again):
     h = G.mean(-1) + rng.choice([0.0, 0.05], size=(2, m))
     if again:
         G, h = np.concatenate([G, G, 2 * G], 1), np.concatenate([h, h + 0.01, 2 * h], 1)
-    data["inequalities"] = torch.tensor(G), torch.tensor(h)
+    data["G"], data["h"] = torch.tensor(G), torch.tensor(h)
     if cost:
         data["cost"] = torch.full((2, n), cost, dtype=torch.float64)
         data["reference"] = torch.tensor(rng.dirichlet(np.full(n, 0.2), size=2))
@@ -136,12 +129,12 @@ def test_it_agrees_with_clarabel_on_many_names(cost):
 
 def test_a_row_that_only_touches_the_optimum_has_dual_zero():
     data = market(size=2e-3, cap=0.5)  # small forecasts: many free names, so unique duals
-    del data["inequalities"]
+    del data["G"], data["h"]
     free = factor_qp(**data)
     assert (free.free.sum(-1) > 5).all()
     G = torch.rand(6, 3, 200, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     touched = torch.einsum("tmn,tn->tm", G, free.w)
-    s = factor_qp(**data, inequalities=(G, touched))
+    s = factor_qp(**data, G=G, h=touched)
     assert (s.status == SolveStatus.SOLVED.code).all()
     torch.testing.assert_close(s.w, free.w, rtol=0, atol=1e-10)
     assert s.lam.abs().max() <= 1e-10
@@ -150,9 +143,9 @@ def test_a_row_that_only_touches_the_optimum_has_dual_zero():
 def test_the_order_of_rows_and_of_days_does_not_matter():
     data = market()
     one = factor_qp(**data)
-    G, h = data["inequalities"]
+    G, h = data["G"], data["h"]
     order = torch.randperm(G.shape[1], generator=torch.Generator().manual_seed(3))
-    other = factor_qp(**{**data, "inequalities": (G[:, order], h[:, order])})
+    other = factor_qp(**{**data, "G": G[:, order], "h": h[:, order]})
     torch.testing.assert_close(other.w, one.w, rtol=0, atol=1e-11)
     torch.testing.assert_close(other.lam, one.lam[:, order], rtol=0, atol=1e-11)
     back = {
@@ -169,10 +162,10 @@ def test_identical_names_hold_alike():
     def twice(value):
         return torch.cat([value, value], -1 if value.ndim == 2 else 1)
 
-    G, h = data.pop("inequalities")
+    G, h = data.pop("G"), data.pop("h")
     data = {name: twice(value) for name, value in data.items()}
     data["reference"] = data["reference"] / 2
-    s = factor_qp(**data, inequalities=(torch.cat([G, G], -1), h))
+    s = factor_qp(**data, G=torch.cat([G, G], -1), h=h)
     assert (s.status == SolveStatus.SOLVED.code).all() and (s.lam > 0).any()
     torch.testing.assert_close(s.w[:, :90], s.w[:, 90:], rtol=0, atol=1e-12)
 
@@ -180,7 +173,7 @@ def test_identical_names_hold_alike():
 @pytest.mark.parametrize("low", [0.002, -0.01, -torch.inf])
 def test_names_with_other_lower_bounds(low, whole):
     data = market(T=4)
-    data["lower"] = torch.full_like(data["upper"], low)
+    data["lb"] = torch.full_like(data["ub"], low)
     s, other = factor_qp(**data), whole(**data)
     assert (s.status == SolveStatus.SOLVED.code).all()
     torch.testing.assert_close(s.w, other.w, rtol=0, atol=1e-10)
@@ -191,7 +184,7 @@ def test_no_budget():
     s = factor_qp(**data, budget=None)
     assert (s.status == SolveStatus.SOLVED.code).all() and (s.w.sum(-1) > 0).all()
     P = data["loadings"] @ data["loadings"].mT + torch.diag_embed(data["specific"])
-    G, _ = data["inequalities"]
+    G = data["G"]
     gradient = torch.einsum("tij,tj->ti", P, s.w) + data["q"] + torch.einsum("tmn,tm->tn", G, s.lam)
     gradient = (gradient - s.lam_lb + s.lam_ub) * data["mask"]
     assert gradient.abs().max() <= 1e-11 and s.lam.min() >= 0
@@ -200,9 +193,9 @@ def test_no_budget():
 def test_infeasible_limits_are_proved_and_spoil_no_other_day():
     data = market(T=5)
     good = factor_qp(**data)
-    G, h = data["inequalities"]
+    G, h = data["G"], data["h"]
     h[1], h[3] = 0.9 / G.shape[1], 0.0
-    s = factor_qp(**data)
+    s = factor_qp(**data, on_failure="nan")
     assert s.status.tolist() == [
         SolveStatus.SOLVED.code,
         SolveStatus.PRIMAL_INFEASIBLE.code,
@@ -215,13 +208,13 @@ def test_infeasible_limits_are_proved_and_spoil_no_other_day():
     for t in (1, 3):
         rows = s.nu[t] + G[t].T @ s.lam[t] - s.lam_lb[t] + s.lam_ub[t]
         assert (rows * data["mask"][t]).abs().max() <= 1e-9 and s.lam[t].min() >= -1e-9
-        assert s.nu[t] + h[t] @ s.lam[t] + data["upper"][t] @ s.lam_ub[t] < 0
+        assert s.nu[t] + h[t] @ s.lam[t] + data["ub"][t] @ s.lam_ub[t] < 0
 
 
 def test_more_rows_are_violated_than_the_pool_holds(monkeypatch):
-    monkeypatch.setattr(structured_approach, "_ROWS", 2)
-    monkeypatch.setattr(structured_approach, "_MORE_ROWS", 0)
-    monkeypatch.setattr(structured_approach, "_NAMES", 4)
+    monkeypatch.setattr(interior_start, "_ROWS", 2)
+    monkeypatch.setattr(interior_start, "_MORE_ROWS", 0)
+    monkeypatch.setattr(interior_start, "_NAMES", 4)
     data = market(T=8)
     few = factor_qp(**data)
     monkeypatch.undo()
@@ -230,12 +223,12 @@ def test_more_rows_are_violated_than_the_pool_holds(monkeypatch):
 
 
 @pytest.mark.parametrize("moved", [0.0, 1e-4, 0.3])
-def test_a_warm_start_changes_nothing_but_the_way(moved):
+def test_an_earlier_solution_changes_nothing_but_the_way(moved):
     data = market(T=8)
     start = factor_qp(**data)
     noise = torch.randn(data["q"].shape, generator=torch.Generator().manual_seed(2)).double()
     data["q"] = data["q"] + moved * 0.02 * noise
-    cold, warm = factor_qp(**data), factor_qp(**data, warm_start=start)
+    cold, warm = factor_qp(**data), factor_qp(**data, initial_point=start)
     assert (warm.status == SolveStatus.SOLVED.code).all()
     torch.testing.assert_close(warm.w, cold.w, rtol=0, atol=1e-11)
     assert moved or warm.iterations.max() <= 1

@@ -8,12 +8,7 @@ import torch
 
 from bpqp_portfolio.layers.factor import factor_qp
 from bpqp_portfolio.problems.solution import SolveStatus
-from bpqp_portfolio.solvers.factor import (
-    dual_newton_box as structured_light,
-)
-from bpqp_portfolio.solvers.factor import (
-    interior_start as structured_approach,
-)
+from bpqp_portfolio.solvers.factor import dual_newton_box, interior_start
 
 
 def market(T=12, n=260, k=6, size=1e-3, cap=1.0, low=0.0, seed=0) -> dict:
@@ -25,16 +20,16 @@ def market(T=12, n=260, k=6, size=1e-3, cap=1.0, low=0.0, seed=0) -> dict:
         "q": -size * rng.normal(size=(T, n)),
         "loadings": loadings,
         "specific": rng.uniform(0.005, 0.03, size=(T, n)) ** 2,
-        "upper": np.full((T, n), cap),
-        "lower": low * rng.random((T, n)),
+        "ub": np.full((T, n), cap),
+        "lb": low * rng.random((T, n)),
         "mask": rng.random((T, n)) < 0.95,
     }
     return {name: torch.tensor(value) for name, value in data.items()}
 
 
 def without_pool(monkeypatch) -> None:
-    monkeypatch.setattr(structured_light, "_POOL", 10**6)
-    monkeypatch.setattr(structured_approach, "_NAMES", 10**6)
+    monkeypatch.setattr(dual_newton_box, "_POOL", 10**6)
+    monkeypatch.setattr(interior_start, "_NAMES", 10**6)
 
 
 def assert_same(data: dict, monkeypatch, **options) -> None:
@@ -71,13 +66,13 @@ def test_days_with_group_limits_and_costs(size, cost, monkeypatch):
         held = torch.tensor(rng.random(data["q"].shape)) < 0.1
         held &= data["mask"]
         data["reference"] = held.double() / held.sum(-1, keepdim=True)
-    assert_same(data, monkeypatch, inequalities=(G, h))
+    assert_same(data, monkeypatch, G=G, h=h)
 
 
-def test_a_warm_start_of_many_names_gives_the_same_answer():
+def test_an_earlier_solution_of_many_names_gives_the_same_answer():
     data = market(cap=0.05)
     first = factor_qp(**data)
     moved = {**data, "q": data["q"] * 1.1 + 1e-4 * torch.randn(data["q"].shape).double()}
-    cold, warm = factor_qp(**moved), factor_qp(**moved, warm_start=first)
+    cold, warm = factor_qp(**moved), factor_qp(**moved, initial_point=first)
     assert (warm.status == SolveStatus.SOLVED.code).all()
     torch.testing.assert_close(warm.w, cold.w, rtol=0, atol=1e-10)

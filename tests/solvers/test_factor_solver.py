@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bpqp_portfolio.problems.solution import SolveStatus
-from bpqp_portfolio.solvers.factor.batch import kkt_norm
-from bpqp_portfolio.solvers.factor.problem import FactorSolution
+from bpqp_portfolio.solvers.factor.problem import FactorQP, FactorSolution
+from bpqp_portfolio.solvers.factor.residuals import kkt_norm
 from bpqp_portfolio.solvers.factor.solver import solve_factor_qp
 
 SEARCH = settings(max_examples=60, deadline=None, derandomize=True)
@@ -25,8 +25,8 @@ def market(T=8, n=30, k=4, size=1e-3, seed=0, cap=1.0) -> dict[str, torch.Tensor
         "q": -size * rng.normal(size=(T, n)),
         "loadings": 0.01 * rng.normal(size=(T, n, k)),
         "d": 1e-4 * rng.uniform(0.1, 3.0, size=(T, n)),
-        "lower": np.zeros((T, n)),
-        "upper": np.full((T, n), cap),
+        "lb": np.zeros((T, n)),
+        "ub": np.full((T, n), cap),
         "budget": np.ones(T),
     }
     return {name: torch.tensor(value) for name, value in data.items()}
@@ -34,7 +34,7 @@ def market(T=8, n=30, k=4, size=1e-3, seed=0, cap=1.0) -> dict[str, torch.Tensor
 
 def solve(data: dict[str, torch.Tensor], **options) -> FactorSolution:
     mask = options.pop("mask", torch.ones_like(data["q"], dtype=torch.bool))
-    return solve_factor_qp(**data, mask=mask, **{"tolerance": TOLERANCE, **options})[0]
+    return solve_factor_qp(FactorQP(**data, mask=mask), **{"tolerance": TOLERANCE, **options})[0]
 
 
 def covariance(data) -> torch.Tensor:
@@ -82,7 +82,7 @@ def test_unequal_specific_variances_are_filled_like_water():
 
 def test_away_from_the_bounds_it_is_the_closed_form():
     data = market(size=1e-3)
-    data["lower"], data["upper"] = data["lower"] - 1e3, data["upper"] + 1e3
+    data["lb"], data["ub"] = data["lb"] - 1e3, data["ub"] + 1e3
     solution = solve(data)
     one = torch.ones_like(data["q"])
     inverse = torch.linalg.inv(covariance(data))
@@ -130,7 +130,7 @@ def test_a_cap_that_only_just_reaches_the_budget_puts_every_name_there(n, size):
 
 def test_pinned_names_stay_where_they_are_held():
     data = market()
-    data["lower"][:, 3] = data["upper"][:, 3] = 0.123
+    data["lb"][:, 3] = data["ub"][:, 3] = 0.123
     solution = solve(data)
     assert_solved(solution)
     assert (solution.w[:, 3] == 0.123).all()
@@ -169,8 +169,8 @@ def test_it_agrees_with_clarabel(cap, size):
 def test_it_agrees_with_clarabel_on_long_short_boxes_and_other_budgets():
     data = market(T=6, size=1e-3)
     rng = np.random.default_rng(1)
-    data["lower"] = torch.tensor(-rng.uniform(0, 0.3, size=(6, 30)))
-    data["upper"] = torch.tensor(rng.uniform(0, 0.3, size=(6, 30)))
+    data["lb"] = torch.tensor(-rng.uniform(0, 0.3, size=(6, 30)))
+    data["ub"] = torch.tensor(rng.uniform(0, 0.3, size=(6, 30)))
     data["budget"] = torch.tensor([0.0, 0.5, 1.0, -0.5, 2.0, 0.0])
     solution = solve(data)
     assert_solved(solution)
@@ -200,16 +200,16 @@ def test_the_kkt_norm_is_the_residual_of_the_optimality_conditions():
 def test_the_kkt_norm_sees_a_wrong_point(error):
     data = market()
     mask = torch.ones_like(data["q"], dtype=torch.bool)
-    solution, batch, w = solve_factor_qp(**data, mask=mask)
+    solution, form, w = solve_factor_qp(FactorQP(**data, mask=mask))
     middle = 0.5 * (data["q"].amax(-1) + data["q"].amin(-1))
-    y = ((solution.nu + middle) / batch.gradient_unit).unsqueeze(-1)
-    assert (kkt_norm(batch, w, y) <= TOLERANCE).all()
+    y = ((solution.nu + middle) / form.gradient_unit).unsqueeze(-1)
+    assert (kkt_norm(form, w, y) <= TOLERANCE).all()
     moved = w.clone()
     moved[:, 0] += error
-    assert (kkt_norm(batch, moved, y) >= 0.9 * error).all()
+    assert (kkt_norm(form, moved, y) >= 0.9 * error).all()
     # On a day without a free name the dual is not unique.
     some = solution.free.any(-1)
-    assert some.sum() >= 5 and (kkt_norm(batch, w, y + error)[some] >= 0.3 * error).all()
+    assert some.sum() >= 5 and (kkt_norm(form, w, y + error)[some] >= 0.3 * error).all()
 
 
 def test_zeros_are_exact_and_the_rest_is_free_or_at_the_cap():
@@ -243,10 +243,10 @@ def test_masked_names_are_exactly_zero_and_change_nothing():
 def test_an_infeasible_day_says_so_and_spoils_no_other():
     data = market()
     good = solve(data)
-    data["upper"][2] = 0.01
-    data["lower"][5, 3] = 2.0
-    data["upper"][5, 3] = 2.0
-    data["lower"][6, 4], data["upper"][6, 4] = 0.3, 0.2
+    data["ub"][2] = 0.01
+    data["lb"][5, 3] = 2.0
+    data["ub"][5, 3] = 2.0
+    data["lb"][6, 4], data["ub"][6, 4] = 0.3, 0.2
     solution = solve(data)
     bad = torch.tensor([t in (2, 5, 6) for t in range(8)])
     assert torch.equal(solution.status == SolveStatus.PRIMAL_INFEASIBLE.code, bad)
@@ -283,23 +283,23 @@ def test_the_iteration_limit_leaves_an_inaccurate_day(limit):
     assert (solution.w >= 0).all() and (solution.w <= 1).all()
 
 
-def test_a_warm_start_gives_the_same_answer_sooner():
+def test_an_earlier_solution_gives_the_same_answer_sooner():
     data = market(T=20, size=3e-5, cap=0.2)
     cold = solve(data)
     assert cold.iterations.min() >= 1
-    again = solve(data, warm_start=cold.x)
+    again = solve(data, initial_point=cold.x)
     assert (again.iterations == 0).all()
     torch.testing.assert_close(again.w, cold.w, rtol=0, atol=1e-10)
     rng = torch.Generator().manual_seed(0)
     moved = {**data, "q": data["q"] * (1 + 0.01 * torch.randn(data["q"].shape, generator=rng))}
-    fresh, warm = solve(moved), solve(moved, warm_start=cold.x)
+    fresh, warm = solve(moved), solve(moved, initial_point=cold.x)
     torch.testing.assert_close(warm.w, fresh.w, rtol=0, atol=1e-9)
     assert warm.iterations.sum() < fresh.iterations.sum()
 
 
 def test_a_poor_warm_start_only_costs_time():
     data = market(size=3e-5, cap=0.2)
-    wild = solve(data, warm_start=torch.full((8, 4), 1e3, dtype=torch.float64))
+    wild = solve(data, initial_point=torch.full((8, 4), 1e3, dtype=torch.float64))
     assert_solved(wild)
     torch.testing.assert_close(wild.w, solve(data).w, rtol=0, atol=1e-9)
 
@@ -321,7 +321,7 @@ def test_forecasts_of_any_size(size, cap):
 def test_weights_in_any_unit_of_money(budget, size):
     data = market(T=40, n=100, size=size, cap=0.2)
     money = {**data, "q": data["q"] * budget}
-    for name in ("lower", "upper", "budget"):
+    for name in ("lb", "ub", "budget"):
         money[name] = data[name] * budget
     solution = solve(money)
     assert_solved(solution)
@@ -399,10 +399,10 @@ def days(draw) -> dict[str, torch.Tensor]:
     if draw(st.booleans()):
         data["q"] = torch.round(data["q"] * 2e3) / 2e3  # ties
     target = torch.tensor(rng.dirichlet(np.ones(n), size=3))
-    data["lower"] = target * torch.tensor(rng.uniform(0, 1, size=(3, n)))
-    data["upper"] = target + torch.tensor(rng.uniform(0, 1, size=(3, n)))
+    data["lb"] = target * torch.tensor(rng.uniform(0, 1, size=(3, n)))
+    data["ub"] = target + torch.tensor(rng.uniform(0, 1, size=(3, n)))
     if draw(st.booleans()):
-        data["lower"] = torch.zeros_like(target)
+        data["lb"] = torch.zeros_like(target)
     return data
 
 
@@ -411,7 +411,7 @@ def days(draw) -> dict[str, torch.Tensor]:
 def test_weights_are_always_feasible_and_optimal(data):
     solution = solve(data)
     assert_solved(solution)
-    assert (solution.w >= data["lower"]).all() and (solution.w <= data["upper"]).all()
+    assert (solution.w >= data["lb"]).all() and (solution.w <= data["ub"]).all()
     assert (solution.w.sum(-1) - 1).abs().max() <= 1e-12
 
 
@@ -464,7 +464,7 @@ def test_adding_a_constant_to_the_forecasts_changes_no_weight(data, constant):
 def test_a_wider_box_never_worsens_the_objective(data, seed):
     rng = np.random.default_rng(seed)
     more = torch.tensor(rng.uniform(0, 0.3, size=(2, *data["q"].shape)))
-    wider = {**data, "lower": data["lower"] - more[0], "upper": data["upper"] + more[1]}
+    wider = {**data, "lb": data["lb"] - more[0], "ub": data["ub"] + more[1]}
     before, after = objective(data, solve(data).w), objective(wider, solve(wider).w)
     assert (after <= before + 1e-10 * (1e-4 + data["q"].abs().amax(-1))).all()
 

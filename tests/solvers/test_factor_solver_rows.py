@@ -26,13 +26,13 @@ def market(T=4, n=30, k=3, p=1, m=4, size=1e-3, cap=0.2, cost=0.0, seed=0) -> di
         "q": -size * rng.normal(size=(T, n)),
         "loadings": 0.01 * rng.normal(size=(T, n, k)),
         "specific": 1e-4 * rng.uniform(0.1, 3.0, size=(T, n)),
-        "upper": np.full((T, n), cap),
+        "ub": np.full((T, n), cap),
     }
     data = {name: torch.tensor(value) for name, value in data.items()}
     if p:
-        data["equalities"] = (torch.tensor(A), torch.tensor(A @ even))
+        data["A"], data["b"] = torch.tensor(A), torch.tensor(A @ even)
     if m:
-        data["inequalities"] = (torch.tensor(G), torch.tensor(G @ even * 1.1))
+        data["G"], data["h"] = torch.tensor(G), torch.tensor(G @ even * 1.1)
     if cost:
         data["cost"] = torch.tensor(cost * rng.uniform(size=(T, n)))
         data["reference"] = torch.tensor(rng.dirichlet(np.full(n, 0.2), size=T))
@@ -51,12 +51,12 @@ def clarabel(data: dict, t: int, mask: torch.Tensor | None = None) -> float:
     scale = 1 / max(np.abs(q).max(), d.max(), 1e-12)
     risk = cp.sum_squares((np.sqrt(scale / 2) * B.T) @ w)
     risk += cp.sum(cp.multiply(d * scale / 2, w**2)) + (scale * q) @ w
-    constraints = [cp.sum(w) == 1, w >= 0, w <= day("upper")]
-    if "equalities" in data:
-        A, b = (v[t].numpy() for v in data["equalities"])
+    constraints = [cp.sum(w) == 1, w >= 0, w <= day("ub")]
+    if "A" in data:
+        A, b = (v[t].numpy() for v in (data["A"], data["b"]))
         constraints.append(A[:, on] @ w == b)
-    if "inequalities" in data:
-        G, h = (v[t].numpy() for v in data["inequalities"])
+    if "G" in data:
+        G, h = (v[t].numpy() for v in (data["G"], data["h"]))
         constraints.append(G[:, on] @ w <= h)
     if "cost" in data:
         risk += cp.sum(cp.multiply(scale * day("cost"), cp.abs(w - day("reference"))))
@@ -74,12 +74,12 @@ def assert_optimal(data: dict, s: FactorSolution) -> None:
     w = s.w
     P = data["loadings"] @ data["loadings"].mT + torch.diag_embed(data["specific"])
     gradient = torch.einsum("tij,tj->ti", P, w) + data["q"] + s.nu[:, None] - s.lam_lb + s.lam_ub
-    if "equalities" in data:
-        A, b = data["equalities"]
+    if "A" in data:
+        A, b = data["A"], data["b"]
         gradient = gradient + torch.einsum("tpn,tp->tn", A, s.nu_rows)
         assert (torch.einsum("tpn,tn->tp", A, w) - b).abs().max() <= 1e-9
-    if "inequalities" in data:
-        G, h = data["inequalities"]
+    if "G" in data:
+        G, h = data["G"], data["h"]
         gradient = gradient + torch.einsum("tmn,tm->tn", G, s.lam)
         slack = h - torch.einsum("tmn,tn->tm", G, w)
         scale = 1e-9 * (1 + data["q"].abs().max())
@@ -92,7 +92,7 @@ def assert_optimal(data: dict, s: FactorSolution) -> None:
     assert (gradient + side)[~still].abs().le(scale.expand_as(w)[~still] * 10).all()
     assert (gradient.abs() <= cost + 10 * scale)[still].all()
     assert (s.lam_lb >= 0).all() and (s.lam_ub >= 0).all()
-    assert (s.lam_lb[w > 0] == 0).all() and (s.lam_ub[w < data["upper"]] == 0).all()
+    assert (s.lam_lb[w > 0] == 0).all() and (s.lam_ub[w < data["ub"]] == 0).all()
     assert (w.sum(-1) - 1).abs().max() <= 1e-10
 
 
@@ -132,10 +132,10 @@ def test_masks_and_permutations_with_rows_and_costs(seed, cost):
     order = torch.randperm(12, generator=torch.Generator().manual_seed(seed))
     wide = dict(data)
     for name, value in data.items():
-        if isinstance(value, tuple):
-            fill = torch.full((2, value[0].shape[1], 5), torch.nan, dtype=torch.float64)
-            wide[name] = (torch.cat([value[0][..., order], fill], -1), value[1])
-        else:
+        if name in ("A", "G"):
+            fill = torch.full((2, value.shape[1], 5), torch.nan, dtype=torch.float64)
+            wide[name] = torch.cat([value[..., order], fill], -1)
+        elif name not in ("b", "h"):
             fill = torch.full((2, 5, *value.shape[2:]), torch.nan, dtype=torch.float64)
             wide[name] = torch.cat([value[:, order], fill], 1)
     one, other = factor_qp(**data), factor_qp(**wide, mask=(torch.arange(17) < 12).expand(2, -1))
@@ -200,10 +200,10 @@ def test_factor_variance_far_above_specific_variance(ratio):
 
 def test_dependent_rows():
     data = market(p=1, m=2)
-    A, b = data["equalities"]
-    G, h = data["inequalities"]
-    twice = {**data, "equalities": (torch.cat([A, 2 * A], 1), torch.cat([b, 2 * b], 1))}
-    twice["inequalities"] = (torch.cat([G, G], 1), torch.cat([h, h], 1))
+    A, b = data["A"], data["b"]
+    G, h = data["G"], data["h"]
+    twice = {**data, "A": torch.cat([A, 2 * A], 1), "b": torch.cat([b, 2 * b], 1)}
+    twice["G"], twice["h"] = torch.cat([G, G], 1), torch.cat([h, h], 1)
     s = factor_qp(**twice)
     assert (s.status == SolveStatus.SOLVED.code).all()
     torch.testing.assert_close(s.w, factor_qp(**data).w, rtol=0, atol=1e-9)
@@ -211,7 +211,7 @@ def test_dependent_rows():
 
 def test_infinite_bounds():
     data = market(p=0, m=0)
-    data |= {"lower": -torch.inf, "upper": torch.inf}
+    data |= {"lb": -torch.inf, "ub": torch.inf}
     s = factor_qp(**data)
     P = data["loadings"] @ data["loadings"].mT + torch.diag_embed(data["specific"])
     gradient = torch.einsum("tij,tj->ti", P, s.w) + data["q"] + s.nu[:, None]
@@ -225,11 +225,11 @@ def test_infinite_bounds():
 def test_an_infeasible_day_has_a_certificate_and_spoils_no_other():
     data = market(T=5, p=1, m=3)
     good = factor_qp(**data)
-    A, b = data["equalities"]
-    G, h = data["inequalities"]
+    A, b = data["A"], data["b"]
+    G, h = data["G"], data["h"]
     G[1, 0], h[1, 0] = 1.0, 0.5
     b[3, 0] = 100.0
-    s = factor_qp(**data)
+    s = factor_qp(**data, on_failure="nan")
     assert s.status.tolist() == [
         SolveStatus.SOLVED.code,
         SolveStatus.PRIMAL_INFEASIBLE.code,
@@ -243,7 +243,7 @@ def test_an_infeasible_day_has_a_certificate_and_spoils_no_other():
         assert s.w[t].isnan().all()
         rows = s.nu[t] + A[t].T @ s.nu_rows[t] + G[t].T @ s.lam[t] - s.lam_lb[t] + s.lam_ub[t]
         assert rows.abs().max() <= 1e-9
-        value = s.nu[t] + b[t] @ s.nu_rows[t] + h[t] @ s.lam[t] + data["upper"][t] @ s.lam_ub[t]
+        value = s.nu[t] + b[t] @ s.nu_rows[t] + h[t] @ s.lam[t] + data["ub"][t] @ s.lam_ub[t]
         assert value < 0 and s.lam[t].min() >= -1e-9
 
 
@@ -251,8 +251,8 @@ def test_a_bad_day_is_named_or_set_aside():
     data = market(T=4)
     good = factor_qp(**data)
     data["q"][1, 2], data["specific"][2, 3] = torch.nan, -1.0
-    data["equalities"][1][3, 0] = torch.inf
-    s = factor_qp(**data, throw=False)
+    data["b"][3, 0] = torch.inf
+    s = factor_qp(**data, on_failure="nan")
     assert s.status.tolist() == [
         SolveStatus.SOLVED.code,
         SolveStatus.BAD_DATA.code,
@@ -263,14 +263,14 @@ def test_a_bad_day_is_named_or_set_aside():
 
 
 @pytest.mark.parametrize("m", [0, 4])
-def test_a_warm_start_gives_the_same_answer_sooner(m):
+def test_an_earlier_solution_gives_the_same_answer_sooner(m):
     data = market(T=30, n=60, p=m // 4, m=m, cost=3e-4, cap=0.1)
     cold = factor_qp(**data)
-    again = factor_qp(**data, warm_start=cold)
+    again = factor_qp(**data, initial_point=cold)
     assert again.iterations.max() <= 1
     torch.testing.assert_close(again.w, cold.w, rtol=0, atol=1e-10)
     data["q"] = data["q"] * 1.01
-    fresh, warm = factor_qp(**data), factor_qp(**data, warm_start=cold)
+    fresh, warm = factor_qp(**data), factor_qp(**data, initial_point=cold)
     assert (
         warm.status == SolveStatus.SOLVED.code
     ).all() and warm.iterations.sum() < fresh.iterations.sum()
@@ -280,7 +280,7 @@ def test_a_warm_start_gives_the_same_answer_sooner(m):
         k: tuple(v[some] for v in value) if isinstance(value, tuple) else value[some]
         for k, value in data.items()
     }
-    warm = factor_qp(**part, warm_start=cold.days(some))
+    warm = factor_qp(**part, initial_point=cold.days(some))
     torch.testing.assert_close(warm.w, fresh.w[some], rtol=0, atol=1e-9)
 
 
@@ -303,6 +303,6 @@ def test_days_that_the_interior_point_leaves_in_another_order_keep_their_own_row
     assert_optimal(data, together)
     for t in range(4):
         day = {k: v[t : t + 1] for k, v in data.items() if isinstance(v, torch.Tensor)}
-        day["inequalities"] = tuple(v[t : t + 1] for v in data["inequalities"])
+        day["G"], day["h"] = data["G"][t : t + 1], data["h"][t : t + 1]
         alone = factor_qp(**{**{k: v for k, v in data.items() if k not in day}, **day})
         torch.testing.assert_close(alone.w[0], together.w[t], rtol=0, atol=1e-9)
