@@ -76,7 +76,8 @@ class PortfolioLayer(SolverLayer):
     --------
     >>> layer = PortfolioLayer(risk_aversion=10.0)
     >>> mu = torch.tensor([[0.02, 0.01]], dtype=torch.float64)
-    >>> layer(mu, torch.zeros(1, 2, 1), torch.full((1, 2), 0.01)).round(decimals=9).tolist()
+    >>> loadings, specific = mu.new_zeros(1, 2, 0), mu.new_full((1, 2), 0.01)
+    >>> layer(mu, loadings, specific).round(decimals=9).tolist()
     [[0.55, 0.45]]
     """
 
