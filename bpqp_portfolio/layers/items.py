@@ -74,7 +74,7 @@ class Batch:
     def rows(self, gradient: Tensor) -> np.ndarray:
         """A gradient (*shape, k) as a float64 array (items, k)."""
         array = gradient.detach().to("cpu", torch.float64)
-        return array.reshape(self.items, gradient.shape[-1]).numpy()
+        return array.resolve_neg().reshape(self.items, gradient.shape[-1]).numpy()
 
     def float64_rows(self, value: Tensor | None) -> Tensor | None:
         """A tensor (*shape, k) as one (items, k) in float64 on the CPU, in the graph."""
@@ -170,7 +170,7 @@ def flat_shape(value: Tensor, trailing: int) -> tuple[int, ...]:
 
 def flat_array(value: Tensor, trailing: int) -> np.ndarray:
     """A dense tensor as a float64 array with one batch dimension."""
-    value = value.detach()
+    value = value.detach().resolve_neg()
     if value.dtype is not torch.float64 or value.is_cuda:
         value = value.to("cpu", torch.float64)
     return value.numpy().reshape(flat_shape(value, trailing))

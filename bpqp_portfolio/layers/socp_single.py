@@ -1,7 +1,4 @@
-"""The short way through the cone layer for one float64 program on the CPU, as most calls are.
-
-Whatever is unusual, wrong or not solved is left to the ordinary way, which says what it is.
-"""
+"""The short way through the cone layer: one dense program; see :mod:`.single`."""
 
 from __future__ import annotations
 
@@ -11,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ProblemError
-from ..problems.matrices import FactorMatrix
+from ..problems.matrices import Array, FactorMatrix
 from ..problems.qp import QP, check_argument
 from ..problems.socp import SOCP, SOCPSolution, linear
 from ..problems.solution import SolveStatus
@@ -22,18 +19,18 @@ from ..solvers.common.cache import CacheEntry
 from ..solvers.common.parallel import blas_for, solve_one
 from ..solvers.conic.adjoint import ConeGradient, cone_adjoint
 from ..solvers.qp.adjoint import Adjoint
-from .second_order import Known, pulled, view
+from .base import Methods
+from .cone_arguments import part_gradient
+from .single import SingleCall, SingleFunction, plain_array
 from .socp_second_order import ConeProgram, cone_pairing
-from .transforms import refuse_forward_mode, refuse_transforms
 
 _VECTORS = {"q": "n", "b": "p", "h": "m", "lb": "n", "ub": "n"}
 _ROWS = {"A": ("p", "b"), "G": ("m", "h")}
 _PARTS = ("F", "g", "c", "d")
-_PLAIN = (Tensor, nn.Parameter)
 
 
 def solve_single(
-    methods: Any, values: Mapping[str, Any], cones: Sequence[Any], entry: CacheEntry | None
+    methods: Methods, values: Mapping[str, Any], cones: Sequence[Any], entry: CacheEntry | None
 ) -> SOCPSolution | None:
     """The solution, differentiable; None unless all is plain, right, and solved."""
     program = _read(values, cones)
@@ -45,7 +42,7 @@ def solve_single(
     if found.status is not SolveStatus.SOLVED:
         return None
     call = _Single(methods, names, problem, found)
-    z, nu, lam, lam_lb, lam_ub, *duals = _SingleFunction.apply(call, *tensors)
+    z, nu, lam, lam_lb, lam_ub, *duals = SingleFunction.apply(call, *tensors)
     norm = torch.tensor(found.kkt_norm, dtype=torch.float64)
     return SOCPSolution(
         z,
@@ -71,39 +68,74 @@ def _entries(problem: SOCP) -> int:
 
 
 @dataclass(frozen=True)
-class _Single:
+class _Single(SingleCall):
     """One program, its solution, and for each tensor what it is: "q", or a cone and its part."""
 
-    methods: Any
+    methods: Methods
     names: list[Any]
     problem: SOCP
     solution: SOCPSolution
+    layer: str = "SOCPLayer"
 
     @property
-    def fields(self) -> tuple[np.ndarray, ...]:
-        """z, ν, λ, λ_lb, λ_ub and the cones' duals."""
+    def points(self) -> tuple[Array, ...]:
         s = self.solution
         return (s.z, s.nu, s.lam, s.lam_lb, s.lam_ub, *s.cone_duals)
 
+    def gradients(
+        self, grads: Sequence[Tensor | None], wanted: Sequence[bool]
+    ) -> list[Tensor | None]:
+        methods, problem = self.methods, self.problem
+        incoming = [
+            np.zeros(len(value)) if g is None else g.detach().resolve_neg().numpy()
+            for g, value in zip(grads[:5], self.points, strict=False)
+        ]
+        with blas_for(_entries(problem)):
+            found, cones = cone_adjoint(
+                problem,
+                self.solution,
+                *incoming,
+                dcones=[None if g is None else g.detach().resolve_neg().numpy() for g in grads[5:]],
+                solver=methods.backward,
+                options=methods.backward_options,
+            )
+            return [
+                _gradient(name, problem, found, cones) if want else None
+                for name, want in zip(self.names, wanted, strict=True)
+            ]
 
-def _array(value: Any, ndim: int) -> np.ndarray | None:
-    if (
-        type(value) not in _PLAIN
-        or value.dtype is not torch.float64
-        or value.ndim != ndim
-        or value.layout is not torch.strided
-        or not value.is_cpu
-        or value.is_neg()
-    ):
-        return None
-    return value.detach().numpy()
+    def pairing(
+        self,
+        own: Sequence[Any],
+        seen: Sequence[Any],
+        point: Sequence[Tensor],
+        grads: Sequence[Tensor | None],
+    ) -> Tensor:
+        here, there = self._program(own), self._program(seen)
+        return cone_pairing(here, there, self.problem, self.solution, point, grads)
+
+    def _program(self, tensors: Sequence[Tensor]) -> ConeProgram:
+        """The program's parameters as dense tensors."""
+        linear_part: dict[str, Tensor] = {}
+        cones: list[dict[str, Tensor]] = [{} for _ in self.problem.cones]
+        for name, tensor in zip(self.names, tensors, strict=True):
+            if isinstance(name, tuple):
+                cones[name[0]][name[1]] = tensor
+            else:
+                flat = name == "P" and tensor.ndim == 1
+                linear_part[name] = torch.diag(tensor) if flat else tensor
+        parts = [
+            (own.get("F"), own.get("g"), own.get("c"), own.get("d", torch.tensor(cone[3]).double()))
+            for own, cone in zip(cones, self.problem.cones, strict=True)
+        ]
+        return ConeProgram(linear_part, parts)
 
 
 def _read(
     values: Mapping[str, Any], cones: Sequence[Any]
 ) -> tuple[list[Tensor], list[Any], SOCP] | None:
     """The tensors, what each is, and the program; None where anything is out of the ordinary."""
-    q = _array(values["q"], 1)
+    q = plain_array(values["q"], 1)
     if q is None or not len(q):
         return None
     n = len(q)
@@ -116,13 +148,13 @@ def _read(
         if value is None:
             continue
         if name == "P":
-            array = _array(value, 2 if isinstance(value, Tensor) and value.ndim == 2 else 1)
+            array = plain_array(value, 2 if isinstance(value, Tensor) and value.ndim == 2 else 1)
             expected = (n,) * getattr(array, "ndim", 1)
         elif name in _ROWS:
-            array = _array(value, 2)
+            array = plain_array(value, 2)
             expected = (sizes.setdefault(_ROWS[name][0], 0 if array is None else len(array)), n)
         else:
-            array = _array(value, 1)
+            array = plain_array(value, 1)
             expected = (sizes.get(_VECTORS[name], -1),)
         if array is None or array.shape != expected:
             return None
@@ -150,7 +182,7 @@ def _read(
                 parts.append(value)
                 continue
             if id(value) not in seen:
-                seen[id(value)] = _array(value, ndim)
+                seen[id(value)] = plain_array(value, ndim)
             array = seen[id(value)]
             if array is None or array.ndim != ndim:
                 return None
@@ -170,92 +202,11 @@ def _read(
     return tensors, names, SOCP.of_checked(qp, blocks)
 
 
-class _SingleFunction(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, call: _Single, *tensors: Tensor) -> Any:  # type: ignore[override]
-        ctx.call = call
-        ctx.set_materialize_grads(False)
-        # Not read back as numbers, but torch then notices an argument changed in place.
-        ctx.save_for_backward(*tensors)
-        # Copies: the caller may overwrite the results, and the backward needs them.
-        return tuple(torch.from_numpy(field.copy()) for field in call.fields)
-
-    jvp = refuse_forward_mode("SOCPLayer")
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        refuse_transforms("SOCPLayer", grads)
-        call: _Single = ctx.call
-        # Raises where an argument was changed in place.
-        tensors = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return (None, *_again(call, tensors, ctx.needs_input_grad[1:], grads))
-        methods, problem = call.methods, call.problem
-        s = call.solution
-        incoming = [
-            np.zeros(len(value)) if g is None else g.detach().numpy()
-            for g, value in zip(grads, (s.z, s.nu, s.lam, s.lam_lb, s.lam_ub), strict=False)
-        ]
-        with blas_for(_entries(problem)):
-            found, cones = cone_adjoint(
-                problem,
-                call.solution,
-                *incoming,
-                dcones=[None if g is None else g.detach().numpy() for g in grads[5:]],
-                solver=methods.backward,
-                options=methods.backward_options,
-            )
-            out = [
-                _gradient(name, problem, found, cones) if want else None
-                for name, want in zip(call.names, ctx.needs_input_grad[1:], strict=True)
-            ]
-        return (None, *out)
-
-
-def _again(
-    call: _Single,
-    tensors: Sequence[Tensor],
-    wanted: Sequence[bool],
-    grads: Sequence[Tensor | None],
-) -> list[Tensor | None]:
-    """The gradients as differentiable functions of everything; see :mod:`.second_order`."""
-    points = tuple(torch.from_numpy(field.copy()) for field in call.fields)
-    point = Known({"call": call}, points, _SingleFunction.backward).again(*tensors)
-    views = [view(t, w) for t, w in zip(tensors, wanted, strict=True)]
-    seen = [t if v is None else v for t, v in zip(tensors, views, strict=True)]
-    own, same = (_program(call, given) for given in (tensors, seen))
-    return pulled(cone_pairing(own, same, call.problem, call.solution, point, grads), views)
-
-
-def _program(call: _Single, tensors: Sequence[Tensor]) -> ConeProgram:
-    """The program's parameters as dense tensors."""
-    linear_part: dict[str, Tensor] = {}
-    cones: list[dict[str, Tensor]] = [{} for _ in call.problem.cones]
-    for name, tensor in zip(call.names, tensors, strict=True):
-        if isinstance(name, tuple):
-            cones[name[0]][name[1]] = tensor
-        else:
-            flat = name == "P" and tensor.ndim == 1
-            linear_part[name] = torch.diag(tensor) if flat else tensor
-    parts = [
-        (own.get("F"), own.get("g"), own.get("c"), own.get("d", torch.tensor(cone[3]).double()))
-        for own, cone in zip(cones, call.problem.cones, strict=True)
-    ]
-    return ConeProgram(linear_part, parts)
-
-
 def _gradient(name: Any, problem: SOCP, a: Adjoint, cones: Sequence[ConeGradient]) -> Tensor:
     """The gradient in one tensor; the formulas of Adjoint and ConeGradient."""
     if isinstance(name, tuple):
         i, part = name
-        cone = cones[i]
-        if part == "d":
-            return torch.tensor(cone.d, dtype=torch.float64)
-        if part == "g":
-            return torch.from_numpy(cone.g.copy())
-        if part == "c":
-            return torch.from_numpy(cone.d * a.at_z - cone.t * a.z)
-        return torch.from_numpy(np.outer(cone.g, a.at_z) - np.outer(cone.w, a.z))
+        return torch.tensor(part_gradient(part, cones[i], a), dtype=torch.float64)
     match name:
         case "P" if isinstance(problem.qp.P, FactorMatrix):
             return torch.from_numpy(a.z * a.at_z)

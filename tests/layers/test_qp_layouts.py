@@ -35,7 +35,12 @@ def expanded(x):
     return x.clone().expand(3, *x.shape)
 
 
-LAYOUTS = {f.__name__: f for f in (transposed, strided, read_only, expanded)}
+def negated(x):
+    """−(−x), of which torch remembers the outer sign only."""
+    return torch.complex(torch.zeros_like(x), -x).conj().imag
+
+
+LAYOUTS = {f.__name__: f for f in (transposed, strided, read_only, expanded, negated)}
 
 
 def data(singular):
@@ -95,3 +100,14 @@ def test_numpy_in_any_order(name):
     )
     assert plain.status is other.status is bp.SolveStatus.SOLVED
     np.testing.assert_allclose(plain.z, other.z, atol=1e-10)
+
+
+def test_a_gradient_may_be_negated_in_that_way():
+    assert negated(torch.ones(1)).is_neg()
+    grads = []
+    for change in (torch.clone, negated):
+        q = torch.tensor([1.0, -2.0], dtype=torch.float64, requires_grad=True)
+        z = bp.QPLayer("dense")(torch.eye(2, dtype=torch.float64), q)
+        change(z).sum().backward()
+        grads.append(q.grad)
+    torch.testing.assert_close(*grads)

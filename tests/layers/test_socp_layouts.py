@@ -42,7 +42,12 @@ def expanded(x):
     return x.expand(3, *x.shape)
 
 
-LAYOUTS = {f.__name__: f for f in (transposed, strided, windowed, expanded)}
+def negated(x):
+    """−(−x), of which torch remembers the outer sign only."""
+    return torch.complex(torch.zeros_like(x), -x).conj().imag
+
+
+LAYOUTS = {f.__name__: f for f in (transposed, strided, windowed, expanded, negated)}
 
 
 def data(kind: str) -> dict[str, torch.Tensor]:
