@@ -25,13 +25,20 @@ class StudyData(Protocol):
     :class:`~bpqp_portfolio.qlib_ext.dataset.PortfolioDataset` has it."""
 
     @property
-    def problem(self) -> PortfolioProblem: ...
+    def problem(self) -> PortfolioProblem:
+        """The decision problem."""
+        ...
 
-    def prepared_panel(self) -> DailyPanel: ...
+    def prepared_panel(self) -> DailyPanel:
+        """The panel of all segments' days."""
+        ...
 
-    def days(self, segment: str) -> torch.Tensor: ...
+    def days(self, segment: str) -> torch.Tensor:
+        """Positions (D,) of a segment's days in the panel."""
+        ...
 
-    def fill_oracle_values(self, segments: list[str]) -> None: ...
+    def fill_oracle_values(self, segments: list[str]) -> None:
+        """Solve the days of ``segments`` with perfect foresight, into the panel."""
 
 
 def decide(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pandas as pd
 from ..config import check_number, nearest
 from ..data.provider.provider import Provider
 from ..errors import DataError
-from ..files.bounds import check_csv, listed
+from ..files.csv_text import read_lines
 
 COLUMNS = ("instrument", "shares")
 
@@ -26,33 +25,17 @@ def read_holdings(path: Path, provider: Provider) -> dict[str, float]:
         The file cannot be read, its columns are others, or a line names no instrument of the
         provider, one that came before, or a number of shares that is negative or no number.
     """
-    path = Path(path).expanduser()
     out: dict[str, float] = {}
     known = {folder.removeprefix("_qlib_").upper() for folder in provider.folders}
-    try:
-        check_csv(path, f"cannot read the holdings {path}:")
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.reader(file)
-            header = tuple(cell.strip() for cell in next(rows, []))
-            if header != COLUMNS:
-                raise DataError(
-                    f"{path} line 1: expected the columns {','.join(COLUMNS)}, "
-                    f"got {listed(header) or 'nothing'}."
-                )
-            for row in rows:
-                if row:
-                    name, shares = _holding(row, f"{path} line {rows.line_num}", known)
-                    if name in out:
-                        raise DataError(f"{path} line {rows.line_num}: {name} comes twice.")
-                    out[name] = shares
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read the holdings {path}: {error}") from error
+    for where, row in read_lines(Path(path).expanduser(), "holdings", COLUMNS):
+        name, shares = _holding(row, where, known)
+        if name in out:
+            raise DataError(f"{where}: {name} comes twice.")
+        out[name] = shares
     return out
 
 
 def _holding(row: list[str], where: str, known: set[str]) -> tuple[str, float]:
-    if len(row) != len(COLUMNS):
-        raise DataError(f"{where}: expected {len(COLUMNS)} values, got {len(row)}: {listed(row)}.")
     name = row[0].strip().upper()
     if name not in known:
         few = nearest(name, known) if len(known) < 50 else _close(name, known)

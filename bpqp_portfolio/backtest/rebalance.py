@@ -45,12 +45,16 @@ AT_LOWER_LIMIT = "at the lower price limit: not sold"
 
 class DayPolicy(Protocol):
     """What decides on a day's market: a :class:`~bpqp_portfolio.portfolio.mandate.mandate.Mandate`,
-    or a :class:`~.problem_policy.ProblemPolicy`. ``benchmarked`` where it needs index weights."""
+    or a :class:`~.problem_policy.ProblemPolicy`."""
 
     @property
-    def benchmarked(self) -> bool: ...
+    def benchmarked(self) -> bool:
+        """Whether it needs index weights."""
+        ...
 
-    def solve(self, market: Market) -> MandateSolution: ...
+    def solve(self, market: Market) -> MandateSolution:
+        """Its target weights on the market's days."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ class BacktestRecord(PortAnaRecord):
     metrics, and adds
 
     - ``bpqp/weights.pkl``: the targets, by (signal day, name);
-    - ``bpqp/signal.pkl``, by signal day: what the scores said (``ic``, ``rank_ic``, ``mse``),
+    - ``bpqp/signal.pkl``, by signal day: figures of the scores (``ic``, ``rank_ic``, ``mse``),
       the solver's health (``kkt_norm``, ``iterations``, ``status``), and ``regret`` and
       ``decision_value`` of what was held at the close at which the signal was traded, whose means
       are ``bpqp.regret`` and ``bpqp.decision_value``;

@@ -34,7 +34,9 @@ class MeanVariance(Protocol):
     unit: float | Tensor
 
     @property
-    def config(self) -> Limits: ...
+    def config(self) -> Limits:
+        """Its limits and risk aversion."""
+        ...
 
     def solve_exactly(
         self, mu: Tensor, batch: DayBatch, warm_start: FactorSolution | None = None
