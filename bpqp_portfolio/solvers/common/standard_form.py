@@ -210,24 +210,6 @@ class StandardForm:
         )
 
 
-def kept(entry: CacheEntry | None, problem: QP, options: SolverOptions) -> Any:
-    """The state that ``entry`` keeps, if it serves ``problem`` under ``options``; else None.
-
-    A state has the fields ``form`` and ``options``, those it was set up with.
-    """
-    if entry is None or not entry.reusable(problem):
-        return None
-    state = entry.state
-    return state if state.options == options and state.form.fits(problem) else None
-
-
-def keep(entry: CacheEntry | None, problem: QP, state: Any, solution: Solution) -> Solution:
-    """``solution``, kept in ``entry`` with ``state``; a failed solve leaves no state behind."""
-    if entry is not None:
-        entry.keep(problem, state if solution.status.usable else None, solution)
-    return solution
-
-
 def csc(blocks: Iterable[Matrix | tuple[Array, float]], columns: int) -> Any:
     """Blocks of rows on top of each other as one csc_matrix.
 

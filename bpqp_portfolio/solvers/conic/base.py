@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from ...problems.socp import SOCP, ConePoint, SOCPSolution
 from ..common.cache import CacheEntry
 from ..common.protocol import SolverOptions
@@ -10,7 +12,7 @@ from .finalize import finalize
 _EXACT = 1e-12
 
 
-class ConeSolver:
+class ConeSolver(ABC):
     """A forward solver of cone programs; a subclass has a name, settings and ``cold``.
 
     With an entry Newton's method first continues from the last solution on its active set; its
@@ -35,9 +37,9 @@ class ConeSolver:
             entry.solution = found
         return found
 
+    @abstractmethod
     def cold(self, problem: SOCP, options: SolverOptions) -> SOCPSolution:
         """The primal-dual point of ``problem``, from nothing."""
-        raise NotImplementedError
 
 
 def _continued(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import daqp
 import numpy as np
@@ -11,28 +10,24 @@ import numpy as np
 from ...errors import ConfigError
 from ...problems.matrices import Array
 from ...problems.qp import QP
-from ...problems.solution import Solution, SolveStatus
-from ..common.cache import CacheEntry
+from ...problems.solution import SolveStatus
 from ..common.native import native
 from ..common.protocol import SolverOptions
-from ..common.standard_form import RawPoint, StandardForm, Vectors, keep, kept
+from ..common.standard_form import RawPoint, StandardForm, Vectors
+from .base import Backend, Ending, State
 
 _KNOWN = tuple(daqp.Model().settings)
 _INFINITY = 1e30
 _EQUALITY, _INACTIVE = 5, 0
-_CLAIMS = {-1: SolveStatus.PRIMAL_INFEASIBLE, -3: SolveStatus.DUAL_INFEASIBLE}
-_NOT_CONVEX = -5
-
-
-@dataclass(frozen=True, eq=False)
-class _State:
-    form: StandardForm
-    options: SolverOptions
-    native: Any
+_CLAIMS = {
+    -1: SolveStatus.PRIMAL_INFEASIBLE,
+    -3: SolveStatus.DUAL_INFEASIBLE,
+    -5: SolveStatus.BAD_DATA,
+}
 
 
 @dataclass(frozen=True)
-class DAQPSolver:
+class DAQPSolver(Backend):
     """D. Arnström, A. Bemporad and D. Axehill, A dual active-set solver for embedded quadratic
     programming using recursive LDLᵀ updates, 2022.
 
@@ -43,50 +38,52 @@ class DAQPSolver:
     name: str = "daqp"
     settings: tuple[str, ...] = _KNOWN
 
-    def solve(
-        self,
-        problem: QP,
-        *,
-        options: SolverOptions = SolverOptions(),  # noqa: B008
-        entry: CacheEntry | None = None,
-    ) -> Solution:
-        """Solve one problem; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
-        state = kept(entry, problem, options)
-        if state is None:
-            form = StandardForm.of(problem, lift=False)
-            state, flag = _set_up(problem, form, options)
-        else:
-            v = state.form.vectors(problem)
-            low, high, _ = _limits(v)
-            with native:
-                flag = state.native.update(f=v.q, bupper=high, blower=low)
-        x, info = None, {}
+    @property
+    def lifts(self) -> bool:
+        """It takes dense matrices."""
+        return False
+
+    def set_up(self, form: StandardForm, problem: QP, options: SolverOptions) -> State:
+        """See :class:`.base.Backend`."""
+        model, eps = daqp.Model(), options.tolerance
+        settings = {"primal_tol": eps, "dual_tol": eps, **options.native}
+        if options.max_iterations is not None:
+            settings.setdefault("iter_limit", options.max_iterations)
+        try:
+            model.settings = settings
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"daqp: the settings {options.native} are not accepted: {error}."
+            ) from error
+        v = form.vectors(problem)
+        low, high, kinds = _limits(v)
+        P, rows = np.array(form.P), np.vstack([form.A, form.G])
+        with native:
+            flag, _ = model.setup(P, v.q, rows, high, low, kinds)
+        return State(form, options, model, int(flag))
+
+    def update(self, state: State, vectors: Vectors) -> None:
+        """See :class:`.base.Backend`."""
+        low, high, _ = _limits(vectors)
+        with native:
+            state.places = state.native.update(f=vectors.q, bupper=high, blower=low)
+
+    def run(self, state: State, problem: QP, initial: RawPoint | None) -> Ending:
+        """See :class:`.base.Backend`; ``state.places`` is the flag of the last set-up or update."""
+        x, flag, info = None, state.places, {}
         if flag >= 0:
             with native:
                 x, _, flag, info = state.native.solve()
-        iterations = int(info.get("iterations", 0))
-        form = state.form
-        if flag == _NOT_CONVEX:
-            return Solution.failed(
-                problem, SolveStatus.BAD_DATA, iterations=iterations, solver=self.name
-            )
-        claim, raw = _CLAIMS.get(flag), None
-        if claim is None and x is not None:  # setup stops at equalities that contradict each other
-            n, p = problem.n, problem.p
-            bounds, nu, lam = np.split(np.asarray(info["lam"]), [n, n + p])
-            # On an active bound it is there up to rounding.
-            v = form.vectors(problem)
-            x = np.where(bounds > 0.0, v.ub, np.where(bounds < 0.0, v.lb, x))
-            raw = RawPoint.signed(x, nu, lam, bounds)
-        solution = form.finalize(
-            problem,
-            raw,
-            claim=claim,
-            iterations=iterations,
-            solver=self.name,
-            options=options,
-        )
-        return keep(entry, problem, state, solution)
+        iterations, claim = int(info.get("iterations", 0)), _CLAIMS.get(flag)
+        # Its set-up stops at equalities that contradict each other.
+        if claim is not None or x is None:
+            return Ending(None, iterations, claim)
+        n, p = problem.n, problem.p
+        bounds, nu, lam = np.split(np.asarray(info["lam"]), [n, n + p])
+        # On an active bound it is there up to rounding.
+        v = state.form.vectors(problem)
+        x = np.where(bounds > 0.0, v.ub, np.where(bounds < 0.0, v.lb, x))
+        return Ending(RawPoint.signed(x, nu, lam, bounds), iterations)
 
 
 def _limits(v: Vectors) -> tuple[Array, Array, Array]:
@@ -95,22 +92,3 @@ def _limits(v: Vectors) -> tuple[Array, Array, Array]:
     high = np.concatenate([v.ub, v.b, v.h])
     kinds = np.where(low == high, _EQUALITY, _INACTIVE).astype(np.int32)
     return np.maximum(low, -_INFINITY), np.minimum(high, _INFINITY), kinds
-
-
-def _set_up(problem: QP, form: StandardForm, options: SolverOptions) -> tuple[_State, int]:
-    v = form.vectors(problem)
-    low, high, kinds = _limits(v)
-    model = daqp.Model()
-    settings = {"primal_tol": options.tolerance, "dual_tol": options.tolerance, **options.native}
-    if options.max_iterations is not None:
-        settings.setdefault("iter_limit", options.max_iterations)
-    try:
-        model.settings = settings
-    except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"daqp: the settings {options.native} are not accepted: {error}."
-        ) from error
-    P, rows = np.array(form.P), np.vstack([form.A, form.G])
-    with native:
-        flag, _ = model.setup(P, v.q, rows, high, low, kinds)
-    return _State(form, options, model), int(flag)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,11 @@ from ...config import check_number
 from ...errors import ConfigError
 from ...problems.matrices import Array
 from ...problems.qp import QP
-from ...problems.solution import Solution, SolveStatus
-from ..common.cache import CacheEntry
+from ...problems.solution import SolveStatus
 from ..common.native import BackendError, native
 from ..common.protocol import SolverOptions
-from ..common.standard_form import RawPoint, StandardForm, csc, keep, kept, upper_triangle
+from ..common.standard_form import RawPoint, StandardForm, Vectors, csc, upper_triangle
+from .base import NOT_CONVEX, Backend, Ending, State, set_native
 
 _MAX_ITERATIONS = 20_000
 # It measures against the data's size of z, an unpolished point's status against that of the point.
@@ -44,17 +44,8 @@ _UNFINISHED = (
 _KNOWN = tuple(k for k in dir(osqp.OSQP().ext.OSQPSettings) if not k.startswith("_"))
 
 
-@dataclass(frozen=True, eq=False)
-class _State:
-    form: StandardForm
-    options: SolverOptions
-    bounded: Array
-    native: Any
-    limit: int
-
-
 @dataclass(frozen=True)
-class OSQPSolver:
+class OSQPSolver(Backend):
     """B. Stellato et al., OSQP: an operator splitting solver for quadratic programs, 2020.
 
     Works on the problem in unit sizes, so the tolerance is relative. OSQP's own polishing is left
@@ -65,77 +56,94 @@ class OSQPSolver:
     name: str = "osqp"
     settings: tuple[str, ...] = _KNOWN
 
-    def solve(
-        self,
-        problem: QP,
-        *,
-        options: SolverOptions = SolverOptions(),  # noqa: B008
-        entry: CacheEntry | None = None,
-    ) -> Solution:
-        """Solve one problem; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
-        state = kept(entry, problem, options)
-        if state is None:
-            try:
-                state = _set_up(problem, options)
-            except BackendError as error:
-                why = _code(error)
-                if why == _Error.OSQP_NONCVX_ERROR:
-                    return Solution.failed(
-                        problem, SolveStatus.BAD_DATA, iterations=0, solver=self.name
-                    )
-                if why == _Error.OSQP_SETTINGS_VALIDATION_ERROR:
-                    raise ConfigError(f"osqp: one of {options.native} is not accepted.") from error
-                if why is not None:
-                    raise BackendError(f"OSQPException: {why.name}") from error
-                raise
-        else:
-            v = state.form.vectors(problem)
-            low, high = _limits(v, state.bounded)
+    def set_up(self, form: StandardForm, problem: QP, options: SolverOptions) -> State:
+        """See :class:`.base.Backend`."""
+        eps = options.tolerance if options.polish else _SHARE * options.tolerance
+        settings = {
+            "rho": _RHO,
+            "adaptive_rho_tolerance": _ADAPTIVE_TOLERANCE,
+            "eps_abs": eps,
+            "eps_rel": eps,
+            "eps_prim_inf": _INFEASIBILITY,
+            "eps_dual_inf": _INFEASIBILITY,
+            "verbose": False,
+            **options.native,
+            "max_iter": min(_limit(options), _ADAPTIVE_ITERATIONS),
+        }
+        model = osqp.OSQP()
+        set_native(model.ext.OSQPSettings(), options, self.name)
+        v = form.vectors(problem)
+        bounded = np.flatnonzero(np.isfinite(v.lb) | np.isfinite(v.ub))
+        low, high = _limits(v, bounded)
+        rows = csc([form.A, form.G, (bounded, 1.0)], form.size)
+        upper = upper_triangle(form.P)
+        try:
             with native:
-                state.native.update(q=v.q, l=low, u=high)
-        last = state.form.initial_point(problem, entry)
-        if last is not None:
-            y = np.concatenate([last.nu, last.lam, (last.lam_ub - last.lam_lb)[state.bounded]])
+                model.setup(P=upper, q=v.q, A=rows, l=low, u=high, **settings)
+        except BackendError as error:
+            why = _code(error)
+            if why == _Error.OSQP_NONCVX_ERROR:
+                return State(form, options, None)
+            if why == _Error.OSQP_SETTINGS_VALIDATION_ERROR:
+                raise ConfigError(f"osqp: one of {options.native} is not accepted.") from error
+            if why is not None:
+                raise BackendError(f"OSQPException: {why.name}") from error
+            raise
+        return State(form, options, model, bounded)
+
+    def update(self, state: State, vectors: Vectors) -> None:
+        """See :class:`.base.Backend`."""
+        low, high = _limits(vectors, state.places)
+        with native:
+            state.native.update(q=vectors.q, l=low, u=high)
+
+    def run(self, state: State, problem: QP, initial: RawPoint | None) -> Ending:
+        """See :class:`.base.Backend`."""
+        form, model, bounded, options = state.form, state.native, state.places, state.options
+        if model is None:
+            return NOT_CONVEX
+        if initial is not None:
+            on_bounds = (initial.lam_ub - initial.lam_lb)[bounded]
+            y = np.concatenate([initial.nu, initial.lam, on_bounds])
             with native:
-                state.native.warm_start(last.x, y)
-        form, model = state.form, state.native
+                model.warm_start(initial.x, y)
+        # Step 1: with an adaptive ρ, and where that does not end, with a fixed one.
         with native:
             result = model.solve(raise_error=False)
-        iterations, keeping = int(result.info.iter), state
-        if result.info.status_val in _UNFINISHED and iterations < state.limit:
+        iterations, limit = int(result.info.iter), _limit(options)
+        again = result.info.status_val in _UNFINISHED and iterations < limit
+        if again:
             with native:
                 model.update_settings(
                     rho=options.native.get("rho", _RHO),
                     adaptive_rho=False,
-                    max_iter=state.limit - iterations,
+                    max_iter=limit - iterations,
                 )
                 result = model.solve(raise_error=False)
             iterations += int(result.info.iter)
-            keeping = None  # its settings are no longer those of a first attempt
-        status = result.info.status_val
-        p, m = form.A.shape[0], form.G.shape[0]
+        # Step 2: its point, or its certificate.
+        status, p, m = result.info.status_val, form.A.shape[0], form.G.shape[0]
         if status == _Status.OSQP_NON_CVX:
-            return Solution.failed(
-                problem, SolveStatus.BAD_DATA, iterations=iterations, solver=self.name
-            )
+            return replace(NOT_CONVEX, iterations=iterations)
         claim, x, y = _CLAIMS.get(status), result.x, result.y
         if claim is not None:
             x, y = result.dual_inf_cert, result.prim_inf_cert
         nu, lam, mu = np.split(np.asarray(y), [p, p + m])
-        bound_duals = np.zeros(form.size)
-        bound_duals[state.bounded] = mu
-        solution = form.finalize(
-            problem,
-            RawPoint.signed(np.asarray(x), nu, lam, bound_duals),
-            claim=claim,
-            iterations=iterations,
-            solver=self.name,
-            options=options,
-        )
-        return keep(entry, problem, keeping, solution)
+        bounds = np.zeros(form.size)
+        bounds[bounded] = mu
+        raw = RawPoint.signed(np.asarray(x), nu, lam, bounds)
+        # After a second attempt the settings are no longer those of a first one.
+        return Ending(raw, iterations, claim, reusable=not again)
 
 
-def _limits(v: Any, bounded: Array) -> tuple[Array, Array]:
+def _limit(options: SolverOptions) -> int:
+    """The most iterations of both attempts together."""
+    limit = options.native.get("max_iter", options.max_iterations or _MAX_ITERATIONS)
+    check_number(limit, "osqp: max_iter", low=1, integer=True)
+    return limit
+
+
+def _limits(v: Vectors, bounded: Array) -> tuple[Array, Array]:
     low = np.concatenate([v.b, np.full(len(v.h), -np.inf), v.lb[bounded]])
     return low, np.concatenate([v.b, v.h, v.ub[bounded]])
 
@@ -146,35 +154,3 @@ def _code(error: BackendError) -> Any:
     if not isinstance(cause, osqp.OSQPException) or not cause.args:
         return None
     return next((code for code in _Error if code == cause.args[0]), None)
-
-
-def _set_up(problem: QP, options: SolverOptions) -> _State:
-    limit = options.native.get("max_iter", options.max_iterations or _MAX_ITERATIONS)
-    check_number(limit, "osqp: max_iter", low=1, integer=True)
-    eps = options.tolerance if options.polish else _SHARE * options.tolerance
-    settings = {
-        "rho": _RHO,
-        "adaptive_rho_tolerance": _ADAPTIVE_TOLERANCE,
-        "eps_abs": eps,
-        "eps_rel": eps,
-        "eps_prim_inf": _INFEASIBILITY,
-        "eps_dual_inf": _INFEASIBILITY,
-        "verbose": False,
-        **options.native,
-        "max_iter": min(limit, _ADAPTIVE_ITERATIONS),
-    }
-    model = osqp.OSQP()
-    for key, value in options.native.items():
-        try:
-            setattr(model.ext.OSQPSettings(), key, value)
-        except TypeError as error:
-            raise ConfigError(f"osqp: {key} = {value!r} is not accepted: {error}.") from error
-    form = StandardForm.of(problem)
-    v = form.vectors(problem)
-    bounded = np.flatnonzero(np.isfinite(v.lb) | np.isfinite(v.ub))
-    low, high = _limits(v, bounded)
-    rows = csc([form.A, form.G, (bounded, 1.0)], form.size)
-    upper = upper_triangle(form.P)
-    with native:
-        model.setup(P=upper, q=v.q, A=rows, l=low, u=high, **settings)
-    return _State(form, options, bounded, model, limit)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from proxsuite import proxqp
 
-from ...errors import ConfigError
 from ...problems.matrices import Array
 from ...problems.qp import QP
-from ...problems.solution import Solution, SolveStatus
-from ..common.cache import CacheEntry
+from ...problems.solution import SolveStatus
 from ..common.native import native
 from ..common.protocol import SolverOptions
-from ..common.standard_form import RawPoint, StandardForm, Vectors, csc, keep, kept
+from ..common.standard_form import RawPoint, StandardForm, Vectors, csc
+from .base import Backend, Ending, State, set_native
 
 _KNOWN = tuple(k for k in dir(proxqp.dense.QP(1, 0, 0).settings) if not k.startswith("_"))
 _INFINITY = 1e20
@@ -29,19 +27,8 @@ _CLAIMS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class _State:
-    """``bounded`` numbers the coordinates with a finite bound; the sparse solver has them as rows
-    below G, the dense one as a box of all coordinates."""
-
-    form: StandardForm
-    options: SolverOptions
-    bounded: Array
-    native: Any
-
-
 @dataclass(frozen=True)
-class ProxQPSolver:
+class ProxQPSolver(Backend):
     """A. Bambade, S. El-Kazdadi, A. Taylor and J. Carpentier, PROX-QP: yet another quadratic
     programming solver for robotics and beyond, 2022.
 
@@ -52,41 +39,54 @@ class ProxQPSolver:
     name: str = "proxqp"
     settings: tuple[str, ...] = _KNOWN
 
-    def solve(
-        self,
-        problem: QP,
-        *,
-        options: SolverOptions = SolverOptions(),  # noqa: B008
-        entry: CacheEntry | None = None,
-    ) -> Solution:
-        """Solve one problem; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
-        state = kept(entry, problem, options)
-        if state is None:
-            state = _set_up(problem, options)
+    def set_up(self, form: StandardForm, problem: QP, options: SolverOptions) -> State:
+        """See :class:`.base.Backend`.
+
+        ``places`` numbers the coordinates with a finite bound; the sparse solver has them as rows
+        below G, the dense one as a box of all coordinates.
+        """
+        v = form.vectors(problem)
+        n, p, m = form.size, form.A.shape[0], form.G.shape[0]
+        bounded = np.flatnonzero(np.isfinite(v.lb) | np.isfinite(v.ub))
+        if form.sparse:
+            model = proxqp.sparse.QP(n, p, m + len(bounded))
+            P, A, G = csc([form.P], n), csc([form.A], n), csc([form.G, (bounded, 1.0)], n)
         else:
-            v = state.form.vectors(problem)
-            # Its results are those of the last call: only a usable state is kept.
-            state.native.settings.initial_guess = proxqp.COLD_START_WITH_PREVIOUS_RESULT
-            vectors = _vectors(v, state.bounded, state.form.sparse)
-            with native:
-                state.native.update(**vectors)
-        form, model, bounded = state.form, state.native, state.bounded
+            bounded = np.arange(n) if len(bounded) else bounded
+            model = proxqp.dense.QP(n, p, m, bool(len(bounded)))
+            P, A, G = form.P, form.A, form.G
+        settings = model.settings
+        settings.eps_abs, settings.eps_rel = options.tolerance, 0.0
+        settings.check_duality_gap, settings.eps_duality_gap_abs = True, options.tolerance
+        settings.eps_primal_inf = settings.eps_dual_inf = _INFEASIBILITY
+        settings.max_iter = options.max_iterations or _MAX_ITERATIONS
+        if options.max_iterations is not None:
+            settings.max_iter_in = options.max_iterations
+        set_native(settings, options, self.name)
+        vectors = _vectors(v, bounded, form.sparse)
         with native:
-            model.solve()
-        result = model.results
+            model.init(H=P, A=A, C=G, **vectors)
+        return State(form, options, model, bounded)
+
+    def update(self, state: State, vectors: Vectors) -> None:
+        """See :class:`.base.Backend`."""
+        # Its results are those of the last call: only a usable state is kept.
+        state.native.settings.initial_guess = proxqp.COLD_START_WITH_PREVIOUS_RESULT
+        own = _vectors(vectors, state.places, state.form.sparse)
+        with native:
+            state.native.update(**own)
+
+    def run(self, state: State, problem: QP, initial: RawPoint | None) -> Ending:
+        """See :class:`.base.Backend`."""
+        with native:
+            state.native.solve()
+        result, form = state.native.results, state.form
         x, nu = np.array(result.x), np.array(result.y)
         lam, mu = np.split(np.array(result.z), [form.G.shape[0]])
-        bound_duals = np.zeros(form.size)
-        bound_duals[bounded] = mu
-        solution = form.finalize(
-            problem,
-            RawPoint.signed(x, nu, lam, bound_duals),
-            claim=_CLAIMS.get(result.info.status),
-            iterations=int(result.info.iter),
-            solver=self.name,
-            options=options,
-        )
-        return keep(entry, problem, state, solution)
+        bounds = np.zeros(form.size)
+        bounds[state.places] = mu
+        raw = RawPoint.signed(x, nu, lam, bounds)
+        return Ending(raw, int(result.info.iter), _CLAIMS.get(result.info.status))
 
 
 def _vectors(v: Vectors, bounded: Array, rows: bool) -> dict[str, Array]:
@@ -102,39 +102,3 @@ def _vectors(v: Vectors, bounded: Array, rows: bool) -> dict[str, Array]:
         if len(bounded):
             inequalities |= {"l_box": low, "u_box": high}
     return {"g": v.q, "b": v.b, **inequalities}
-
-
-def _set_up(problem: QP, options: SolverOptions) -> _State:
-    form = StandardForm.of(problem)
-    v = form.vectors(problem)
-    n, p, m = form.size, form.A.shape[0], form.G.shape[0]
-    bounded = np.flatnonzero(np.isfinite(v.lb) | np.isfinite(v.ub))
-    if form.sparse:
-        model = proxqp.sparse.QP(n, p, m + len(bounded))
-        P, A, G = csc([form.P], n), csc([form.A], n), csc([form.G, (bounded, 1.0)], n)
-    else:
-        bounded = np.arange(n) if len(bounded) else bounded
-        model = proxqp.dense.QP(n, p, m, bool(len(bounded)))
-        P, A, G = form.P, form.A, form.G
-    _configure(model.settings, options)
-    vectors = _vectors(v, bounded, form.sparse)
-    with native:
-        model.init(H=P, A=A, C=G, **vectors)
-    return _State(form, options, bounded, model)
-
-
-def _configure(settings: Any, options: SolverOptions) -> None:
-    settings.eps_abs, settings.eps_rel = options.tolerance, 0.0
-    settings.check_duality_gap, settings.eps_duality_gap_abs = True, options.tolerance
-    settings.eps_primal_inf = settings.eps_dual_inf = _INFEASIBILITY
-    settings.max_iter = options.max_iterations or _MAX_ITERATIONS
-    if options.max_iterations is not None:
-        settings.max_iter_in = options.max_iterations
-    for key, value in options.native.items():
-        try:
-            setattr(settings, key, value)
-        except TypeError:
-            raise ConfigError(
-                f"proxqp: {key} = {value!r} is not accepted; its default is "
-                f"{getattr(settings, key)!r}."
-            ) from None
