@@ -11,7 +11,7 @@ from ..problems.socp import SOCP, SOCPSolution
 from ..problems.solution import Solution, SolveStatus
 from .common.cache import CacheEntry
 from .common.parallel import solve_here
-from .common.protocol import SolverOptions
+from .common.protocol import SolverOptions, StackSolver
 from .conic.ball import solve_ball
 from .conic.base import ConeSolver
 from .registry import available_solvers, get_solver
@@ -50,7 +50,7 @@ def choose(problem: QP) -> str:
 
 
 @dataclass(frozen=True)
-class AutoSolver:
+class AutoSolver(StackSolver):
     """Asks the solver that :func:`choose` names; where that fails our own, and then Clarabel.
 
     The Solution's ``solver`` is the one that answered.
@@ -58,18 +58,6 @@ class AutoSolver:
 
     name: str = "auto"
     settings: None = None
-
-    def solve(
-        self,
-        problem: QP,
-        *,
-        options: SolverOptions = SolverOptions(),  # noqa: B008
-        entry: CacheEntry | None = None,
-    ) -> Solution:
-        """Solve one problem; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
-        return self.solve_stack(
-            [problem], options=options, entries=None if entry is None else [entry]
-        )[0]
 
     def solve_stack(
         self,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from ...config import check_keys, check_number
+from ...problems.qp import QP
 from ...problems.solution import Solution
 from .cache import CacheEntry
 
@@ -85,6 +87,31 @@ class Solver(Protocol[Program, Answer]):
     ) -> Answer:
         """The primal-dual point of ``problem``."""
         ...
+
+
+class StackSolver(ABC):
+    """A forward solver of QPs that works on several of equal sizes together."""
+
+    def solve(
+        self,
+        problem: QP,
+        *,
+        options: SolverOptions = SolverOptions(),
+        entry: CacheEntry | None = None,
+    ) -> Solution:
+        """Solve one problem; see :class:`Solver`."""
+        entries = None if entry is None else [entry]
+        return self.solve_stack([problem], options=options, entries=entries)[0]
+
+    @abstractmethod
+    def solve_stack(
+        self,
+        problems: Sequence[QP],
+        *,
+        options: SolverOptions = SolverOptions(),
+        entries: Sequence[CacheEntry] | None = None,
+    ) -> list[Solution]:
+        """Solve problems of equal sizes together."""
 
 
 def check_settings(solver: Solver[Any, Any], options: SolverOptions) -> None:

@@ -22,7 +22,7 @@ from ...problems.stack import QPStack, together
 from ..common.cache import CacheEntry
 from ..common.certificates import any_certificate
 from ..common.finalize import judge, polished, status_of
-from ..common.protocol import SolverOptions
+from ..common.protocol import SolverOptions, StackSolver
 from ..common.redundant_rows import SUSPECT
 from .direct import solve_direct
 from .dual_newton import independent, minimise, solve_active
@@ -187,7 +187,7 @@ class FactorStack:
 
 
 @dataclass(frozen=True)
-class DenseSolver:
+class DenseSolver(StackSolver):
     """Proximal method of multipliers in the space of the rows, for dense problems.
 
     The scheme is that of R. T. Rockafellar, Augmented Lagrangians and applications of the proximal
@@ -201,18 +201,6 @@ class DenseSolver:
 
     name: str = "dense"
     settings: tuple[str, ...] = ("mu",)
-
-    def solve(
-        self,
-        problem: QP,
-        *,
-        options: SolverOptions = SolverOptions(),  # noqa: B008
-        entry: CacheEntry | None = None,
-    ) -> Solution:
-        """Solve one problem; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
-        return self.solve_stack(
-            [problem], options=options, entries=None if entry is None else [entry]
-        )[0]
 
     def solve_stack(
         self,

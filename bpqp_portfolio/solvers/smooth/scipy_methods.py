@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
-from ...problems.convex import ConvexProgram, SmoothSolution
+from ...problems.convex import ConvexProgram
 from ...problems.matrices import Array, row_sizes
-from ..common.cache import CacheEntry
 from ..common.native import BackendError, native
 from ..common.protocol import SolverOptions
-from .finalize import RawPoint, finalize
+from .base import SmoothSolver
+from .finalize import RawPoint
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,7 @@ class _Watched:
         return watched
 
     def minimise(self, fun: Any, **settings: Any) -> Any:
-        """scipy's minimize from the program's initial point, where everything must be finite."""
-        self._program.refuse_undefined(self._program.initial_point)
+        """scipy's minimize from the program's initial point."""
         try:
             with native:
                 return optimize.minimize(fun, self.initial_point, **settings)
@@ -68,7 +67,7 @@ class _Watched:
 
 
 @dataclass(frozen=True)
-class SLSQPSolver:
+class SLSQPSolver(SmoothSolver):
     """D. Kraft, A software package for sequential quadratic programming, 1988; scipy's version.
 
     Settings: ``maxiter``, ``ftol`` (default min(tolerance, 1e-10), of the objective in units of its
@@ -78,22 +77,16 @@ class SLSQPSolver:
     name: str = "slsqp"
     settings: tuple[str, ...] = ("maxiter", "ftol")
 
-    def solve(
-        self,
-        problem: ConvexProgram,
-        *,
-        options: SolverOptions = SolverOptions(),  # noqa: B008
-        entry: CacheEntry | None = None,
-    ) -> SmoothSolution:
-        """Solve one program; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
-        unit, program = _Units.of(problem), _Watched(problem)
+    def find(self, program: ConvexProgram, options: SolverOptions) -> RawPoint:
+        """See :class:`.base.SmoothSolver`."""
+        unit, watched = _Units.of(program), _Watched(program)
         constraints = []
         if program.p:
             constraints.append(
                 {
                     "type": "eq",
-                    "fun": lambda z: program.h(z) / unit.h,
-                    "jac": lambda z: program.jacobian_h(z) / unit.h[:, None],
+                    "fun": lambda z: watched.h(z) / unit.h,
+                    "jac": lambda z: watched.jacobian_h(z) / unit.h[:, None],
                 }
             )
         if program.m:
@@ -101,13 +94,13 @@ class SLSQPSolver:
             constraints.append(
                 {
                     "type": "ineq",
-                    "fun": lambda z: -program.g(z) / unit.g,
-                    "jac": lambda z: -program.jacobian_g(z) / unit.g[:, None],
+                    "fun": lambda z: -watched.g(z) / unit.g,
+                    "jac": lambda z: -watched.jacobian_g(z) / unit.g[:, None],
                 }
             )
-        result = program.minimise(
-            lambda z: program.value(z) / unit.f,
-            jac=lambda z: program.gradient(z) / unit.f,
+        result = watched.minimise(
+            lambda z: watched.value(z) / unit.f,
+            jac=lambda z: watched.gradient(z) / unit.f,
             method="SLSQP",
             constraints=constraints,
             options={
@@ -116,11 +109,11 @@ class SLSQPSolver:
                 **options.native,
             },
         )
-        return finalize(problem, _raw_point(result), solver=self.name, options=options)
+        return _raw_point(result)
 
 
 @dataclass(frozen=True)
-class TrustConstrSolver:
+class TrustConstrSolver(SmoothSolver):
     """R. H. Byrd, M. E. Hribar and J. Nocedal, SIAM J. Optim. 9 (1999); scipy's version.
 
     It may evaluate f outside the domain and then fails. Settings: scipy's own but ``verbose`` and
@@ -140,42 +133,36 @@ class TrustConstrSolver:
         "factorization_method",
     )
 
-    def solve(
-        self,
-        problem: ConvexProgram,
-        *,
-        options: SolverOptions = SolverOptions(),  # noqa: B008
-        entry: CacheEntry | None = None,
-    ) -> SmoothSolution:
-        """Solve one program; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
-        unit, program = _Units.of(problem), _Watched(problem)
+    def find(self, program: ConvexProgram, options: SolverOptions) -> RawPoint:
+        """See :class:`.base.SmoothSolver`."""
+        unit, watched = _Units.of(program), _Watched(program)
         none_h, none_g = np.zeros(program.p), np.zeros(program.m)
         constraints = []
         if program.p:
             constraints.append(
                 optimize.NonlinearConstraint(
-                    lambda z: program.h(z) / unit.h,
+                    lambda z: watched.h(z) / unit.h,
                     0.0,
                     0.0,
-                    jac=lambda z: program.jacobian_h(z) / unit.h[:, None],
-                    hess=lambda z, v: program.hessian(z, v / unit.h, none_g, 0.0),
+                    jac=lambda z: watched.jacobian_h(z) / unit.h[:, None],
+                    hess=lambda z, v: watched.hessian(z, v / unit.h, none_g, 0.0),
                 )
             )
         if program.m:
             constraints.append(
                 optimize.NonlinearConstraint(
-                    lambda z: program.g(z) / unit.g,
+                    lambda z: watched.g(z) / unit.g,
                     -np.inf,
                     0.0,
-                    jac=lambda z: program.jacobian_g(z) / unit.g[:, None],
-                    hess=lambda z, v: program.hessian(z, none_h, v / unit.g, 0.0),
+                    jac=lambda z: watched.jacobian_g(z) / unit.g[:, None],
+                    hess=lambda z, v: watched.hessian(z, none_h, v / unit.g, 0.0),
                 )
             )
         eps = options.tolerance
-        result = program.minimise(
-            lambda z: program.value(z) / unit.f,
-            jac=lambda z: program.gradient(z) / unit.f,
-            hess=lambda z: program.hessian(z, none_h, none_g) / unit.f,
+        result = watched.minimise(
+            lambda z: watched.value(z) / unit.f,
+            jac=lambda z: watched.gradient(z) / unit.f,
+            hess=lambda z: watched.hessian(z, none_h, none_g) / unit.f,
             method="trust-constr",
             constraints=constraints,
             options={
@@ -186,7 +173,7 @@ class TrustConstrSolver:
                 **options.native,
             },
         )
-        return finalize(problem, _raw_point(result), solver=self.name, options=options)
+        return _raw_point(result)
 
 
 def _raw_point(result: Any) -> RawPoint:

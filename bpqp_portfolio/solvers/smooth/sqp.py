@@ -18,13 +18,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
-from ...problems.convex import ConvexProgram, SmoothSolution, UndefinedError
+from ...problems.convex import ConvexProgram, UndefinedError
 from ...problems.matrices import Array, row_sizes
 from ...problems.qp import QP
 from ...problems.solution import Solution, kkt_residuals, point_units
-from ..common.cache import CacheEntry
 from ..common.protocol import Solver, SolverOptions
-from .finalize import RawPoint, finalize
+from .base import SmoothSolver
+from .finalize import RawPoint
 
 _ITERATIONS = 100
 # The local QPs need not be solved more exactly than this.
@@ -52,7 +52,7 @@ class _Iterate:
 
 
 @dataclass(frozen=True)
-class SQPSolver:
+class SQPSolver(SmoothSolver):
     """Sequential quadratic programming with the exact Hessian of the Lagrangian.
 
     J. Nocedal and S. J. Wright, Numerical Optimization, 2006, chapter 18. A point where a value is
@@ -66,25 +66,8 @@ class SQPSolver:
     name: str = "sqp"
     settings: tuple[str, ...] = ("maxiter", "qp_solver")
 
-    def solve(
-        self,
-        problem: ConvexProgram,
-        *,
-        options: SolverOptions = SolverOptions(),  # noqa: B008
-        entry: CacheEntry | None = None,
-    ) -> SmoothSolution:
-        """Solve one program; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`.
-
-        Raises
-        ------
-        UndefinedError
-            f, its gradient or a constraint is not finite at the program's initial point.
-        """
-        problem.refuse_undefined(problem.initial_point)
-        raw = self._iterated(problem, options)
-        return finalize(problem, raw, solver=self.name, options=options)
-
-    def _iterated(self, program: ConvexProgram, options: SolverOptions) -> RawPoint:
+    def find(self, program: ConvexProgram, options: SolverOptions) -> RawPoint:
+        """See :class:`.base.SmoothSolver`."""
         solver = self.qp_solvers(options.native.get("qp_solver", "clarabel"))
         eps = options.tolerance
         limit = options.native.get("maxiter", options.max_iterations or _ITERATIONS)
