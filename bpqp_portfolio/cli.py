@@ -184,6 +184,10 @@ def check(
     write_exclusions: Annotated[
         Path | None, typer.Option(help="CSV file for the moves that are invalid.")
     ] = None,
+    own: Annotated[
+        list[str] | None,
+        typer.Option("--check", help="A check of your own, FILE.py:CLASS; once for each."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """List what is wrong or doubtful in a provider; exit code 1 if there are errors."""
@@ -193,7 +197,14 @@ def check(
     from .data.quality.check import check_provider
     from .data.quality.findings import print_report
 
-    found = check_provider(folder, market=market, benchmark=benchmark, progress=True)
+    places = [one.rpartition(":") for one in own or ()]
+    found = check_provider(
+        folder,
+        market=market,
+        benchmark=benchmark,
+        progress=True,
+        checks=[{"module_path": module, "class": name} for module, _, name in places],
+    )
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=2))
     else:

@@ -31,7 +31,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def check_keys(mapping: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-    """Raise :class:`ConfigError` for the first key of ``mapping`` that is not in ``known``."""
+    """Check that every key of ``mapping`` is in ``known``.
+
+    Raises
+    ------
+    ConfigError
+        ``mapping`` is none, or the first key that is unknown; the nearest known one is named.
+    """
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"{where}: expected a mapping, got {type(mapping).__name__}.")
     known = list(known)
@@ -320,9 +326,14 @@ def check_number(
     open_low: bool = False,
     integer: bool = False,
 ) -> None:
-    """Raise :class:`ConfigError` unless ``value`` is a finite number in ``[low, high]``.
+    """Check that ``value`` is a finite number in ``[low, high]``.
 
     ``open_low`` excludes ``low`` itself; ``integer`` also asks for a whole number (5.0 is one).
+
+    Raises
+    ------
+    ConfigError
+        It is not; the message begins with ``name``.
     """
     kind = "a whole number" if integer else "a number"
     if isinstance(value, bool) or not isinstance(value, Real):

@@ -24,7 +24,7 @@ SOURCES = {
 TEXT_OF_HELP = {"bpqp_portfolio.cli"}
 """Docstrings that typer shows to users as help."""
 PENDING = (
-    *("backtest.mandate_settings", "portfolio.problem", "portfolio.policies", "runs.artifact"),
+    *("backtest.mandate_settings", "portfolio.problem", "portfolio.policies"),
     *("qlib_ext.mandate_records", "qlib_ext.records", "qlib_ext.dataset"),
     *("solvers.factor", "solvers.qp.osqp"),
 )

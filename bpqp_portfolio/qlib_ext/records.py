@@ -23,11 +23,12 @@ from ..config import check_keys, check_number, from_mapping
 from ..portfolio.costs import TradingCosts
 from ..problems.solution import SolveStatus
 from ..report.metrics import flatten, print_summary, summarise
-from ..runs.artifact import ARTIFACTS, parts_tag, save_run
+from ..runs.artifact import ARTIFACTS
 from ..runs.results import NO_DECISION, RunResults, save_results
 from ..training import torch_threads
 from .dataset import PortfolioDataset
 from .exchange import BoardExchange
+from .save_run import parts_tag, save_run
 from .strategy import TargetWeightStrategy
 
 SURVIVORSHIP = (

@@ -1,4 +1,4 @@
-"""What a run saves for the days after it: network, columns, processors and problem, no pickle."""
+"""What a run saved for the days after it, read back: network, columns, processors and problem."""
 
 from __future__ import annotations
 
@@ -6,25 +6,22 @@ import contextlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..config import load_own_parts, own_parts
-from ..files.atomic import replacing_file
-from ..files.digests import seal, verify
-from ..files.workflow import locate
-from ..data.quality.exclusions import Exclusions, read_exclusions, write_exclusions
+from ..config import load_own_parts
+from ..data.quality.exclusions import Exclusions, read_exclusions
 from ..errors import ConfigError, DataError
+from ..files.digests import verify
 from ..portfolio.costs import TradingCosts
 from ..portfolio.problem import PortfolioProblem
 from ..predictors import Ensemble, PredictorOutput, Predictor, build_network
 from ..risk.config import RiskConfig
 from ..markets.trading_year import QLIB
-from ..backtest.learned_risk import problem_of
 from ..backtest.mandate_settings import MandateSettings
 from ..backtest.rebalance import BookRules
 
@@ -36,95 +33,17 @@ FACTS, WEIGHTS, EXCLUSIONS = "model.json", "state_dict.pt", "exclusions.csv"
 BOOSTER = "lightgbm.txt"
 GROUPS = "groups.npz"
 ARTIFACTS = "bpqp/model"
-"""Folder among a run's artifacts that holds what :func:`save_run` wrote."""
+"""Folder among a run's artifacts in which :mod:`bpqp_portfolio.qlib_ext.save_run` writes."""
 PARTS = "bpqp.own_parts"
 """Tag of a run that lists the classes of its user's own; see :func:`load_run`."""
 REMEDY = "restore the run's artifacts from a copy, or run its workflow again."
 
 
-def save_run(folder: Path, model: Any, dataset: Any, backtest: Mapping[str, Any]) -> bool:
-    """Write what later days need into ``folder``; False for a model that keeps nothing.
-
-    That is a model with a ``save(folder, dataset)`` of its own, or Qlib's ``LGBModel``, whose
-    trees are kept in LightGBM's text format. ``dataset`` is a
-    :class:`~bpqp_portfolio.qlib_ext.dataset.PortfolioDataset`; ``backtest`` holds the fields of
-    :class:`~.records.BacktestConfig`.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    facts: dict[str, Any] = {}
-    if hasattr(model, "history") and hasattr(model, "save"):
-        model.save(folder, dataset)
-        facts = json.loads((folder / FACTS).read_text())
-    elif hasattr(getattr(model, "model", None), "save_model"):
-        with replacing_file(folder / BOOSTER) as scratch:
-            scratch.write_text(model.model.model_to_string())
-        facts = {"features": dataset.features.feature_names, "score_scale": dataset.problem.scale}
-    else:
-        return False
-    from qlib.config import C
-
-    handler, market = dataset.features, dataset.market_data
-    first = dataset.span_names["train"][0]
-    days = [f"{d:%Y-%m-%d}" for d in market.dates[market.dates >= first]]
-    facts |= {
-        "schema": SCHEMA,
-        "market": dataset.market,
-        "benchmark": dataset.benchmark,
-        "days_per_year": dataset.days_per_year,
-        "expressions": list(handler.get_feature_config()[0]),
-        "loader": handler.loader,
-        "handler": type(dataset.handler).__name__,
-        "processors": handler.processors,
-        "segments": dataset.span_names,
-        "risk": asdict(dataset.risk),
-        "problem": asdict(problem_of(model, dataset).config),
-        "backtest": dict(backtest),
-        "exclusions": dataset.exclusions,
-        "mandate": None if dataset.mandate is None else dataset.mandate.to_config(),
-        "data": {
-            "folder": str(Path(C.dpm.get_data_uri("day")).absolute()),
-            "manifest": {k: dataset.manifest.get(k) for k in ("source", "sha256", "kind")},
-            "days": " ".join(days),
-            "names": list(market.names),
-        },
-    }
-    if dataset.mandate is not None:
-        costs = dataset.mandate.build().costs
-        facts["backtest"] |= {
-            "open_cost": costs.buy, "close_cost": costs.sell, "min_cost": costs.minimum
-        }  # fmt: skip
-        _save_groups(folder, dataset, len(market.dates) - len(days))
-    locate(facts, Path.cwd())
-    with replacing_file(folder / FACTS) as scratch:
-        scratch.write_text(json.dumps(facts, indent=1) + "\n")
-    write_exclusions(folder / EXCLUSIONS, dataset.excluded)
-    seal(folder)
-    return True
-
-
-def parts_tag(folder: Path) -> dict[str, str]:
-    """The tag of the run whose model :func:`save_run` wrote into ``folder``, where it needs one."""
-    parts = own_parts(json.loads((Path(folder) / FACTS).read_text()))
-    return {PARTS: json.dumps(parts)} if parts else {}
-
-
-def _save_groups(folder: Path, dataset: Any, first: int) -> None:
-    """Write the groups of past returns from day ``first`` on, where the mandate has such."""
-    from ..backtest.segment import sectors_of
-
-    settings: MandateSettings = dataset.mandate
-    if isinstance(settings.sectors, str):
-        return
-    codes = sectors_of(settings, dataset.market_data, dataset.data_key).codes[first:]
-    start = np.flatnonzero(np.append(True, (codes[1:] != codes[:-1]).any(1)))
-    with replacing_file(folder / GROUPS) as scratch, scratch.open("wb") as file:
-        np.savez(file, start=start, codes=codes[start])
-
-
 @dataclass(frozen=True)
 class RunArtifact:
-    """A run as :func:`save_run` left it: ``facts``, ``scorer`` and what it did not believe.
+    """A run as :mod:`bpqp_portfolio.qlib_ext.save_run` left it.
+
+    ``facts`` of its settings, its ``scorer``, and the moves that were ``excluded``.
 
     ``groups`` of a mandate that found its sectors itself: the positions in ``days`` (P,) on which
     they changed, and the codes (P, N) of the run's names from then on.
@@ -163,7 +82,13 @@ class RunArtifact:
 
     @property
     def rules(self) -> BookRules:
-        """Lots, costs and invested part of the run's backtest; ConfigError where it had none."""
+        """Lots, costs and invested part of the run's backtest.
+
+        Raises
+        ------
+        ConfigError
+            The run had no backtest.
+        """
         backtest = self.facts["backtest"]
         if not backtest:
             raise ConfigError(
@@ -204,7 +129,7 @@ class RunArtifact:
 
 
 def load_run(folder: Path, run_id: str, parts: str | None = None) -> RunArtifact:
-    """Read what :func:`save_run` wrote, after its digests were checked.
+    """Read what :mod:`bpqp_portfolio.qlib_ext.save_run` wrote, after its digests were checked.
 
     The network is read as tensors alone (``weights_only``); nothing is unpickled. A run made before
     runs had digests is read with a warning that it cannot be verified.

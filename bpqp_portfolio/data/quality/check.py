@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from tqdm import tqdm
 from ...errors import ProviderError
 from ..provider.provider import FIELDS, Provider, folder_name
 from .exclusions import Exclusion, Exclusions
-from .findings import CHECKS, EXCLUDE, SHOWN, CheckReport, Notes
+from .findings import CHECKS, EXCLUDE, SHOWN, CheckReport, Notes, build_checks
 from .moves import Move, MoveJudge
 
 # Well-known universes: how many members they have at any time, and their index.
@@ -31,7 +32,12 @@ LOW_COVERAGE = 0.9
 
 
 def check_provider(
-    root: Path, *, market: str | None = None, benchmark: str | None = None, progress: bool = False
+    root: Path,
+    *,
+    market: str | None = None,
+    benchmark: str | None = None,
+    progress: bool = False,
+    checks: Iterable[Mapping[str, Any]] = (),
 ) -> CheckReport:
     """Check the provider in ``root``: every finding of ``CHECKS``, by the rules of :mod:`.moves`.
 
@@ -42,12 +48,16 @@ def check_provider(
     ----------
     market : universe to check; by default every list but ``all``.
     benchmark : code that must have data; by default what the manifest or the universe suggests.
+    checks : the user's own by ``class`` and ``module_path``; see :class:`~.findings.OwnCheck`.
 
     Raises
     ------
     ProviderError
         There is no provider, or its calendar cannot be read.
+    ConfigError
+        A check of the user's own that cannot be loaded.
     """
+    own = build_checks(checks)
     provider = Provider(root).require()
     calendar = provider.calendar
     if not len(calendar):
@@ -67,6 +77,10 @@ def check_provider(
         if name in lists:
             rows += _check_universe(provider, name, lists[name], span, notes)
     _check_benchmark(provider, chosen, lists, benchmark, notes)
+    for check in own:
+        notes.own[check.name] = (check.severity, check.what, check.remedy)
+        for place in check.places(provider):
+            notes.add(check.name, str(place))
     # An index has no place in a universe, so no exclusion of it would ever apply.
     listed = {code for spells in lists.values() for code in spells["instrument"]}
     excluded = tuple(

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ...config import build, nearest, title
+from ...errors import ConfigError
+from ..provider.provider import Provider
 from .exclusions import Exclusions
 
 ERROR, WARNING, INFO = "error", "warning", "info"
+STYLES = {ERROR: "bold red", WARNING: "yellow", INFO: "cyan"}
+OWN_CHECK = ("name", "severity", "what", "remedy")
 
 EXCLUDE = "write the list of exclusions (--write-exclusions FILE) and name it in the workflow"
 IMPORT = "`bpqp data import` this folder into a clean one"
@@ -99,6 +106,42 @@ CHECKS: dict[str, tuple[str, str, str]] = {
 SHOWN = 4
 
 
+class OwnCheck(Protocol):
+    """A check of the user's own: its ``name``, ``severity``, ``what`` is wrong and ``remedy``."""
+
+    name: str
+    severity: str
+    what: str
+    remedy: str
+
+    def places(self, provider: Provider) -> Iterable[str]:
+        """Each place of ``provider`` in which the fault is found, as the report names it."""
+        ...
+
+
+def build_checks(specs: Iterable[Mapping[str, Any]]) -> list[OwnCheck]:
+    """The checks that ``specs`` name by ``class`` and ``module_path``.
+
+    Raises
+    ------
+    ConfigError
+        A class that cannot be loaded or is no :class:`OwnCheck`, or a name that is taken.
+    """
+    checks: list[OwnCheck] = []
+    for spec in specs:
+        check = build(spec, {}, "check")
+        lacking = [key for key in (*OWN_CHECK, "places") if not hasattr(check, key)]
+        if lacking:
+            raise ConfigError(f"check {title(spec)!r}: has no {', '.join(lacking)}; see OwnCheck.")
+        if check.severity not in STYLES:
+            hint = nearest(check.severity, STYLES)
+            raise ConfigError(f"check {title(spec)!r}: no severity {check.severity!r}.{hint}")
+        if check.name in (*CHECKS, *(one.name for one in checks)):
+            raise ConfigError(f"check {title(spec)!r}: the name {check.name!r} is taken.")
+        checks.append(check)
+    return checks
+
+
 @dataclass(frozen=True)
 class Finding:
     """One kind of fault: ``severity`` error, warning or info; ``places`` are all of them."""
@@ -174,6 +217,7 @@ class Notes:
 
     places: dict[str, list[str]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    own: dict[str, tuple[str, str, str]] = field(default_factory=dict)
 
     def add(self, check: str, place: str, count: int = 1) -> None:
         """Another place where ``check`` found something, ``count`` times; none for a count of 0."""
@@ -185,12 +229,9 @@ class Notes:
         """What was found, in the order of :data:`CHECKS`."""
         return tuple(
             Finding(check, severity, what, tuple(self.places[check]), self.counts[check], remedy)
-            for check, (severity, what, remedy) in CHECKS.items()
+            for check, (severity, what, remedy) in {**CHECKS, **self.own}.items()
             if check in self.places
         )
-
-
-STYLES = {ERROR: "bold red", WARNING: "yellow", INFO: "cyan"}
 
 
 def print_report(report: CheckReport, console: Console) -> None:
