@@ -23,9 +23,8 @@ Arrays = tuple[pd.MultiIndex, np.ndarray, np.ndarray, np.ndarray]
 class HandlerSource(Protocol):
     """Features and labels as a :class:`~.dataset.PortfolioDataset` takes them.
 
-    ``key`` is a digest of everything that determines them, ``loader`` how they are computed
-    (``market`` where a single day can be), ``horizon`` the days of the training label, and
-    ``processors`` those of the features with what they were fitted to, as JSON.
+    ``horizon`` are the days of the training label, ``processors`` those of the features with what
+    they were fitted to, as JSON.
     """
 
     horizon: int
