@@ -42,7 +42,8 @@ class SingleCall(ABC):
 
     @property
     @abstractmethod
-    def points(self) -> tuple[Array, ...]: ...
+    def points(self) -> tuple[Array, ...]:
+        """z and the duals, as the layer returns them."""
 
     @abstractmethod
     def gradients(

@@ -64,6 +64,7 @@ def cholesky(normal: Tensor, factors: int) -> Tensor:
 
 
 def solve(factor: Tensor, rhs: Tensor) -> Tensor:
+    """Solutions (T, k) of systems whose Cholesky ``factor`` (T, k, k) is known."""
     return torch.cholesky_solve(rhs.unsqueeze(-1), factor).squeeze(-1)
 
 
@@ -71,7 +72,7 @@ def solve(factor: Tensor, rhs: Tensor) -> Tensor:
 class Binding:
     """The rows of a batch whose duals are free: places ``rows`` (T, R), and which ``count``.
 
-    A slack row has dual zero, whatever else. Columns before ``at`` are always in.
+    A slack row always has dual zero. Columns before ``at`` are always in.
     """
 
     rows: Tensor
@@ -126,6 +127,7 @@ class ActiveSystem:
 
     @classmethod
     def of(cls, form: StandardForm, free: Tensor) -> ActiveSystem:
+        """The system of the days' ``free`` (T, n + m) names and slacks, factorised."""
         n = form.names
         place, counts = gathered(free[:, :n])
         binding = Binding.of(~free[:, n:], form.first_slack_row)
