@@ -24,9 +24,9 @@ SOURCES = {
 TEXT_OF_HELP = {"bpqp_portfolio.cli"}
 """Docstrings that typer shows to users as help."""
 PENDING = (
-    *("backtest.mandate_settings", "portfolio.problem", "portfolio.policies"),
+    *("backtest.mandate_settings", "portfolio.problem"),
     *("qlib_ext.mandate_records", "qlib_ext.records", "qlib_ext.dataset"),
-    *("solvers.factor", "solvers.qp.osqp"),
+    *("solvers.qp.osqp",),
 )
 """Rooms whose docstrings are still being written: this list only shrinks."""
 REFERENCE = re.compile(r":(?:func|class|meth|mod|data|attr):`~?([^`]+)`")

@@ -12,6 +12,10 @@ from bpqp_portfolio.errors import ProblemError, SolverError
 from bpqp_portfolio.layers.factor import factor_qp
 from bpqp_portfolio.problems.solution import SolveStatus
 
+SOLVED = SolveStatus.SOLVED.code
+INACCURATE = SolveStatus.INACCURATE.code
+INFEASIBLE = SolveStatus.PRIMAL_INFEASIBLE.code
+
 PARAMETERS = ("q", "loadings", "specific", "lb", "ub", "budget")
 
 
@@ -161,7 +165,7 @@ def test_gradients_equal_the_dense_formulas(shape):
         data["lb"] *= 0.1
     r = torch.randn(T, n, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     solution = factor_qp(**data)
-    assert (solution.status == SolveStatus.SOLVED.code).all() and not solution.free.all()
+    assert (solution.status == SOLVED).all() and not solution.free.all()
     assert (solution.free.sum(-1) >= 1).all()
     found = gradients(data, r)
     for t in range(T):
@@ -290,11 +294,7 @@ def test_an_infeasible_day_has_no_gradient_and_spoils_no_other():
     with pytest.raises(SolverError, match=r"1 of 3 days .* \(day 1: primal infeasible"):
         factor_qp(**data)
     solution = factor_qp(**data, on_failure="nan")
-    assert solution.status.tolist() == [
-        SolveStatus.SOLVED.code,
-        SolveStatus.PRIMAL_INFEASIBLE.code,
-        SolveStatus.SOLVED.code,
-    ]
+    assert solution.status.tolist() == [SOLVED, INFEASIBLE, SOLVED]
     for name, value in gradients(data, r, on_failure="nan").items():
         assert (value[1] == 0).all()
         torch.testing.assert_close(value[[0, 2]], good[name][[0, 2]], rtol=1e-12, atol=1e-12)
@@ -311,7 +311,7 @@ def test_a_failed_day_masked_by_the_caller_leaves_finite_gradients():
 
 def test_the_iteration_limit_is_reported():
     solution = factor_qp(**days(size=0.1), max_iterations=0, on_failure="nan")
-    assert (solution.status == SolveStatus.INACCURATE.code).any()
+    assert (solution.status == INACCURATE).any()
 
 
 # Types and graphs

@@ -12,6 +12,10 @@ from bpqp_portfolio.errors import ConfigError, ProblemError, SolverError
 from bpqp_portfolio.portfolio import PortfolioLayer
 from bpqp_portfolio.problems.solution import SolveStatus
 
+SOLVED = SolveStatus.SOLVED.code
+INACCURATE = SolveStatus.INACCURATE.code
+INFEASIBLE = SolveStatus.PRIMAL_INFEASIBLE.code
+
 
 def market(T=4, n=12, k=3, seed=0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """mu, loadings and specific of T days, in daily units."""
@@ -40,7 +44,7 @@ def test_it_maximises_return_less_risk():
     mu, loadings, specific = market()
     layer = PortfolioLayer(risk_aversion=7.0, max_weight=0.3)
     solution = layer.solve(mu, loadings, specific)
-    assert (solution.status == SolveStatus.SOLVED.code).all()
+    assert (solution.status == SOLVED).all()
 
     def utility(w):
         risk = (loadings.mT @ w.unsqueeze(-1)).square().sum((-1, -2)) + (specific * w * w).sum(-1)
@@ -194,7 +198,7 @@ def test_a_day_that_was_not_solved_raises_or_is_left_to_the_caller():
     with pytest.raises(SolverError, match=r"of 4 days were not solved \(day \d: .*KKT norm \d"):
         PortfolioLayer(5.0, max_iterations=1)(*inputs)
     solution = PortfolioLayer(5.0, max_iterations=1, on_failure="nan").solve(*inputs)
-    assert (solution.status == SolveStatus.INACCURATE.code).any()
+    assert (solution.status == INACCURATE).any()
     assert torch.isfinite(solution.w).all()
 
 
@@ -206,12 +210,7 @@ def test_where_failures_are_nan_an_impossible_day_is_nan_and_harmless():
     solution = PortfolioLayer(5.0, max_weight=0.2, on_failure="nan").solve(
         mu, loadings, specific, mask
     )
-    assert solution.status.tolist() == [
-        SolveStatus.SOLVED.code,
-        SolveStatus.SOLVED.code,
-        SolveStatus.PRIMAL_INFEASIBLE.code,
-        SolveStatus.SOLVED.code,
-    ]
+    assert solution.status.tolist() == [SOLVED, SOLVED, INFEASIBLE, SOLVED]
     assert solution.w[2].isnan().all()
     solution.w[[0, 1, 3]].square().sum().backward()
     assert torch.isfinite(mu.grad).all() and (mu.grad[2] == 0).all()

@@ -10,6 +10,8 @@ from bpqp_portfolio.layers.factor import factor_qp
 from bpqp_portfolio.problems.solution import SolveStatus
 from bpqp_portfolio.solvers.factor import dual_newton_box, interior_start
 
+SOLVED = SolveStatus.SOLVED.code
+
 
 def market(T=12, n=260, k=6, size=1e-3, cap=1.0, low=0.0, seed=0) -> dict:
     """Days with one factor that all names load on, and names masked at random."""
@@ -36,8 +38,8 @@ def assert_same(data: dict, monkeypatch, **options) -> None:
     pooled = factor_qp(**data, **options)
     without_pool(monkeypatch)
     whole = factor_qp(**data, **options)
-    assert (pooled.status == SolveStatus.SOLVED.code).all()
-    assert (whole.status == SolveStatus.SOLVED.code).all()
+    assert (pooled.status == SOLVED).all()
+    assert (whole.status == SOLVED).all()
     torch.testing.assert_close(pooled.w, whole.w, rtol=0, atol=1e-10)
     assert torch.equal(pooled.w == 0, whole.w == 0)
 
@@ -74,5 +76,5 @@ def test_an_earlier_solution_of_many_names_gives_the_same_answer():
     first = factor_qp(**data)
     moved = {**data, "q": data["q"] * 1.1 + 1e-4 * torch.randn(data["q"].shape).double()}
     cold, warm = factor_qp(**moved), factor_qp(**moved, initial_point=first)
-    assert (warm.status == SolveStatus.SOLVED.code).all()
+    assert (warm.status == SOLVED).all()
     torch.testing.assert_close(warm.w, cold.w, rtol=0, atol=1e-10)

@@ -36,7 +36,6 @@ class MeanVariance(Protocol):
     @property
     def config(self) -> Limits:
         """Its limits and risk aversion."""
-        ...
 
     def solve_exactly(
         self, mu: Tensor, batch: DayBatch, warm_start: FactorSolution | None = None

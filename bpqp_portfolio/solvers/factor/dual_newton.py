@@ -33,7 +33,11 @@ _WIDE_STEP = 1e3
 
 @dataclass
 class _Ray:
-    """The dual function along θ + t·step: its derivative, curvature and kinks in t."""
+    """The dual function along θ + t·step: its derivative, curvature and kinks in t.
+
+    At t, w is the minimiser of ½ δ w² + (linear + t·slope) w + c|w − w⁰| over the bounds, and the
+    derivative slopeᵀw + constant − t·curvature.
+    """
 
     box: Box
     linear: Tensor
@@ -43,6 +47,7 @@ class _Ray:
     curvature: Tensor
 
     def take(self, days: Tensor) -> _Ray:
+        """Some of the days."""
         tensors = (self.linear, self.slope, self.delta, self.constant, self.curvature)
         return _Ray(self.box.take(days), *(t[days] for t in tensors))
 
