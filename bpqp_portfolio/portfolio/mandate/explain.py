@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import torch
 
-from .constraint_table import constraint_table
 from .infeasibility import reason
 from .program import MandateProgram
 from .solution import MandateSolution
@@ -18,8 +17,7 @@ def explain(program: MandateProgram, solved: Solved, bad: Mapping[int, str]) -> 
 
     ``bad`` data by day.
     """
-    point, failed = solved.point, solved.failed
-    table = constraint_table(program, point)
+    point, failed, table = solved.point, solved.failed, solved.table
     reasons: list[str | None] = [None] * len(failed)
     for day in torch.nonzero(failed).flatten().tolist():
         missed = zip(table.constraints, table.missed[day].tolist(), strict=True)

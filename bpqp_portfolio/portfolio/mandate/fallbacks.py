@@ -12,7 +12,7 @@ from torch import Tensor
 from ...config import check_keys, check_number, lookup
 from ...errors import SolverError
 from ...problems.solution import SolveStatus
-from .constraint_table import ConstraintTable, constraint_table
+from .constraint_table import ConstraintTable
 from .program import MandateProgram
 from .solution import MandateSolution
 from .solve import solve
@@ -90,7 +90,7 @@ def _relaxed(program: MandateProgram, bad: Mapping[int, str]) -> StandIn:
     """The softened program's weights; of a point that is not exact, the duals are NaN."""
     solved = solve(program, bad, cones=False)
     point, good = solved.point, ~solved.failed
-    table = constraint_table(program, point)
+    table = solved.table
     inexact = (point.status != SolveStatus.SOLVED.code).unsqueeze(-1)
     table = replace(table, dual=table.dual.masked_fill(inexact, torch.nan))
     return StandIn(torch.where(good.unsqueeze(-1), point.w, 0.0), good, table)

@@ -138,12 +138,12 @@ class Market:
         return int(inside.max()) + 1 if inside.numel() else 0
 
     def needed(self, field: str, who: str) -> Tensor:
-        """A field in float64, zero outside the mask; ``who`` needs it.
+        """A field in float64, zero outside the mask.
 
         Raises
         ------
         ProblemError
-            The market has no such field.
+            The market lacks it, and ``who`` wants it.
         """
         value = getattr(self, field)
         if value is None:

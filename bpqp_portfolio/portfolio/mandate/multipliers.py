@@ -8,6 +8,8 @@ multiplier when the others answer to it, since the dual function is concave.
 
 from __future__ import annotations
 
+import copy
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar
@@ -16,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ...solvers.factor.problem import FactorSolution
-from .parts import Cone, Row
+from .parts import Cone, Row, mapped
 from .program import MandateProgram, sum_of
 from .qp_form import QPForm
 
@@ -39,7 +41,7 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Multiplier:
+class Multiplier(ABC):
     """One multiplier x (T,) of a program, at weights w (T, n).
 
     ``positive``: it is never 0. ``soft``: its limit may be missed, at a multiplier that is its cap.
@@ -53,25 +55,25 @@ class Multiplier:
         """Whether its limit may be missed, at a multiplier that is its cap."""
         return False
 
+    @abstractmethod
     def miss(self, w: Tensor, x: Tensor) -> Tensor:
         """h (T,), relative: above zero where the multiplier must rise."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pull(self, w: Tensor) -> Tensor:
         """What a unit of it adds to the gradient of the objective (T, n)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rate(self, w: Tensor, x: Tensor) -> Tensor:
         """∂h/∂w as a multiple (T,) of :meth:`pull`."""
-        raise NotImplementedError
 
     def own_slope(self, w: Tensor, x: Tensor) -> Tensor:
         """∂h/∂x (T,) at fixed w."""
         return torch.zeros_like(x)
 
+    @abstractmethod
     def range(self, size: Tensor, gamma: Tensor, even: Tensor) -> Range:
         """Where to look for it: ``size`` (T,) of the objective's gradient, and weights ``even``."""
-        raise NotImplementedError
 
     def dual(self, w: Tensor, x: Tensor) -> Tensor:
         """The limit's dual (T,), return for one of its own units."""
@@ -218,9 +220,15 @@ class Equations:
         """Those of some days, without gradients."""
         return Equations(self.program.days(index), self.rows)
 
+    def detached(self) -> Equations:
+        """Those of all days, without gradients."""
+        return Equations(mapped(self.program, Tensor.detach), self.rows)
+
     def with_rows(self, rows: Sequence[int]) -> Equations:
         """The same with other rows taking part."""
-        return Equations(self.program, rows)
+        other = copy.copy(self)
+        other.rows = tuple(rows)
+        return other
 
     def at(
         self, x: Tensor, warm: FactorSolution | None, *, sensitive: bool = False
@@ -261,6 +269,9 @@ class Equations:
     def ranges(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Largest multipliers, their sizes, where they start (T, K), and which are soft (K,)."""
         p, mask = self.program, self.program.mask
+        if not self.multipliers:
+            none = p.gamma.new_zeros(len(p.q), 0)
+            return none, none, none, torch.zeros(0, dtype=torch.bool, device=none.device)
         even = mask * (1.0 / mask.sum(-1, keepdim=True).clamp_min(1))
         gamma = sum_of([p.gamma, *(cost.weight for cost in p.costs if cost.form.risk)])
         spread = torch.where(mask, p.q, -torch.inf).amax(-1)
@@ -276,9 +287,6 @@ class Equations:
         soft = torch.tensor(
             [m.soft for m in self.multipliers], dtype=torch.bool, device=size.device
         )
-        if not found:
-            none = size.new_zeros(len(size), 0)
-            return none, none, none, soft
         cap, unit, start = (
             torch.stack([getattr(one, f.name) for one in found], -1) for f in fields(Range)
         )

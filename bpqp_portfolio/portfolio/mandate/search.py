@@ -77,7 +77,7 @@ def structured(program: MandateProgram) -> Point:
     """The optimum of a program whose data are good, differentiable in all of its tensors."""
     equations = Equations(program)
     with torch.no_grad():
-        fixed = equations.days(torch.arange(len(program.q), device=program.q.device))
+        fixed = equations.detached()
         cap, unit, x, soft = fixed.ranges()
         x, best, settled, rows = _find(fixed, cap, unit, x)
     equations, fixed = equations.with_rows(rows), fixed.with_rows(rows)

@@ -10,18 +10,20 @@ from torch import Tensor
 
 from ...problems.solution import SolveStatus
 from .conic_form import ConicForm
-from .constraint_table import KEPT, constraint_table
+from .constraint_table import KEPT, ConstraintTable, constraint_table
 from .program import MandateProgram
 from .search import Point, structured
 
 
 @dataclass(frozen=True)
 class Solved:
-    """``point`` of every day; ``failed`` (T,) bool, days without weights; ``by_cones``, days that
-    cone programs solved; ``contradiction``, infeasible day → by how much more than this, relative
-    to their sizes, its limits are missed at the least."""
+    """``point`` of every day, and the ``table`` of what its constraints come to there; ``failed``
+    (T,) bool, days without weights; ``by_cones``, days that cone programs solved;
+    ``contradiction``, infeasible day → by how much more than this, relative to their sizes, its
+    limits are missed at the least."""
 
     point: Point
+    table: ConstraintTable
     failed: Tensor
     by_cones: Tensor
     contradiction: dict[int, float]
@@ -33,19 +35,18 @@ def solve(program: MandateProgram, bad: Collection[int], *, cones: bool = True) 
     With ``cones`` a day that the search for multipliers left goes to cone programs.
     """
     point = _structured(program, bad)
-    failed = unusable(program, point)
-    none = torch.zeros_like(failed)
+    table = constraint_table(program, point)
+    failed = unusable(program, point, table)
     if not (cones and bool(failed.any())):
-        return Solved(point, failed, none, {})
+        return Solved(point, table, failed, torch.zeros_like(failed), {})
     return _by_cones(program, point, failed, bad)
 
 
-def unusable(program: MandateProgram, point: Point) -> Tensor:
+def unusable(program: MandateProgram, point: Point, table: ConstraintTable) -> Tensor:
     """Days (T,) without weights, or whose weights miss a limit that is not soft.
 
     A point that is not exact will do where it keeps the limits.
     """
-    table = constraint_table(program, point)
     hard = [one.term not in program.soft for one in table.constraints]
     broken = (table.missed & torch.tensor(hard, device=table.value.device)).any(-1)
     inaccurate = SolveStatus.INACCURATE.code
@@ -101,13 +102,14 @@ def _by_cones(
     point = replace(point, status=status)
     for index, one in found:
         point = point.put(index, one)
-    return Solved(point, failed & ~by_cones, by_cones, contradiction)
+    table = constraint_table(program, point)
+    return Solved(point, table, failed & ~by_cones, by_cones, contradiction)
 
 
 def _cone_point(program: MandateProgram) -> Point | None:
     """The point of a single day, with limits as they stand or loosened to what counts as kept."""
     for loose in (0.0, KEPT):
         point = ConicForm(program).optimum(loose)
-        if not bool(unusable(program, point)):
+        if not bool(unusable(program, point, constraint_table(program, point))):
             return point
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from ..market import Market
 from ..parts import Form, Part
 
 
-class Term:
+class Term(ABC):
     """A constraint or cost: an object with parameters that states itself as typed parts.
 
     Parameters are numbers or tensors, which carry gradients; ``str(term)`` names it for people. A
@@ -67,9 +68,9 @@ class Term:
         """Whether it bounds every exposure of the market."""
         return False
 
+    @abstractmethod
     def parts(self, view: MarketView) -> Iterator[Part]:
         """The term on the days of ``view``; nothing where it does not apply."""
-        raise NotImplementedError(f"{self.name}: a term states its parts.")
 
     def head(self, label: str | None = None) -> tuple[str, str, str]:
         """Name, label and unit of a part; the label is the term in words unless it is given."""

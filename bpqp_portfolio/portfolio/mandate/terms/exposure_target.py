@@ -23,7 +23,7 @@ class ExposureTarget(Term):
     Raises
     ------
     ConfigError
-        No targets, a number that is none or below zero, or an exposure without a strength.
+        A number that is not finite or out of range, or an exposure without a target or strength.
     """
 
     targets: Any

@@ -13,13 +13,13 @@ from .base import MarketView, Term
 
 @dataclass(frozen=True, eq=False)
 class LongOnly(Term):
-    """w ≥ 0 where ``limit`` is true, w ≥ −1 where it is false; the first is the default unless
-    there is a ``min_weights``.
+    """w ≥ 0 where ``limit`` is true, w ≥ −1 where it is false; the first holds without being said,
+    unless ``min_weights`` is.
 
     Raises
     ------
     ConfigError
-        ``limit`` is neither true nor false.
+        A limit that is neither true nor false.
     """
 
     limit: bool = True
@@ -42,7 +42,7 @@ class LongOnly(Term):
 
     @property
     def forbids_short(self) -> bool:
-        """Whether no weight may be below zero, even where other terms allow it."""
+        """Whether no weight may be below zero, whatever other terms allow."""
         return self.limit
 
     def parts(self, view: MarketView) -> Iterator[Bound]:

@@ -19,7 +19,7 @@ class MarketNeutral(Term):
     Raises
     ------
     ConfigError
-        ``limit`` is not true.
+        Any other limit than true.
     """
 
     limit: bool = True
