@@ -276,7 +276,7 @@ def test_what_the_market_lacks_is_named():
         solve({"groups": {"bank": 0.3}}, data)
 
 
-def test_the_conflict_is_told_in_the_constraints_own_words():
+def test_an_infeasible_day_names_the_constraints_that_contradict():
     with pytest.raises(SolverError, match=r"max_turnover 0.02 cannot meet .*groups: banks <= 0.1"):
         solve({"max_turnover": 0.02, "groups": {"banks": 0.1}})
 

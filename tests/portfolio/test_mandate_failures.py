@@ -1,4 +1,4 @@
-"""Ways out of a failed day: each is taken in order, told and counted, and spoils no other day."""
+"""Fallbacks of a failed day: each is taken in order, named and counted, and spoils no other day."""
 
 from __future__ import annotations
 

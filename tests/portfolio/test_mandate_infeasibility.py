@@ -1,4 +1,4 @@
-"""Days near the border of feasibility: judged rightly, told what would do, solved another way."""
+"""Days near the border of feasibility: judged rightly, with the remedy named, solved by cones."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_no_day_is_misjudged_near_the_border(name, seed, exponent, sign):
 
 @settings(max_examples=10, deadline=None, derandomize=True)
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.05, 0.2]), st.sampled_from([0.06, 0.2]))
-def test_what_is_told_would_do(seed, turnover, tracking):
+def test_the_remedy_that_is_named_would_do(seed, turnover, tracking):
     data = market(T=1, seed=seed)
     config = {"max_turnover": turnover, "max_tracking_error": tracking, "groups": {"banks": 0.05}}
     s = solve(config, data)
@@ -106,7 +106,7 @@ def test_each_of_the_named_is_needed():
     assert int(solve(rest, data).status[0]) == 0
 
 
-def test_floors_are_told_by_what_can_be_had():
+def test_a_lower_limit_names_the_most_that_can_be_met():
     data = market(T=1)
     s = solve({"groups": {"lower": {"chips": 0.8}}, "max_weights": 0.2}, data)
     assert s.reason[0].startswith("groups: chips >= 0.8 cannot meet max_weights")
@@ -150,7 +150,7 @@ CONES = {
 
 
 @pytest.mark.parametrize("name", sorted(CONES))
-def test_the_second_way_has_the_first_ways_weights_duals_and_gradients(name, monkeypatch):
+def test_the_conic_fallback_has_the_same_weights_duals_and_gradients(name, monkeypatch):
     data = market(seed=5)
     mandate = Mandate.from_config({**HOLD, **CONES[name], "tolerance": 1e-12})
     fields = ("mu", "loadings", "specific", "previous", "benchmark")

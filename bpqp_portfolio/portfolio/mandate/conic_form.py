@@ -23,9 +23,9 @@ from ...problems.socp import SOCP, linear
 from ...solvers.common.protocol import SolverOptions
 from ...solvers.registry import get_solver
 from .parts import Bound, Cone, Form, Of, Row, Sense
+from .point import Point
 from .program import MandateProgram, tightest
 from .qp_form import factor_model, signed
-from .search import Point
 
 _EPS = 1e-10
 # Violations below this are worth a second look.

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from .parts import Bound, Row, Sense
+from .point import Point
 from .program import MandateProgram
-from .search import Point
 from .solution import ConstraintLabel
 
 # A limit L counts as kept within this times |L| and what a weight of 1 can make of it.

@@ -11,7 +11,7 @@ step that also takes the limits below rounding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from ...layers.second_order import first_order
 from ...problems.solution import SolveStatus
 from ...solvers.factor.problem import FactorSolution
 from .multipliers import Equations, Trial
+from .point import Point
 from .program import MandateProgram
 
 _ROUNDS = 100
@@ -27,50 +28,6 @@ _ROUNDS = 100
 _NEAR, _KEPT = 1e-9, 1e-9
 # By how much a row may be missed that takes no part, in its size.
 _MISSED = 1e-11
-
-
-@dataclass
-class Point:
-    """Weights (T, n) of a batch with status (T,), and duals in units of return: those of the rows,
-    trades and cones (T, ·), of lower and upper bounds (T, n), and of the budget (T,).
-
-    A day whose limits of cones or trades are out of the multipliers' reach is ``INACCURATE``, and
-    misses them.
-    """
-
-    w: Tensor
-    status: Tensor
-    kkt_norm: Tensor
-    iterations: Tensor
-    rows: Tensor
-    trades: Tensor
-    cones: Tensor
-    lower: Tensor
-    upper: Tensor
-    budget: Tensor
-
-    @classmethod
-    def bad(cls, program: MandateProgram) -> Point:
-        """A point of every day of ``program`` without weights: its data are bad."""
-        q = program.q.detach()
-        none, names = q.new_full((len(q),), torch.nan), torch.full_like(q, torch.nan)
-        zero = torch.zeros_like(none, dtype=torch.int64)
-        rows, trades, cones = (
-            q.new_full((len(q), len(parts)), torch.nan)
-            for parts in (program.rows, program.trades, program.cones)
-        )
-        status = zero + SolveStatus.BAD_DATA.code
-        return cls(
-            names, status, none, zero, rows, trades, cones, names, names.clone(), none.clone()
-        )
-
-    def put(self, days: Tensor, other: Point) -> Point:
-        """This point with ``days`` (d,) replaced by those of ``other``, gradients included."""
-        values = {}
-        for f in fields(self):
-            own, new = getattr(self, f.name), getattr(other, f.name)
-            values[f.name] = own.index_copy(0, days, new.to(own.dtype))
-        return Point(**values)
 
 
 def structured(program: MandateProgram) -> Point:

@@ -11,8 +11,9 @@ from torch import Tensor
 from ...problems.solution import SolveStatus
 from .conic_form import ConicForm
 from .constraint_table import KEPT, ConstraintTable, constraint_table
+from .point import Point
 from .program import MandateProgram
-from .search import Point, structured
+from .search import structured
 
 
 @dataclass(frozen=True)
