@@ -26,7 +26,6 @@ TEXT_OF_HELP = {"bpqp_portfolio.cli"}
 PENDING = (
     *("backtest.mandate_settings", "portfolio.problem"),
     *("qlib_ext.mandate_records", "qlib_ext.records", "qlib_ext.dataset"),
-    *("solvers.qp.osqp",),
 )
 """Rooms whose docstrings are still being written: this list only shrinks."""
 REFERENCE = re.compile(r":(?:func|class|meth|mod|data|attr):`~?([^`]+)`")

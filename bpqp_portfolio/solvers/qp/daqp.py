@@ -44,7 +44,13 @@ class DAQPSolver(Backend):
         return False
 
     def set_up(self, form: StandardForm, problem: QP, options: SolverOptions) -> State:
-        """See :class:`.base.Backend`."""
+        """See :class:`.base.Backend`.
+
+        Raises
+        ------
+        ConfigError
+            DAQP does not accept a setting.
+        """
         model, eps = daqp.Model(), options.tolerance
         settings = {"primal_tol": eps, "dual_tol": eps, **options.native}
         if options.max_iterations is not None:

@@ -57,7 +57,15 @@ class OSQPSolver(Backend):
     settings: tuple[str, ...] = _KNOWN
 
     def set_up(self, form: StandardForm, problem: QP, options: SolverOptions) -> State:
-        """See :class:`.base.Backend`."""
+        """See :class:`.base.Backend`.
+
+        Raises
+        ------
+        ConfigError
+            OSQP does not accept a setting.
+        BackendError
+            OSQP did not accept the problem.
+        """
         eps = options.tolerance if options.polish else _SHARE * options.tolerance
         settings = {
             "rho": _RHO,
