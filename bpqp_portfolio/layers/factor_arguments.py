@@ -10,6 +10,7 @@ from torch import Tensor
 from ..errors import ProblemError, SolverError
 from ..problems.solution import SolveStatus
 from ..solvers.factor.problem import FactorQP, FactorSolution
+from .items import expect_shape, float_shape
 
 # So many failed days are shown in an error.
 _SHOWN = 5
@@ -37,17 +38,16 @@ def read_problem(
     ProblemError
         Shapes that do not match; a matrix without its values, or these without it.
     """
-    if q.ndim != 2 or loadings.ndim != 3 or loadings.shape[:2] != q.shape:
-        raise ProblemError(
-            f"q must be (T, n) and loadings (T, n, k); got {tuple(q.shape)} and "
-            f"{tuple(loadings.shape)}."
-        )
-    if not q.is_floating_point():
-        raise ProblemError(f"q must be floating point; got {q.dtype}.")
+    float_shape("q", q)
+    float_shape("loadings", loadings)
+    expect_shape("q", q, "T n", {})
+    sizes = {"T": q.shape[0], "n": q.shape[1]}
+    expect_shape("loadings", loadings, "T n k", sizes)
     if mask is None:
         mask = torch.ones_like(q, dtype=torch.bool)
-    if mask.shape != q.shape or mask.dtype != torch.bool:
-        raise ProblemError(f"mask must be bool {tuple(q.shape)}; got {tuple(mask.shape)}.")
+    expect_shape("mask", mask, "T n", sizes)
+    if mask.dtype != torch.bool:
+        raise ProblemError(f"mask: expected true and false, got {mask.dtype}.")
     like = q.double()
     A, values_A = _rows(A, b, like, ("A", "b"))
     G, values_G = _rows(G, h, like, ("G", "h"))
@@ -77,7 +77,8 @@ def _broadcast(value: Tensor | float, like: Tensor, name: str) -> Tensor:
         return value.expand(like.shape) if value.ndim else value.repeat(like.shape)
     except RuntimeError:
         raise ProblemError(
-            f"{name}: shape {tuple(value.shape)} does not broadcast to {tuple(like.shape)}."
+            f"{name}: expected a shape that broadcasts to {tuple(like.shape)}, got "
+            f"{tuple(value.shape)}."
         ) from None
 
 
@@ -119,11 +120,7 @@ def check_initial_point(start: FactorSolution | Tensor | None, problem: FactorQP
         return
     T, k = len(problem.q), problem.loadings.shape[-1]
     x = start if isinstance(start, Tensor) else start.x
-    if x.shape != (T, k):
-        raise ProblemError(
-            f"initial_point must be (T, k) = {(T, k)}, the x of an earlier solution, or that "
-            f"solution; got {tuple(x.shape)}."
-        )
+    expect_shape("initial_point", x, "T k", {"T": T, "k": k})
     if isinstance(start, FactorSolution):
         wanted = problem.q.shape[1], *_row_counts(problem)
         sizes = start.w.shape[-1], start.nu_rows.shape[-1], start.lam.shape[-1]

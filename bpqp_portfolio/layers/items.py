@@ -139,6 +139,23 @@ def float_shape(name: str, value: Any) -> tuple[int, ...] | None:
     return tuple(value.shape)
 
 
+def expect_shape(name: str, value: Any, letters: str, sizes: Mapping[str, int]) -> None:
+    """Refuse anything but a tensor of the shape ``letters``, such as "T n", with known ``sizes``.
+
+    Raises
+    ------
+    ProblemError
+        Names the argument, the shape that was expected and the one that it has.
+    """
+    axes = letters.split()
+    shape = tuple(value.shape) if isinstance(value, Tensor) else (type(value).__name__,)
+    if len(shape) == len(axes) and shape == tuple(map(sizes.get, axes, shape)):
+        return
+    wanted = [str(sizes.get(axis, axis)) for axis in axes]
+    known = "" if wanted == axes else f" = ({', '.join(wanted)})"
+    raise ProblemError(f"{name}: expected shape ({', '.join(axes)}){known}, got {shape}.")
+
+
 def lead(value: Tensor, trailing: int) -> tuple[int, ...]:
     """Batch dimensions of a tensor of which ``trailing`` dimensions belong to an item."""
     return tuple(value.shape[: value.ndim - trailing])

@@ -14,9 +14,11 @@ from ..errors import ConfigError, ProblemError
 from ..layers.base import SolverLayer
 from ..layers.factor import factor_qp
 from ..layers.factor_arguments import refuse_unsolved
+from ..layers.items import expect_shape, float_shape
 from ..layers.qp import QPLayer
 from ..layers.transforms import eager
 from ..solvers.factor.problem import FactorSolution
+from ..solvers.registry import AUTO
 from .dense_days import solve_dense
 
 STRUCTURED = "structured"
@@ -56,7 +58,8 @@ class PortfolioLayer(SolverLayer):
     risk_aversion : γ > 0, in 1/(return per day).
     max_weight : largest weight of a name, in (0, 1].
     turnover_cost : cost of a trade as a fraction of its value; the call then needs ``previous``.
-    forward : "structured" for the batched factor-model solver, or a general solver by name (see
+    forward : "structured" for the batched factor-model solver, which "auto" takes where Σ comes as
+        loadings and specific, or a general solver by name (see
         :func:`bpqp_portfolio.available_solvers`), which forms Σ and takes the days one by one.
     backward, max_iterations, on_failure, options : see
         :class:`~bpqp_portfolio.layers.base.SolverLayer`; the structured solver has its own
@@ -87,7 +90,7 @@ class PortfolioLayer(SolverLayer):
         max_weight: float = 1.0,
         *,
         turnover_cost: float = 0.0,
-        forward: str = STRUCTURED,
+        forward: str = AUTO,
         backward: str = "auto",
         tolerance: float = 1e-10,
         max_iterations: int | None = None,
@@ -100,12 +103,7 @@ class PortfolioLayer(SolverLayer):
         check_number(turnover_cost, "turnover_cost", low=0)
         self.turnover_cost = float(turnover_cost)
         self.risk_aversion, self.max_weight = float(risk_aversion), float(max_weight)
-        structured = forward == STRUCTURED
-        if structured and (self.options or backward not in ("auto", "kkt")):
-            raise ConfigError(
-                f"forward {STRUCTURED!r} has its own backward pass and no options; got "
-                f"backward={backward!r}, options={self.options}. Name a general solver for these."
-            )
+        structured = forward in (AUTO, STRUCTURED)
         # A covariance without factors goes to a general solver whatever the forward one.
         self._general = QPLayer(
             "auto" if structured else forward,
@@ -115,6 +113,11 @@ class PortfolioLayer(SolverLayer):
             on_failure="nan",
             options=options,
         )
+        if structured and (self.options or backward not in ("auto", "kkt")):
+            raise ConfigError(
+                f"forward {forward!r} has its own backward pass and no options; got "
+                f"backward={backward!r}, options={self.options}. Name a general solver for these."
+            )
 
     def extra_repr(self) -> str:
         limits = f"risk_aversion={self.risk_aversion:g}, max_weight={self.max_weight:g}"
@@ -189,7 +192,7 @@ class PortfolioLayer(SolverLayer):
             # No covariance says nothing, whatever its form.
             loadings = mu.new_zeros(*mu.shape, 0) if loadings is None else loadings
             return factor_qp(-mu, loadings, mu, mask=mask, on_failure=self.on_failure, **rows)
-        if covariance is None and self.forward_name == STRUCTURED:
+        if covariance is None and self.forward_name in (AUTO, STRUCTURED):
             assert loadings is not None and specific is not None
             return factor_qp(
                 -mu,
@@ -229,21 +232,15 @@ class PortfolioLayer(SolverLayer):
             raise ProblemError("covariance: give either this or loadings and specific, not both.")
         if self.turnover_cost and previous is None:
             raise ProblemError("previous: missing; turnover_cost needs the weights held before.")
-        if previous is not None and previous.shape != mu.shape:
-            raise ProblemError(
-                f"previous must be (T, n) = {tuple(mu.shape)}; got {tuple(previous.shape)}."
-            )
-        if covariance is not None and covariance.shape != (*mu.shape, mu.shape[-1]):
-            raise ProblemError(
-                f"covariance must be (T, n, n) = {(*mu.shape, mu.shape[-1])}; "
-                f"got {tuple(covariance.shape)}."
-            )
-        if mask is None:
-            mask = torch.ones_like(mu, dtype=torch.bool)
-        if mu.ndim != 2 or mask.shape != mu.shape:
-            raise ProblemError(
-                f"mu and mask must be (T, n); got {tuple(mu.shape)} and {tuple(mask.shape)}."
-            )
+        float_shape("mu", mu)
+        expect_shape("mu", mu, "T n", {})
+        sizes = {"T": mu.shape[0], "n": mu.shape[1]}
+        if previous is not None:
+            expect_shape("previous", previous, "T n", sizes)
+        if covariance is not None:
+            expect_shape("covariance", covariance, "T n n", sizes)
+        mask = torch.ones_like(mu, dtype=torch.bool) if mask is None else mask
+        expect_shape("mask", mask, "T n", sizes)
         if self.raises:
             refuse_unknown(mu, mask)
             self._refuse_few_names(mask)

@@ -12,7 +12,7 @@ import bpqp_portfolio as bp
 
 D = torch.float64
 P = torch.tensor([[2.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 4.0]], dtype=D)
-Q = torch.tensor([-1.0, -1.2, 3.0], dtype=D)
+Q = torch.tensor([-1.0, -1.2, 2.5], dtype=D)
 ONES, ZERO = torch.ones(1, 3, dtype=D), torch.zeros(3, dtype=D)
 SETTINGS = {
     "forward": "auto",
@@ -58,12 +58,14 @@ LAYERS = {bp.QPLayer: qp, bp.SOCPLayer: socp, bp.ConvexLayer: smooth, bp.from_cv
 EACH = pytest.mark.parametrize("make", LAYERS.values(), ids=[k.__name__ for k in LAYERS])
 # A named solver of each kind, whose options are known.
 NAMED = {qp: "clarabel", socp: "clarabel", smooth: "sqp", from_cvxpy: "clarabel"}
+NAMED[bp.PortfolioLayer] = "clarabel"
 
 
-@pytest.mark.parametrize("layer", LAYERS, ids=lambda k: k.__name__)
+@pytest.mark.parametrize("layer", [*LAYERS, bp.PortfolioLayer], ids=lambda k: k.__name__)
 def test_layers_are_made_with_the_same_arguments(layer):
     given = inspect.signature(layer).parameters
-    assert {k: given[k].default for k in SETTINGS} == SETTINGS
+    tolerance = {"tolerance": 1e-10} if layer is bp.PortfolioLayer else {}
+    assert {k: given[k].default for k in SETTINGS} == SETTINGS | tolerance
     assert all(given[k].kind is inspect.Parameter.KEYWORD_ONLY for k in list(SETTINGS)[2:])
 
 
@@ -117,7 +119,7 @@ def test_a_failed_item_is_nan_with_its_status_or_an_error(make):
         make()(q)
 
 
-@EACH
+@pytest.mark.parametrize("make", [*LAYERS.values(), bp.PortfolioLayer], ids=lambda f: f.__name__)
 @pytest.mark.parametrize(
     "settings, message",
     [
@@ -136,7 +138,7 @@ def test_settings_are_refused_in_the_same_words(make, settings, message):
         make(**settings)
 
 
-@EACH
+@pytest.mark.parametrize("make", NAMED, ids=lambda f: f.__name__)
 def test_an_unknown_option_is_refused_by_its_name_when_the_layer_is_made(make):
     with pytest.raises(bp.ConfigError, match=rf"^{NAMED[make]}: unknown key 'nope'\."):
         make(forward=NAMED[make], options={"nope": 1})
@@ -172,3 +174,29 @@ def test_an_initial_point_is_refused_as_other_arguments_are():
     ):
         with pytest.raises(bp.ProblemError, match=message):
             layer(bad)
+
+
+@pytest.mark.parametrize("forward", ["auto", "structured", "clarabel"])
+def test_the_portfolio_layer_is_one_of_them(forward):
+    q, B, d = torch.stack([Q, -Q]), torch.tensor([[[0.5], [0.5], [0.0]]] * 2).double(), P.diag()
+    d = torch.stack([d, d]) - B[..., 0] ** 2
+    layer = bp.PortfolioLayer(forward=forward)
+    given = q.clone().requires_grad_()
+    found = layer.solve(-given, B, d)
+    data = (B @ B.mT + torch.diag_embed(d), q.clone().requires_grad_(), ONES, ONES[0, :1])
+    expected = bp.QPLayer(tolerance=1e-10).solve(*data, lb=ZERO)
+    torch.testing.assert_close(found.w, expected.z, rtol=0, atol=1e-9)
+    assert [bp.SolveStatus.from_code(int(k)) for k in found.status] == expected.status.tolist()
+    grads = [
+        torch.autograd.grad(w.sin().sum(), x)[0]
+        for w, x in ((found.w, given), (expected.z, data[1]))
+    ]
+    torch.testing.assert_close(*grads, rtol=0, atol=1e-8)
+    for bad, message in (
+        (-Q, r"^mu: expected shape \(T, n\)"),
+        ([1.0], r"^mu: expected a tensor of floating point numbers, got list"),
+        (q.long(), r"^mu: expected a tensor of floating point numbers, got torch\.int64"),
+        (q * torch.nan, r"^mu: nan "),
+    ):
+        with pytest.raises(bp.ProblemError, match=message):
+            layer.solve(bad, B, d)

@@ -153,9 +153,9 @@ def test_huge_forecasts_have_finite_gradients(size):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"A": torch.ones(3, 2, 5), "b": 1.0}, r"A: shape \(3, 2, 5\) does not broadcast"),
+        ({"A": torch.ones(3, 2, 5), "b": 1.0}, r"A: expected a shape .*\(3, 2, 5\)"),
         ({"G": torch.ones(2), "h": 1.0}, r"G: expected \(T, rows, n\)"),
-        ({"G": torch.ones(1, 2, 9), "h": torch.ones(3)}, r"h: shape \(3,\)"),
+        ({"G": torch.ones(1, 2, 9), "h": torch.ones(3)}, r"h: expected .* \(3,\)"),
         ({"cost": -1.0}, r"cost \(must not be negative\): bad value for name 0 of day 0"),
         ({"specific": 0.0, "ub": torch.inf}, r"ub \(must be finite where specific is 0\)"),
         (

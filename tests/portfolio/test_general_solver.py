@@ -95,9 +95,12 @@ def test_a_dense_covariance_goes_to_the_general_layer():
     [
         ({"specific": None}, "loadings and specific: missing"),
         ({"covariance": torch.eye(25)}, "covariance: give either"),
-        ({"loadings": None, "specific": None, "covariance": torch.eye(25)}, r"covariance must be"),
+        (
+            {"loadings": None, "specific": None, "covariance": torch.eye(25)},
+            r"covariance: expected shape",
+        ),
         ({"previous": None}, "previous: missing"),
-        ({"previous": torch.zeros(25)}, r"previous must be \(T, n\) = \(4, 25\)"),
+        ({"previous": torch.zeros(25)}, r"previous: expected shape \(T, n\) = \(4, 25\)"),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(change, message):

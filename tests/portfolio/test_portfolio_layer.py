@@ -181,11 +181,11 @@ def test_a_cap_of_one_over_n_is_enough(names):
         (lambda m, b, d: (m.where(m < m.max(), torch.nan), b, d), r"mu: nan for name .*\(1 such"),
         (lambda m, b, d: (m, b * torch.nan, d), "loadings: bad value for name 0 of day 0"),
         (lambda m, b, d: (m, b, d - 1), r"specific \(must not be negative\)"),
-        (lambda m, b, d: (m[0], b, d), r"mu and mask must be \(T, n\)"),
-        (lambda m, b, d: (m, b[:, :5], d), r"loadings \(T, n, k\)"),
-        (lambda m, b, d: (m, b, d[:, :5]), r"specific: shape \(4, 5\)"),
+        (lambda m, b, d: (m[0], b, d), r"mu: expected shape \(T, n\), got"),
+        (lambda m, b, d: (m, b[:, :5], d), r"loadings: expected shape \(T, n, k\)"),
+        (lambda m, b, d: (m, b, d[:, :5]), r"specific: expected .* got \(4, 5\)"),
         (lambda m, b, d: (m, b, d, m > torch.inf), "mask: day 0 has no name"),
-        (lambda m, b, d: (m, b, d, (m > -1)[:, 1:]), r"mu and mask must be \(T, n\)"),
+        (lambda m, b, d: (m, b, d, (m > -1)[:, 1:]), r"mask: expected shape \(T, n\) = "),
     ],
 )
 def test_bad_values_are_named(change, message):
