@@ -12,6 +12,7 @@ import torch
 from bpqp_portfolio.config import build, load_own_parts, own_parts, resolve
 from bpqp_portfolio.errors import ConfigError
 from bpqp_portfolio.losses import build_loss
+from bpqp_portfolio.portfolio import Mandate, Market
 from bpqp_portfolio.portfolio.policies import build_policy
 from bpqp_portfolio.portfolio.problem import PortfolioProblem
 from bpqp_portfolio.portfolio.scores import build_normalisation
@@ -25,7 +26,19 @@ from torch import nn
 from bpqp_portfolio.errors import ConfigError
 from bpqp_portfolio.losses import LossTerms
 from bpqp_portfolio.portfolio.policies.equal_weight import EqualWeight
+from bpqp_portfolio.portfolio.mandate.terms import MaxWeights, QuadraticCost
 from bpqp_portfolio.predictors import Predictor
+
+
+class HalfCap(MaxWeights):
+    name = "half_cap"
+
+    def __post_init__(self):
+        object.__setattr__(self, "limit", self.limit / 2)
+
+
+class Fee(QuadraticCost):
+    name = "fee"
 
 
 class Linear(Predictor):
@@ -111,6 +124,36 @@ def test_a_policy_and_a_normalisation_of_a_file_decide(own):
     scores = torch.tensor([[4.0, -8.0, 2.0]])
     assert problem.forecast(scores, mask).tolist() == [[1.0, -2.0, 0.5]]
     assert build_normalisation(spec(own, "Sign"))(scores, mask).tolist() == [[1.0, -1.0, 1.0]]
+
+
+@pytest.mark.parametrize("as_list", [False, True], ids=["mapping", "list"])
+def test_constraints_and_costs_of_a_file_enter_the_mandate(own, as_list):
+    cap, fee = spec(own, "HalfCap", limit=0.8), spec(own, "Fee", limit=0.1)
+    block = {
+        "constraints": [{"long_only": True}, cap] if as_list else {"long_only": True, "mine": cap},
+        "costs": [fee] if as_list else {"mine": fee},
+    }
+    mandate = Mandate.from_config(block)
+    assert {term.name for term in mandate.terms} == {"long_only", "half_cap", "fee"}
+    B, d = torch.zeros(1, 3, 1).double(), torch.full((1, 3), 0.01).double()
+    mu = torch.tensor([[0.9, 0.0, -0.1]]).double()
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    w = mandate.solve(Market(mu, B, d, mask)).w
+    assert w[0].max() == pytest.approx(0.4, abs=1e-9) and w.sum() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("block", "name", "message"),
+    [
+        ("constraints", "Linear", "constraint 'Linear': missing|is no Term"),
+        ("costs", "HalfCap", "cost: half_cap is none; move it to the other block"),
+        ("constraints", "Fee", "constraint: fee is none; move it to the other block"),
+    ],
+)
+def test_what_is_no_term_is_named(own, block, name, message):
+    given = {"HalfCap": {"limit": 0.5}, "Fee": {"limit": 0.1}}.get(name, {})
+    with pytest.raises(ConfigError, match=message):
+        Mandate.from_config({block: {"mine": spec(own, name, **given)}})
 
 
 def test_a_module_of_the_path_will_do(own, monkeypatch):

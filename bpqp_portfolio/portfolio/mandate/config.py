@@ -78,24 +78,30 @@ def _named(block: Any, where: str) -> dict[str, Any]:
     if block is None:
         return {}
     if isinstance(block, Mapping):
-        return dict(block)
+        return {name: value for name, value in block.items() if not _is_own(value)}
     if not isinstance(block, list | tuple):
         raise ConfigError(f"mandate.{where}: expected a mapping or a list, got {block!r}.")
     out: dict[str, Any] = {}
     for one in block:
-        if isinstance(one, Mapping) and "class" in one:
+        if _is_own(one):
             continue
         out |= {one: {}} if isinstance(one, str) else dict(one)
     return out
 
 
+def _is_own(value: Any) -> bool:
+    return isinstance(value, Mapping) and "module_path" in value
+
+
 def _own(block: Any, what: str) -> list[Term]:
-    """The user's own terms, those of a list that are given by ``class`` and ``module_path``."""
-    given = block if isinstance(block, list | tuple) else ()
-    terms = [build(one, {}, what) for one in given if isinstance(one, Mapping) and "class" in one]
+    """The user's own terms, those that are given by ``class`` and ``module_path``."""
+    listed = block.values() if isinstance(block, Mapping) else block or ()
+    terms = [build(one, {}, what) for one in listed if _is_own(one)]
     for term in terms:
         if not isinstance(term, Term):
             raise ConfigError(f"{what}: {term!r} is no Term of bpqp_portfolio.portfolio.")
+        if term.is_cost != (what == "cost"):
+            raise ConfigError(f"{what}: {term.name} is none; move it to the other block.")
     return terms
 
 
