@@ -184,6 +184,14 @@ class QP:
     ------
     ProblemError
         Names the argument: wrong shape, NaN or infinity, lb > ub, P not symmetric.
+
+    Examples
+    --------
+    >>> problem = QP([[2.0, 0.0], [0.0, 1.0]], [0.0, -1.0], A=[[1.0, 1.0]], b=[1.0], lb=[0.0, 0.0])
+    >>> problem.n, problem.p, problem.m, problem.bounded
+    (2, 1, 0, True)
+    >>> problem.objective([0.0, 1.0])
+    -0.5
     """
 
     P: Any
@@ -291,6 +299,7 @@ class QP:
 
     def objective(self, z: Array) -> float:
         """½ zᵀPz + qᵀz."""
+        z = np.asarray(z)
         return float(0.5 * z @ (self.P @ z) + self.q @ z)
 
 
@@ -352,8 +361,8 @@ class Scaling:
     ``rows_G`` (m,), their largest entries, is the same up to rounding. Duals come back by
     ``nu * gradient / rows_A``.
 
-    ``curvature`` is max |P| and ``slope`` max |q|. ``length`` is the size of z that the data speak
-    of (:func:`_data_length`); ``gradient`` the larger of curvature · length and slope. All units
+    ``curvature`` is max |P| and ``slope`` max |q|. ``length`` is the size of z that the data
+    imply (:func:`_data_length`); ``gradient`` the larger of curvature · length and slope. All units
     are 1 where they would be 0.
     """
 
@@ -380,7 +389,7 @@ class Scaling:
 
 
 def _data_length(problem: QP, curvature: float, slope: float, least: float, reach: Array) -> float:
-    """The size of z that the data speak of; multiplied by c where z, b, h and bounds are.
+    """The size of z that the data imply; multiplied by c where z, b, h and bounds are.
 
     No feasible z is shorter than ``least``. Where 0 is feasible z goes as far as q pushes it
     against P, or as far as inequalities let it: to the farthest of them, or without P to the median

@@ -93,6 +93,15 @@ class SOCP:
     ------
     ProblemError
         Names the cone and its part: wrong shape, NaN or infinity.
+
+    Examples
+    --------
+    The point of ‖z‖ ≤ 2 that goes furthest along (3, 4):
+
+    >>> from bpqp_portfolio.solvers import get_solver
+    >>> problem = SOCP(QP(linear(2), [-3.0, -4.0]), [(None, None, None, 2.0)])
+    >>> get_solver("auto", "cone").solve(problem).z.round(6).tolist()
+    [1.2, 1.6]
     """
 
     qp: QP

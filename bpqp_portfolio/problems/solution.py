@@ -1,4 +1,12 @@
-"""Solutions: the primal-dual point, how the solve ended, and its KKT residuals."""
+"""Solutions: the primal-dual point, how the solve ended, and its KKT residuals.
+
+A point (z, ν, λ, λ_lb, λ_ub) solves a convex QP if and only if
+
+    Pz + q + Aᵀν + Gᵀλ − λ_lb + λ_ub = 0,   Az = b,   Gz ≤ h,   lb ≤ z ≤ ub,
+
+all λ ≥ 0, and each λ is zero where its constraint has slack (S. Boyd and L. Vandenberghe, Convex
+Optimization, 2004, section 5.5.3).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The solvers that choose a solver, by structure, size and what is installed."""
+"""The solvers that choose a solver, by structure, size and what is installed.
+
+Nothing is computed here: :func:`choose` and :func:`choose_cones` are rules that were measured, and
+where the first choice does not settle a problem another one is asked.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +73,7 @@ class AutoSolver(StackSolver):
         """Solve problems of equal sizes and structure."""
         name = choose(problems[0])
         found = solve_here(get_solver(name), problems, options=options, entries=entries)
-        # Settings by another solver's names mean nothing here.
+        # The other solvers do not have the first one's settings.
         options = replace(options, native={})
         small = len(problems[0].q) + problems[0].m <= _SMALL
         for other in ("dense", _LAST) if small else (_LAST,):

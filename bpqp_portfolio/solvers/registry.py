@@ -128,6 +128,12 @@ def get_solver(name: Any, kind: Any = "qp") -> Any:
         No such solver; the nearest name is given.
     SolverNotInstalledError
         Its package is missing. An error inside an installed package comes through as it is.
+
+    Examples
+    --------
+    >>> solution = get_solver("dense").solve(QP([[2.0]], [-4.0], ub=[1.0]))
+    >>> solution.z.tolist(), solution.lam_ub.tolist(), solution.status.name
+    ([1.0], [2.0], 'SOLVED')
     """
     if kind == "smooth" and callable(name):
         return Guarded(GivenPoint(name), SmoothSolution, _CAUGHT[kind])

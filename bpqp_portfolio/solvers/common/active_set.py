@@ -1,4 +1,10 @@
-"""Which constraints are active at a primal-dual point."""
+"""Which constraints are active at a primal-dual point: those whose dual exceeds their slack.
+
+With the point's units g of the gradient and s of z, row i of G, divided by its largest entry,
+counts as active where λᵢ/g > (h − Gz)ᵢ/s. That is the prediction of the primal-dual active set
+method (M. Hintermüller, K. Ito and K. Kunisch, SIAM J. Optim. 13, 2002): λᵢ − c (h − Gz)ᵢ > 0 for a
+c > 0, here c = g/s, which makes the rule free of all units.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,13 @@
-"""From a solver's raw point to a Solution: polishing on the active set, and an honest status."""
+"""From a solver's raw point to a Solution: polished on its active set, and judged by its KKT norm.
+
+On the active set 𝒜 of a point the QP has equality constraints only, and its KKT system
+
+    [P Cᵀ; C 0] [dz; dy] = [−∇L; d − Cz],   C = (A, G_𝒜),  coordinates on bounds fixed,
+
+gives the exact point in one step, if 𝒜 is right. Where it is not, rows change sides and the next
+system is solved: the primal-dual active set method of M. Hintermüller, K. Ito and K. Kunisch, SIAM
+J. Optim. 13, 2002.
+"""
 
 from __future__ import annotations
 
@@ -121,7 +130,7 @@ def newton_on_active_set(
     Parameters
     ----------
     step : from a point and an active set to the point of that set, with its KKT norm, and the set
-        that this point speaks for; None where there is none.
+        that is active at this point; None where there is none.
     share : a step is taken where it makes the KKT norm smaller than this share of it.
 
     The steps end at a norm of 1e-13, at a set that no longer improves its point, and at one that
@@ -149,7 +158,7 @@ def newton_on_active_set(
 
 
 def _newton(problem: QP, point: Solution, active: ActiveSet) -> tuple[Solution, ActiveSet]:
-    """One Newton step of the KKT conditions on ``active``, and the set that it speaks for."""
+    """One Newton step of the KKT conditions on ``active``, and the set that is active there."""
     free, rows = active.free, active.rows
     z = np.where(active.lower, problem.lb, np.where(active.upper, problem.ub, point.z))
     lam = np.where(rows, point.lam, 0.0)

@@ -49,23 +49,34 @@ def solve_equality_qp(H: Matrix, g: Array, C: Matrix, c: Array) -> tuple[Array, 
     -------
     x (k,) and y (p,) with Hx + g + Cᵀy = 0 and Cx = c, or the least-norm least-squares solution
     (see the module's docstring) of these equations after scaling. Never NaN for finite data.
+
+    Examples
+    --------
+    The shortest x with x₁ + x₂ = 2:
+
+    >>> x, y = solve_equality_qp(np.eye(2), np.zeros(2), np.ones((1, 2)), np.array([2.0]))
+    >>> x.round(9).tolist(), y.round(9).tolist()
+    ([1.0, 1.0], [-1.0])
     """
     k = len(g)
     C = to_sparse(C) if is_sparse(H) else to_dense(C)
-    # Unit scale for H and for the rows of C makes δ and the rank cut free of units.
+    # Step 1: unit scale for H and for the rows of C makes δ and the rank cut free of units.
     size = largest(H) or 1.0
     rows = row_sizes(C)
     H, C = H / size, scale_rows(C, 1.0 / rows)
     rhs = np.concatenate([-g / size, c / rows])
+    # Step 2: where the rows alone determine x, H only gives their multipliers.
     t = _vertex(H, to_dense(C), rhs) if 0 < k <= len(c) else None
     if t is not None:
         return t[:k], t[k:] * size / rows
+    # Step 3: quasidefinite factors and refinement.
     try:
         t, residual = _refined(H, C, rhs)
         floor = _RESIDUAL * max_abs(rhs) + 4 * np.finfo(float).eps * max_abs(t)
         good = bool(residual <= floor)
     except (linalg.LinAlgError, RuntimeError):  # H is indefinite by more than δ
         good = False
+    # Step 4: least squares of least norm, by the eigenvectors of K.
     if t is None or not good:
         t = _least_norm(to_dense(H), to_dense(C), rhs)
     return t[:k], t[k:] * size / rows

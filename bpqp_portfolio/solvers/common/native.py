@@ -53,8 +53,8 @@ def label(error: BaseException) -> str:
 class Guarded:
     """``inner``, with what its package raises on a problem as that problem's status and message.
 
-    ``answer`` is the class of its Solutions, ``caught`` the exceptions that become a status. The
-    registry gives every solver out like this. Native settings that ``inner`` does not have are
+    ``answer`` is the class of its Solutions, ``caught`` the exceptions that become a status. Every
+    solver from the registry is wrapped so. Native settings that ``inner`` does not have are
     refused here.
     """
 

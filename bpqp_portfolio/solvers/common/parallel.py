@@ -83,7 +83,7 @@ def in_chunks(
     """``work`` on consecutive slices of ``items``, on as many threads as torch may use.
 
     ``entries`` is the size of one item's arrays; ``light`` work on them is mostly Python's, whose
-    lock threads would only hand to and fro. Within a thread BLAS uses one.
+    lock lets one thread run at a time. Within a thread BLAS uses one.
     """
     threads = min(torch.get_num_threads(), items)
     if items * entries < _WORTH or (light and entries < _LARGE):

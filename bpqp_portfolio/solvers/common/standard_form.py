@@ -171,7 +171,7 @@ class StandardForm:
         ----------
         raw : the point; None where there is none. With a ``claim`` what is offered as its proof:
             x is a direction, nu and lam are a certificate (the duals of bounds follow from them).
-        claim : PRIMAL_INFEASIBLE or DUAL_INFEASIBLE where the backend says so. It is proved first
+        claim : PRIMAL_INFEASIBLE or DUAL_INFEASIBLE where the backend claims it. It is proved first
             (:func:`~bpqp_portfolio.solvers.common.certificates.infeasible`).
 
         A backend that stops far from a solution, though nobody limited it, may have met an
@@ -185,7 +185,7 @@ class StandardForm:
             proved = any_certificate(problem, **ending)
             limit = SolveStatus.ITERATION_LIMIT
             return Solution.failed(problem, limit, **ending) if proved is None else proved
-        with np.errstate(over="ignore"):  # an iterate that ran away is no point
+        with np.errstate(over="ignore"):  # an iterate that diverged is no point
             point = self._point(raw)
         solution = finalize(problem, *point, options=options, **ending)
         if solution.status is not SolveStatus.ITERATION_LIMIT or options.max_iterations is not None:

@@ -60,6 +60,7 @@ def cone_adjoint(
     The linear part's :class:`~bpqp_portfolio.solvers.qp.adjoint.Adjoint`, and one
     :class:`ConeGradient` for each cone.
     """
+    # Step 1: the active constraints, and gradients in the duals as right-hand sides.
     system = ActiveSystem.at(problem, ConePoint.of(problem, solution), solution.factors)
     active = system.linear
     linear: Array | float = 0.0
@@ -75,12 +76,13 @@ def cone_adjoint(
         elif a.rows.any():
             goal.append(-d_tau[a.rows])
             linear = linear + a.group.pull(pull)
-    # z̃ of an active bound: zero, but for a gradient in the bound's own dual.
+    # Step 2: the backward QP. z̃ of an active bound is zero, but for a gradient in its own dual.
     z = none = np.zeros(problem.n)
     if problem.bounded:
         z = np.where(active.lower, dlam_lb, np.where(active.upper, -dlam_ub, 0.0))
     gradient = dz + linear
     z, y = system.solve(z, gradient, np.concatenate(goal), _by(solver, options))
+    # Step 3: multipliers of dependent rows, of active bounds, and of each cone.
     at_nu, at_lam, y = _settled(system, solution, y, z, gradient)
     nu, lam, parts = system.split(y)
     lb = ub = none

@@ -1,4 +1,8 @@
-"""One cone ‖z + g‖ ≤ d around z, equalities, and an objective that curves alike everywhere."""
+"""One cone ‖z + g‖ ≤ d around z, equalities, and an objective that curves alike everywhere.
+
+min ½ δ‖z‖² + qᵀz  s.t.  Az = b, ‖z + g‖ ≤ d has a closed form: the point of least objective on the
+sphere that the affine set cuts out of the ball, or inside it.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,7 @@ def solve_ball(problem: SOCP) -> SOCPSolution | None:
     ρ² = d² − ‖y₀‖²; the cone's dual is max(0, d (‖p₁‖/ρ − δ)). For A empty and δ = 0 that is
     z = −d q/‖q‖ − g. None as well where p₁ or ρ vanishes or A has dependent rows.
     """
+    # Step 1: is the program of this form?
     qp, P = problem.qp, problem.qp.P
     if len(problem.groups) != 1 or qp.m or problem.bounded or not isinstance(P, FactorMatrix):
         return None
@@ -35,6 +40,7 @@ def solve_ball(problem: SOCP) -> SOCPSolution | None:
     radius, delta = float(group.d[0]), float(P.d[0])
     if radius <= 0.0 or (P is not linear(qp.n) and (P.d != delta).any()):
         return None
+    # Step 2: y₀, and the part of p along the null space of A.
     p = qp.q - delta * group.g if delta else qp.q
     pull, rho = p, radius
     A = y0 = None
@@ -58,6 +64,7 @@ def solve_ball(problem: SOCP) -> SOCPSolution | None:
     size = float(np.sqrt(pull @ pull))
     if not size > _FLAT * float(np.sqrt(p @ p)):
         return None
+    # Step 3: the solution, on the sphere or inside it, and its duals.
     binds = size > delta * rho
     y = pull * (-(rho / size) if binds else -1.0 / delta)
     if y0 is not None:
@@ -68,6 +75,7 @@ def solve_ball(problem: SOCP) -> SOCPSolution | None:
     if A is not None:
         # p + δy − w + Aᵀν = 0 along the rows.
         nu = -np.linalg.solve(R, Q.T @ (p + delta * y - w)) / problem.scaling.rows_A
+    # Step 4: judged, and with its active set where that is beyond doubt.
     none = np.zeros(qp.n)
     point = ConePoint(y - group.g, nu, qp.h, none, none, ((np.array([tau]), w),))
     norm = point_norm(problem, point)

@@ -92,7 +92,7 @@ def _primal_certificate(problem: SOCP, point: ConePoint) -> ConePoint | None:
 
 
 def _dual_certificate(problem: SOCP, point: ConePoint) -> ConePoint | None:
-    """``point``'s z, largest entry 1, if the objective falls for ever along it."""
+    """``point``'s z, largest entry 1, if the objective is unbounded along it."""
     qp = problem.qp
     size = max_abs(point.z)
     if not 0.0 < size < np.inf:

@@ -1,4 +1,8 @@
-"""Clarabel on cone programs: an interior-point method for conic programs."""
+"""Clarabel on cone programs: a primal-dual interior-point method on the homogeneous embedding.
+
+P. J. Goulart and Y. Chen, Clarabel: an interior-point solver for conic programs with quadratic
+objectives, 2024.
+"""
 
 from __future__ import annotations
 

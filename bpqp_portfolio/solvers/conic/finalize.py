@@ -1,4 +1,10 @@
-"""From a cone solver's raw point to a Solution: Newton's method on the active set, and a status."""
+"""From a cone solver's raw point to a Solution: Newton's method on the active set, and a status.
+
+The system of :mod:`.kkt` at the point's active set, with −∇L and the constraints' residuals on the
+right, is Newton's method for the KKT conditions; a cone away from its apex bends, so that it takes
+several steps. Each cone is classified anew from the signs of duals and slacks on the way, as rows
+are in :mod:`~bpqp_portfolio.solvers.common.finalize`.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +29,7 @@ from ..common.protocol import SolverOptions
 from .kkt import ActiveGroup, ActiveSystem
 
 _ROUNDS = 20
-# So many steps in a row may lead nowhere.
+# So many steps in a row may bring no improvement.
 _PATIENCE = 4
 _EXACT = 1e-15
 # Relative to the point's units: a smaller violation is rounding.
@@ -72,6 +78,7 @@ def _newton(
     problem: SOCP, point: ConePoint, system: ActiveSystem
 ) -> tuple[ConePoint, ActiveSystem | None]:
     """Where one Newton step on ``system`` leads, and the system there; None if it is not finite."""
+    # Step 1: the residuals of the active constraints, coordinates on bounds moved there.
     qp, active = problem.qp, system.linear
     none = np.zeros(qp.n)
     z = point.z
@@ -89,11 +96,13 @@ def _newton(
             w = _smooth_dual(a, tau, s1)
         slacks.append(s1)
         duals.append((tau, w if a.rows.any() else np.zeros(a.group.r)))
+    # Step 2: Newton's step in z and in the multipliers.
     lam = np.where(active.rows, point.lam, 0.0)
     start = ConePoint(z, point.nu, lam, none, none, tuple(duals))
     gradient, _ = lagrangian_gradient(problem, start)
     step, change = system.solve(none, gradient, np.concatenate(missing))
     d_nu, d_lam, d_cones = system.split(change)
+    # Step 3: the duals of each cone after it.
     moved = []
     for a, (tau, w), s1, dual in zip(system.groups, duals, slacks, d_cones, strict=True):
         count = int(np.count_nonzero(a.rows))
@@ -110,6 +119,7 @@ def _newton(
         gradient, _ = lagrangian_gradient(problem, trial)
         at_lower = np.where(active.lower, gradient, 0.0)
         trial = replace(trial, lam_lb=at_lower, lam_ub=np.where(active.upper, -gradient, 0.0))
+    # Step 4: how every constraint binds there.
     if not trial.finite():
         return trial, None
     at = measure_cones(problem, trial)

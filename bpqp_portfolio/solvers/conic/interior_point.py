@@ -179,6 +179,7 @@ def _solve(problem: SOCP, options: SolverOptions, name: str) -> SOCPSolution:
     limit = options.max_iterations or _ITERATIONS
     tried, count, least, best = _CLOSE, 0, np.inf, (x, nu, y)
     for count in range(limit + 1):
+        # Step 1: residuals, and the certificates that the iterate may have become.
         Px, pulled, pushed = form.P @ x, form.pull(y) - nu @ form.A, form.push(x)
         Ax = form.A @ x
         off_x, off_nu, off_s = pulled - Px - form.q, form.b - Ax, pushed + form.e - s
@@ -187,6 +188,7 @@ def _solve(problem: SOCP, options: SolverOptions, name: str) -> SOCPSolution:
             proof = certified(problem, form.point(x, nu, y), status, count, name)
             if proof is not None:
                 return proof
+        # Step 2: near enough? Then Newton's method on the active set ends it.
         grown = max(1.0, max_abs(Px), max_abs(pulled))
         far = max(1.0, max_abs(x))
         error = max(max_abs(off_x) / grown, max_abs(off_nu) / length, off_s.largest() / length)
@@ -200,6 +202,7 @@ def _solve(problem: SOCP, options: SolverOptions, name: str) -> SOCPSolution:
             if error <= _DONE or found.kkt_norm <= _DONE:
                 return found
             tried = 1e-2 * error
+        # Step 3: the next step along the central path.
         if count == limit:
             break
         try:
@@ -254,9 +257,11 @@ def _step(
         dy = load - W.over(W.over(moved))
         return dx, dnu, moved + keep * off_s, dy
 
+    # Predictor: straight to the solution; how far it gets decides the centring σ.
     _, _, ds, dy = direction(-ell, 1.0)
     alpha = min(1.0, s.reach(ds), y.reach(dy)) if degree else 1.0
     sigma = (1.0 - alpha) ** 3
+    # Corrector: towards the central path at σ, second-order terms of the predictor included.
     product = W.over(ds).jordan(W.times(dy))
     u = ell.divide((sigma * gap / max(degree, 1)) * one - product) - ell
     dx, dnu, ds, dy = direction(u, 1.0 - sigma)

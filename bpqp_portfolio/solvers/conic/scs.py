@@ -1,4 +1,8 @@
-"""SCS on cone programs: operator splitting on the homogeneous self-dual embedding."""
+"""SCS on cone programs: operator splitting on the homogeneous embedding of the KKT conditions.
+
+Douglas-Rachford steps alternate between a linear system with one factorisation and the projection
+on the cones (B. O'Donoghue, SIAM J. Optim. 31, 2021).
+"""
 
 from __future__ import annotations
 

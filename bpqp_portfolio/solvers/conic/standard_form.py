@@ -1,4 +1,8 @@
-"""A cone program in the standard form that solvers take, and their claims checked."""
+"""A cone program in the standard form that solvers take, and their claims checked.
+
+min ½ xᵀPx + qᵀx  s.t.  rhs − rows x ∈ {0} × R₊ × Q × … × Q, Q = {(t, w): ‖w‖ ≤ t}, everything of
+unit size. k cones that share F and g become one, ‖Fz + g‖ ≤ t, and k rows t ≤ cz + d.
+"""
 
 from __future__ import annotations
 

@@ -87,21 +87,35 @@ def adjoint(
     ------
     SolverError
         ``solver`` stopped without a solution or a certificate that there is none.
+
+    Examples
+    --------
+    With z = −q/2 the gradient of z in q is −1/2:
+
+    >>> from bpqp_portfolio.solvers import get_solver
+    >>> problem = QP([[2.0]], [-4.0])
+    >>> solution = get_solver("dense").solve(problem)
+    >>> one, none = np.ones(1), np.zeros(0)
+    >>> adjoint(problem, solution, one, none, none, 0 * one, 0 * one).z.tolist()  # ∇q = z̃
+    [-0.5]
     """
+    # Step 1: the active set, of multipliers that are the least where they are not unique.
     solution = with_least_multipliers(problem, solution)
     active = active_set(problem, solution)
     free, rows = active.free, active.rows
-    # z̃ of an active bound: zero, but for a gradient in the bound's own dual.
+    # Step 2: eliminate the active bounds. z̃ is zero there, but for a gradient in the bound's dual.
     z = np.where(active.lower, dlam_lb, np.where(active.upper, -dlam_ub, 0.0))
     C = stack_rows(problem.A, problem.G, rows)
     H = block(problem.P, free, free)
     g = (dz + problem.P @ z)[free]
     c = -np.concatenate([dnu, dlam[rows]]) - C @ z
+    # Step 3: the reduced QP in the free coordinates.
     if solver is None:
         x, y = solve_equality_qp(H, g, C[:, free], c)
     else:
         x, y = solve_by(solver, H, g, C[:, free], c, options)
     z[free] = x
+    # Step 4: multipliers of dependent rows, and of the active bounds.
     slope = problem.P @ z + dz
     at = np.concatenate([solution.nu, solution.lam[rows]])
     equalities = np.arange(len(at)) < problem.p
@@ -256,6 +270,7 @@ def _by_factors(
     dlam_ub: Array,
 ) -> tuple[Adjoint, Array]:
     """The backward QPs by the forward factors, and for which of them refinement settled (T,)."""
+    # Step 1: the stack, its points and their active sets.
     stack = QPStack.of(problems)
     factors = FactorStack([s.factors for s in solutions])
     z, nu, lam, lam_lb, lam_ub = (
@@ -276,6 +291,7 @@ def _by_factors(
         out += times_transposed(stack.A, y) + times_transposed(stack.G, w[:, :m])
         return out
 
+    # Step 2: the backward QPs by the forward factors, which have P + ρI, refined against P.
     x, y, w = factors.solve(mask, -dz, -dnu, goal)
     last = np.abs(x).max(1)
     for _ in range(_REFINEMENTS):
@@ -290,6 +306,7 @@ def _by_factors(
             break
         last = size
     x[:, bounded] = np.where(mask[:, m:], goal[:, m:], x[:, bounded])
+    # Step 3: gradients in the bounds, and which items refinement settled.
     slope = defect(x, y, w)
     found = Adjoint(
         z=x,

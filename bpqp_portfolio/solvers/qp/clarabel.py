@@ -1,4 +1,9 @@
-"""Clarabel: an interior-point method for conic programs, here on a QP's linear cones."""
+"""Clarabel: a primal-dual interior-point method, here on a QP's linear cones.
+
+Newton steps with Mehrotra's correction towards the central path of the homogeneous embedding of
+Px + q + rowsᵀz = 0, rows x + s = b, s ∈ {0} × R₊, sᵀz = 0, whose iterates also tend to a
+certificate where there is no solution (P. J. Goulart and Y. Chen, 2024).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""DAQP: a dual active-set method, on dense matrices."""
+"""DAQP: a dual active-set method, on dense matrices.
+
+With P = RᵀR the dual of a strictly convex QP is the least-distance problem
+min ½‖Mᵀλ‖² + dᵀλ, λ ≥ 0; rows join and leave one by one, and an LDLᵀ factorisation of the working
+set follows them. Where P is singular proximal-point steps go around that.
+"""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ class DenseSolver(StackSolver):
     The scheme is that of R. T. Rockafellar, Augmented Lagrangians and applications of the proximal
     point algorithm, 1976; the Newton steps with exact line search follow QPALM (B. Hermans et al.,
     2019) and ProxQP (A. Bambade et al., 2022), seen from the duals. ``iterations`` counts Newton
-    steps. When a few rounds lead nowhere a certificate of infeasibility is sought by a linear
+    steps. When a few rounds make no progress a certificate of infeasibility is sought by a linear
     program (:func:`~bpqp_portfolio.solvers.common.certificates.any_certificate`).
 
     Native settings: ``mu``, the first penalty, relative to unit diagonal of the rows' matrix.
@@ -249,6 +249,7 @@ class DenseSolver(StackSolver):
         self, problems: Sequence[QP], options: SolverOptions, entries: Sequence[CacheEntry] | None
     ) -> list[Solution]:
         """All problems together by the method of multipliers."""
+        # Step 1: factors of each problem, one for all that share their matrices.
         finite = np.zeros(problems[0].n, dtype=bool)
         for problem in problems:
             if problem.bounded:
@@ -272,6 +273,7 @@ class DenseSolver(StackSolver):
                 continue
             start = entry.initial_point(problem) if entry else None
             runs.append(_Run(i, problem, factors, options.native.get("mu", _MU), start))
+        # Step 2: rounds of the method of multipliers on those that are not done.
         limit = options.max_iterations or _OUTER * _INNER
         tolerance = min(options.tolerance, TOLERANCE)
         pending = runs
@@ -285,6 +287,7 @@ class DenseSolver(StackSolver):
                     run.polish(tolerance)
                     out[run.index] = None if run.done else _certified(run, self.name)
                 pending = [run for run in pending if not run.done and out[run.index] is None]
+        # Step 3: the best points, judged.
         for run in runs:
             if out[run.index] is None:
                 out[run.index] = solution = run.solution(self.name, options)
@@ -294,7 +297,7 @@ class DenseSolver(StackSolver):
 
 
 def _certified(run: _Run, name: str) -> Solution | None:
-    """The proof that the problem of a run that gets nowhere has no solution, if there is one."""
+    """The proof that the problem of a run without progress has no solution, if there is one."""
     if judge(run.norm, TOLERANCE, exact=True).usable:
         return None
     return any_certificate(run.problem, iterations=run.iterations, solver=name)
@@ -348,6 +351,7 @@ class _Run:
 
 def _advance(runs: Sequence[_Run], tolerance: float, limit: int) -> None:
     """One round for every run: multipliers, the rows they make active, the exact point there."""
+    # Step 1: the rows' limits [low, high]; those below G are bounds.
     stack = QPStack.of([run.problem for run in runs])
     factors = FactorStack([run.factors for run in runs])
     m, bounded = stack.h.shape[1], factors.bounded
@@ -355,6 +359,7 @@ def _advance(runs: Sequence[_Run], tolerance: float, limit: int) -> None:
     high = np.empty_like(low)
     low[:, m:], high[:, :m], high[:, m:] = stack.lb[:, bounded], stack.h, stack.ub[:, bounded]
 
+    # Step 2: one step of the method of multipliers, in the space of the rows.
     centre = together([run.z for run in runs])
     slope = factors.rho * centre - stack.q
     y = side = together([run.y for run in runs])
@@ -374,6 +379,7 @@ def _advance(runs: Sequence[_Run], tolerance: float, limit: int) -> None:
         )
         for run, count in zip(runs, steps, strict=True):
             run.iterations += int(count)
+    # Step 3: the KKT system of the rows that it makes active, refined against the true P.
     active = side != 0
     ends = np.where(side > 0, high, np.where(active, low, 0.0))
 
@@ -395,6 +401,7 @@ def _advance(runs: Sequence[_Run], tolerance: float, limit: int) -> None:
         if (size * size <= _EXACT * last * np.abs(z).max(-1)).all():
             break
 
+    # Step 4: inside the bounds, judged, and μ reduced.
     lam = np.maximum(rows[:, :m], 0.0)
     lam_lb, lam_ub = np.zeros_like(z), np.zeros_like(z)
     if stack.bounded:

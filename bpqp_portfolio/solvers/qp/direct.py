@@ -115,6 +115,7 @@ def solve_direct(
     The solution; None where P or the active rows are close to singular, or where the point found
     has a KKT norm above ``tolerance``.
     """
+    # Step 1: factorise P, and the rows in its metric: M = WWᵀ, W = C L⁻ᵀ.
     n, p = len(q), len(b)
     L, info = lapack.dpotrf(P.T, lower=1, clean=0)
     pivots = L.diagonal()
@@ -128,6 +129,7 @@ def solve_direct(
         size = np.sqrt(M.diagonal())
         if not size.all():
             return None
+    # Step 2: which rows are active, by pivoting on the duals alone.
     t = blas.dtrsv(L, q, lower=1)
     length = float(np.sqrt(t @ t))
     off = -(W @ t) - d
@@ -135,6 +137,7 @@ def solve_direct(
     if found is None:
         return None
     index, factor, y, steps = found
+    # Step 3: the KKT system of the active rows, refined against P itself.
     active = Active(P, L, index, C[index], W[index], factor)
     z = blas.dtrsv(L, -t - y @ active.W, lower=1, trans=1, overwrite_x=True)
     z, on = active.solve(-q, d[index], (z, y))
@@ -159,6 +162,7 @@ def _pivot(
     inside[:p] = True
     fewest, tries = k + 1, _BLOCK_TRIES
     for step in range(1, _STEPS + 1):
+        # Step 1: My = off on the rows inside; which signs are wrong, inside and outside?
         index = inside.nonzero()[0]
         factor, own, wrong = np.zeros((0, 0)), np.zeros(0), off > noise
         if len(index):
@@ -180,6 +184,7 @@ def _pivot(
                 if not share.min() > _INDEPENDENT:
                     return None
             return index, factor, own, step
+        # Step 2: all of them change sides, or, where that has not helped, the last one alone.
         if count < fewest:
             fewest, tries = count, _BLOCK_TRIES
         elif tries:

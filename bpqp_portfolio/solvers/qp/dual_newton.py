@@ -99,16 +99,16 @@ def minimise(
     low: Array,
     high: Array,
     mu: float,
-    start: Array,
+    initial: Array,
     centre: Array,
     *,
     max_iterations: int,
 ) -> tuple[Array, Array, Array]:
-    """Minimise φ from η = ``start`` with y₀ = ``centre``, for every problem of a stack.
+    """Minimise φ from η = ``initial`` with y₀ = ``centre``, for every problem of a stack.
 
     Parameters
     ----------
-    M : (T, m, m) or (1, m, m); v, low, high, start, centre : (T, m); mu > 0.
+    M : (T, m, m) or (1, m, m); v, low, high, initial, centre : (T, m); mu > 0.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def minimise(
     inside; the number of Newton steps (T,). A problem that has not converged in ``max_iterations``
     returns where it stands.
     """
-    y, side = start.copy(), np.zeros_like(start)
+    y, side = initial.copy(), np.zeros_like(initial)
     steps = np.zeros(len(v), dtype=int)
     live = np.arange(len(v))
     shared = len(M) == 1
@@ -124,6 +124,7 @@ def minimise(
     pull = np.matmul(M, eta[..., None])[..., 0]
     out = excess(base - pull, low, high)
     for _ in range(max_iterations):
+        # Step 1: the minimiser of the piece on which η stands.
         active = out != 0
         # Where active, base − Mη − out is the violated end of the interval.
         rhs = pull + out
@@ -131,6 +132,7 @@ def minimise(
         new_pull = np.matmul(M, new[..., None])[..., 0]
         new_out = excess(base - new_pull, low, high)
         steps[live] += 1
+        # Step 2: it is that of φ if it stands on the same piece; if not, search along the line.
         done = (((new_out > 0) == (out > 0)) & ((new_out < 0) == (out < 0))).all(-1)
         if not done.all():
             length = _exact_step(base, low, high, mu, eta, new, pull, new_pull, new_out)
@@ -138,6 +140,7 @@ def minimise(
                 new = eta + length * (new - eta)
                 new_pull = pull + length * (new_pull - pull)
                 new_out = excess(base - new_pull, low, high)
+        # Step 3: problems that are done leave the stack.
         eta, pull, out = new, new_pull, new_out
         if done.any():
             y[live[done]], side[live[done]] = eta[done], out[done]

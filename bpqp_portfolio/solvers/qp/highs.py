@@ -1,4 +1,8 @@
-"""HiGHS: the simplex method for P = 0, an active-set method for a convex QP."""
+"""HiGHS: the dual revised simplex method for P = 0, an active-set method for a convex QP.
+
+Both go from one set of active rows to the next, and end at a vertex, or at the exact point of a
+working set with multipliers of the right sign.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ from .base import NOT_CONVEX, Backend, Ending, State
 _KNOWN = tuple(k for k in dir(highspy.HighsOptions()) if not k.startswith("_"))
 _TIGHTEST = 1e-10
 _SHIFT = 1e-7
-# Without limits its QP solver may cycle for ever, also on problems of a few variables.
+# Without limits its QP solver may cycle without end, also on problems of a few variables.
 _SIMPLEX_ITERATIONS, _QP_ITERATIONS, _SECONDS = 100_000, 20_000, 60.0
 _Status = highspy.HighsModelStatus
 _CLAIMS = {
@@ -58,7 +62,7 @@ class HiGHSSolver(Backend):
             hessian = model.hessian_
             hessian.dim_, hessian.format_ = n, highspy.HessianFormat.kTriangular
             hessian.start_, hessian.index_, hessian.value_ = P.indptr, P.indices, P.data
-        # highspy.Highs registers callbacks, and prints a banner before it can be told not to.
+        # highspy.Highs registers callbacks, and prints a banner before that can be turned off.
         solver = highspy._Highs()  # type: ignore[attr-defined]
         _configure(solver, options)
         with native:

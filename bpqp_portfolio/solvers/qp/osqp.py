@@ -1,4 +1,8 @@
-"""OSQP: operator splitting (ADMM) on the sparse QP."""
+"""OSQP: operator splitting (ADMM) on the sparse QP min ½ xᵀPx + qᵀx, l ≤ Ax ≤ u.
+
+Each iteration solves the quasidefinite system [P + σI Aᵀ; A −I/ρ] with one factorisation, projects
+Ax on [l, u] and moves the duals by ρ times the gap. The rate depends on ρ, which is adapted.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +25,8 @@ from .base import NOT_CONVEX, Backend, Ending, State, set_native
 _MAX_ITERATIONS = 20_000
 # It measures against the data's size of z, an unpolished point's status against that of the point.
 _SHARE = 0.1
-# Adapting ρ helps mostly but may cycle for ever, at its default tolerance of 5 also on problems of
-# two variables; a fixed ρ always converges. On the form problem 1 is a good one.
+# Adapting ρ mostly helps but may cycle without end, at its default tolerance of 5 even on problems
+# of two variables; a fixed ρ always converges. On the scaled problem 1 is a good one.
 _ADAPTIVE_ITERATIONS = 4_000
 _ADAPTIVE_TOLERANCE = 20.0
 _RHO = 1.0

@@ -1,4 +1,8 @@
-"""PIQP: a proximal interior-point method, on dense or sparse matrices."""
+"""PIQP: a proximal interior-point method, on dense or sparse matrices.
+
+An infeasible primal-dual path-following method inside the proximal method of multipliers, whose
+ρI and δI keep its Newton systems regular where P or the rows are not of full rank.
+"""
 
 from __future__ import annotations
 

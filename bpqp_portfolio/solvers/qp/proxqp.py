@@ -1,4 +1,8 @@
-"""ProxQP: a proximal augmented Lagrangian method, on dense or sparse matrices."""
+"""ProxQP: a proximal augmented Lagrangian method, on dense or sparse matrices.
+
+Each outer step minimises f + ρ/2‖x − xₖ‖² + 1/2μ‖Ax − b + μyₖ‖² + 1/2μ‖[Cx − u + μzₖ]₊‖² by
+semismooth Newton steps with an exact line search, then moves the multipliers.
+"""
 
 from __future__ import annotations
 

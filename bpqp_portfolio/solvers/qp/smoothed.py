@@ -49,7 +49,7 @@ def smoothed_adjoint(
     ------
     SolverError
         A problem without a relaxed point: no point meets all its inequalities strictly. Without
-        ``throw`` it gets zero gradient and a warning says so.
+        ``throw`` it gets zero gradient and a warning.
     """
     found = []
     for item, (problem, solution) in enumerate(zip(problems, solutions, strict=True)):
@@ -69,6 +69,7 @@ def _nothing(problem: QP, solution: Solution) -> Adjoint:
 
 
 def _one(problem: QP, solution: Solution, gradients: Sequence[Array], smoothing: float) -> Adjoint:
+    # Step 1: fixed coordinates become equalities, other bounds rows of C.
     dz, dnu, dlam, dlam_lb, dlam_ub = gradients
     n, p, m = problem.n, problem.p, problem.m
     at_bounds = BoundPlaces.of(problem.lb, problem.ub)
@@ -80,6 +81,7 @@ def _one(problem: QP, solution: Solution, gradients: Sequence[Array], smoothing:
     C = np.concatenate([to_dense(problem.G), -eye[lower], eye[upper]])
     h = np.concatenate([problem.h, -problem.lb[lower], problem.ub[upper]])
 
+    # Step 2: a first guess of λ and slack, and from there the relaxed point.
     at = measure(problem, solution.z, solution.nu, solution.lam, solution.lam_lb, solution.lam_ub)
     active = active_set(problem, solution, at)
     lam = np.concatenate([solution.lam, solution.lam_lb[lower], solution.lam_ub[upper]])
@@ -99,6 +101,7 @@ def _one(problem: QP, solution: Solution, gradients: Sequence[Array], smoothing:
         P, problem.q, A, b, C, h, smoothing, solution.z, nu, lam, slack, ratio, length
     )
 
+    # Step 3: the relaxed KKT conditions differentiated there.
     weight = lam / slack
     dual = np.concatenate([dlam, dlam_lb[lower], dlam_ub[upper]])
     # A fixed coordinate's one free dual is λ_ub − λ_lb, split by sign.
@@ -132,6 +135,7 @@ def _central(
     size = max(np.abs(P).max(initial=0.0) * unit, np.abs(q).max(initial=0.0)) or 1.0
     usual = max(size, np.abs(lam).max(initial=0.0))
     for _ in range(_ITERATIONS):
+        # Step 1: the residuals of the relaxed KKT conditions.
         dual = P @ z + q + A.T @ nu + C.T @ lam
         equal, inside, product = A @ z - b, C @ z + slack - h, lam * slack - smoothing
         scale = max(size, np.abs(lam).max(initial=0.0), np.abs(nu).max(initial=0.0))
@@ -150,6 +154,7 @@ def _central(
             return z, nu, lam, slack
         if max(lam.max(initial=0.0), smoothing / slack.min(initial=np.inf)) > _ENDLESS * usual:
             break
+        # Step 2: Newton's step, shortened to stay inside λ, slack > 0.
         weight = lam / slack
         push = (lam * inside - product) / slack
         step, change, lam_step = _newton(P, A, C, weight, dual, -equal, push, ratio)

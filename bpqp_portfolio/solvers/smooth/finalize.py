@@ -1,4 +1,4 @@
-"""From a point of a smooth program to a Solution: its duals, Newton steps, an honest status.
+"""From a point of a smooth program to a Solution: its duals, Newton steps, its status.
 
 Let A, G be the Jacobians of h and g, s = −g the slacks. The duals of a primal point z minimise
 ‖∇f + Aᵀν + Gᵀλ‖² + Σ (λᵢ sᵢ)² over λ ≥ 0 (:func:`least_squares_duals`). The Newton steps are those
@@ -144,7 +144,7 @@ def _local(point: SmoothSolution) -> QP:
 def _newton(
     program: ConvexProgram, point: SmoothSolution, active: ActiveSet
 ) -> tuple[SmoothSolution, ActiveSet]:
-    """A Newton step on the ``active`` rows, and the set that it speaks for."""
+    """A Newton step on the ``active`` rows, and the set that is active there."""
     local, rows = _local(point), active.rows
     lam = np.where(rows, point.lam, 0.0)
     C = np.vstack([local.A, local.G[rows]])

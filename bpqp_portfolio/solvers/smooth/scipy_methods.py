@@ -1,4 +1,9 @@
-"""SLSQP and trust-constr of scipy on a smooth program, with exact derivatives."""
+"""SLSQP and trust-constr of scipy on a smooth program, with exact derivatives.
+
+SLSQP solves local QPs with a quasi-Newton matrix in place of the Hessian of the Lagrangian;
+trust-constr follows a barrier or, with equalities alone, takes Byrd-Omojokun steps in a trust
+region, with the exact Hessian.
+"""
 
 from __future__ import annotations
 
