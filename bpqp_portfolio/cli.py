@@ -146,8 +146,9 @@ def demo(
 ) -> None:
     """Build a provider of 20 US stocks, 1990 to 2022, from the package skfolio: no network."""
     from .data.provider.demo import build_demo
+    from .data.provider.summary import summary
 
-    typer.echo(build_demo(to, progress=True).summary())
+    typer.echo(summary(build_demo(to, progress=True)))
 
 
 @data_app.command()
@@ -166,12 +167,13 @@ def simulate(
 ) -> None:
     """Simulate a market whose true expected returns and covariance are known (truth.npz)."""
     from .data.provider.simulate import simulate_market
+    from .data.provider.summary import summary
 
     provider = simulate_market(
         to, names=names, years=years, seed=seed, factors=factors, signal_ic=signal_ic,
         nonlinear=nonlinear, churn=churn, suspended=suspended, progress=True,
     )  # fmt: skip
-    typer.echo(provider.summary())
+    typer.echo(summary(provider))
 
 
 @data_app.command()
@@ -237,11 +239,12 @@ def data_import(
     SOURCE is a folder, a tar or zip archive, or one table.
     """
     from .data.provider.importer import import_provider
+    from .data.provider.summary import summary
 
     if no_index and index:
         raise ConfigError("--index and --no-index exclude each other.")
     codes = [] if no_index else index or None
-    typer.echo(import_provider(source, to, market=market, index=codes).summary())
+    typer.echo(summary(import_provider(source, to, market=market, index=codes)))
 
 
 @data_app.command("csi300")
@@ -255,8 +258,9 @@ def data_csi300(
     An interrupted download is resumed by the next call; an older provider is replaced at the end.
     """
     from .data.provider.download import CN_DATA, RELEASE_URL, download_release
+    from .data.provider.summary import summary
 
-    typer.echo(download_release(url or RELEASE_URL, to or CN_DATA, sha256=sha256).summary())
+    typer.echo(summary(download_release(url or RELEASE_URL, to or CN_DATA, sha256=sha256)))
 
 
 def main() -> None:

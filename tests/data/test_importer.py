@@ -24,6 +24,7 @@ from bpqp_portfolio.data.provider import importer
 from bpqp_portfolio.data.provider.cleaning import COUNTS, UnitEvidence, Units, clean
 from bpqp_portfolio.data.provider.importer import import_provider
 from bpqp_portfolio.data.provider.provider import Provider, write_provider
+from bpqp_portfolio.data.provider.summary import summary
 from bpqp_portfolio.data.quality.check import check_provider
 from bpqp_portfolio.errors import BPQPError, ConfigError, DataError
 
@@ -659,14 +660,14 @@ def test_an_index_that_its_code_tells_is_no_name_to_hold(tmp_path, code):
         assert len(held) == 30 and code not in set(held)
     assert np.isfinite(provider.series(code, "close")).all()
     assert provider.manifest["indices"] == [code]
-    assert f"indices, to compare with and not to hold: {code}" in provider.summary()
+    assert f"indices, to compare with and not to hold: {code}" in summary(provider)
 
 
 def test_an_index_is_named_by_the_user_or_reported_as_likely(tmp_path):
     provider = imported(tmp_path, "MYMKT")
     assert len(provider.spells("all")) == 31
     assert provider.manifest["maybe_indices"] == ["MYMKT"]
-    assert "looks like an index" in provider.summary() and "--index" in provider.summary()
+    assert "looks like an index" in summary(provider) and "--index" in summary(provider)
     found = check_provider(provider.root, benchmark="MYMKT")
     assert found["benchmark-traded"].severity == "error"
     assert found["benchmark-traded"].places == ("MYMKT in all",)
@@ -674,7 +675,7 @@ def test_an_index_is_named_by_the_user_or_reported_as_likely(tmp_path):
     provider = imported(tmp_path, "MYMKT", index=["mymkt"])
     assert len(provider.spells("all")) == 30
     assert provider.manifest["benchmark"] == "MYMKT"
-    assert "looks like" not in provider.summary()
+    assert "looks like" not in summary(provider)
     assert "benchmark-traded" not in check_provider(provider.root)
 
     with pytest.raises(ConfigError, match=r"no prices of 'MYMKTS'\. Did you mean 'MYMKT'"):
@@ -683,7 +684,7 @@ def test_an_index_is_named_by_the_user_or_reported_as_likely(tmp_path):
 
 
 def test_a_change_that_a_file_does_not_have_is_not_said_to_be_corrected(tmp_path):
-    said = imported(tmp_path, "SPX").summary()
+    said = summary(imported(tmp_path, "SPX"))
     assert "recomputed" not in said and "corrected: nothing" in said
     assert "computed: change, from the closes of names that came without it" in said
 

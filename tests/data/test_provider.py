@@ -17,6 +17,7 @@ from bpqp_portfolio.data.provider.provider import (
     write_provider,
     write_series,
 )
+from bpqp_portfolio.data.provider.summary import summary
 from bpqp_portfolio.errors import ConfigError, ProviderError
 from bpqp_portfolio.files.atomic import replacing_file, replacing_folder
 
@@ -130,7 +131,7 @@ def test_the_fingerprint_follows_every_file(provider):
 
 
 def test_the_summary_counts_names(provider):
-    text = provider.summary()
+    text = summary(provider)
     assert "6 days, 2 instruments" in text
     assert "list all: 2 names, 1 on the last day" in text
 

@@ -249,39 +249,6 @@ class Provider:
         except ValueError as error:
             raise ProviderError(f"{path} is damaged: {error}") from error
 
-    def summary(self) -> str:
-        """A few lines for the terminal: where, when, how much, and what an import corrected."""
-        days = self.calendar
-        lines = [
-            f"Qlib provider at {self.root}",
-            f"  {days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}, {len(days)} days, "
-            f"{len(self.folders)} instruments",
-        ]
-        for market in self.markets:
-            spells = self.spells(market)
-            last = spells[(spells["start"] <= days[-1]) & (spells["end"] >= days[-1])]
-            lines.append(
-                f"  list {market}: {spells['instrument'].nunique()} names, "
-                f"{last['instrument'].nunique()} on the last day"
-            )
-        if "cleaned" in self.manifest:
-            counts = {what: count for what, count in self.manifest["cleaned"].items() if count}
-            computed = counts.pop("changes_computed", 0)
-            done = (f"{count:,} {what.replace('_', ' ')}" for what, count in counts.items())
-            lines.append("  corrected: " + (", ".join(done) or "nothing"))
-            if computed:
-                lines.append("  computed: change, from the closes of names that came without it")
-        if self.manifest.get("indices"):
-            listed = _first(self.manifest["indices"])
-            lines.append(f"  indices, to compare with and not to hold: {listed}")
-        if self.manifest.get("maybe_indices"):
-            listed = _first(self.manifest["maybe_indices"])
-            lines.append(
-                f"  looks like an index, and is in the lists of names to hold: {listed}; if it is "
-                "one, import again with --index CODE"
-            )
-        return "\n".join(lines)
-
     def fingerprint(self) -> str:
         """A key that changes when any file does (names, sizes, times; lists by content).
 
@@ -300,11 +267,6 @@ class Provider:
             relative = path.relative_to(self.root)
             digest.update(f"{relative}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
         return digest.hexdigest()
-
-
-def _first(names: list[str], shown: int = 5) -> str:
-    rest = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def check_target(to: Path) -> None:
