@@ -164,10 +164,10 @@ def first_order(value: Tensor, what: str, why: str) -> Tensor:
 class _FirstOrder(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, what: str, why: str) -> Tensor:  # type: ignore[override]
-        ctx.words = what, why
+        ctx.what = what, why
         return value.view_as(value)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
-        refuse_second(*ctx.words)
+        refuse_second(*ctx.what)
         return grad, None, None

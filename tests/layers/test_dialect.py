@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 
 import cvxpy as cp
 import pytest
@@ -200,3 +201,22 @@ def test_the_portfolio_layer_is_one_of_them(forward):
     ):
         with pytest.raises(bp.ProblemError, match=message):
             layer.solve(bad, B, d)
+
+
+def test_a_mandate_speaks_it_too():
+    given = inspect.signature(bp.Mandate).parameters
+    assert (given["on_failure"].default, given["tolerance"].default) == ("raise", 1e-10)
+    d = torch.tensor([[2.0, 1.0, 4.0]], dtype=D)
+    market = bp.Market(
+        -Q[None], torch.zeros(1, 3, 0, dtype=D), d, torch.ones(1, 3, dtype=torch.bool)
+    )
+    found = bp.Mandate(on_failure="raise").solve(market)
+    expected = bp.QPLayer().solve(torch.diag(d[0]), Q, ONES, ONES[0, :1], lb=ZERO)
+    torch.testing.assert_close(found.w[0], expected.z, rtol=0, atol=1e-9)
+    assert bp.SolveStatus.from_code(found.status[0]) is expected.status
+    with pytest.raises(bp.ConfigError, match=r"^unknown fallback 'ignore'"):
+        bp.Mandate(on_failure="ignore")
+    with pytest.raises(bp.ConfigError, match=r"^tolerance: must be > 0"):
+        bp.Mandate(tolerance=0.0)
+    with pytest.raises(bp.SolverError, match="not solved"):
+        bp.Mandate(on_failure="raise").forward(replace(market, mu=market.mu * torch.nan))

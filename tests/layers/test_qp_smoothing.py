@@ -273,7 +273,7 @@ def test_a_smoothing_that_is_none_is_refused(value):
         bp.QPLayer(smoothing=value)
 
 
-def test_without_throw_an_item_without_interior_has_zero_gradient_and_a_warning():
+def test_where_failures_are_nan_an_item_without_interior_has_zero_gradient_and_a_warning():
     one = torch.tensor([1.0, 1.0], dtype=torch.float64)
     q = torch.stack([-one, -one]).requires_grad_()
     G = torch.tensor([[1.0, 1.0], [-1.0, -1.0]], dtype=torch.float64)

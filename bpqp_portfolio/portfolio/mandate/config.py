@@ -27,8 +27,6 @@ def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     known = {**CONSTRAINTS, **COSTS}
     check_keys(config, [*SETTINGS, YEAR, "constraints", "costs", *known], "mandate")
     options = {k: config[k] for k in SETTINGS if k in config}
-    if isinstance(options.get("on_failure"), str | Mapping):
-        options["on_failure"] = [options["on_failure"]]
     parts = {k: v for k, v in config.items() if k in known}
     money: dict[str, Any] = {}
     for block, registry in (("constraints", CONSTRAINTS), ("costs", COSTS)):

@@ -39,7 +39,8 @@ class Mandate(nn.Module):
     objective : ``mean_variance``; ``minimum_variance`` (½wᵀΣw alone); ``maximum_utility``
         (μᵀw − γ wᵀΣw); ``robust`` (mean_variance less κ‖Σ^½w‖, a cone).
     kappa : κ of the robust objective, return per unit of daily risk.
-    on_failure : tried in order on a day that was not solved: ``raise``; ``relax`` or
+    on_failure : one of these, or several, tried in order on a day that was not solved: ``raise``;
+        ``relax`` or
         ``{"relax": [names], "penalty": return a unit}`` for soft constraints; ``hold`` the drifted
         weights; ``equal_weights``.
     tolerance : scaled KKT residual at which a day counts as solved.
@@ -90,7 +91,7 @@ class Mandate(nn.Module):
         constraints: Sequence[Any] = (),
         costs: Any = (),
         objective: str = "mean_variance",
-        on_failure: Sequence[Any] = ("raise",),
+        on_failure: str | Mapping[str, Any] | Sequence[Any] = "raise",
         tolerance: float = 1e-10,
         kappa: Any = 0.0,
     ) -> None:
@@ -105,7 +106,8 @@ class Mandate(nn.Module):
         self.trading = next((c for c in costs if isinstance(c, TradingCosts)), None)
         terms = [LinearCost(c.buy, c.sell) if isinstance(c, TradingCosts) else c for c in costs]
         self.terms: list[Term] = in_order([*constraints, *terms])
-        self.fallbacks = [Fallback.of(one, self.terms) for one in on_failure]
+        steps = [on_failure] if isinstance(on_failure, str | Mapping) else on_failure
+        self.fallbacks = [Fallback.of(one, self.terms) for one in steps]
 
     @property
     def costs(self) -> TradingCosts:
