@@ -133,10 +133,11 @@ def _gradients(
     if problem.cost is not None:
         out["cost"] = z * held.side
         out["reference"] = torch.where(held.reference, slope, 0.0)
-    # A pinned name (lb = ub) moves with both of its bounds: each gets half.
-    share = slope / (1.0 + (held.at_lower & held.at_upper))
-    out["lb"] = torch.where(held.at_lower, share, 0.0)
-    out["ub"] = torch.where(held.at_upper, share, 0.0)
+    if needed["lb"] or needed["ub"]:
+        # A pinned name (lb = ub) moves with both of its bounds: each gets half.
+        share = slope / (1.0 + (held.at_lower & held.at_upper))
+        out["lb"] = torch.where(held.at_lower, share, 0.0)
+        out["ub"] = torch.where(held.at_upper, share, 0.0)
     ones, p = form.budget_rows, nu_rows.shape[-1]
     if ones:
         out["budget"] = -y[:, 0]
