@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ import numpy as np
 import torch
 import yaml
 
+from bpqp_portfolio.backtest.mandate_settings import MandateSettings
 from bpqp_portfolio.data.features.panel import DailyPanel
 from bpqp_portfolio.losses import build_loss, decision_loss, information_coefficient
+from bpqp_portfolio.markets.rules import MARKET_RULES
 from bpqp_portfolio.portfolio import PortfolioLayer, PortfolioProblem
 from bpqp_portfolio.predictors import build_predictor
 from bpqp_portfolio.training import Trainer, TrainerConfig, resolve_device, torch_threads
@@ -67,11 +70,13 @@ class Study:
     def __init__(self, panel: DailyPanel, train: torch.Tensor, valid: torch.Tensor, scale: float):
         settings = yaml.safe_load((ROOT / "configs" / "portfolio.yaml").read_text())["task"]
         self.panel, self.train, self.valid = panel, train, valid
-        problem = settings["dataset"]["kwargs"]["problem"]
+        stated = settings["dataset"]["kwargs"]
+        mandate = MandateSettings.from_config(stated["mandate"], MARKET_RULES["cn"].days_per_year)
+        config = mandate.training_problem(stated["problem"])
         # A small market cannot be held within the workflow's cap.
         least = 2.0 / int(panel.counts.min())
-        problem["max_weight"] = min(1.0, max(problem["max_weight"], least))
-        self.problem = TimedProblem(problem, scale)
+        config = replace(config, max_weight=min(1.0, max(config.max_weight, least)))
+        self.problem = TimedProblem(config, scale)
         self.trainer = settings["model"]["kwargs"]["trainer"]
 
     def network(self) -> torch.nn.Module:

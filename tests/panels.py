@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from bpqp_portfolio.data.features.panel import DailyPanel, DayBatch, previous_rows
+
+# What block losses ask of a problem besides its limits.
+STATED = {"costs": {"buy": 0.0005, "sell": 0.0015, "minimum": 5.0}, "days_per_year": 252}
+
+
+def paying(cost: float) -> dict[str, Any]:
+    """Settings of a problem that pays ``cost`` for what is bought and for what is sold."""
+    return {"costs": {"buy": cost, "sell": cost, "minimum": 0.0}, "trading_costs": True}
 
 
 def random_panel(

@@ -205,7 +205,7 @@ def build_study(folder: Path, seed: int) -> Study:
             segments=SEGMENTS,
             handler={"kwargs": {"exclude": others}},
             risk={"factors": 5},
-            problem={"risk_aversion": 50.0, "max_weight": 0.1},
+            mandate={"risk_aversion": 50.0, "constraints": {"max_weights": 0.1}},
         )
         panel, problem = dataset.panel(), dataset.problem
     learn = torch.cat([dataset.days("train"), dataset.days("valid")])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,33 @@ from ..data.universe.index_weights import PROXIES, index_weights
 from ..data.universe.market import MarketData
 from ..data.universe.sectors import read_sectors
 from ..errors import ConfigError, DataError
+from ..markets.rules import MarketRules
+from ..portfolio.costs import TradingCosts
 from ..portfolio.mandate.config import SETTINGS, YEAR
 from ..portfolio.mandate.mandate import Mandate
 from ..portfolio.mandate.terms import CONSTRAINTS, COSTS
+from ..portfolio.mandate.terms.linear_cost import LinearCost
+from ..portfolio.mandate.terms.long_only import LongOnly
+from ..portfolio.mandate.terms.max_weights import MaxWeights
+from ..portfolio.problem import ProblemConfig
 from ..risk.clusters import ClusterConfig
+from .account_rules import AccountRules
+from .rebalance import BookRules
 
-OWN = ("sectors", "index_weights", "pin_limits", "exposure_table", "exposure_fill")
+OWN = ("sectors", "index_weights", "pin_limits", "exposure_table", "exposure_fill", "account")
 """Keys of the block that are not the mandate's own."""
+
+LEARNING = tuple(
+    field.name
+    for field in fields(ProblemConfig)
+    if field.name not in ("risk_aversion", "max_weight", "costs", "days_per_year")
+)
+"""Keys of a workflow's ``problem:``; the other fields follow from its mandate and market."""
+
+ASK_ACCOUNT = (
+    "State what the backtest trades in: `mandate: {account: {value: 100000000, risk_degree: 0.99}}`"
+    " (currency of the prices, and the part of it that is invested)."
+)
 
 NO_LONG_ONLY = (
     "mandate: it allows negative weights or a sum above 1, which Qlib's backtest would drop "
@@ -46,23 +66,23 @@ class MandateSettings:
     file of what ``exposures`` bounds, but for what is built in, and ``exposure_fill`` what a name
     counts as that it leaves out (see
     :class:`~bpqp_portfolio.data.universe.exposures.MarketExposures`); without it, such a name is an
-    error. ``rules`` is everything else in the block, for :meth:`Mandate.from_config`.
+    error. ``account`` is what a backtest trades in, None where it is not stated;
+    ``days_per_year`` what annual limits count, the market's. ``rules`` is everything else in the
+    block, for :meth:`Mandate.from_config`.
     """
 
     rules: Mapping[str, Any]
+    days_per_year: float
     sectors: str | ClusterConfig
     index_weights: str = "equal"
     pin_limits: bool = True
     exposure_table: str | None = None
     exposure_fill: float | None = None
+    account: AccountRules | None = None
 
     @classmethod
-    def from_config(
-        cls, block: Mapping[str, Any], days_per_year: float | None = None
-    ) -> MandateSettings:
-        """Settings from the block of a workflow.
-
-        ``days_per_year`` is what annual limits count, unless the block says it.
+    def from_config(cls, block: Mapping[str, Any], days_per_year: float) -> MandateSettings:
+        """Settings from the block of a workflow; ``days_per_year`` are those of its market.
 
         Raises
         ------
@@ -78,7 +98,7 @@ class MandateSettings:
                 f"mandate: {error}; write numbers, words, lists and mappings alone, since the run "
                 "keeps them as JSON for the days after it."
             ) from error
-        known = (*OWN, *SETTINGS, YEAR, "constraints", "costs", *CONSTRAINTS, *COSTS)
+        known = (*OWN, *SETTINGS, "constraints", "costs", *CONSTRAINTS, *COSTS)
         check_keys(block, known, "mandate")
         own = {k: block[k] for k in OWN if k in block}
         sectors = own.pop("sectors", None)
@@ -100,10 +120,10 @@ class MandateSettings:
             check_number(fill, "mandate.exposure_fill")
             if table is None:
                 raise ConfigError("mandate.exposure_fill: there is no exposure_table to complete.")
+        if own.get("account") is not None:
+            own["account"] = from_mapping(AccountRules, own["account"], "mandate.account")
         rules = {k: v for k, v in block.items() if k not in OWN}
-        if days_per_year is not None:
-            rules.setdefault(YEAR, days_per_year)
-        settings = cls(rules=rules, sectors=sectors, **own)
+        settings = cls(rules=rules, days_per_year=days_per_year, sectors=sectors, **own)
         if not settings.build().long_only:
             raise ConfigError(NO_LONG_ONLY)
         named, every = settings._wanted
@@ -122,11 +142,71 @@ class MandateSettings:
         if self.exposure_table is not None:
             tables["exposure_table"] = _absolute(self.exposure_table)
             tables["exposure_fill"] = self.exposure_fill
+        if self.account is not None:
+            tables["account"] = asdict(self.account)
         return {**self.rules, **tables, "pin_limits": self.pin_limits}
 
     def build(self) -> Mandate:
         """The mandate itself."""
-        return Mandate.from_config(self.rules)
+        return Mandate.from_config({YEAR: self.days_per_year, **self.rules})
+
+    @property
+    def costs(self) -> TradingCosts | None:
+        """What an order costs; None where it is not stated."""
+        return self.build().trading
+
+    @property
+    def beyond_training(self) -> list[str]:
+        """What of the mandate its training problem does not know (see
+        :meth:`training_problem`)."""
+        mandate = self.build()
+        known = (MaxWeights.name, LongOnly.name, LinearCost.name)
+        names = [term.name for term in mandate.terms if term.name not in known]
+        plain = mandate.objective in ("mean_variance", "maximum_utility")
+        return names if plain else [f"objective {mandate.objective}", *names]
+
+    def traded(self) -> tuple[AccountRules, TradingCosts]:
+        """The account, and what its orders cost.
+
+        Raises
+        ------
+        ConfigError
+            One of them is not stated.
+        """
+        if self.account is None:
+            raise ConfigError(f"mandate.account: missing. {ASK_ACCOUNT}")
+        return self.account, self.build().costs
+
+    def book_rules(self, market: MarketRules) -> BookRules:
+        """What orders of the account are sized by; raises as :meth:`traded`."""
+        account, costs = self.traded()
+        return BookRules(account.risk_degree, market.lot, costs, self.pin_limits)
+
+    def training_problem(self, block: Mapping[str, Any] | None) -> ProblemConfig:
+        """The problem that a network learns through: the mandate's, as far as it has one.
+
+        γ is the mandate's (twice its ``risk_aversion`` under ``maximum_utility``), the cap its
+        ``max_weights`` (the largest of caps by name), costs and days a year its own; other
+        constraints are for the backtest alone. ``block`` is the workflow's ``problem:``.
+
+        Raises
+        ------
+        ConfigError
+            A value outside its range; an unknown key, or one whose fact the mandate states.
+        """
+        given = {} if block is None else block
+        check_keys(given, LEARNING, "problem")
+        mandate = self.build()
+        gamma = mandate.risk_aversion
+        check_number(gamma, "mandate.risk_aversion", low=0, open_low=True)
+        gamma *= 2 if mandate.objective == "maximum_utility" else 1
+        cap = next((t.limit for t in mandate.terms if isinstance(t, MaxWeights)), 1.0)
+        if isinstance(cap, Mapping):
+            cap = max(float(value) for value in {"default": 1.0, **cap}.values())
+        check_number(cap, "mandate.constraints.max_weights", low=0, high=1, open_low=True)
+        facts = {"costs": mandate.trading, "days_per_year": self.days_per_year}
+        limits = {"risk_aversion": gamma, "max_weight": cap}
+        return from_mapping(ProblemConfig, {**given, **limits, **facts}, "problem")
 
     @property
     def _wanted(self) -> tuple[tuple[str, ...], bool]:

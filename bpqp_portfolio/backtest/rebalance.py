@@ -8,7 +8,7 @@ cases), and one that closed at a price limit is not traded against that limit.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -61,16 +61,18 @@ class DayPolicy(Protocol):
 class BookRules:
     """How an account trades.
 
-    ``risk_degree`` part of the account that weights are fractions of; ``lot`` shares in a lot, None
-    for any amount; ``costs`` of an order; ``pin_limits`` whether names that closed at a price limit
-    are kept from trading against it the next day; ``from_holdings`` whether the decision knows what
-    is held. Without, suspended names that are held are no part of the problem and targets are
-    fractions of what trades, as in Qlib's own strategies of target weights.
+    ``risk_degree`` part of the account that weights are fractions of (see
+    :class:`~.account_rules.AccountRules`); ``lot`` shares in a lot, None for any amount (see
+    :class:`~bpqp_portfolio.markets.rules.MarketRules`); ``costs`` of an order; ``pin_limits``
+    whether names that closed at a price limit are kept from trading against it the next day;
+    ``from_holdings`` whether the decision knows what is held. Without, suspended names that are
+    held are no part of the problem and targets are fractions of what trades, as in Qlib's own
+    strategies of target weights.
     """
 
     risk_degree: float
-    lot: int | None = 100
-    costs: TradingCosts = field(default_factory=TradingCosts)
+    lot: int | None
+    costs: TradingCosts
     pin_limits: bool = True
     from_holdings: bool = True
 

@@ -8,11 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..config import check_number, from_mapping, nearest
+from ..config import check_number, from_mapping, lookup, nearest
 from ..errors import ConfigError
 from ..files.cache import digest
 from ..files.workflow import merged, read_workflow, read_yaml
 from ..qlib_ext.components import written_out
+from .common_facts import FACTS, check_common
 
 SEED = "model.kwargs.trainer.seed"
 
@@ -66,7 +67,8 @@ class Comparison:
     the runs are tracked; ``methods`` by name; ``seeds`` of each; ``configurations_tried`` how many
     settings were looked at on validation before this one was frozen, printed with the table;
     ``block`` days and ``level`` of the bootstrap (see
-    :mod:`bpqp_portfolio.experiments.statistics`).
+    :mod:`bpqp_portfolio.experiments.statistics`); ``compare`` the facts, of
+    :data:`~.common_facts.FACTS`, in which methods differ on purpose.
 
     Raises
     ------
@@ -82,8 +84,13 @@ class Comparison:
     configurations_tried: int | None = None
     block: int = 20
     level: float = 0.95
+    compare: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.compare, str) or not isinstance(self.compare, Sequence):
+            raise ConfigError(f"compare: expected a list of facts, got {self.compare!r}.")
+        for fact in self.compare:
+            lookup(dict.fromkeys(FACTS), fact, "fact to compare")
         check_number(self.seeds, "seeds", low=1, integer=True)
         if self.configurations_tried is not None:
             check_number(self.configurations_tried, "configurations_tried", low=0, integer=True)
@@ -175,14 +182,22 @@ def plan(
     """All runs, first seeds first, so that an early look sees every method.
 
     ``seeds`` replaces the comparison's; a method with its own number keeps that.
+
+    Raises
+    ------
+    ConfigError
+        No place for a method's seed; or methods whose market, benchmark, days, data, costs or
+        account differ, which ``compare:`` does not name.
     """
     runs = []
+    tasks: dict[str, dict[str, Any]] = {}
     for seed in range(seeds or comparison.seeds):
         for name in comparison.methods:
             lineage = comparison.lineage(name)
             if seed >= next((m.seeds for m in reversed(lineage) if m.seeds), seed + 1):
                 continue
             task = written_out(merged(workflow["task"], *(m.task for m in lineage)))
+            tasks.setdefault(name, task)
             _place(task, next((m.seed for m in reversed(lineage) if m.seed), SEED), seed, name)
             config = {
                 "qlib_init": workflow["qlib_init"],
@@ -194,6 +209,7 @@ def plan(
                 {"task": task, "provider": str(provider), "version": version("bpqp-portfolio")}
             )
             runs.append(Run(name, seed, config, key))
+    check_common(tasks, comparison.compare)
     return runs
 
 

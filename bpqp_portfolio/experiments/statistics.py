@@ -17,7 +17,6 @@ import pandas as pd
 
 from ..config import check_number
 from ..errors import DataError
-from ..markets.trading_year import QLIB
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def paired_difference(
     first: pd.DataFrame,
     second: pd.DataFrame,
     *,
-    days_per_year: float = QLIB,
+    days_per_year: float,
     block: int = 20,
     draws: int = 5000,
     level: float = 0.95,
@@ -54,7 +53,7 @@ def paired_difference(
     Parameters
     ----------
     first, second : daily returns as fractions, one row a day and one column a seed.
-    days_per_year : trading days that annual figures count; by default Qlib's.
+    days_per_year : trading days that annual figures count.
     block : length in days of the blocks of days that are drawn together; the same days for both
         methods and all seeds.
     draws : number of bootstrap samples.

@@ -24,6 +24,16 @@ NAMES_ALIKE = 0.1
 
 LEARNED_ON = "Learned on"
 """A fact that may differ: a longer label ends train and valid earlier."""
+EXCLUDED = "Name-days with invalid moves, left out at any label"
+STATED = {
+    "Universe and days": ("market", "benchmark", "days"),
+    "Costs": ("costs",),
+    "Account": ("account",),
+    "Market rules": ("market",),
+    "Data": ("data",),
+    EXCLUDED: ("data", "market"),
+}
+"""What the table states of the runs → which of :data:`~.common_facts.FACTS` may make it differ."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +181,8 @@ def build_table(
     Raises
     ------
     DataError
-        The runs were not made on the same days, or count other days a year.
+        The runs were not made on the same days, count other days a year, or differ in a fact that
+        the comparison does not name in its ``compare``.
     """
     years = {result.days_per_year for result in results.values()}
     if len(years) > 1:
@@ -209,7 +220,7 @@ def build_table(
         year,
         dict(missing or {}),
         list(other_code),
-        _facts(results),
+        _facts(results, comparison.compare),
     )
 
 
@@ -257,21 +268,26 @@ def _paired(
     return out
 
 
-def _facts(results: Mapping[tuple[str, int], RunResults]) -> list[str]:
-    """What the runs state of their data and exchange; it should be the same for all."""
+def _facts(results: Mapping[tuple[str, int], RunResults], compared: Sequence[str]) -> list[str]:
+    """What the runs state of their data and exchange, the same for all but what is compared."""
     stated: dict[str, dict[str, list[tuple[str, int]]]] = {}
     for run, result in results.items():
         for fact, value in _settings(result).items():
             stated.setdefault(fact, {}).setdefault(value, []).append(run)
     lines = []
     for fact, values in stated.items():
-        if len(values) == 1 or fact == LEARNED_ON:
+        if len(values) == 1 or fact == LEARNED_ON or set(STATED[fact]) & set(compared):
             found = "; or ".join(sorted(values, key=lambda value: -len(values[value])))
             lines.append(f"{fact}: {found}.")
         else:
             rarest = min(values, key=lambda value: len(values[value]))
             odd = ", ".join(f"{method}-seed{seed}" for method, seed in values[rarest][:3])
-            lines.append(f"{fact} differs between the runs ({odd}: {rarest}): do not compare them.")
+            raise DataError(
+                f"{fact} differs between the runs ({odd}: {rarest}; the others: "
+                f"{max(values, key=lambda value: len(values[value]))}). Give all methods the same, "
+                f"or add `compare: [{', '.join(STATED[fact])}]` to the comparison if exactly that "
+                "is compared."
+            )
     return lines
 
 
@@ -286,14 +302,16 @@ def _settings(result: RunResults) -> dict[str, str]:
         out["Universe and days"] = ", ".join([universe, *test])
         if segments:
             out[LEARNED_ON] = ", ".join(f"{name} {days}" for name, days in segments.items())
+    for fact, key in (("Costs", "costs"), ("Account", "account"), ("Market rules", "market_rules")):
+        if key in known:
+            pairs = dict(known[key]).items()
+            out[fact] = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in pairs)
     if result.manifest:
         about = [result.manifest.get(key) for key in ("source", "start", "end", "instruments")]
         about.append(str(result.manifest.get("sha256", ""))[:12] or None)
         out["Data"] = ", ".join(str(value) for value in about if value is not None)
     if "excluded_name_days" in known:
-        out["Name-days with invalid moves, left out at any label"] = str(
-            known["excluded_name_days"]
-        )
+        out[EXCLUDED] = str(known["excluded_name_days"])
     return out
 
 

@@ -16,7 +16,6 @@ from ..data.universe.index_weights import WINDOW, index_weights
 from ..data.universe.market import MarketData
 from ..data.universe.sectors import NONE, Sectors, read_sectors
 from ..errors import DataError
-from ..markets.price_limits import price_limits
 from ..qlib_ext.exchange import at_limits
 from ..risk.clusters import ClusterConfig, cluster_returns
 from ..runs.artifact import RunArtifact
@@ -106,14 +105,14 @@ class SnapshotSource:
     def _at_limits(self, date: pd.Timestamp, at: int) -> tuple[np.ndarray, np.ndarray]:
         """(N,) whether the close is at the upper and at the lower limit, as the backtest has it."""
         change = np.full(len(self.names), np.nan)
-        if self._run.facts["backtest"].get("board_limits", True):
+        if self._run.market_rules.price_limits is not None:
             for i, name in enumerate(self.names):
                 if self._provider.has(name, "change"):
                     change[i] = self._provider.series(name, "change")[at]
             # A move that is excluded is taken for none.
             excluded = self.market.names[self.market.excluded[-1]]
             change[np.isin(self.names, excluded.to_numpy(str))] = 0.0
-        return at_limits(change, price_limits(self.names, [date])[0])
+        return at_limits(change, self._run.market_rules.limits(self.names, [date])[0])
 
 
 def _sectors(run: RunArtifact, settings: MandateSettings, market: MarketData) -> Sectors:

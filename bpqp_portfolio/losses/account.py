@@ -11,7 +11,6 @@ from torch import Tensor
 from ..config import check_number
 from ..data.features.panel import DayBatch
 from ..errors import ConfigError
-from ..portfolio.costs import TradingCosts
 from ..portfolio.problem import PortfolioProblem
 from .terms import DecisionLoss, LossTerms
 
@@ -48,27 +47,25 @@ def trades(w: Tensor, batch: DayBatch) -> tuple[Tensor, Tensor]:
 class BlockLoss(DecisionLoss):
     """A loss of consecutive days with trading costs inside.
 
-    ``buy``, ``sell`` as fractions of the value traded. The batch is the block: set the trainer's
-    ``batch_days`` to its length. With a ``turnover_cost`` in the problem its days are decided
-    in order, or in ``sweeps``: see
-    :meth:`~bpqp_portfolio.portfolio.problem.PortfolioProblem.rollout`.
+    The costs are those of the problem, which has them from the mandate. The batch is the block:
+    set the trainer's ``batch_days`` to its length. Where the problem pays ``trading_costs`` its
+    days are decided in order, or in ``sweeps`` (see
+    :meth:`~bpqp_portfolio.portfolio.problem.PortfolioProblem.rollout`).
     """
 
-    buy: float = TradingCosts.buy
-    sell: float = TradingCosts.sell
     sweeps: int | None = None
     least_days: ClassVar[int] = 2
+    pays_costs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        TradingCosts(self.buy, self.sell)
         if self.sweeps is not None:
             check_number(self.sweeps, "sweeps", low=1, integer=True)
 
-    def cost(self, w: Tensor, batch: DayBatch) -> Tensor:
+    def cost(self, w: Tensor, batch: DayBatch, problem: PortfolioProblem) -> Tensor:
         """Cost of each day's trades, (T,), as a fraction of the account."""
         bought, sold = trades(w, batch)
-        return self.buy * bought + self.sell * sold
+        return problem.costs.buy * bought + problem.costs.sell * sold
 
     def __call__(self, scores: Tensor, batch: DayBatch, problem: PortfolioProblem) -> LossTerms:
         if len(batch.days) < self.least_days:

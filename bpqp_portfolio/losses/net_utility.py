@@ -31,4 +31,4 @@ class NetUtility(BlockLoss):
 
     def loss(self, w: Tensor, batch: DayBatch, problem: PortfolioProblem) -> Tensor:
         """Utility lost each day, (T,)."""
-        return (RISKS[self.risk](problem, w, batch) + self.cost(w, batch)) / problem.scale
+        return (RISKS[self.risk](problem, w, batch) + self.cost(w, batch, problem)) / problem.scale

@@ -1,5 +1,5 @@
-"""The rules of each market, stated once: trading days a year, and daily price limits.
+"""The rules of each market, stated once: trading days a year, lot, and daily price limits.
 
-``trading_year.py`` is what annual figures and limits count; ``price_limits.py`` has the limits of
-each board of the Chinese exchanges by date.
+Start with ``rules.py``: the rules by region, which a workflow may change in one block;
+``price_limits.py`` has the limits of each board of the Chinese exchanges by date.
 """

@@ -11,22 +11,44 @@ from ..config import check_number
 # Beyond this a rate was meant in per cent.
 LARGEST_RATE = 0.1
 
+ASK_COSTS = (
+    "State what a trade costs, zero too: `mandate: {costs: {buy: 0.0005, sell: 0.0015, minimum: "
+    "5}}` (fractions of the value traded, and currency an order)."
+)
+
 
 @dataclass(frozen=True)
 class TradingCosts:
     """``buy``, ``sell`` as fractions of the value traded; ``minimum`` in currency for one order.
 
-    The optimiser sees the two rates; the minimum, which is not convex, is for orders alone.
+    The optimiser and the losses see the two rates; the minimum, which is not convex, is for orders
+    alone. Nothing has a default: a cost is stated, zero too.
+
+    Raises
+    ------
+    ConfigError
+        A rate outside [0, 0.1], or a minimum below zero.
+
+    Examples
+    --------
+    >>> TradingCosts(buy=0.0005, sell=0.0015, minimum=5.0).turnover
+    0.001
     """
 
-    buy: float = 0.0005
-    sell: float = 0.0015
-    minimum: float = 5.0
+    buy: float
+    sell: float
+    minimum: float
 
     def __post_init__(self) -> None:
         for name in ("buy", "sell"):
             check_number(getattr(self, name), name, low=0, high=LARGEST_RATE)
         check_number(self.minimum, "minimum", low=0)
+
+    @property
+    def turnover(self) -> float:
+        """Mean of the two rates, a fraction of the value traded: a portfolio that stays invested
+        buys what it sells."""
+        return (self.buy + self.sell) / 2
 
     def of_orders(self, value: np.ndarray) -> np.ndarray:
         """Fee of each order, for signed values traded (n,) in currency: buys above zero."""

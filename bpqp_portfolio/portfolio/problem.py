@@ -14,7 +14,7 @@ from ..config import check_number, from_mapping, named, title
 from ..data.features.panel import DailyPanel, DayBatch
 from ..errors import ConfigError
 from ..solvers.factor.problem import FactorSolution
-from .costs import LARGEST_RATE
+from .costs import ASK_COSTS, TradingCosts
 from .drift import held, held_after
 from .layer import STRUCTURED, PortfolioLayer, refuse_unknown
 from .policies import build_policy
@@ -25,24 +25,29 @@ from .scores import build_normalisation
 class ProblemConfig:
     """Settings of the mean-variance problem.
 
-    ``risk_aversion`` γ, in 1/(return per day); ``max_weight`` of a name; ``score_scale`` daily
-    return that a score of 1 stands for (None: the mean cross-sectional standard deviation of the
-    training labels); ``normalisation`` of the scores (of :data:`NORMALISATIONS`); ``kappa`` daily
-    return that a normalised score of 1 stands for (None: ``score_scale``), only where there is a
-    normalisation; ``turnover_cost`` c as a fraction of the value traded, which a loss over
-    consecutive days lets the problem pay for every trade (see :meth:`PortfolioProblem.rollout`);
-    ``solver`` of :class:`PortfolioLayer`; ``tolerance`` scaled KKT residual;
-    ``decision`` the name, or the ``name`` and options, of what turns forecasts into weights, of
-    :data:`~.policies.POLICIES`, and its options: ``bpqp`` solves the problem, the others are what
-    it is compared with.
+    ``risk_aversion`` γ, in 1/(return per day), ``max_weight`` of a name, ``costs`` of a trade
+    (:class:`TradingCosts` or a mapping of its fields; None: not stated) and ``days_per_year``
+    trading days are facts of the mandate and the market, from which a workflow takes them.
+
+    The rest is about learning: ``trading_costs`` whether the problem itself pays for trades, at
+    ``turnover_cost``, the mean of the two rates, for what is bought and for what is sold (see
+    :meth:`PortfolioProblem.rollout`); ``score_scale`` daily return that a score of 1 stands for
+    (None: the mean cross-sectional standard deviation of the training labels); ``normalisation``
+    of the scores (of :data:`NORMALISATIONS`); ``kappa`` daily return that a normalised score of 1
+    stands for (None: ``score_scale``), only where there is a normalisation; ``solver`` of
+    :class:`PortfolioLayer`; ``tolerance`` scaled KKT residual; ``decision`` the name, or the
+    ``name`` and options, of what turns forecasts into weights, of :data:`~.policies.POLICIES`, and
+    its options: ``bpqp`` solves the problem, the others are what it is compared with.
     """
 
     risk_aversion: float = 1.0
     max_weight: float = 1.0
+    costs: TradingCosts | Mapping[str, float] | None = None
+    days_per_year: float | None = None
+    trading_costs: bool = False
     score_scale: float | None = None
     normalisation: str | Mapping[str, Any] = "none"
     kappa: float | None = None
-    turnover_cost: float = 0.0
     solver: str = STRUCTURED
     tolerance: float = 1e-10
     decision: Mapping[str, Any] = field(default_factory=lambda: {"name": "bpqp"})
@@ -60,12 +65,24 @@ class ProblemConfig:
                 raise ConfigError("kappa: needs a normalisation; without one set score_scale.")
         object.__setattr__(self, "decision", named(self.decision, "decision"))
         build_policy(self.decision)
-        check_number(self.turnover_cost, "turnover_cost", low=0, high=LARGEST_RATE)
-        if self.turnover_cost and title(self.decision) != "bpqp":
+        if self.costs is not None:
+            object.__setattr__(self, "costs", from_mapping(TradingCosts, self.costs, "costs"))
+        if self.days_per_year is not None:
+            check_number(self.days_per_year, "days_per_year", low=1)
+        if not isinstance(self.trading_costs, bool):
+            raise ConfigError(f"trading_costs: expected true or false, got {self.trading_costs!r}.")
+        if self.trading_costs and self.costs is None:
+            raise ConfigError(f"trading_costs: the problem would pay for trades. {ASK_COSTS}")
+        if self.trading_costs and title(self.decision) != "bpqp":
             raise ConfigError(
-                f"turnover_cost: the decision {title(self.decision)!r} does not know it; leave it "
-                "at 0, or decide by bpqp."
+                f"trading_costs: the decision {self.decision['name']!r} does not know them; set it "
+                "to false, or decide by bpqp."
             )
+
+    @property
+    def turnover_cost(self) -> float:
+        """Cost of a trade in the problem, a fraction of its value; 0 without ``trading_costs``."""
+        return self.costs.turnover if self.trading_costs else 0.0  # type: ignore[union-attr]
 
 
 class PortfolioProblem:
@@ -99,6 +116,23 @@ class PortfolioProblem:
         self._trading = PortfolioLayer(*limits, turnover_cost=self.config.turnover_cost, **how)
         self.policy = build_policy(self.config.decision)
         self._normalise = build_normalisation(self.config.normalisation)
+
+    @property
+    def costs(self) -> TradingCosts:
+        """What a trade costs; ConfigError where the mandate does not state it."""
+        if self.config.costs is None:
+            raise ConfigError(f"a loss with trading costs needs them. {ASK_COSTS}")
+        return self.config.costs  # type: ignore[return-value]
+
+    @property
+    def days_per_year(self) -> float:
+        """Trading days that annual figures count; ConfigError where no market states them."""
+        if self.config.days_per_year is None:
+            raise ConfigError(
+                "problem.days_per_year: not stated; the market's rules have it "
+                "(bpqp_portfolio.markets.rules.MARKET_RULES)."
+            )
+        return self.config.days_per_year
 
     def with_signal_scale(self, log_kappa: Tensor | float | None) -> PortfolioProblem:
         """This problem with κ times exp(``log_kappa``), a tensor () where that is being learned."""

@@ -15,6 +15,7 @@ from qlib.data.dataset import DatasetH
 from qlib.data.dataset.handler import DataHandlerLP
 from qlib.workflow import R
 
+from ..backtest.mandate_settings import MandateSettings
 from ..config import check_keys, check_number, from_mapping, own_parts
 from ..data.features.panel import DailyPanel, previous_rows
 from ..data.provider.provider import Provider
@@ -23,12 +24,12 @@ from ..data.quality.exclusions import Exclusions, read_exclusions
 from ..data.universe.market import MarketData, load_market
 from ..errors import ConfigError, DataError
 from ..files.cache import Pieces, cached, digest
-from ..markets.trading_year import days_per_year
 from ..portfolio.problem import PortfolioProblem, ProblemConfig
 from ..portfolio.scores import mean_spread
 from ..risk.config import RiskConfig
 from ..risk.rolling import rolling_risk
 from ..runs.timing import Timing
+from .facts import check_stated_once, rules_of
 from .handler_source import HandlerSource, QlibHandler, build_handler
 from .handlers import CachedAlpha158
 from .preflight import (
@@ -46,12 +47,21 @@ from .tracking import check_variables
 PANEL_VERSION = 1
 SETTINGS = (
     "market", "benchmark", "segments", "handler", "label_horizon", "risk", "problem", "exclusions",
-    "mandate",
+    "mandate", "market_rules",
 )  # fmt: skip
 FILLED = (
     "instruments", "start_time", "end_time", "fit_start_time", "fit_end_time", "market", "cache_key"
 )  # fmt: skip
 """Settings of the handler that follow from the dataset's."""
+NEEDED = {
+    "market": "",
+    "benchmark": "`benchmark: null` compares with no index.",
+    "segments": "",
+    "mandate": "It states risk aversion, limits, costs and account: `mandate: {risk_aversion: 5, "
+    "constraints: {max_weights: 0.05}, costs: {buy: 0.0005, sell: 0.0015, minimum: 5}, account: "
+    "{value: 100000000, risk_degree: 0.99}}`.",
+}
+"""Settings that must be given, and what to say where they are not."""
 MISSING: Any = object()
 """Of a setting that must be given."""
 HANDLER = {"class": "CachedAlpha158", "module_path": "bpqp_portfolio.qlib_ext.handlers"}
@@ -70,11 +80,15 @@ class PortfolioDataset(DatasetH):
     label_horizon : days h of another handler's label, which ends at the close of t+1+h; needed only
         where its expression does not say.
     risk : fields of :class:`RiskConfig`, or the name of its model alone.
-    problem : fields of :class:`ProblemConfig`.
+    problem : what is about learning of :class:`ProblemConfig`; limits, costs and days a year are
+        those of the mandate and the market.
     exclusions : moves that are invalid: ``check`` for what :func:`check_provider` finds now, a
         CSV file (``bpqp data check --write-exclusions``), or ``none`` (the same as None).
-    mandate : constraints, costs and ways out of a backtest that solves each day from what is really
-        held, which a ``MandateRecord`` runs; see :class:`~.mandate_settings.MandateSettings`.
+    mandate : risk aversion, constraints, costs, fallbacks and account: what the training problem,
+        the losses, the solver, the backtest and the orders rest on; see
+        :class:`~bpqp_portfolio.backtest.mandate_settings.MandateSettings`.
+    market_rules : changes to the rules of Qlib's region, fields of
+        :class:`~bpqp_portfolio.markets.rules.MarketRules`.
 
     Raises
     ------
@@ -92,10 +106,13 @@ class PortfolioDataset(DatasetH):
         risk: Mapping[str, Any] | str | None = None,
         problem: Mapping[str, Any] | None = None,
         exclusions: str | None = None,
-        mandate: Mapping[str, Any] | None = None,
+        mandate: Mapping[str, Any] = MISSING,
+        market_rules: Mapping[str, Any] | None = None,
         **unknown: Any,
     ) -> None:
-        given = {"market": market, "benchmark": benchmark, "segments": segments}
+        given = {
+            "market": market, "benchmark": benchmark, "segments": segments, "mandate": mandate
+        }  # fmt: skip
         given = {key: value for key, value in given.items() if value is not MISSING}
         self.check_settings(
             {
@@ -105,16 +122,15 @@ class PortfolioDataset(DatasetH):
                 "label_horizon": label_horizon,
                 "risk": risk,
                 "problem": problem,
-                "mandate": mandate,
+                "market_rules": market_rules,
             }
         )
-        self.days_per_year = days_per_year(C.region)
-        self.mandate = _mandate_settings(mandate, self.days_per_year)
+        self.market_rules = rules_of(market_rules)
+        self.mandate = MandateSettings.from_config(mandate, self.market_rules.days_per_year)
         self.clock = Timing()
         self.market, self.benchmark, self.exclusions = market, benchmark, exclusions or "none"
         self.risk = _risk_config(risk)
-        self.problem_config = from_mapping(ProblemConfig, problem, "problem")
-        _check_costs(self.problem_config, self.mandate)
+        self.problem_config = self.mandate.training_problem(problem)
         _check_task(self.problem_config)
         with self.clock("data"):
             provider = self.provider.require()
@@ -123,8 +139,7 @@ class PortfolioDataset(DatasetH):
             spans = check_segments(segments, provider.calendar, _horizon(handler, label_horizon))
             self._market = load_market(provider, market, self.excluded)
             check_universe(self._market, spans, self.risk, self.problem_config)
-            if self.mandate is not None:
-                self.mandate.check_tables(self._market, provider, self.risk.window, spans["test"])
+            self.mandate.check_tables(self._market, provider, self.risk.window, spans["test"])
             self.manifest = provider.manifest
             self.data_key = {
                 "provider": provider.fingerprint(),
@@ -151,18 +166,18 @@ class PortfolioDataset(DatasetH):
             An unknown setting (the nearest is named), one that is missing or outside its range.
         """
         check_keys(settings, SETTINGS, "dataset")
-        absent = [key for key in ("market", "benchmark", "segments") if key not in settings]
+        absent = [key for key in NEEDED if key not in settings]
         if absent:
+            hints = [NEEDED[key] for key in absent if NEEDED[key]]
             raise ConfigError(
-                f"dataset: missing {', '.join(map(repr, absent))}."
-                + (" `benchmark: null` compares with no index." if "benchmark" in absent else "")
+                " ".join([f"dataset: missing {', '.join(map(repr, absent))}.", *hints])
             )
+        check_stated_once({"dataset": {"kwargs": settings}})
         check_keys(settings["segments"], SEGMENTS, "segments")
         _risk_config(settings.get("risk"))
-        _check_costs(
-            from_mapping(ProblemConfig, settings.get("problem"), "problem"),
-            _mandate_settings(settings.get("mandate"), days_per_year(C.region)),
-        )
+        year = rules_of(settings.get("market_rules")).days_per_year
+        mandate = MandateSettings.from_config(settings["mandate"], year)
+        mandate.training_problem(settings.get("problem"))
         handler = settings.get("handler")
         _horizon(handler, settings.get("label_horizon"))
         for key in (handler or {}).get("kwargs") or {}:
@@ -196,6 +211,11 @@ class PortfolioDataset(DatasetH):
         if isinstance(built, CachedAlpha158):
             return built, built
         return built, QlibHandler(built, self._market, label_horizon)
+
+    @property
+    def days_per_year(self) -> float:
+        """Trading days that annual figures and limits count: the market's."""
+        return self.market_rules.days_per_year
 
     @property
     def excluded_name_days(self) -> int:
@@ -373,15 +393,6 @@ class PortfolioDataset(DatasetH):
         )
 
 
-def _mandate_settings(block: Mapping[str, Any] | None, year: float) -> Any:
-    """The block read, where there is one."""
-    if block is None:
-        return None
-    from ..backtest.mandate_settings import MandateSettings
-
-    return MandateSettings.from_config(block, year)
-
-
 def _keyed(name: str, settings: Any) -> dict[str, Any]:
     """Settings as part of a cache key, with the code of the user's own classes among them."""
     fields = asdict(settings)
@@ -391,14 +402,6 @@ def _keyed(name: str, settings: Any) -> dict[str, Any]:
 
 def _risk_config(risk: Mapping[str, Any] | str | None) -> RiskConfig:
     return from_mapping(RiskConfig, {"model": risk} if isinstance(risk, str) else risk, "risk")
-
-
-def _check_costs(problem: ProblemConfig, mandate: Any) -> None:
-    if problem.turnover_cost and mandate is None:
-        raise ConfigError(
-            "problem.turnover_cost: the training would pay it and the backtest would not; give "
-            "the dataset a `mandate:` with costs and the workflow a MandateRecord."
-        )
 
 
 def _span_names(spans: Segments) -> dict[str, tuple[str, ...]]:

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from qlib.backtest.exchange import Exchange
 
+from ..backtest.rebalance import BookRules
 from ..data.quality.exclusions import Exclusions
-from ..markets.price_limits import price_limits
+from ..markets.rules import MarketRules
 
 # A close within half a per cent of the limit counts as at the limit, as in Qlib's 0.095 for 10 %.
 LIMIT_MARGIN = 0.005
@@ -33,16 +34,16 @@ class BoardExchange(Exchange):
     ----------
     exclusions : on these days a name's return is taken as zero: its prices from that day on are
         scaled to continue the last close (its factor too, so that quoted prices stay).
-    board_limits : False for markets without price limits.
-    kwargs : as for Qlib's exchange, except ``limit_threshold``.
+    rules : of the market, whose price limits apply.
+    kwargs : as for Qlib's exchange, except ``limit_threshold`` and ``trade_unit``.
     """
 
     def __init__(
-        self, *, exclusions: Exclusions | None = None, board_limits: bool = True, **kwargs: Any
+        self, *, rules: MarketRules, exclusions: Exclusions | None = None, **kwargs: Any
     ) -> None:
         self._exclusions = exclusions or Exclusions()
-        self._board_limits = board_limits
-        super().__init__(limit_threshold=None, **kwargs)
+        self._rules = rules
+        super().__init__(limit_threshold=None, trade_unit=rules.lot, **kwargs)
 
     def get_quote_from_qlib(self) -> None:
         """Load the quotes, then splice them over excluded moves."""
@@ -55,13 +56,13 @@ class BoardExchange(Exchange):
         quote = self.quote_df
         suspended = quote["$close"].isna()
         quote["limit_buy"] = quote["limit_sell"] = suspended
-        if not self._board_limits:
+        if self._rules.price_limits is None:
             return
         names = quote.index.get_level_values("instrument")
         dates = quote.index.get_level_values("datetime")
         name_codes, name_values = pd.factorize(names)
         date_codes, date_values = pd.factorize(dates)
-        limit = price_limits(name_values, date_values)[date_codes, name_codes]
+        limit = self._rules.limits(name_values, date_values)[date_codes, name_codes]
         upper, lower = at_limits(quote["$change"].to_numpy(), limit)
         quote["limit_buy"], quote["limit_sell"] = suspended | upper, suspended | lower
 
@@ -85,3 +86,20 @@ class BoardExchange(Exchange):
         for column in prices:
             quote.loc[rows, column] *= scale
         quote.loc[(name, date), "$change"] = 0.0
+
+
+def exchange_of(dataset: Any, rules: BookRules) -> BoardExchange:
+    """The exchange of a dataset's test segment: its market's limits and lots, ``rules``' costs."""
+    start, end = dataset.span_names["test"]
+    return BoardExchange(
+        freq="day",
+        start_time=start,
+        end_time=end,
+        codes=list(dataset.market_data.names),
+        deal_price="close",
+        open_cost=rules.costs.buy,
+        close_cost=rules.costs.sell,
+        min_cost=rules.costs.minimum,
+        exclusions=dataset.excluded,
+        rules=dataset.market_rules,
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,32 +12,15 @@ import pandas as pd
 from ..backtest.day_inputs import day_inputs
 from ..backtest.implementation_shortfall import implementation_shortfall
 from ..backtest.learned_risk import LearnedRisk
-from ..backtest.rebalance import LEAST_DUAL, BookRules, Rebalance
+from ..backtest.rebalance import LEAST_DUAL, Rebalance
 from ..backtest.segment import SegmentSource
-from ..errors import ConfigError
-from ..portfolio.costs import TradingCosts
 from ..report.metrics import annual
-from .dataset import PortfolioDataset
 from .exchange import BoardExchange
 from .mandate_strategy import MandateStrategy
-from .records import BacktestConfig, BacktestRecord, Decided
+from .records import BacktestRecord, Decided
 
 TABLES = ("mandate_days", "mandate_activity", "mandate_events", "shortfall")
 SOLVER = ("kkt_norm", "iterations", "status")
-
-
-@dataclass(frozen=True)
-class MandateBacktestConfig:
-    """Settings of the backtest, but for the costs, which are the mandate's: ``risk_degree``,
-    ``account``, ``board_limits`` and ``trade_unit`` as in :class:`BacktestConfig`."""
-
-    risk_degree: float
-    account: float = 1e8
-    board_limits: bool = True
-    trade_unit: int | None = 100
-
-    def __post_init__(self) -> None:
-        BacktestConfig(self.risk_degree, self.account, trade_unit=self.trade_unit)
 
 
 class MandateRecord(BacktestRecord):
@@ -48,45 +30,19 @@ class MandateRecord(BacktestRecord):
     ``mandate_days.pkl`` (status, forecast return and risk by signal day), ``mandate_activity.pkl``
     (what bound, and its shadow price), ``mandate_events.pkl`` (fallbacks that were taken, with day
     and reason) and ``shortfall.pkl`` (realised against target weights, by trading day).
-
-    Parameters
-    ----------
-    settings : fields of :class:`MandateBacktestConfig`.
     """
 
-    config_class = MandateBacktestConfig
-
-    def __init__(
-        self,
-        recorder: Any,
-        dataset: PortfolioDataset,
-        model: Any = None,
-        skip_existing: bool = False,
-        **settings: Any,
-    ) -> None:
-        if dataset.mandate is None:
-            raise ConfigError(
-                "MandateRecord: the dataset has no `mandate:` block; add one, or use "
-                "BacktestRecord."
-            )
-        super().__init__(recorder, dataset, model, skip_existing, **settings)
-
-    @property
-    def costs(self) -> TradingCosts:
-        """The mandate's costs."""
-        return self.dataset.mandate.build().costs
+    by_mandate = True
 
     def _strategy(
         self, scores: pd.Series, learned: LearnedRisk, exchange: BoardExchange
     ) -> dict[str, Any]:
-        settings, mandate = self.settings, self.dataset.mandate
         self._source = SegmentSource(self.dataset, scores, exchange, learned)
         self._plans: dict[pd.Timestamp, Rebalance] = {}
-        rules = BookRules(settings.risk_degree, settings.trade_unit, self.costs, mandate.pin_limits)
         options = {
-            "mandate": mandate.build(),
+            "mandate": self.dataset.mandate.build(),
             "inputs": partial(day_inputs, self._source),
-            "rules": rules,
+            "rules": self.rules,
             "plans": self._plans,
         }
         return {"class": MandateStrategy, "kwargs": options}
@@ -96,7 +52,7 @@ class MandateRecord(BacktestRecord):
     ) -> Decided:
         plans, positions = self._plans, artifacts["positions_normal_1day.pkl"]
         prices = exchange.table("$close", self.dataset.market_data.names).ffill()
-        gaps = implementation_shortfall(plans, positions, prices, self.settings.risk_degree)
+        gaps = implementation_shortfall(plans, positions, prices, self.rules.risk_degree)
         days, events = day_table(plans), event_table(plans)
         blocked, orders = (dict(gaps[n]) if len(gaps) else {} for n in ("unfilled", "orders"))
         tables = (days, activity_table(plans), events, gaps)

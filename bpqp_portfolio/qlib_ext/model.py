@@ -85,13 +85,6 @@ Stage = tuple[str, Mapping[str, Any], TrainerConfig]
 SEED_STEP = 10_000
 
 
-def _of_year(loss: Mapping[str, Any], days_per_year: float) -> Mapping[str, Any]:
-    """The loss with the market's trading days a year, where it counts any and names none."""
-    if "name" in loss and hasattr(build_loss(loss), "days_per_year"):
-        return {"days_per_year": days_per_year, **loss}
-    return loss
-
-
 class PortfolioModel(Model):
     """A predictor trained on a prediction loss, a decision loss, or both.
 
@@ -180,15 +173,15 @@ class PortfolioModel(Model):
         count = self.settings.members
         risk, kappa = self.settings.risk_head is not None, self.settings.learn_kappa
         check_learned(risk, kappa, dataset.problem_config)
+        if any(getattr(build_loss(loss), "pays_costs", False) for _, loss, _ in self._stages):
+            _ = PortfolioProblem(dataset.problem_config).costs  # asked for before any long work
         features = len(dataset.features.feature_names)
         panel = dataset.panel(self._predictor(features).window)
         factors = panel.loadings.shape[1]
         with dataset.clock("hindsight"), torch_threads(self.settings.threads):
             dataset.fill_oracle_values(["train", "valid"])
         # A training may continue on another device, and one member's is that of a run of its own.
-        year = dataset.days_per_year
         own = {k: v for k, v in asdict(self.settings).items() if k not in ("device", "members")}
-        own["days_per_year"] = year
         if parts := own_parts(own):
             own["own_parts"] = parts
         checkpoints, members, histories = [], [], []
@@ -197,7 +190,7 @@ class PortfolioModel(Model):
                 print(f"network {member + 1} of {count}", flush=True)
             shift = SEED_STEP * member
             stages = [
-                (name, _of_year(loss, year), replace(config, seed=config.seed + shift))
+                (name, loss, replace(config, seed=config.seed + shift))
                 for name, loss, config in self._stages
             ]
             key = dataset.run_key(model={**own, **({"seed_shift": shift} if shift else {})})

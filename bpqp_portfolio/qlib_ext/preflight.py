@@ -12,12 +12,14 @@ import numpy as np
 import pandas as pd
 from qlib.utils import get_callable_kwargs
 
+from ..backtest.mandate_settings import MandateSettings
 from ..config import check_keys, nearest, title
 from ..data.provider.provider import Provider
 from ..data.universe.market import MarketData
 from ..errors import ConfigError, DataError
 from ..portfolio.problem import ProblemConfig
 from ..risk.config import RiskConfig
+from .facts import check_stated_once, refuse_restated, rules_of
 
 COMPONENT = ("class", "module_path", "kwargs")
 # What Qlib fills in, and what a workflow may therefore name as a placeholder.
@@ -31,6 +33,7 @@ RECORDS = (
     "TopkDropoutRecord",
     "ReportRecord",
 )
+TRADING = ("BacktestRecord", "MandateRecord", "TopkDropoutRecord")
 SEGMENTS = ("train", "valid", "test")
 LEAST_TEST = 3
 """Days of a test: the target of the first is traded on the second and earns on the third."""
@@ -183,8 +186,8 @@ def check_universe(
     if fewest * problem.max_weight < 1 - 1e-9:
         least = math.ceil(1e4 / fewest) / 1e4
         raise ConfigError(
-            f"problem.max_weight {problem.max_weight:g} cannot reach a sum of 1 with the "
-            f"{fewest} names that have a risk model on {worst:%Y-%m-%d}: set it to at least "
+            f"mandate.constraints.max_weights {problem.max_weight:g} cannot reach a sum of 1 with "
+            f"the {fewest} names that have a risk model on {worst:%Y-%m-%d}: set it to at least "
             f"{least:g}."
         )
 
@@ -214,32 +217,61 @@ def check_learned(risk_head: bool, learn_kappa: bool, problem: ProblemConfig) ->
 def check_records(task: Mapping[str, Any]) -> None:
     """Every record of ``task`` exists, its settings are known, and what it needs comes before it.
 
+    What the records trade by is stated, once: costs and account in the mandate, and no constraint
+    that a record would not obey.
+
     Qlib itself would find that out after the training, or leave a record out with a warning.
 
     Raises
     ------
     ConfigError
-        An unknown key of the task, a record that cannot be found, or a bad setting of one.
+        An unknown key of the task, a record that cannot be found, a bad setting of one, or a fact
+        that is missing or stated twice.
     """
+    check_stated_once(task)
     check_keys(task, ("model", "dataset", "record", "reweighter"), "task")
     for part in ("model", "dataset"):
         check_keys(task.get(part, {}), COMPONENT, f"task.{part}")
+    settings = (task.get("dataset") or {}).get("kwargs") or {}
     records = task.get("record", [])
     done: list[type] = []
     for record in [records] if isinstance(records, Mapping) else records:
         check_keys(record, COMPONENT, "task.record")
         name = str(record.get("class"))
+        if isinstance(record, Mapping) and name in TRADING:
+            refuse_restated("record", record.get("kwargs"), name, settings)
         cls = check_component(record, "task.record", "qlib.workflow.record_temp", RECORDS)
         needed = getattr(cls, "depend_cls", None)
         if needed is not None and not any(issubclass(earlier, needed) for earlier in done):
             raise ConfigError(f"task.record: {name} needs {needed.__name__} before it.")
         done.append(cls)
-    mandate = ((task.get("dataset") or {}).get("kwargs") or {}).get("mandate")
-    if done and mandate is not None and not any(cls.__name__ == "MandateRecord" for cls in done):
-        raise ConfigError(
-            "task.dataset has a mandate, but no MandateRecord trades by it: use that record, or "
-            "leave the mandate (and problem.turnover_cost) out."
+    traders = [cls.__name__ for cls in done if getattr(cls, "trades", False)]
+    if traders and "mandate" in settings:
+        rules = rules_of(settings.get("market_rules"))
+        mandate = MandateSettings.from_config(settings["mandate"], rules.days_per_year)
+        mandate.book_rules(rules)
+        beyond = mandate.beyond_training
+        if beyond and not trades_by_mandate(task):
+            raise ConfigError(
+                f"task.record: {traders[0]} trades the weights of the training problem, which "
+                f"knows nothing of mandate: {', '.join(beyond)}. Use MandateRecord, or drop them."
+            )
+
+
+def trades_by_mandate(task: Mapping[str, Any]) -> bool:
+    """Does a record of ``task`` solve each day of its backtest by the mandate, from what is held?
+
+    Otherwise the weights of the training problem are traded, or a rival's.
+    """
+    records = task.get("record") or []
+    return any(
+        getattr(
+            check_component(record, "task.record", "qlib.workflow.record_temp", RECORDS),
+            "by_mandate",
+            False,
         )
+        for record in ([records] if isinstance(records, Mapping) else records)
+    )
 
 
 def check_task(task: Mapping[str, Any]) -> None:

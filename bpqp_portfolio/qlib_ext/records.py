@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import torch
@@ -19,15 +19,16 @@ from qlib.workflow.record_temp import ACRecordTemp, PortAnaRecord, SignalRecord
 
 from ..backtest.appraisal import appraise, decide, score_figures
 from ..backtest.learned_risk import LearnedRisk, learned_risk_of, problem_of
-from ..config import check_keys, check_number, from_mapping
-from ..portfolio.costs import TradingCosts
+from ..config import check_keys, from_mapping
 from ..problems.solution import SolveStatus
 from ..report.metrics import flatten, print_summary, summarise
 from ..runs.artifact import ARTIFACTS
 from ..runs.results import NO_DECISION, RunResults, save_results
 from ..training import torch_threads
 from .dataset import PortfolioDataset
-from .exchange import BoardExchange
+from .exchange import BoardExchange, exchange_of
+from .facts import refuse_restated
+from .preflight import trades_by_mandate
 from .save_run import parts_tag, save_run
 from .strategy import TargetWeightStrategy
 
@@ -36,7 +37,6 @@ SURVIVORSHIP = (
     "survivorship bias; compare the universe coverage that `bpqp data check` prints."
 )
 
-BACKTESTS = ("BacktestRecord", "MandateRecord", "TopkDropoutRecord")
 TABLES = ("bpqp_daily.pkl", "realised_weights.pkl")
 """Artifacts of a backtest besides Qlib's."""
 
@@ -57,31 +57,8 @@ def solver_metrics(days: pd.DataFrame | None) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class BacktestConfig:
-    """Settings of the backtest.
-
-    ``account`` in the currency of the prices; ``risk_degree`` invested fraction of it;
-    ``open_cost``, ``close_cost`` fractions of the value bought and sold; ``min_cost`` currency an
-    order; ``board_limits`` whether price limits of the Chinese boards apply; ``trade_unit`` shares
-    in a lot (None: any amount).
-    """
-
-    risk_degree: float
-    account: float = 1e8
-    open_cost: float = 0.0005
-    close_cost: float = 0.0015
-    min_cost: float = 5.0
-    board_limits: bool = True
-    trade_unit: int | None = 100
-
-    def __post_init__(self) -> None:
-        check_number(self.risk_degree, "risk_degree", low=0, high=1, open_low=True)
-        check_number(self.account, "account", low=0, open_low=True)
-        for name in ("open_cost", "close_cost"):
-            check_number(getattr(self, name), name, low=0, high=0.1)
-        check_number(self.min_cost, "min_cost", low=0)
-        if self.trade_unit is not None:
-            check_number(self.trade_unit, "trade_unit", low=1, integer=True)
+class NoSettings:
+    """Settings of a record that has none: what it trades by is stated in the dataset."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +82,9 @@ class BacktestRecord(PortAnaRecord):
     """Decide each test day once, trade it in Qlib's backtest, and appraise what was held.
 
     The weights are those that the dataset's problem makes of the scores, blind to what is held.
-    Compared with the index, where there is one, and equal weights. Keeps Qlib's artifacts and
-    metrics, and adds
+    Costs and account are the dataset's mandate's, lots and price limits its market's. Compared
+    with the index, where there is one, and equal weights. Keeps Qlib's artifacts and metrics, and
+    adds
 
     - ``bpqp/weights.pkl``: the targets, by (signal day, name);
     - ``bpqp/signal.pkl``, by signal day: figures of the scores (``ic``, ``rank_ic``, ``mse``),
@@ -119,13 +97,16 @@ class BacktestRecord(PortAnaRecord):
       ``bpqp.learned.specific`` and ``bpqp.learned.factors``; a learned κ is
       ``bpqp.learned.kappa``.
 
-    Parameters
-    ----------
-    settings : fields of :class:`BacktestConfig`.
+    Raises
+    ------
+    ConfigError
+        The mandate states no costs or no account, or a setting is unknown.
     """
 
     depend_cls = SignalRecord
-    config_class: type[Any] = BacktestConfig
+    trades: ClassVar[bool] = True
+    by_mandate: ClassVar[bool] = False
+    config_class: ClassVar[type[Any]] = NoSettings
 
     def __init__(
         self,
@@ -135,13 +116,15 @@ class BacktestRecord(PortAnaRecord):
         skip_existing: bool = False,
         **settings: Any,
     ) -> None:
+        self.check_settings(settings)
         self.settings = from_mapping(self.config_class, settings, type(self).__name__)
         self.dataset, self.model = dataset, model
+        self.rules = dataset.mandate.book_rules(dataset.market_rules)
         start, end = dataset.span_names["test"]
         backtest = {
             "start_time": start,
             "end_time": end,
-            "account": self.settings.account,
+            "account": dataset.mandate.traded()[0].value,
             "benchmark": dataset.benchmark,
         }
         config: dict[str, Any] = {"strategy": {}, "backtest": backtest}
@@ -157,12 +140,13 @@ class BacktestRecord(PortAnaRecord):
     @classmethod
     def check_settings(cls, settings: Mapping[str, Any]) -> None:
         """Raise :class:`ConfigError` for an unknown setting or one outside its range."""
+        refuse_restated("record", settings, cls.__name__)
         given = {k: v for k, v in settings.items() if k != "skip_existing"}
         from_mapping(cls.config_class, given, cls.__name__)
 
     def _generate(self, **kwargs: Any) -> dict[str, Any]:
         clock, scores = self.dataset.clock, self.load("pred.pkl").iloc[:, 0]
-        exchange = self._exchange()
+        exchange = exchange_of(self.dataset, self.rules)
         with clock("weights"), torch_threads(1):
             learned = learned_risk_of(self.model, self.dataset, recorder=self.recorder)
             self.strategy_config = self._strategy(scores, learned, exchange)
@@ -191,28 +175,6 @@ class BacktestRecord(PortAnaRecord):
         own = {"bpqp_daily.pkl": daily, "realised_weights.pkl": realised, **decided.tables}
         return {**artifacts, **own}
 
-    @property
-    def costs(self) -> TradingCosts:
-        """What an order costs."""
-        own = self.settings
-        return TradingCosts(own.open_cost, own.close_cost, own.min_cost)
-
-    def _exchange(self) -> BoardExchange:
-        settings, costs = self.settings, self.costs
-        return BoardExchange(
-            freq="day",
-            start_time=self.backtest_config["start_time"],
-            end_time=self.backtest_config["end_time"],
-            codes=list(self.dataset.market_data.names),
-            deal_price="close",
-            open_cost=costs.buy,
-            close_cost=costs.sell,
-            min_cost=costs.minimum,
-            trade_unit=settings.trade_unit,
-            exclusions=self.dataset.excluded,
-            board_limits=settings.board_limits,
-        )
-
     def _simulate(self, **kwargs: Any) -> dict[str, Any]:
         """Qlib's backtest and its artifacts; without an index, none that compares with one."""
         artifacts = PortAnaRecord._generate(self, **kwargs)
@@ -236,7 +198,7 @@ class BacktestRecord(PortAnaRecord):
         self._orders: dict[pd.Timestamp, int] = {}
         options = {
             "signal": self._weights,
-            "risk_degree": self.settings.risk_degree,
+            "risk_degree": self.rules.risk_degree,
             "blocked": self._blocked,
             "orders": self._orders,
         }
@@ -251,7 +213,7 @@ class BacktestRecord(PortAnaRecord):
         self, scores: pd.Series, decided: Decided, realised: pd.DataFrame, days: pd.DatetimeIndex
     ) -> pd.DataFrame:
         """By signal day: what the scores said, how it was solved, what was held was worth."""
-        held = held_by_signal(realised, days) / self.settings.risk_degree
+        held = held_by_signal(realised, days) / self.rules.risk_degree
         table = score_figures(self.dataset, scores)
         table = table.join(appraise(self.dataset, held, days=days[:-1]))
         if decided.solver is not None:
@@ -289,12 +251,6 @@ class BacktestRecord(PortAnaRecord):
         # Qlib asks this of a later record cast to this class, which has no attributes of ours.
         names = ("report_normal", "positions_normal", "port_analysis")
         return [f"{name}_1day.pkl" for name in names] + list(TABLES)
-
-
-def _backtest_settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of :class:`BacktestConfig` in a record's settings, with their defaults."""
-    own = {k: v for k, v in given.items() if k in BacktestConfig.__dataclass_fields__}
-    return asdict(BacktestConfig(**own)) if own else {}
 
 
 def held_by_signal(realised: pd.DataFrame, days: pd.DatetimeIndex) -> pd.Series:
@@ -362,10 +318,10 @@ class ReportRecord(ACRecordTemp):
             write_figures(results, folder / "figures")
             page = write_report(results, folder / "report.html")
             self.recorder.save_objects(local_path=str(folder), artifact_path="bpqp")
-            backtest = _backtest_settings(results.settings["backtest"])
+            by_mandate = trades_by_mandate(results.config)
             # New days are solved; a run that traded by another rule keeps no model.
             if "status" in results.signal and save_run(
-                folder / "model", self.model, self.dataset, backtest
+                folder / "model", self.model, self.dataset, by_mandate
             ):
                 self.recorder.save_objects(
                     local_path=str(folder / "model"), artifact_path=ARTIFACTS
@@ -391,7 +347,7 @@ class ReportRecord(ACRecordTemp):
 
     def _mandate(self) -> dict[str, Any]:
         """Tables of a :class:`~.mandate_records.MandateRecord`, none where another one ran."""
-        if self.dataset.mandate is None:
+        if not trades_by_mandate(self.recorder.load_object("task")):
             return {}
         names = ("mandate_activity", "mandate_events", "shortfall", "mandate_facts")
         return {name: self.load(f"{name}.pkl") for name in names}
@@ -401,6 +357,7 @@ class ReportRecord(ACRecordTemp):
         weights = self.load("weights.pkl").reset_index()
         weights.columns = ["datetime", "instrument", "weight"]
         task = self.recorder.load_object("task")
+        account, costs = dataset.mandate.traded()
         history = getattr(self.model, "history", pd.DataFrame())
         columns = [
             c
@@ -422,14 +379,9 @@ class ReportRecord(ACRecordTemp):
                 "score_scale": dataset.problem.scale,
                 "risk": asdict(dataset.risk),
                 "problem": asdict(problem_of(self.model, dataset).config),
-                "backtest": next(
-                    (
-                        record.get("kwargs", {})
-                        for record in task.get("record", [])
-                        if record.get("class") in BACKTESTS
-                    ),
-                    {},
-                ),
+                "account": asdict(account),
+                "costs": asdict(costs),
+                "market_rules": asdict(dataset.market_rules),
                 **({"mandate": mandate["mandate_facts"]} if mandate else {}),
                 "excluded_name_days": dataset.excluded_name_days,
                 "rows_without_risk_model": dataset.unmodelled_rows,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,12 @@ from ..runs.artifact import BOOSTER, EXCLUSIONS, FACTS, GROUPS, PARTS, SCHEMA
 from .dataset import PortfolioDataset
 
 
-def save_run(
-    folder: Path, model: Any, dataset: PortfolioDataset, backtest: Mapping[str, Any]
-) -> bool:
+def save_run(folder: Path, model: Any, dataset: PortfolioDataset, by_mandate: bool) -> bool:
     """Write what later days need into ``folder``; False for a model that keeps nothing.
 
     That is a model with a ``save(folder, dataset)`` of its own, or Qlib's ``LGBModel``, whose
-    trees are kept in LightGBM's text format. ``backtest`` holds the fields of
-    :class:`~.records.BacktestConfig`.
+    trees are kept in LightGBM's text format. ``by_mandate`` says whether the backtest solved each
+    day by the mandate, or traded the weights of the training problem.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +48,7 @@ def save_run(
         "schema": SCHEMA,
         "market": dataset.market,
         "benchmark": dataset.benchmark,
-        "days_per_year": dataset.days_per_year,
+        "market_rules": asdict(dataset.market_rules),
         "expressions": list(handler.get_feature_config()[0]),
         "loader": handler.loader,
         "handler": type(dataset.handler).__name__,
@@ -59,9 +56,9 @@ def save_run(
         "segments": dataset.span_names,
         "risk": asdict(dataset.risk),
         "problem": asdict(problem_of(model, dataset).config),
-        "backtest": dict(backtest),
         "exclusions": dataset.exclusions,
-        "mandate": None if dataset.mandate is None else dataset.mandate.to_config(),
+        "mandate": dataset.mandate.to_config(),
+        "by_mandate": by_mandate,
         "data": {
             "folder": str(Path(C.dpm.get_data_uri("day")).absolute()),
             "manifest": {k: dataset.manifest.get(k) for k in ("source", "sha256", "kind")},
@@ -69,11 +66,7 @@ def save_run(
             "names": list(market.names),
         },
     }
-    if dataset.mandate is not None:
-        costs = dataset.mandate.build().costs
-        facts["backtest"] |= {
-            "open_cost": costs.buy, "close_cost": costs.sell, "min_cost": costs.minimum
-        }  # fmt: skip
+    if by_mandate:
         _save_groups(folder, dataset, len(market.dates) - len(days))
     locate(facts, Path.cwd())
     with replacing_file(folder / FACTS) as scratch:

@@ -14,13 +14,13 @@ from ..backtest.learned_risk import LearnedRisk
 from ..config import check_number
 from ..errors import ConfigError
 from .exchange import BoardExchange
-from .records import BacktestConfig, BacktestRecord, Decided, held_by_signal
+from .records import BacktestRecord, Decided, held_by_signal
 
 
 @dataclass(frozen=True)
-class TopkDropoutConfig(BacktestConfig):
-    """Settings of the backtest (see :class:`BacktestConfig`): ``topk`` names are held, of which
-    ``n_drop`` at most are replaced a day.
+class TopkDropoutConfig:
+    """Settings of the strategy: ``topk`` names are held, of which ``n_drop`` at most are replaced a
+    day.
 
     Raises
     ------
@@ -32,7 +32,6 @@ class TopkDropoutConfig(BacktestConfig):
     n_drop: int = 5
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         for name in ("topk", "n_drop"):
             check_number(getattr(self, name), name, low=1, integer=True)
         if self.n_drop > self.topk:
@@ -113,7 +112,7 @@ class TopkDropoutRecord(BacktestRecord):
             "signal": problem_scores(self.dataset, scores, "test"),
             "topk": settings.topk,
             "n_drop": settings.n_drop,
-            "risk_degree": settings.risk_degree,
+            "risk_degree": self.rules.risk_degree,
             "blocked": self._blocked,
             "orders": self._orders,
         }

@@ -7,7 +7,6 @@ import math
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..markets.trading_year import QLIB
 from ..runs.results import RunResults
 from .metrics import FEWEST, books, drawdown, wealth
 from .style import EQUAL, GROSS, INDEX, NET, baseline, date_axis, heading, is_wide, line, panels
@@ -21,7 +20,7 @@ def rolling_window(days: int, length: int) -> int:
     return max(2, min(length, days // 2))
 
 
-def rolling_ratio(returns: pd.Series, window: int, days_per_year: float = QLIB) -> pd.Series:
+def rolling_ratio(returns: pd.Series, window: int, days_per_year: float) -> pd.Series:
     """mean / std (ddof 1) · √days_per_year of the last ``window`` days, NaN before it is full."""
     rolling = returns.rolling(window)
     std = rolling.std(ddof=1)

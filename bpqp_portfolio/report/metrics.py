@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..markets.trading_year import QLIB
 from ..runs.results import RunResults
 
 FEWEST = 20
@@ -84,7 +83,7 @@ def annual(mean: float, days: int, days_per_year: float) -> float:
     return mean * days_per_year if days >= FEWEST else math.nan
 
 
-def risk(returns: pd.Series, days_per_year: float = QLIB) -> dict[str, float]:
+def risk(returns: pd.Series, days_per_year: float) -> dict[str, float]:
     """Annual figures of a daily return series (T,), and its largest drawdown.
 
     Arithmetic: return = N·mean, volatility = √N·std (ddof 1) with N = ``days_per_year``,

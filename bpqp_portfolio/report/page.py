@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from ..files.atomic import replacing_file
-from ..markets.trading_year import QLIB
+from ..markets.rules import QLIB_DAYS_PER_YEAR
 from ..runs.results import RunResults, plain
 from .figures import PLOTS, inline_svgs
 from .figures_model import status_counts
@@ -323,7 +323,7 @@ def _notes(results: RunResults) -> list[tuple[str, str]]:
             "Annual figures",
             f"Mean × {year:g} and standard deviation (ddof 1) × √{year:g} of daily returns, of at "
             f"least {FEWEST} days; a Sharpe ratio is taken at a risk-free rate of zero. Qlib's own "
-            f"records, tracked under its own names, count {QLIB} days in any market.",
+            f"records, tracked under its own names, count {QLIB_DAYS_PER_YEAR} days in any market.",
         ),
         (
             "Drawdown",

@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,21 @@ from ..config import load_own_parts
 from ..data.quality.exclusions import Exclusions, read_exclusions
 from ..errors import ConfigError, DataError
 from ..files.digests import verify
-from ..portfolio.costs import TradingCosts
+from ..portfolio.mandate.config import by_name
 from ..portfolio.problem import PortfolioProblem
 from ..predictors import Ensemble, PredictorOutput, Predictor, build_network
 from ..risk.config import RiskConfig
-from ..markets.trading_year import QLIB
+from ..markets.rules import BOARDS, QLIB_DAYS_PER_YEAR, MarketRules
 from ..backtest.mandate_settings import MandateSettings
 from ..backtest.rebalance import BookRules
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = 3
-UNSEALED = 2  # the schema of runs made before their files had digests
+SCHEMA = 4
+EARLIER = (2, 3)
+"""Schemas that are read too: of 3, a record stated costs, account and lots, and the problem its own
+limits; of 2, files had no digests besides."""
+UNSEALED = 2
 FACTS, WEIGHTS, EXCLUSIONS = "model.json", "state_dict.pt", "exclusions.csv"
 BOOSTER = "lightgbm.txt"
 GROUPS = "groups.npz"
@@ -66,9 +69,14 @@ class RunArtifact:
         return self.facts["data"]["days"].split()
 
     @property
+    def market_rules(self) -> MarketRules:
+        """Days a year, lot and price limits of the run's market."""
+        return MarketRules(**self.facts["market_rules"])
+
+    @property
     def days_per_year(self) -> float:
-        """Trading days that annual figures count; Qlib's for a run saved before this was kept."""
-        return self.facts.get("days_per_year", QLIB)
+        """Trading days that annual figures count."""
+        return self.market_rules.days_per_year
 
     @property
     def risk(self) -> RiskConfig:
@@ -82,38 +90,30 @@ class RunArtifact:
 
     @property
     def rules(self) -> BookRules:
-        """Lots, costs and invested part of the run's backtest.
-
-        Raises
-        ------
-        ConfigError
-            The run had no backtest.
-        """
-        backtest = self.facts["backtest"]
-        if not backtest:
+        """Lots, costs and invested part of the run's backtest; ConfigError where it had none."""
+        if self._settings.account is None or self._settings.costs is None:
             raise ConfigError(
-                f"run {self.run_id!r} had no BacktestRecord, whose costs, lots and risk_degree "
-                "size the trades: leave out holdings and cash to get weights alone."
+                f"run {self.run_id!r} was not backtested, so it states no costs and no account to "
+                "size trades by: leave out holdings and cash to get weights alone."
             )
-        costs = TradingCosts(backtest["open_cost"], backtest["close_cost"], backtest["min_cost"])
-        return BookRules(
-            backtest["risk_degree"],
-            backtest["trade_unit"],
-            costs,
-            self.pin_limits,
-            from_holdings=self.mandate is not None,
-        )
+        rules = self._settings.book_rules(self.market_rules)
+        by_mandate = self.facts["by_mandate"]
+        return replace(rules, pin_limits=self.pin_limits, from_holdings=by_mandate)
 
     @property
     def mandate(self) -> MandateSettings | None:
-        """The mandate that the run was backtested under, where there was one."""
-        block = self.facts["mandate"]
-        return MandateSettings.from_config(block) if block else None
+        """The mandate that the run was backtested under; None where it traded the weights of the
+        training problem."""
+        return self._settings if self.facts["by_mandate"] else None
 
     @property
     def pin_limits(self) -> bool:
         """Are names that closed at a price limit kept from trading against it?"""
-        return bool(self.facts["mandate"] and self.facts["mandate"]["pin_limits"])
+        return self.facts["by_mandate"] and self._settings.pin_limits
+
+    @property
+    def _settings(self) -> MandateSettings:
+        return MandateSettings.from_config(self.facts["mandate"], self.days_per_year)
 
     @torch.no_grad()
     def predictor_output(self, features: np.ndarray) -> PredictorOutput:
@@ -167,7 +167,7 @@ def load_run(folder: Path, run_id: str, parts: str | None = None) -> RunArtifact
         run_id, facts, _scorer(folder, facts, where), excluded, _groups(folder, where)
     )
     with _reading(where, FACTS):
-        _ = run.days[0], run.risk, run.problem, run.mandate, facts["backtest"] and run.rules
+        _ = run.days[0], run.risk, run.problem, run.mandate, run._settings.account and run.rules
         _ = facts["data"]["folder"], facts["data"]["names"][0], facts["market"]
         _ = facts["segments"]["valid"][1], facts["exclusions"], list(facts["processors"])
     return run
@@ -197,7 +197,7 @@ def _facts(folder: Path, where: str) -> dict[str, Any]:
             f"{where}: cannot read its saved model, {FACTS} ({error}); {REMEDY}"
         ) from error
     schema = facts.get("schema") if isinstance(facts, dict) else None
-    if schema not in (SCHEMA, UNSEALED):
+    if schema not in (SCHEMA, *EARLIER):
         raise DataError(
             f"{where}: {FACTS} was saved by another version of this package (schema {schema}, "
             f"needed {SCHEMA}), without what new days need: run its workflow again."
@@ -219,7 +219,40 @@ def _facts(folder: Path, where: str) -> dict[str, Any]:
             f"{where} was saved when a mandate's constraints were not kept with its run: run its "
             "workflow again."
         )
+    if schema in EARLIER:
+        with _reading(where, FACTS):
+            return _of_earlier(facts)
     return facts
+
+
+def _of_earlier(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts of a run of an earlier schema, each in the place where they are stated now."""
+    backtest, problem = facts.pop("backtest"), dict(facts["problem"])
+    year = facts.pop("days_per_year", QLIB_DAYS_PER_YEAR)
+    problem.pop("turnover_cost", None)  # of the training; a single day trades nothing before it
+    limits = {"max_weights": problem["max_weight"]}
+    mandate = {"risk_aversion": problem["risk_aversion"], "constraints": limits}
+    given = facts["mandate"]
+    block = dict(given or mandate)
+    year = block.pop("days_per_year", year)
+    if backtest:
+        keys = {"buy": "open_cost", "sell": "close_cost", "minimum": "min_cost"}
+        own = {*keys, "linear_cost"}  # whose rates are those of the backtest
+        block = {key: value for key, value in block.items() if key not in own}
+        others = {k: v for k, v in by_name(block.get("costs"), "costs").items() if k not in own}
+        block["costs"] = {**others, **{key: backtest[old] for key, old in keys.items()}}
+        block["account"] = {
+            "value": backtest.get("account", 1e8), "risk_degree": backtest["risk_degree"]
+        }  # fmt: skip
+    boards = BOARDS if backtest.get("board_limits", True) else None
+    rules = {"days_per_year": year, "lot": backtest.get("trade_unit"), "price_limits": boards}
+    return {
+        **facts,
+        "problem": problem,
+        "market_rules": rules,
+        "mandate": block,
+        "by_mandate": given is not None,
+    }
 
 
 def _groups(folder: Path, where: str) -> tuple[np.ndarray, np.ndarray] | None:

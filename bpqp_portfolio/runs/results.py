@@ -16,7 +16,7 @@ from ..config import nearest
 from ..files.atomic import replacing_folder
 from ..files.digests import sha256_of
 from ..errors import DataError
-from ..markets.trading_year import QLIB
+from ..markets.rules import QLIB_DAYS_PER_YEAR
 
 SCHEMA = 1
 FACTS = "results.json"
@@ -150,7 +150,7 @@ class RunResults:
     @property
     def days_per_year(self) -> float:
         """Trading days in a year of its market; Qlib's in a run saved before this was kept."""
-        return float(self.settings.get("days_per_year") or QLIB)
+        return float(self.settings.get("days_per_year") or QLIB_DAYS_PER_YEAR)
 
     @property
     def years(self) -> float:

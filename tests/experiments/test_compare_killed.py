@@ -45,7 +45,6 @@ task:
           horizon: 1
           exclude: {[name for name in feature_config(["close"], [])[1] if name not in KEPT]}
       risk: {{factors: 2, window: 60, min_history: 30}}
-      problem: {{max_weight: 0.25}}
       mandate: {{constraints: {{max_weights: 0.25}}}}
   model:
     kwargs:

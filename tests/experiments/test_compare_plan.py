@@ -157,3 +157,47 @@ def test_a_comparison_needs_an_index(study):
     )
     with pytest.raises(ConfigError, match=r"benchmark is null.*name one"):
         read_comparison(file)
+
+
+def test_methods_that_differ_in_more_than_the_method_are_refused_unless_that_is_compared(study):
+    base = "task: {dataset: {class: PortfolioDataset, kwargs: {mandate: {costs: {buy: 0.001}}}}}"
+    edit(study, "task: {dataset: {class: PortfolioDataset}}", base, "workflow.yaml")
+    text = (study / "compare.yaml").read_text() + (
+        "  dear:\n    title: Dear\n    task: {dataset: {kwargs: {mandate: {costs: {buy: 0.02}}}}}\n"
+    )
+    (study / "compare.yaml").write_text(text)
+    both = r"methods\.fixed and methods\.dear differ in costs: {'buy': 0\.001} and {'buy': 0\.02}"
+    with pytest.raises(ConfigError, match=both + r".*`compare: \[costs\]`"):
+        plan(*read_comparison(study / "compare.yaml"))
+    edit(study, "seeds: 2", "seeds: 2\ncompare: [costs]")
+    assert len(plan(*read_comparison(study / "compare.yaml"), seeds=1)) == 4
+    edit(study, "compare: [costs]", "compare: [costs, days]")
+    with pytest.raises(ConfigError, match="compare: no two methods differ in days"):
+        plan(*read_comparison(study / "compare.yaml"))
+    edit(study, "compare: [costs, days]", "compare: [cost]")
+    with pytest.raises(ConfigError, match=r"unknown fact to compare 'cost'.* Did you mean 'costs'"):
+        read_comparison(study / "compare.yaml")
+
+
+@pytest.mark.parametrize(
+    ("fact", "change"),
+    [
+        ("market", "market: other"),
+        ("market", "market_rules: {lot: 1}"),
+        ("benchmark", "benchmark: OTHER"),
+        ("days", "segments: {test: [a, c]}"),
+        ("data", "exclusions: none"),
+        ("account", "mandate: {account: {value: 1}}"),
+    ],
+)
+def test_each_fact_is_looked_at(study, fact, change):
+    kwargs = (
+        "{market: m, benchmark: I, segments: {train: [a, b], test: [a, b]}, exclusions: check, "
+        "mandate: {account: {value: 2}}}"
+    )
+    base = f"task: {{dataset: {{class: PortfolioDataset, kwargs: {kwargs}}}}}"
+    edit(study, "task: {dataset: {class: PortfolioDataset}}", base, "workflow.yaml")
+    plan(*read_comparison(study / "compare.yaml"))
+    edit(study, "seeds: 1, seed", f"task: {{dataset: {{kwargs: {{{change}}}}}}}, seeds: 1, seed")
+    with pytest.raises(ConfigError, match=rf"methods\.mse and methods\.fixed differ in {fact}: "):
+        plan(*read_comparison(study / "compare.yaml"))

@@ -18,7 +18,7 @@ from bpqp_portfolio.experiments.notes import absent, markdown, protocol
 from bpqp_portfolio.experiments.page import write_comparison
 from bpqp_portfolio.experiments.plan import Comparison
 from bpqp_portfolio.experiments.table import build_table
-from bpqp_portfolio.markets.trading_year import QLIB
+from bpqp_portfolio.markets.rules import QLIB_DAYS_PER_YEAR as QLIB
 from bpqp_portfolio.runs.results import RunResults
 
 DAYS = pd.bdate_range("2019-01-02", periods=400, name="datetime")
@@ -169,11 +169,11 @@ def test_the_protocol_says_what_a_reader_must_know(table):
 
 def test_runs_of_other_data_or_code_are_named():
     results = {("plain", seed): run(0, 0, seed) for seed in range(2)}
-    results["cheap", 0] = run(0, 0, 0, excluded_name_days=7, market="other")
     found = build_table(COMPARISON, results, other_code=["plain-seed1"])
-    said = " ".join(protocol(found))
-    assert "differs between the runs (cheap-seed0: other against SIM" in said
-    assert "accepted: 1 of 3 runs (plain-seed1)" in said
+    assert "accepted: 1 of 2 runs (plain-seed1)" in " ".join(protocol(found))
+    results["cheap", 0] = run(0, 0, 0, market="other")
+    with pytest.raises(DataError, match=r"differs between the runs \(cheap-seed0: other against"):
+        build_table(COMPARISON, results)
 
 
 def test_a_longer_label_may_end_the_training_earlier_but_test_days_must_agree():
@@ -189,8 +189,28 @@ def test_a_longer_label_may_end_the_training_earlier_but_test_days_must_agree():
         in said
     )
     results["best", 0] = run(0, 0, 0, **learned("2016-12-15", test="2019 to 2021"))
-    said = " ".join(protocol(build_table(COMPARISON, results)))
-    assert "Universe and days differs between the runs (best-seed0" in said
+    with pytest.raises(DataError, match=r"Universe and days differs between the runs \(best-seed0"):
+        build_table(COMPARISON, results)
+
+
+@pytest.mark.parametrize(
+    ("facts", "other", "compared"),
+    [
+        ({"costs": {"buy": 0.0005}}, {"costs": {"buy": 0.001}}, "costs"),
+        ({"account": {"value": 1e8}}, {"account": {"value": 1e6}}, "account"),
+        ({"market_rules": {"lot": 100}}, {"market_rules": {"lot": 1}}, "market"),
+        ({"excluded_name_days": 0}, {"excluded_name_days": 7}, "data"),
+    ],
+)
+def test_runs_that_differ_in_more_than_the_method_are_refused_unless_that_is_compared(
+    facts, other, compared
+):
+    results = {("plain", seed): run(0, 0, seed, **facts) for seed in range(2)}
+    results["cheap", 0] = run(0, 0, 0, **other)
+    with pytest.raises(DataError, match=rf"\(cheap-seed0: .*`compare: \[{compared}"):
+        build_table(COMPARISON, results)
+    table = build_table(dataclasses.replace(COMPARISON, compare=[compared]), results)
+    assert any("; or " in fact for fact in table.facts)
 
 
 def test_a_partial_table_says_what_is_missing(tmp_path):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from bpqp_portfolio.errors import ConfigError, DataError
-from bpqp_portfolio.experiments.statistics import holm, paired_difference
-from bpqp_portfolio.markets.trading_year import QLIB
+from bpqp_portfolio.experiments import statistics
+from bpqp_portfolio.experiments.statistics import holm
+from bpqp_portfolio.markets.rules import QLIB_DAYS_PER_YEAR as QLIB
+
+paired_difference = partial(statistics.paired_difference, days_per_year=QLIB)
 
 
 def frame(values):

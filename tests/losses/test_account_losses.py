@@ -8,14 +8,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from panels import random_panel
+from panels import STATED, random_panel
 
 from bpqp_portfolio.errors import ConfigError
 from bpqp_portfolio.losses import build_loss
 from bpqp_portfolio.losses.account import trades
 from bpqp_portfolio.portfolio import PortfolioProblem
 
-PROBLEM = PortfolioProblem({"risk_aversion": 20.0, "max_weight": 0.45}, score_scale=0.02)
+PROBLEM = PortfolioProblem({"risk_aversion": 20.0, "max_weight": 0.45, **STATED}, score_scale=0.02)
+
+
+def of_costs(buy, sell, **facts):
+    """The problem with other costs."""
+    costs = {"buy": buy, "sell": sell, "minimum": 0.0}
+    return PortfolioProblem(replace(PROBLEM.config, costs=costs, **facts), score_scale=0.02)
+
+
+DEAR, FREE = of_costs(0.002, 0.003, days_per_year=242), of_costs(0.0, 0.0)
 DAYS = 12
 
 
@@ -108,8 +117,7 @@ def test_trades_pass_finite_differences_in_both_days_weights(batch):
 
 @pytest.mark.parametrize("benchmark", ["none", "universe"])
 def test_net_sharpe_by_numpy(benchmark, batch, scores):
-    options = {"buy": 0.002, "sell": 0.003, "benchmark": benchmark, "days_per_year": 242}
-    total = build_loss("net_sharpe", options)(scores, batch, PROBLEM).total
+    total = build_loss("net_sharpe", {"benchmark": benchmark})(scores, batch, DEAR).total
     w = PROBLEM.solve(scores, batch).w
     bought, sold = account(w, batch)
     net = ((w * batch.returns).sum(-1) - 0.002 * bought - 0.003 * sold).numpy()
@@ -125,7 +133,8 @@ def test_weights_outside_of_their_limits_are_paid_for(batch, scores):
     def total(penalty):
         decision = {"name": "dc3", "corrections": 0, "penalty": penalty}
         problem = PortfolioProblem(
-            {"risk_aversion": 20.0, "max_weight": 0.2, "decision": decision}, score_scale=0.02
+            {"risk_aversion": 20.0, "max_weight": 0.2, "decision": decision, **STATED},
+            score_scale=0.02,
         )
         loss = build_loss("net_sharpe")(scores, batch, problem).total
         return loss[0], problem.penalty(problem.solve(scores, batch).w)
@@ -136,7 +145,7 @@ def test_weights_outside_of_their_limits_are_paid_for(batch, scores):
 
 
 def test_net_utility_is_the_decision_value_less_the_cost(batch, scores):
-    total = build_loss("net_utility", {"buy": 0.002, "sell": 0.003})(scores, batch, PROBLEM).total
+    total = build_loss("net_utility")(scores, batch, DEAR).total
     w = PROBLEM.solve(scores, batch).w
     bought, sold = account(w, batch)
     expected = (PROBLEM.value(w, batch) + 0.002 * bought + 0.003 * sold) / 0.02
@@ -145,7 +154,7 @@ def test_net_utility_is_the_decision_value_less_the_cost(batch, scores):
 
 def test_without_cost_net_utility_is_the_decision_value(batch, scores):
     scores.requires_grad_()
-    net = build_loss("net_utility", {"buy": 0.0, "sell": 0.0})(scores, batch, PROBLEM).total
+    net = build_loss("net_utility")(scores, batch, FREE).total
     value = build_loss("decision_value")(scores, batch, PROBLEM).total
     torch.testing.assert_close(net, value)
     slopes = [torch.autograd.grad(v.sum(), scores)[0] for v in (net, value)]
@@ -155,8 +164,7 @@ def test_without_cost_net_utility_is_the_decision_value(batch, scores):
 def test_a_block_whose_returns_do_not_vary_has_a_finite_gradient(batch, scores):
     still = replace(batch, returns=torch.zeros_like(batch.returns))
     scores = (0 * scores).requires_grad_()
-    options = {"buy": 0.0, "sell": 0.0}
-    total = build_loss("net_sharpe", options)(scores, still, PROBLEM).total
+    total = build_loss("net_sharpe")(scores, still, FREE).total
     total.mean().backward()
     assert (total == 0).all() and torch.isfinite(scores.grad).all()
 
@@ -168,12 +176,24 @@ def test_one_day_is_no_block(name):
         build_loss(name)(torch.zeros(batch.mask.shape), batch, PROBLEM)
 
 
+@pytest.mark.parametrize("name", ["net_sharpe", "net_utility"])
+def test_costs_that_nobody_states_are_asked_for(name, batch, scores):
+    problem = PortfolioProblem({"risk_aversion": 20.0, "days_per_year": 252}, score_scale=0.02)
+    with pytest.raises(ConfigError, match=r"State what a trade costs.*buy: 0.0005"):
+        build_loss(name)(scores, batch, problem)
+
+
+def test_a_year_that_no_market_states_is_asked_for(batch, scores):
+    problem = PortfolioProblem(replace(PROBLEM.config, days_per_year=None), score_scale=0.02)
+    with pytest.raises(ConfigError, match=r"days_per_year: not stated.*MARKET_RULES"):
+        build_loss("net_sharpe")(scores, batch, problem)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"buy": 0.2}, r"loss 'net_sharpe'\.buy: must be >= 0 and <= 0.1"),
+        ({"buy": 0.2}, r"loss 'net_sharpe': unknown key 'buy'"),
         ({"benchmark": "index"}, r"unknown benchmark 'index'\. Known: none, universe"),
-        ({"days_per_year": 0}, r"days_per_year: must be >= 1"),
     ],
 )
 def test_bad_settings_are_named(options, message):

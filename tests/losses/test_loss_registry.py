@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from panels import random_panel
+from panels import STATED, random_panel
 
 from bpqp_portfolio.errors import ConfigError, ProblemError
 from bpqp_portfolio.losses import LOSSES, build_loss, decision_loss, mean_squared_error
@@ -18,7 +18,7 @@ NAMES = sorted(LOSSES)
 TWO_STAGE = ["huber", "ic", "mse"]
 DECISIONS = [name for name in NAMES if name not in TWO_STAGE]
 BLOCKS = [name for name in NAMES if hasattr(LOSSES[name], "least_days")]
-PROBLEM = PortfolioProblem({"risk_aversion": 20.0, "max_weight": 0.45}, score_scale=0.02)
+PROBLEM = PortfolioProblem({"risk_aversion": 20.0, "max_weight": 0.45, **STATED}, score_scale=0.02)
 
 
 @pytest.fixture
@@ -262,7 +262,7 @@ def test_a_step_against_the_gradient_lowers_the_loss(name, batch):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_score_that_is_not_finite_is_no_score(name, value, batch, scores):
     """It is an error that names it, or its day's loss is not finite and the others are theirs."""
-    problem = PortfolioProblem({"normalisation": "standardise"}, score_scale=0.01)
+    problem = PortfolioProblem({"normalisation": "standardise", **STATED}, score_scale=0.01)
     objective = build_loss(name)
     scores = scores.detach().clone()
     column = int(torch.nonzero(batch.mask[1] & batch.known[1])[0])
@@ -284,6 +284,6 @@ def test_a_known_label_that_is_not_finite_is_its_day_s_alone(name, batch, scores
     label = batch.label.clone()
     label[1, column] = float("nan")
     objective = build_loss(name)
-    problem = PortfolioProblem({}, score_scale=0.01)
+    problem = PortfolioProblem(STATED, score_scale=0.01)
     found = objective(scores, dataclasses.replace(batch, label=label), problem).total
     assert found.isfinite().tolist() == [day != 1 for day in range(len(found))]

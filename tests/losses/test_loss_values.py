@@ -17,7 +17,11 @@ from bpqp_portfolio.losses.terms import DecisionLoss
 from bpqp_portfolio.portfolio import PortfolioProblem
 
 # With a variance of .05 a name γd is 1: without expected returns, half and half.
-PROBLEM = PortfolioProblem({"risk_aversion": 20.0, "max_weight": 1.0}, score_scale=0.02)
+COSTS = {"buy": 0.01, "sell": 0.03, "minimum": 0.0}
+PROBLEM = PortfolioProblem(
+    {"risk_aversion": 20.0, "max_weight": 1.0, "costs": COSTS, "days_per_year": 256},
+    score_scale=0.02,
+)
 DECISIONS = sorted(name for name, loss in LOSSES.items() if issubclass(loss, DecisionLoss))
 SOLVING = sorted(name for name, loss in LOSSES.items() if hasattr(loss, "learns"))
 
@@ -59,7 +63,7 @@ def test_losses_of_a_day(name, options, expected):
 
 def test_a_second_day_pays_for_going_back_to_half_and_half():
     """Grown weights .55/1.05 and .5/1.05: 1/42 of the account is sold, and as much bought."""
-    total = loss("net_utility", MOVED, buy=0.01, sell=0.03).total
+    total = loss("net_utility", MOVED).total
     expected = torch.tensor([10.0, 10.0 + 0.04 / 42 / 0.02], dtype=torch.float64)
     torch.testing.assert_close(total, expected, rtol=0, atol=1e-6)
 
@@ -83,7 +87,7 @@ def test_what_is_sold_and_not_reinvested_is_not_bought():
 def test_the_sharpe_ratio_of_two_days(returns, deviation):
     """Of 256 days a year: minus 16 times the mean over the deviation, whose divisor is T − 1."""
     batch = two_names(*((r, r) for r in returns))
-    total = loss("net_sharpe", batch, buy=0.0, sell=0.0, days_per_year=256).total
+    total = loss("net_sharpe", batch).total
     torch.testing.assert_close(total, torch.full((2,), -16 * 0.001 / deviation).double())
 
 

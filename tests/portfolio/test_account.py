@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from panels import days_by_hand
+from panels import days_by_hand, paying
 from torch import Tensor
 
 from bpqp_portfolio.portfolio.drift import held, held_after
@@ -46,7 +46,7 @@ def test_every_day_is_from_the_day_before_unless_that_is_unknown():
 
 
 def problem(cost: float) -> PortfolioProblem:
-    return PortfolioProblem({"risk_aversion": 20.0, "max_weight": 1.0, "turnover_cost": cost})
+    return PortfolioProblem({"risk_aversion": 20.0, "max_weight": 1.0, **paying(cost)})
 
 
 @pytest.mark.parametrize("sweeps", [None, 1])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from panels import random_panel
+from panels import paying, random_panel
 
 from bpqp_portfolio.portfolio import PortfolioLayer, PortfolioProblem
 from bpqp_portfolio.portfolio.drift import held
@@ -72,7 +72,7 @@ def test_nothing_said_changes_not_a_bit():
         log_factors=torch.zeros_like(learned.log_factors),
     )
     for cost in (0.0, 0.002):
-        rolled = [problem(turnover_cost=cost).rollout(scores, b) for b in (batch, silent)]
+        rolled = [problem(**paying(cost)).rollout(scores, b) for b in (batch, silent)]
         assert torch.equal(*rolled)
     assert torch.equal(
         problem().with_signal_scale(0.0).solve(scores, batch).w, problem().solve(scores, batch).w
@@ -92,10 +92,10 @@ def test_the_decision_is_the_optimum_of_the_learned_covariance():
 @pytest.mark.parametrize("sweeps", [None, 2, DAYS - 1])
 def test_days_in_order_are_decided_with_it_too(sweeps):
     _, learned, scores = market()
-    paying = problem(turnover_cost=0.003)
+    dear = problem(**paying(0.003))
     seen = learned.with_learned_risk()
-    w = paying.rollout(scores, learned, sweeps)
-    assert torch.equal(w, paying.rollout(scores, seen, sweeps))
+    w = dear.rollout(scores, learned, sweeps)
+    assert torch.equal(w, dear.rollout(scores, seen, sweeps))
     if sweeps is None:
         layer = PortfolioLayer(GAMMA, CAP, turnover_cost=0.003)
         days = seen.loadings, seen.specific, seen.mask

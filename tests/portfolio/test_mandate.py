@@ -45,7 +45,7 @@ def test_a_tighter_turnover_limit_trades_less():
 
 def test_a_higher_cost_trades_less():
     data = market()
-    costs = ({"buy": c, "sell": 2 * c} for c in (0.0, 0.0004, 0.001, 0.05))
+    costs = ({"buy": c, "sell": 2 * c, "minimum": 0} for c in (0.0, 0.0004, 0.001, 0.05))
     traded = [moved(solve({"costs": cost}, data), data) for cost in costs]
     for cheap, dear in itertools.pairwise(traded):
         assert (dear <= cheap + 1e-9).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from bpqp_portfolio.errors import ConfigError
 from bpqp_portfolio.portfolio.mandate.mandate import Mandate, Market
 from bpqp_portfolio.portfolio.mandate.terms import Exposures
 
@@ -160,8 +161,14 @@ def test_without_an_account_trading_is_free(config):
     close(solve(config, previous=None).w, (0.4, 0.3, 0.2, 0.1))
 
 
-@pytest.mark.parametrize("config", [{"costs": {"minimum": 5.0}}])
-def test_usual_costs_are_5_and_15_basis_points(config):
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"linear_cost": {"buy": 0.0005, "sell": 0.0015}},
+        {"costs": {"buy": 0.0005, "sell": 0.0015, "minimum": 5.0}},
+    ],
+)
+def test_costs_of_5_and_15_basis_points(config):
     """A earns .0015 and D −.0015; to move from D to A costs .002, which leaves .0005 for each."""
     s = solve(config, mu=tuple(m / 100 for m in MU))
     close(s.w, (0.2505, 0.25, 0.25, 0.2495), atol=1e-8)
@@ -290,16 +297,14 @@ def test_ways_out_of_a_conflict(way, expected):
     assert "max_turnover 0.01 cannot meet" in s.reason[0]
 
 
-@pytest.mark.parametrize(
-    ("config", "costs"),
-    [
-        ({"costs": {"buy": 0.001, "sell": 0.002, "minimum": 3.0}}, (0.001, 0.002, 3.0)),
-        ({"costs": {"sell": 0.002}}, (0.0005, 0.002, 5.0)),
-        ({"linear_cost": {"buy": 0.001, "sell": 0.002}}, (0.001, 0.002, 0.0)),
-        ({"quadratic_cost": 0.1}, (0.0, 0.0, 0.0)),
-        ({}, (0.0, 0.0, 0.0)),
-    ],
-)
-def test_what_orders_of_a_mandate_cost(config, costs):
-    found = Mandate.from_config(config).costs
-    assert (found.buy, found.sell, found.minimum) == costs
+def test_what_orders_of_a_mandate_cost_is_stated():
+    found = Mandate.from_config({"costs": {"buy": 0.001, "sell": 0.002, "minimum": 3.0}}).costs
+    assert (found.buy, found.sell, found.minimum) == (0.001, 0.002, 3.0)
+    for config in ({"linear_cost": {"buy": 0.001, "sell": 0.002}}, {"quadratic_cost": 0.1}, {}):
+        with pytest.raises(
+            ConfigError, match=r"mandate\.costs: missing\. State what a trade costs"
+        ):
+            _ = Mandate.from_config(config).costs
+    for config in ({"linear_cost": {}}, {"costs": {"sell": 0.002}}):
+        with pytest.raises(ConfigError, match=r"missing.*'buy'"):
+            Mandate.from_config(config)

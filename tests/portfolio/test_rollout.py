@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from panels import random_panel
+from panels import paying, random_panel
 
 from bpqp_portfolio.errors import ConfigError
 from bpqp_portfolio.losses.account import trades
@@ -26,7 +26,7 @@ def market(seed=0, days=8):
 
 
 def problem(cost):
-    return PortfolioProblem({**SETTINGS, "turnover_cost": cost})
+    return PortfolioProblem({**SETTINGS, **paying(cost)})
 
 
 def turnover(w, batch):
@@ -50,9 +50,7 @@ def test_the_first_day_trades_for_free():
 def test_each_day_solves_its_problem_from_what_is_held(solver):
     batch, scores = market()
     cost = 0.003
-    w = PortfolioProblem({**SETTINGS, "turnover_cost": cost, "solver": solver}).rollout(
-        scores, batch
-    )
+    w = PortfolioProblem({**SETTINGS, **paying(cost), "solver": solver}).rollout(scores, batch)
     layer = PortfolioLayer(20.0, 0.4, turnover_cost=cost)
     before = held(w, batch)
     days = batch.loadings, batch.specific, batch.mask
@@ -118,5 +116,5 @@ def test_gradients_go_through_time():
 
 
 def test_other_decisions_refuse_the_cost():
-    with pytest.raises(ConfigError, match=r"turnover_cost.*equal_weight"):
-        PortfolioProblem({**SETTINGS, "turnover_cost": 0.001, "decision": {"name": "equal_weight"}})
+    with pytest.raises(ConfigError, match=r"trading_costs.*equal_weight"):
+        PortfolioProblem({**SETTINGS, **paying(0.001), "decision": {"name": "equal_weight"}})

@@ -15,6 +15,7 @@ from qlib.backtest import backtest
 from qlib.model.trainer import task_train
 
 from bpqp_portfolio.data.provider.provider import Provider, write_provider
+from bpqp_portfolio.markets.rules import market_rules
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
 from bpqp_portfolio.qlib_ext.exchange import BoardExchange
 from bpqp_portfolio.qlib_ext.handlers import feature_config
@@ -31,7 +32,12 @@ SETTINGS = {
     "benchmark": "SIMIDX",
     "segments": SEGMENTS,
     "risk": {"factors": 2, "window": 60, "min_history": 30},
-    "problem": {"risk_aversion": 5.0, "max_weight": 0.25},
+    "mandate": {
+        "risk_aversion": 5.0,
+        "constraints": {"max_weights": 0.25},
+        "costs": {"buy": 0.0005, "sell": 0.0015, "minimum": 5.0},
+        "account": {"value": 1e7, "risk_degree": 0.95},
+    },
 }
 MODEL = {
     "predictor": {"name": "mlp", "hidden": [16]},
@@ -96,6 +102,11 @@ def run_task(
         return task_train(task, experiment_name=name)
 
 
+def mandate(**changes: object) -> dict[str, Any]:
+    """The small dataset's mandate with ``changes``."""
+    return {**SETTINGS["mandate"], **changes}
+
+
 def lists(provider: Provider) -> dict[str, pd.DataFrame]:
     """Spells of every instrument list."""
     return {market: provider.spells(market) for market in provider.markets}
@@ -133,7 +144,13 @@ def from_closes(to: Path, closes: pd.DataFrame, **universes: pd.DataFrame) -> Pr
 
 
 def trade(
-    provider: Provider, weights: pd.DataFrame, *, region: str = "us", exchange: Mapping = {}, **more
+    provider: Provider,
+    weights: pd.DataFrame,
+    *,
+    region: str = "us",
+    exchange: Mapping = {},
+    rules: Mapping = {},
+    **more,
 ) -> tuple[pd.DataFrame, dict[pd.Timestamp, dict[str, float]], dict[pd.Timestamp, int]]:
     """Qlib's backtest of the target weights (T, n), free of cost and lots unless told.
 
@@ -145,13 +162,14 @@ def trade(
     signal = weights.stack().rename_axis(["datetime", "instrument"])
     blocked: dict[pd.Timestamp, int] = {}
     strategy = {"signal": signal[signal > 0], "risk_degree": 0.9, "blocked": blocked, **more}
-    free = {"open_cost": 0.0, "close_cost": 0.0, "min_cost": 0.0, "trade_unit": None}
+    free = {"open_cost": 0.0, "close_cost": 0.0, "min_cost": 0.0}
     quotes = BoardExchange(
         freq="day",
         start_time=start,
         end_time=end,
         codes=list(weights.columns),
         deal_price="close",
+        rules=market_rules(region, {"lot": None, "price_limits": "boards", **rules}),
         **{**free, **exchange},
     )
     portfolio, _ = backtest(

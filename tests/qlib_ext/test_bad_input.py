@@ -7,7 +7,7 @@ import copy
 import numpy as np
 import pandas as pd
 import pytest
-from qlib_markets import MODEL, SETTINGS, build, connect, lists, rewrite
+from qlib_markets import MODEL, SETTINGS, build, connect, lists, mandate, rewrite
 
 from bpqp_portfolio.data.provider.provider import write_universe
 from bpqp_portfolio.data.quality.check import check_provider
@@ -19,6 +19,7 @@ from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
 from bpqp_portfolio.qlib_ext.model import PortfolioModel
 from bpqp_portfolio.qlib_ext.preflight import check_records, check_task
 from bpqp_portfolio.qlib_ext.records import BacktestRecord, ReportRecord
+from bpqp_portfolio.qlib_ext.topk_dropout import TopkDropoutRecord
 
 OURS = "bpqp_portfolio.qlib_ext.records"
 
@@ -108,17 +109,17 @@ def test_fewer_names_than_factors(market):
 
 def test_the_remedy_for_a_small_max_weight_works(market):
     """On its smallest day the universe has fewer names than its list."""
-    with pytest.raises(ConfigError, match=r"max_weight 0\.05 cannot reach a sum of 1") as caught:
-        build(market.root, problem={"max_weight": 0.05})
+    with pytest.raises(ConfigError, match=r"max_weights 0\.05 cannot reach a sum of 1") as caught:
+        build(market.root, mandate=mandate(constraints={"max_weights": 0.05}))
     message = str(caught.value)
     count = int(message.split("with the ")[1].split()[0])
     assert count < 14
     least = float(message.rsplit("at least ", 1)[1].rstrip("."))
     assert 1 <= least * count < 1.01
     with pytest.raises(AssertionError, match="features were computed"):
-        build(market.root, problem={"max_weight": least})
+        build(market.root, mandate=mandate(constraints={"max_weights": least}))
     with pytest.raises(AssertionError, match="features were computed"):
-        build(market.root, problem={"max_weight": 1 / count})
+        build(market.root, mandate=mandate(constraints={"max_weights": 1 / count}))
 
 
 def test_names_without_history_do_not_count_for_max_weight(market, tmp_path):
@@ -130,7 +131,7 @@ def test_names_without_history_do_not_count_for_max_weight(market, tmp_path):
         return frame
 
     provider = rewrite(market, tmp_path / "market", change)
-    settings = {"problem": {"max_weight": 0.1}}
+    settings = {"mandate": mandate(constraints={"max_weights": 0.1})}
     with pytest.raises(ConfigError, match=r"the [456] names that have a risk model"):
         build(provider.root, **settings)
 
@@ -146,11 +147,14 @@ def test_names_without_history_do_not_count_for_max_weight(market, tmp_path):
         ({"risk": {"model": "pcaa"}}, "risk.model: unknown risk model 'pcaa'. Did you mean 'pca'"),
         ({"risk": {"factors": -1}}, "risk.factors: must be >= 1, got -1"),
         ({"risk": {"winsorise": float("nan")}}, "risk.winsorise: expected a number, finite"),
-        ({"problem": {"max_wieght": 0.1}}, "problem: unknown key .* mean 'max_weight'"),
-        ({"problem": {"max_weight": 1.5}}, "problem.max_weight: must be > 0 and <= 1, got 1.5"),
-        ({"problem": {"risk_aversion": -5.0}}, "problem.risk_aversion: must be > 0"),
-        ({"problem": {"risk_aversion": float("inf")}}, "problem.risk_aversion: .* finite"),
-        ({"problem": {"risk_aversion": "5.0"}}, "problem.risk_aversion: expected a number, got"),
+        ({"problem": {"kapa": 0.1}}, "problem: unknown key .* mean 'kappa'"),
+        (
+            {"mandate": mandate(constraints={"max_weights": 1.5})},
+            "mandate.constraints.max_weights: must be > 0 and <= 1, got 1.5",
+        ),
+        ({"mandate": mandate(risk_aversion=-5.0)}, "risk_aversion: must be > 0"),
+        ({"mandate": mandate(risk_aversion=float("inf"))}, "risk_aversion: .* finite"),
+        ({"mandate": mandate(risk_aversion="5.0")}, "risk_aversion: expected a number, got"),
         ({"problem": [1]}, "problem: expected a mapping, got list"),
         ({"handler": {"kwarg": {}}}, "dataset.handler: unknown key 'kwarg'. Did you mean 'kwargs'"),
         ({"handler": {"kwargs": {"fit_end_time": "2016"}}}, "'fit_end_time' follows from"),
@@ -182,7 +186,8 @@ def test_bad_settings_of_the_dataset(market, settings, message):
 def test_settings_that_are_missing_are_named():
     with pytest.raises(ConfigError, match=r"'benchmrk'. Did you mean 'benchmark'"):
         PortfolioDataset(benchmrk="SIMIDX")
-    with pytest.raises(ConfigError, match=r"missing 'benchmark', 'segments'.*`benchmark: null`"):
+    said = r"missing 'benchmark', 'segments', 'mandate'.*`benchmark: null`.*costs: {buy"
+    with pytest.raises(ConfigError, match=said):
         PortfolioDataset(market="sim")
 
 
@@ -192,7 +197,8 @@ def test_settings_that_are_missing_are_named():
         (lambda: RandomScores(sed=1), "model: unknown key 'sed'. Did you mean 'seed'"),
         (lambda: ConstantScores(seed=1), "model: unknown key 'seed'. It takes no options"),
         (lambda: ReportRecord(None, None, None, nmae="x"), "'nmae'. Did you mean 'name'"),
-        (lambda: BacktestRecord(None, None, risk_degre=0.9), "'risk_degre'. .*'risk_degree'"),
+        (lambda: BacktestRecord(None, None, acount=1), "BacktestRecord: unknown key 'acount'"),
+        (lambda: TopkDropoutRecord(None, None, tpok=1), "'tpok'. .*'topk'"),
     ],
 )
 def test_a_slip_in_python_names_the_nearest(build_it, message):
@@ -234,7 +240,7 @@ def test_a_plain_name_stands_for_itself(plain, same):
 def test_plain_names_of_the_decision_and_of_the_risk_model():
     config = ProblemConfig(decision="equal_weight")
     assert config == ProblemConfig(decision={"name": "equal_weight"})
-    settings = {"market": "m", "benchmark": None, "segments": {}, "risk": "pca"}
+    settings = {"market": "m", "benchmark": None, "segments": {}, "risk": "pca", "mandate": {}}
     PortfolioDataset.check_settings(settings)
 
 
@@ -291,7 +297,6 @@ def records(**changes):
         "BacktestRecord": {
             "class": "BacktestRecord",
             "module_path": OURS,
-            "kwargs": {"risk_degree": 0.99, "model": "<MODEL>", "dataset": "<DATASET>"},
         },
         "ReportRecord": {"class": "ReportRecord", "module_path": OURS, "kwargs": {"name": "x"}},
     }
@@ -310,17 +315,7 @@ def test_good_records_pass():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"BacktestRecord": {"kwargs": {"risk_degre": 0.9}}}, "'risk_degre'. .* 'risk_degree'"),
-        ({"BacktestRecord": {"kwargs": {}}}, "BacktestRecord: missing 'risk_degree'"),
-        ({"BacktestRecord": {"kwargs": {"risk_degree": 1.5}}}, "risk_degree: must be > 0 and <= 1"),
-        (
-            {"BacktestRecord": {"kwargs": {"risk_degree": 0.9, "open_cost": -0.1}}},
-            "open_cost: must be >= 0",
-        ),
-        (
-            {"BacktestRecord": {"kwargs": {"risk_degree": 0.9, "account": float("nan")}}},
-            "account: expected a number, finite",
-        ),
+        ({"BacktestRecord": {"kwargs": {"topk": 3}}}, "unknown key 'topk'. It takes no options"),
         (
             {"ReportRecord": {"kwargs": {"nmae": "x"}}},
             "ReportRecord: .*'nmae'. Did you mean 'name'",
@@ -381,8 +376,12 @@ def test_bad_tasks(task, message):
         check_records(task)
 
 
-def test_a_mandate_that_no_record_trades_by():
-    dataset = {"class": "D", "kwargs": {"mandate": {"constraints": {"max_weights": 0.1}}}}
-    with pytest.raises(ConfigError, match="no MandateRecord trades by it"):
-        check_records({**records(), "dataset": dataset})
-    check_records({"dataset": dataset})
+def test_a_constraint_that_no_record_would_obey():
+    def dataset(**constraints):
+        return {"class": "D", "kwargs": {"mandate": mandate(constraints=constraints)}}
+
+    check_records({**records(), "dataset": dataset(max_weights=0.1)})
+    more = dataset(max_weights=0.1, max_turnover=0.1, groups=0.3)
+    with pytest.raises(ConfigError, match=r"BacktestRecord .* nothing of mandate: groups, max"):
+        check_records({**records(), "dataset": more})
+    check_records({"dataset": more})

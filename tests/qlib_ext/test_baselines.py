@@ -20,12 +20,12 @@ from bpqp_portfolio.qlib_ext.topk_dropout import Listening, TopkDropoutConfig
 from bpqp_portfolio.runs.results import load_results
 
 OURS = "bpqp_portfolio.qlib_ext"
-BACKTEST = {"risk_degree": 0.95, "account": 1e7, "board_limits": False, "trade_unit": None}
-RECORD = {"class": "BacktestRecord", "module_path": f"{OURS}.records", "kwargs": BACKTEST}
+RULES = {"lot": None}
+RECORD = {"class": "BacktestRecord", "module_path": f"{OURS}.records"}
 TOPK = {
     "class": "TopkDropoutRecord",
     "module_path": f"{OURS}.topk_dropout",
-    "kwargs": {**BACKTEST, "topk": 5, "n_drop": 2},
+    "kwargs": {"topk": 5, "n_drop": 2},
 }
 
 
@@ -43,7 +43,7 @@ def folder(tmp_path_factory):
 
 
 def run(market, folder, name, model, **problem):
-    changes = {"handler": FEW, "problem": {**SETTINGS["problem"], **problem}}
+    changes = {"handler": FEW, "problem": problem, "market_rules": RULES}
     return run_task(market, folder / "mlflow.db", name, model, RECORD, **changes)
 
 
@@ -145,4 +145,4 @@ def test_the_targets_of_top_k_dropout_are_what_it_held(dropout):
 @pytest.mark.parametrize(("settings", "message"), [({"topk": 0}, "topk"), ({"topk": 3}, "n_drop")])
 def test_settings_of_top_k_dropout_are_checked(settings, message):
     with pytest.raises(ConfigError, match=message):
-        TopkDropoutConfig(risk_degree=0.9, **settings)
+        TopkDropoutConfig(**settings)

@@ -8,6 +8,7 @@ import pytest
 from qlib_markets import connect, from_closes, trade
 
 from bpqp_portfolio.data.quality.exclusions import Exclusion, Exclusions
+from bpqp_portfolio.markets.rules import market_rules
 from bpqp_portfolio.qlib_ext.exchange import BoardExchange
 
 # Around 2020-08-24, from which day ChiNext (SZ30) has a limit of 20 %.
@@ -25,13 +26,17 @@ def closes(**moves: dict[int, float]) -> pd.DataFrame:
     return table
 
 
-def flags(tmp_path, table, **settings) -> pd.DataFrame:
+def flags(tmp_path, table, **rules) -> pd.DataFrame:
     """Columns ``limit_buy`` and ``limit_sell`` by (instrument, datetime)."""
     provider = from_closes(tmp_path / "market", table)
     connect(provider.root, "cn")
     names = list(table.columns)
     exchange = BoardExchange(
-        start_time=DAYS[0], end_time=DAYS[-2], codes=names, deal_price="close", **settings
+        start_time=DAYS[0],
+        end_time=DAYS[-2],
+        codes=names,
+        deal_price="close",
+        rules=market_rules("cn", rules),
     )
     return exchange.quote_df[["limit_buy", "limit_sell"]]
 
@@ -62,7 +67,7 @@ def test_limits_follow_board_and_date(tmp_path, name, day, move, limited, side):
 def test_without_board_limits_only_suspensions_bind(tmp_path):
     table = closes(**{MAIN: {3: 0.10}, CHINEXT: {4: -0.3}})
     table.loc[DAYS[5], STAR] = np.nan
-    quote = flags(tmp_path, table, board_limits=False)
+    quote = flags(tmp_path, table, price_limits=None)
     assert quote.loc[(STAR, DAYS[5])].all()
     assert not quote.drop((STAR, DAYS[5])).to_numpy().any()
 
@@ -138,6 +143,7 @@ def test_lots_are_those_of_the_quoted_price(quadrupled):
     provider, _ = quadrupled
     connect(provider.root, "cn")
     settings = {"start_time": DAYS[0], "end_time": DAYS[-2], "deal_price": "close"}
+    settings["rules"] = market_rules("cn")
     names = [MAIN, "SZ000001"]
     plain = BoardExchange(codes=names, **settings).quote_df
     spliced = BoardExchange(codes=names, exclusions=FALSE_MOVE, **settings).quote_df

@@ -14,8 +14,8 @@ import torch
 from mlflow.tracking import MlflowClient
 from qlib.workflow import R
 from qlib.workflow.record_temp import SignalRecord
-from qlib_markets import FEW, MODEL, SETTINGS, build, connect, run_task
-from test_live_mandate import BACKTEST, MANDATE, Desk, decided, trading
+from qlib_markets import FEW, MODEL, build, connect, run_task
+from test_live_mandate import BACKTEST, MANDATE, RULES, Desk, decided, trading
 
 from bpqp_portfolio.backtest.appraisal import appraise, decide
 from bpqp_portfolio.backtest.day_inputs import day_inputs
@@ -38,7 +38,8 @@ from bpqp_portfolio.runs.results import load_results
 
 OURS = "bpqp_portfolio.qlib_ext"
 KAPPA = 0.002
-PROBLEM = {**SETTINGS["problem"], "normalisation": "standardise", "kappa": KAPPA}
+LEARNING = {"normalisation": "standardise", "kappa": KAPPA}
+PROBLEM = {"risk_aversion": 5.0, "max_weight": 0.25, **LEARNING}
 LEARNED = {
     **MODEL,
     "loss": {"name": "decision_value", "risk": "realised"},
@@ -46,7 +47,6 @@ LEARNED = {
     "risk_head": {"limit": 1.5},
     "learn_kappa": True,
 }
-ACCOUNT = {"risk_degree": 0.95, "account": 1e7, "board_limits": False, "trade_unit": 100}
 
 
 def ours(config: dict) -> dict:
@@ -82,8 +82,8 @@ def folder(tmp_path_factory):
 
 
 def train(market, folder, name, model) -> Run:
-    record = {"class": "BacktestRecord", "module_path": f"{OURS}.records", "kwargs": ACCOUNT}
-    changes = {"problem": PROBLEM, "handler": FEW}
+    record = {"class": "BacktestRecord", "module_path": f"{OURS}.records"}
+    changes = {"problem": LEARNING, "handler": FEW, "market_rules": {"lot": 100}}
     recorder = run_task(market, folder / "mlflow.db", name, ours(model), record, **changes)
     data = build(market.root, **changes)
     return Run(
@@ -248,7 +248,7 @@ def test_members_are_averaged_in_logs(several):
 def desk(market, folder):
     provider = trading(market, folder / "traded")
     file = folder / "mandate.db"
-    changes = {"mandate": MANDATE, "handler": FEW, "problem": PROBLEM}
+    changes = {"mandate": MANDATE, "handler": FEW, "problem": LEARNING, "market_rules": RULES}
     recorder = run_task(provider, file, "desk", ours(LEARNED), BACKTEST, **changes)
     load = recorder.load_object
     held = Desk(
@@ -348,7 +348,7 @@ def test_bad_settings_are_named(change, message):
 
 @pytest.mark.parametrize("decision", ["softmax", "dc3", "unrolled", "minimum_variance"])
 def test_another_decision_has_nothing_to_learn(market, decision):
-    data = build(market.root, handler=FEW, problem={**PROBLEM, "decision": {"name": decision}})
+    data = build(market.root, handler=FEW, problem={**LEARNING, "decision": {"name": decision}})
     with pytest.raises(ConfigError, match=rf"model\.risk_head: .* '{decision}' does not solve"):
         PortfolioModel(**LEARNED).fit(data)
 
@@ -362,7 +362,7 @@ def test_kappa_needs_a_normalisation(market):
 
 def test_qrun_refuses_it_before_any_work(market, folder):
     bad = ours({**LEARNED, "risk_head": None})
-    record = {"class": "BacktestRecord", "module_path": f"{OURS}.records", "kwargs": ACCOUNT}
+    record = {"class": "BacktestRecord", "module_path": f"{OURS}.records"}
     with pytest.raises(ConfigError, match="learn_kappa: needs scores of a fixed spread"):
         run_task(market, folder / "refused.db", "refused", bad, record)
 
@@ -374,8 +374,8 @@ def test_a_record_without_the_model_is_refused(one, market, folder):
         R.save_objects(task={"model": ours(LEARNED)})
         SignalRecord(one.model, one.data, recorder).generate()
         with pytest.raises(ConfigError, match="give the record `model: <MODEL>`"):
-            BacktestRecord(recorder, one.data, **ACCOUNT).generate()
+            BacktestRecord(recorder, one.data).generate()
         R.save_objects(task={"model": ours({**LEARNED, "risk_head": None, "learn_kappa": False})})
-        BacktestRecord(recorder, one.data, **ACCOUNT).generate()
+        BacktestRecord(recorder, one.data).generate()
     with pytest.raises(ConfigError, match="fit it before"):
         PortfolioModel(**LEARNED).learned_risk(one.data)

@@ -33,14 +33,15 @@ MANDATE = {
     "risk_aversion": 5.0,
     "constraints": {"max_weights": 0.3, "groups": {"limit": 0.6}, "max_turnover": 0.2},
     "costs": {"buy": 0.001, "sell": 0.002, "minimum": 5.0},
+    "account": {"value": 1e7, "risk_degree": 0.95},
     "on_failure": [{"relax": ["max_turnover", "groups"]}, "hold"],
     "sectors": GROUPS,
     "index_weights": "traded_value",
 }
+RULES = {"lot": 100, "price_limits": "boards"}
 BACKTEST = {
     "class": "MandateRecord",
     "module_path": f"{OURS}.mandate_records",
-    "kwargs": {"risk_degree": 0.95, "account": 1e7},
 }
 NETWORK = {"class": "PortfolioModel", "module_path": f"{OURS}.model", "kwargs": MODEL}
 
@@ -116,7 +117,8 @@ def desk(market, tmp_path_factory):
         provider = trading(market, folder / "market")
         file = folder / "mlflow.db"
         recorder = run_task(
-            provider, file, "desk", NETWORK, BACKTEST, mandate=MANDATE, handler=FEW
+            provider, file, "desk", NETWORK, BACKTEST,
+            mandate=MANDATE, handler=FEW, market_rules=RULES,
         )  # fmt: skip
         load = recorder.load_object
         yield Desk(
@@ -366,7 +368,7 @@ def test_a_damaged_or_older_run_is_refused(desk, copied):
     day = snapshot(run, desk.market, "2016-01-13")
     with pytest.raises(DataError, match="keeps no groups of names"):
         day_inputs(SnapshotSource(run, run.mandate, desk.market, day), day.date)
-    (copied / "model.json").write_text(json.dumps({**facts, "mandate": True}))
+    (copied / "model.json").write_text(json.dumps({**facts, "schema": 3, "mandate": True}))
     seal(copied)
     with pytest.raises(DataError, match="constraints were not kept with its run"):
         load_run(copied, "r")
@@ -388,7 +390,7 @@ def test_groups_go_on_after_the_runs_data(desk):
     kept = start < cut
     short = RunArtifact(run.run_id, facts, run.scorer, run.excluded, (start[kept], codes[kept]))
     titles = np.array(["group 1", "group 2", "group 3", ""])
-    settings = MandateSettings.from_config(run.facts["mandate"])
+    settings = MandateSettings.from_config(run.facts["mandate"], 252)
     seen = set()
     for date in ("2015-07-15", "2016-01-19", "2016-01-29", "2016-02-01", "2016-03-14"):
         day = snapshot(short, desk.market, date)
@@ -406,16 +408,16 @@ def test_a_users_table_of_sectors_is_found_from_any_folder(desk, tmp_path, monke
     lines = [f"{name},{'odd' if i % 2 else 'even'}" for i, name in enumerate(names)]
     table.write_text("\n".join(["instrument,sector", *lines]) + "\n")
     monkeypatch.chdir(tmp_path)
-    settings = MandateSettings.from_config({**MANDATE, "sectors": "sectors.csv"})
+    settings = MandateSettings.from_config({**MANDATE, "sectors": "sectors.csv"}, 252)
     kept = settings.to_config()
     assert kept["sectors"] == str(table)
     monkeypatch.chdir(desk.folder)
     day = snapshot(run, desk.market, "2016-01-13")
-    again = MandateSettings.from_config(kept)
+    again = MandateSettings.from_config(kept, 252)
     sector = day_inputs(SnapshotSource(run, again, desk.market, day), day.date).sector
     assert sector.tolist() == ["odd" if i % 2 else "even" for i in range(len(names))]
 
 
 def test_what_a_run_cannot_keep_is_refused_before_it_starts():
     with pytest.raises(ConfigError, match="keeps them as JSON"):
-        MandateSettings.from_config({**MANDATE, "risk_aversion": np.float32(5)})
+        MandateSettings.from_config({**MANDATE, "risk_aversion": np.float32(5)}, 252)

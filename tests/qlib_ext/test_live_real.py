@@ -23,6 +23,11 @@ from bpqp_portfolio.runs.artifact import load_run
 pytestmark = pytest.mark.real_data
 
 OURS = "bpqp_portfolio.qlib_ext"
+FACTS = {
+    "risk_aversion": 100.0,
+    "costs": {"buy": 0.0005, "sell": 0.0015, "minimum": 5},
+    "account": {"value": 1e8, "risk_degree": 0.99},
+}
 TASK = {
     "model": {
         "class": "PortfolioModel",
@@ -44,7 +49,7 @@ TASK = {
                 "test": ["2021-10-08", "2021-12-31"],
             },
             "handler": FEW,
-            "problem": {"risk_aversion": 100.0, "max_weight": 0.05},
+            "mandate": {**FACTS, "constraints": {"max_weights": 0.05}},
             "exclusions": "check",
         },
     },
@@ -53,7 +58,6 @@ TASK = {
         {
             "class": "BacktestRecord",
             "module_path": f"{OURS}.records",
-            "kwargs": {"risk_degree": 0.99},
         },
         {"class": "ReportRecord", "module_path": f"{OURS}.records"},
     ],
@@ -87,14 +91,13 @@ def test_the_weights_are_those_of_the_backtest(real_provider, tmp_path, monkeypa
 
 
 MANDATE = {
-    "risk_aversion": 100.0,
+    **FACTS,
     "constraints": {
         "max_weights": 0.05,
         "groups": {"limit": 0.30},
         "max_turnover": 0.10,
         "max_tracking_error": 0.06,
     },
-    "costs": {"buy": 0.0005, "sell": 0.0015, "minimum": 5},
     "on_failure": [{"relax": ["max_turnover", "max_tracking_error", "groups"]}, "hold"],
     "sectors": {"count": 10},
     "index_weights": "traded_value",
@@ -116,7 +119,6 @@ def test_the_targets_of_a_mandate_are_those_of_the_backtest(real_provider, tmp_p
     mandate = {
         "class": "MandateRecord",
         "module_path": f"{OURS}.mandate_records",
-        "kwargs": {"risk_degree": 0.99},
     }
     records = [*task["record"][:1], mandate, task["record"][2]]
     with contextlib.redirect_stdout(io.StringIO()):

@@ -27,7 +27,6 @@ from bpqp_portfolio.runs.artifact import load_run
 from bpqp_portfolio.training import predict_scores
 
 OURS = "bpqp_portfolio.qlib_ext"
-BACKTEST = {"risk_degree": 0.95, "account": 1e7, "board_limits": False, "trade_unit": 100}
 GRU = {**MODEL, "predictor": {"name": "gru", "hidden": 4}, "trainer": {"epochs": 1}}
 LIGHTGBM = {
     "class": "LGBModel",
@@ -53,8 +52,8 @@ class Tracked:
 
 
 def train(market: Provider, folder: Path, name: str, model: dict, **changes) -> Tracked:
-    record = {"class": "BacktestRecord", "module_path": f"{OURS}.records", "kwargs": BACKTEST}
-    changes = {"exclusions": "check", **changes}
+    record = {"class": "BacktestRecord", "module_path": f"{OURS}.records"}
+    changes = {"exclusions": "check", "market_rules": {"lot": 100}, **changes}
     recorder = run_task(market, folder / "mlflow.db", name, model, record, **changes)
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     weights = recorder.load_object("bpqp/weights.pkl")
@@ -517,7 +516,7 @@ def test_a_damaged_or_older_model_is_refused(copied):
     with pytest.raises(DataError, match="another version"):
         loaded(schema=None)
     with pytest.raises(DataError, match="constraints were not kept"):
-        loaded(mandate=True)
+        loaded(schema=3, mandate=True)
     (copied / "model.json").write_text("{")
     seal(copied)
     with pytest.raises(DataError, match="cannot read its saved model"):

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from qlib_markets import FEW, SEGMENTS, build, run_task
-from test_live_mandate import BACKTEST, GROUPS, NETWORK, Desk, decided, trading
+from test_live_mandate import BACKTEST, GROUPS, NETWORK, RULES, Desk, decided, trading
 
 from bpqp_portfolio.backtest.day_inputs import day_inputs
 from bpqp_portfolio.backtest.mandate_settings import MandateSettings
-from bpqp_portfolio.backtest.rebalance import BookRules, rebalance
+from bpqp_portfolio.backtest.rebalance import rebalance
 from bpqp_portfolio.data.universe.market import load_market
 from bpqp_portfolio.errors import ConfigError, DataError
 from bpqp_portfolio.live.day_source import SnapshotSource
@@ -22,6 +22,7 @@ MANDATE = {
     "risk_aversion": 5.0,
     "constraints": {"max_weights": 0.3, "exposures": BOUNDS},
     "costs": {"buy": 0.001, "sell": 0.002, "minimum": 5.0},
+    "account": {"value": 1e7, "risk_degree": 0.95},
     "on_failure": [{"relax": ["exposures"]}, "hold"],
     "sectors": GROUPS,
     "exposure_table": "exposures.csv",
@@ -51,7 +52,8 @@ def desk(market, tmp_path_factory):
         write(monthly(load_market(provider, "sim").names), folder / "exposures.csv")
         file = folder / "mlflow.db"
         recorder = run_task(
-            provider, file, "exposed", NETWORK, BACKTEST, mandate=MANDATE, handler=FEW
+            provider, file, "exposed", NETWORK, BACKTEST,
+            mandate=MANDATE, handler=FEW, market_rules=RULES,
         )  # fmt: skip
         load = recorder.load_object
         found = Desk(
@@ -110,10 +112,10 @@ def test_a_later_day_that_the_table_leaves_names_out_of_is_an_error(desk, tmp_pa
     write(table, tmp_path / "short.csv")
     day = snapshot(run, found.market, date)
     block = {**run.facts["mandate"], "exposure_table": str(tmp_path / "short.csv")}
-    rules = BookRules(0.95)
+    rules = run.rules
 
     def decide(**changes):
-        settings = MandateSettings.from_config({**block, **changes})
+        settings = MandateSettings.from_config({**block, **changes}, 252)
         inputs = day_inputs(SnapshotSource(run, settings, found.market, day, ["SIMIDX"]), day.date)
         return rebalance(settings.build(), inputs, {}, 1e6, rules)
 
@@ -132,9 +134,9 @@ def test_a_bound_is_absolute_or_relative_to_the_index(desk):
     day = snapshot(run, found.market, "2016-01-13")
     for relative, limit in ((False, 0.9), (True, -0.1)):
         bounds = {"limit": {"beta": limit}, "relative": relative}
-        settings = MandateSettings.from_config(changed(bounds, exposure_table=None))
+        settings = MandateSettings.from_config(changed(bounds, exposure_table=None), 252)
         inputs = day_inputs(SnapshotSource(run, settings, found.market, day), day.date)
-        plan = rebalance(settings.build(), inputs, {}, 1e6, BookRules(0.95))
+        plan = rebalance(settings.build(), inputs, {}, 1e6, run.rules)
         beta = inputs.exposures[[list(inputs.names).index(n) for n in plan.market.names], 0]
         index = float(beta @ plan.market.benchmark[0].numpy())
         assert abs(index - 1) < 0.1
@@ -171,17 +173,17 @@ def changed(bounds=BOUNDS, **more):
 )
 def test_settings_that_are_refused(block, message):
     with pytest.raises(ConfigError, match=message):
-        MandateSettings.from_config(block)
+        MandateSettings.from_config(block, 252)
 
 
 def test_built_in_exposures_need_no_table_and_a_block_comes_back_whole(tmp_path, monkeypatch):
-    MandateSettings.from_config(changed({"limit": {"beta": 1.0}}, exposure_table=None))
+    MandateSettings.from_config(changed({"limit": {"beta": 1.0}}, exposure_table=None), 252)
     monkeypatch.chdir(tmp_path)
-    kept = MandateSettings.from_config(changed(exposure_fill=0.5)).to_config()
+    kept = MandateSettings.from_config(changed(exposure_fill=0.5), 252).to_config()
     assert (
         kept["exposure_table"] == str(tmp_path / "exposures.csv") and kept["exposure_fill"] == 0.5
     )
-    assert MandateSettings.from_config(kept).to_config() == kept
+    assert MandateSettings.from_config(kept, 252).to_config() == kept
 
 
 def test_tables_are_read_before_any_work(market, tmp_path):

@@ -25,7 +25,7 @@ from bpqp_portfolio.portfolio import PortfolioProblem, TradingCosts
 from bpqp_portfolio.portfolio.mandate.mandate import Mandate
 
 NAMES = np.array(["AAA", "BBB", "CCC", "DDD", "EEE", "FFF"])
-RULES = BookRules(risk_degree=0.9, lot=None)
+RULES = BookRules(risk_degree=0.9, lot=None, costs=TradingCosts(0.0005, 0.0015, 5.0))
 
 
 def inputs(**changes) -> DayInputs:
@@ -167,7 +167,7 @@ def test_an_account_worth_nothing_is_refused(mandate):
 @pytest.mark.parametrize("wrong", [{"risk_degree": 1.5}, {"risk_degree": 0.9, "lot": 0.5}])
 def test_rules_are_checked(wrong):
     with pytest.raises(ConfigError, match=r"risk_degree|lot"):
-        BookRules(**wrong)
+        BookRules(**{**vars(RULES), **wrong})
 
 
 def test_a_day_without_index_weights_is_no_day_of_a_zero_index(mandate):

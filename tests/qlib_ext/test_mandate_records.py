@@ -13,7 +13,7 @@ from bpqp_portfolio.backtest.appraisal import appraise, decide
 from bpqp_portfolio.backtest.mandate_settings import MandateSettings
 from bpqp_portfolio.data.universe.market import load_market
 from bpqp_portfolio.errors import ConfigError, DataError
-from bpqp_portfolio.markets.trading_year import DAYS_PER_YEAR
+from bpqp_portfolio.markets.rules import MARKET_RULES
 from bpqp_portfolio.qlib_ext.mandate_records import MandateRecord
 from bpqp_portfolio.qlib_ext.model import PortfolioModel
 from bpqp_portfolio.qlib_ext.preflight import check_records
@@ -21,10 +21,12 @@ from bpqp_portfolio.qlib_ext.records import ReportRecord
 from bpqp_portfolio.report.trades import trade_table
 from bpqp_portfolio.runs.results import load_results
 
+RECORD = {"class": "MandateRecord", "module_path": "bpqp_portfolio.qlib_ext.mandate_records"}
 MANDATE = {
     "risk_aversion": 5.0,
     "constraints": {"max_weights": 0.25, "groups": {"limit": 0.6}, "max_turnover": 0.1},
     "costs": {"buy": 0.001, "sell": 0.002, "minimum": 1.0},
+    "account": {"value": 1e7, "risk_degree": 0.95},
     "on_failure": [{"relax": ["max_turnover", "groups"]}, "hold"],
     "sectors": {"count": 3, "window": 60, "min_history": 30},
 }
@@ -37,15 +39,14 @@ def finished(market, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BPQP_CACHE", str(folder / "cache"))
         patch.chdir(folder)
-        data = build(market.root, handler=FEW, mandate=MANDATE)
+        data = build(market.root, handler=FEW, mandate=MANDATE, market_rules={"lot": None})
         model = PortfolioModel(**MODEL)
         with R.start(experiment_name="mandate"):
             model.fit(data)
             recorder = R.get_recorder()
-            settings = {"risk_degree": 0.95, "board_limits": False, "trade_unit": None}
-            R.save_objects(task={"record": [{"class": "MandateRecord", "kwargs": settings}]})
+            R.save_objects(task={"record": [RECORD]})
             SignalRecord(model, data, recorder).generate()
-            MandateRecord(recorder, data, model, **settings).generate()
+            MandateRecord(recorder, data, model).generate()
             ReportRecord(recorder, data, model).generate()
         yield (
             recorder,
@@ -81,7 +82,7 @@ def test_what_happened_is_counted_and_shown(finished):
 def test_figures_are_of_the_portfolios_that_were_held(finished, market):
     """Not of those that the problem without the mandate would have had, which nobody solves."""
     recorder, results = finished
-    data = build(market.root, handler=FEW, mandate=MANDATE)
+    data = build(market.root, handler=FEW, mandate=MANDATE, market_rules={"lot": None})
     metrics = recorder.list_metrics()
     worth = recorder.load_object("bpqp/signal.pkl")
     other = appraise(data, decide(data, recorder.load_object("pred.pkl").iloc[:, 0])[0])
@@ -96,18 +97,15 @@ def test_figures_are_of_the_portfolios_that_were_held(finished, market):
 
 def test_annual_limits_and_figures_count_the_days_of_the_market(market):
     block = {"constraints": {"max_tracking_error": 0.06}, "on_failure": "hold"}
-    for region, year in DAYS_PER_YEAR.items():
-        if region == "tw":
-            continue
+    for region in ("cn", "us"):
+        year = MARKET_RULES[region].days_per_year
         data = build(market.root, region, handler=FEW, mandate=block)
         assert data.days_per_year == year
         (limit,) = data.mandate.build().terms
         assert limit.days_per_year == year and f"0.06 a year of {year} days" in str(limit)
-        again = MandateSettings.from_config(data.mandate.to_config())
-        assert again.build().terms[0].days_per_year == year
-    own = {"max_tracking_error": {"limit": 0.06, "days_per_year": 250}}
-    settings = MandateSettings.from_config({**block, "constraints": own}, 238)
-    assert settings.build().terms[0].days_per_year == 250
+        assert MandateSettings.from_config(data.mandate.to_config(), year) == data.mandate
+    own = build(market.root, handler=FEW, mandate=block, market_rules={"days_per_year": 250})
+    assert own.mandate.build().terms[0].days_per_year == own.problem_config.days_per_year == 250
 
 
 def test_the_backtest_pays_the_mandates_costs(finished):
@@ -131,7 +129,7 @@ def test_the_backtest_pays_the_mandates_costs(finished):
 )
 def test_what_no_backtest_could_hold_is_refused_at_once(change, message):
     with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
-        MandateSettings.from_config({**MANDATE, "on_failure": "hold", **change})
+        MandateSettings.from_config({**MANDATE, "on_failure": "hold", **change}, 252)
 
 
 def test_tables_are_read_before_any_work(market):
@@ -139,15 +137,11 @@ def test_tables_are_read_before_any_work(market):
         build(market.root, mandate={**MANDATE, "sectors": "nowhere.csv"})
 
 
-def test_a_record_needs_a_mandate_and_no_costs_of_its_own(dataset):
-    with pytest.raises(ConfigError, match="no `mandate:` block"):
-        MandateRecord(None, dataset, risk_degree=0.9)
-    place = "bpqp_portfolio.qlib_ext.mandate_records"
-    given = {"class": "MandateRecord", "module_path": place, "kwargs": {"open_cost": 0.1}}
-    with pytest.raises(ConfigError, match="unknown key 'open_cost'"):
-        MandateRecord.check_settings(given["kwargs"])
+def test_a_record_has_no_costs_of_its_own(dataset):
+    with pytest.raises(ConfigError, match=r"MandateRecord\.open_cost is 0\.1, .*costs\.buy"):
+        MandateRecord(None, dataset, open_cost=0.1)
     with pytest.raises(ConfigError, match="SignalRecord before it"):
-        check_records({"record": [{**given, "kwargs": {"risk_degree": 0.9}}]})
+        check_records({"record": [RECORD]})
 
 
 def test_trades_worked_out_from_weights_are_those_of_the_backtest(finished, market):

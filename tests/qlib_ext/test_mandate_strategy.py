@@ -13,6 +13,7 @@ from qlib_markets import connect, from_closes
 from bpqp_portfolio.backtest.day_inputs import DayInputs
 from bpqp_portfolio.backtest.implementation_shortfall import implementation_shortfall
 from bpqp_portfolio.backtest.rebalance import BookRules
+from bpqp_portfolio.markets.rules import market_rules
 from bpqp_portfolio.portfolio.costs import TradingCosts
 from bpqp_portfolio.portfolio.mandate.mandate import Mandate
 from bpqp_portfolio.qlib_ext.exchange import BoardExchange
@@ -47,7 +48,7 @@ def run(folder, table, *, lot=100, costs=COSTS, account=1e6, risk_degree=0.95, c
         open_cost=costs.buy,
         close_cost=costs.sell,
         min_cost=costs.minimum,
-        trade_unit=lot,
+        rules=market_rules("cn", {"lot": lot}),
     )
     price = exchange.table("$close", NAMES)
     upper, lower = (exchange.table(f, NAMES) for f in ("limit_buy", "limit_sell"))

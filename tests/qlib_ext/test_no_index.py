@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 import pytest
-from qlib_markets import FEW, run_task
+from qlib_markets import FEW, mandate, run_task
 
 from bpqp_portfolio.report.metrics import summarise
 from bpqp_portfolio.report.page import render
@@ -14,19 +14,17 @@ from bpqp_portfolio.runs.results import load_results
 
 OURS = "bpqp_portfolio.qlib_ext"
 NOTHING = {"class": "RandomScores", "module_path": f"{OURS}.baselines", "kwargs": {}}
-ACCOUNT = {"risk_degree": 0.95, "board_limits": False}
-MANDATE = {"constraints": {"max_weights": 0.3}, "on_failure": "hold"}
+MANDATE = mandate(constraints={"max_weights": 0.3}, on_failure="hold")
 
 
 @pytest.mark.parametrize("record", ["BacktestRecord", "MandateRecord"])
 def test_a_run_without_an_index(market, tmp_path, monkeypatch, record):
     monkeypatch.chdir(tmp_path)
     place = "records" if record == "BacktestRecord" else "mandate_records"
-    backtest = {"class": record, "module_path": f"{OURS}.{place}", "kwargs": ACCOUNT}
-    mandate = {} if record == "BacktestRecord" else {"mandate": MANDATE}
+    backtest = {"class": record, "module_path": f"{OURS}.{place}"}
     file = tmp_path / "mlflow.db"
     recorder = run_task(
-        market, file, "bare", NOTHING, backtest, handler=FEW, benchmark=None, **mandate
+        market, file, "bare", NOTHING, backtest, handler=FEW, benchmark=None, mandate=MANDATE
     )
     metrics = recorder.list_metrics()
     assert not [name for name in metrics if "excess_return" in name or "index" in name]

@@ -153,6 +153,7 @@ def study(provider: Provider, files: dict[str, str], check: bool):
             "exposures": {"limit": {"beta" if check else "value": 1.5}},
         },
         "costs": {"buy": 0.001, "sell": 0.002, "minimum": 1.0},
+        "account": {"value": 1e7, "risk_degree": 0.95},
         "on_failure": [{"relax": ["max_turnover", "groups", "exposures"]}, "hold"],
         "index_weights": "traded_value",
         "sectors": {"count": 3, "window": 60, "min_history": 30},
@@ -172,7 +173,7 @@ def study(provider: Provider, files: dict[str, str], check: bool):
         model.fit(data)
         recorder = R.get_recorder()
         SignalRecord(model, data, recorder).generate()
-        MandateRecord(recorder, data, model, risk_degree=0.95, account=1e7).generate()
+        MandateRecord(recorder, data, model).generate()
         loaded = {
             name: recorder.load_object(name)
             for name in (

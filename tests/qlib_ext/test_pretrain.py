@@ -89,10 +89,3 @@ def test_a_killed_second_stage_goes_on_without_the_first(
 def test_a_bad_first_stage_is_refused(pretrain, message):
     with pytest.raises(ConfigError, match=message):
         PortfolioModel(**SETTINGS, loss=DECISION, pretrain=pretrain)
-
-
-def test_a_cost_in_training_alone_is_refused(market: Provider):
-    from qlib_markets import build
-
-    with pytest.raises(ConfigError, match=r"turnover_cost.*mandate"):
-        build(market.root, problem={"risk_aversion": 5.0, "turnover_cost": 0.001})

@@ -45,18 +45,17 @@ LIGHTGBM = {
 
 def task(out: Path, **changes: Any) -> dict:
     """The workflow of the small market."""
-    backtest = {"risk_degree": 0.95, "account": 1e7, "board_limits": False, "trade_unit": None}
     return {
         "model": {"class": "PortfolioModel", "module_path": f"{OURS}.model", "kwargs": MODEL},
         "dataset": {
             "class": "PortfolioDataset",
             "module_path": f"{OURS}.dataset",
-            "kwargs": {**SETTINGS, "handler": FEW},
+            "kwargs": {**SETTINGS, "handler": FEW, "market_rules": {"lot": None}},
         },
         "record": [
             {"class": "SignalRecord", "kwargs": {"model": "<MODEL>", "dataset": "<DATASET>"}},
             {"class": "SigAnaRecord", "kwargs": {"ana_long_short": False}},
-            {"class": "BacktestRecord", "module_path": f"{OURS}.records", "kwargs": backtest},
+            {"class": "BacktestRecord", "module_path": f"{OURS}.records"},
             {
                 "class": "ReportRecord",
                 "module_path": f"{OURS}.records",
@@ -217,7 +216,7 @@ def test_the_report_is_written_where_asked_and_tracked(finished):
 def again(market, tracked, finished):
     """The run's dataset, built once more from the cache."""
     connect(market.root, tracking=tracked / "mlflow.db")
-    data = PortfolioDataset(**{**SETTINGS, "handler": FEW})
+    data = PortfolioDataset(**{**SETTINGS, "handler": FEW, "market_rules": {"lot": None}})
     data.panel()
     return data
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pandas as pd
 import pytest
 
 from bpqp_portfolio.errors import ConfigError
-from bpqp_portfolio.experiments.statistics import paired_difference
+from bpqp_portfolio.experiments import statistics
+from bpqp_portfolio.markets.rules import QLIB_DAYS_PER_YEAR
+
+paired_difference = partial(statistics.paired_difference, days_per_year=QLIB_DAYS_PER_YEAR)
 
 DRAWS = 1_000_000
 

@@ -45,14 +45,14 @@ def test_drawdown_counts_a_loss_on_the_first_day():
 
 def test_rolling_ratio_is_the_ratio_of_the_window():
     returns = pd.Series([0.01, 0.03, -0.02, 0.02], index=DAYS)
-    ratio = rolling_ratio(returns, 3)
+    ratio = rolling_ratio(returns, 3, 238)
     last = returns.to_numpy()[1:]
     assert ratio.isna().tolist() == [True, True, False, False]
     assert ratio.iloc[-1] == pytest.approx(last.mean() / last.std(ddof=1) * np.sqrt(238))
 
 
 def test_rolling_ratio_of_a_constant_is_undefined():
-    assert rolling_ratio(pd.Series(0.0, index=DAYS), 2).isna().all()
+    assert rolling_ratio(pd.Series(0.0, index=DAYS), 2, 238).isna().all()
 
 
 @pytest.mark.parametrize(("days", "window"), [(970, 120), (100, 50), (3, 2), (1, 2)])

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bpqp_portfolio.errors import ConfigError
-from bpqp_portfolio.markets.trading_year import DAYS_PER_YEAR, QLIB, days_per_year
+from bpqp_portfolio.markets.rules import MARKET_RULES, market_rules
+from bpqp_portfolio.markets.rules import QLIB_DAYS_PER_YEAR as QLIB
 from bpqp_portfolio.report.metrics import (
     FEWEST,
     book_rows,
@@ -66,7 +67,7 @@ def test_books_are_qlibs_numbers_exactly(run):
 def test_missing_days_are_left_out_as_qlib_does(run):
     returns = run.daily["return"].copy()
     returns.iloc[[3, 40]] = np.nan
-    assert risk(returns) == pytest.approx(qlib_risk(returns), rel=1e-12)
+    assert risk(returns, QLIB) == pytest.approx(qlib_risk(returns), rel=1e-12)
 
 
 def series(returns):
@@ -75,7 +76,7 @@ def series(returns):
 
 
 def test_closed_form():
-    figures = risk(series([0.02, -0.01, -0.02, 0.03] * 5))
+    figures = risk(series([0.02, -0.01, -0.02, 0.03] * 5), QLIB)
     assert figures["annual_return"] == pytest.approx(0.005 * 238)
     std = math.sqrt(5 * (0.015**2 + 0.015**2 + 0.025**2 + 0.025**2) / 19)
     assert figures["annual_volatility"] == pytest.approx(std * SQRT)
@@ -83,9 +84,9 @@ def test_closed_form():
     assert figures["max_drawdown"] == pytest.approx(0.99 * 0.98 - 1)
 
 
-@pytest.mark.parametrize("region", DAYS_PER_YEAR)
+@pytest.mark.parametrize("region", MARKET_RULES)
 def test_annual_figures_count_the_days_of_their_market(region):
-    year = days_per_year(region)
+    year = market_rules(region).days_per_year
     figures = risk(series([0.02, -0.01] * 20), year)
     assert figures["annual_return"] == pytest.approx(0.005 * year)
     std = 0.015 * math.sqrt(40 / 39)
@@ -94,7 +95,7 @@ def test_annual_figures_count_the_days_of_their_market(region):
 
 
 def test_the_years_are_those_of_the_markets(run, changed):
-    us = changed(settings={**run.settings, "days_per_year": days_per_year("us")})
+    us = changed(settings={**run.settings, "days_per_year": market_rules("us").days_per_year})
     assert us.years == pytest.approx(260 / 252)
     assert run.days_per_year == QLIB  # of results saved before the market's year was kept
     ours, qlibs = (summarise(r).loc[("index", "annual_return"), "without_cost"] for r in (us, run))
@@ -105,7 +106,7 @@ def test_the_years_are_those_of_the_markets(run, changed):
 
 def test_an_unknown_market_names_the_nearest():
     with pytest.raises(ConfigError, match=r"unknown region 'usa'\. Did you mean 'us'"):
-        days_per_year("usa")
+        market_rules("usa")
 
 
 @given(st.lists(st.floats(-0.2, 0.2), min_size=1, max_size=60))
@@ -115,7 +116,7 @@ def test_a_drawdown_is_that_of_a_curve_of_wealth(returns):
         wealth *= 1 + one
         highest = max(highest, wealth)
         worst = min(worst, wealth / highest - 1)
-    assert risk(series(returns))["max_drawdown"] == pytest.approx(worst, abs=1e-12)
+    assert risk(series(returns), QLIB)["max_drawdown"] == pytest.approx(worst, abs=1e-12)
     assert worst >= -1
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from panels import random_panel
+from panels import STATED, paying, random_panel
 
 from bpqp_portfolio.data.features.panel import DailyPanel, previous_rows
 from bpqp_portfolio.losses import LOSSES, build_loss
@@ -25,7 +25,13 @@ HEADS = ("specific", "factors", "kappa")
 
 def problem(**changes) -> PortfolioProblem:
     return PortfolioProblem(
-        {"risk_aversion": 30.0, "max_weight": 0.45, "normalisation": "standardise", **changes},
+        {
+            "risk_aversion": 30.0,
+            "max_weight": 0.45,
+            "normalisation": "standardise",
+            **STATED,
+            **changes,
+        },
         score_scale=0.02,
     )
 
@@ -65,8 +71,8 @@ THROUGH_RISK = [name for name in LOSSES if RISK in getattr(LOSSES[name], "learns
         *((name, {}) for name in THROUGH_RISK),
         (("decision_value", {"risk": "realised"}), {}),
         (("net_utility", {"risk": "realised"}), {}),
-        ("net_utility", {"turnover_cost": 0.002}),
-        (("net_sharpe", {"sweeps": 7}), {"turnover_cost": 0.002}),
+        ("net_utility", paying(0.002)),
+        (("net_sharpe", {"sweeps": 7}), paying(0.002)),
     ],
     ids=str,
 )

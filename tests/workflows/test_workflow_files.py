@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from bpqp_portfolio.backtest.mandate_settings import MandateSettings
 from bpqp_portfolio.config import from_mapping
-from bpqp_portfolio.portfolio.problem import ProblemConfig
+from bpqp_portfolio.markets.rules import market_rules
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
 from bpqp_portfolio.qlib_ext.handlers import CachedAlpha158, feature_config
 from bpqp_portfolio.qlib_ext.model import PortfolioModel
@@ -128,12 +128,14 @@ def test_what_a_workflow_names_exists_and_its_settings_are_valid(file):
         "problem",
         "exclusions",
         "mandate",
+        "market_rules",
     }
     assert set(kwargs) <= known
     from_mapping(RiskConfig, kwargs["risk"], "risk")
-    from_mapping(ProblemConfig, kwargs["problem"], "problem")
-    if "mandate" in kwargs:
-        MandateSettings.from_config(kwargs["mandate"])
+    rules = market_rules(config["qlib_init"]["region"])
+    mandate = MandateSettings.from_config(kwargs["mandate"], rules.days_per_year)
+    mandate.training_problem(kwargs["problem"])
+    assert mandate.book_rules(rules).lot == (1 if file.stem in DEMO else 100)
     handler, settings = get_callable_kwargs(kwargs["handler"])
     assert handler is CachedAlpha158
     assert len(feature_config(settings["fields"], settings.get("exclude", []))[1]) > 50
@@ -181,11 +183,10 @@ def test_the_csi300_workflows_differ_in_the_model_alone(name):
 
 def test_training_and_backtest_pay_the_same_costs():
     dataset = load(ROOT / "workflows" / "bpqp_csi300.yaml")["task"]["dataset"]["kwargs"]
-    problem, mandate = dataset["problem"], dataset["mandate"]
-    assert problem["risk_aversion"] == mandate["risk_aversion"]
-    assert problem["max_weight"] == mandate["constraints"]["max_weights"]
-    rates = mandate["costs"]["buy"], mandate["costs"]["sell"]
-    assert problem["turnover_cost"] == pytest.approx(sum(rates) / 2)
+    config = MandateSettings.from_config(dataset["mandate"], 238).training_problem(
+        dataset["problem"]
+    )
+    assert (config.risk_aversion, config.max_weight, config.turnover_cost) == (5.0, 0.02, 0.001)
 
 
 def test_the_csi300_files_differ_in_comments_name_and_model_alone():

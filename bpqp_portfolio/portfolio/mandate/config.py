@@ -12,6 +12,8 @@ from ..costs import TradingCosts
 from .terms import CONSTRAINTS, COSTS, Term
 
 SETTINGS = ("risk_aversion", "objective", "on_failure", "tolerance", "kappa")
+MONEY = ("buy", "sell", "minimum")
+"""Fields of :class:`TradingCosts`, which stand beside the costs of the optimiser alone."""
 YEAR = "days_per_year"
 """Of every annual limit that does not count its own."""
 
@@ -30,10 +32,10 @@ def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     parts = {k: v for k, v in config.items() if k in known}
     money: dict[str, Any] = {}
     for block, registry in (("constraints", CONSTRAINTS), ("costs", COSTS)):
-        own = _named(config.get(block), block)
-        if block == "costs" and own and set(own) <= {"buy", "sell", "minimum"}:
-            money = own
-            continue
+        own = by_name(config.get(block), block)
+        if block == "costs":
+            money = {k: own.pop(k) for k in MONEY if k in own}
+            check_keys(own, [*MONEY, *registry], "mandate.costs")
         check_keys(own, registry, f"mandate.{block}")
         parts |= own
     year = {YEAR: config[YEAR]} if YEAR in config else {}
@@ -71,7 +73,7 @@ def in_order(terms: Sequence[Any]) -> list[Any]:
     )
 
 
-def _named(block: Any, where: str) -> dict[str, Any]:
+def by_name(block: Any, where: str) -> dict[str, Any]:
     """name → value from a mapping or a list of names and mappings, but for a user's own classes."""
     if block is None:
         return {}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...config import check_number, lookup
 from ...errors import ConfigError
 from ...layers.transforms import eager
-from ..costs import TradingCosts
+from ..costs import ASK_COSTS, TradingCosts
 from .config import arguments, in_order
 from .explain import explain
 from .fallbacks import Fallback, with_fallbacks
@@ -58,7 +58,7 @@ class Mandate(nn.Module):
     >>> mandate = bp.Mandate(
     ...     risk_aversion=5.0,
     ...     constraints=[Groups({"banks": 0.5}), MaxTurnover(0.05)],
-    ...     costs=TradingCosts(buy=0.0005, sell=0.0015),
+    ...     costs=TradingCosts(buy=0.0005, sell=0.0015, minimum=5.0),
     ... )
     >>> print(mandate)
     maximise return - 5/2 x variance
@@ -111,13 +111,10 @@ class Mandate(nn.Module):
 
     @property
     def costs(self) -> TradingCosts:
-        """The proportional costs, for the simulator and for orders; zero where there are none."""
-        if self.trading is not None:
-            return self.trading
-        for term in self.terms:
-            if isinstance(term, LinearCost):
-                return TradingCosts(float(term.buy), float(term.sell), 0.0)
-        return TradingCosts(0.0, 0.0, 0.0)
+        """What an order costs, for the simulator and for orders; ConfigError if not stated."""
+        if self.trading is None:
+            raise ConfigError(f"mandate.costs: missing. {ASK_COSTS}")
+        return self.trading
 
     @property
     def benchmarked(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ....markets.trading_year import USUAL
+from ....markets.rules import MARKET_RULES
 from ..parts import Cone
 from .base import MarketView, Term, number, shown
 
@@ -16,7 +16,7 @@ class MaxTrackingError(Term):
     """√((w−w_b)ᵀΣ(w−w_b) · ``days_per_year``) ≤ ``limit``, as a fraction a year."""
 
     limit: Any
-    days_per_year: float = USUAL
+    days_per_year: float = MARKET_RULES["us"].days_per_year
     name: ClassVar[str] = "max_tracking_error"
     unit: ClassVar[str] = "risk a year, fraction of the account"
     example: ClassVar[Mapping[str, Any]] = {"max_tracking_error": 0.03}
