@@ -26,7 +26,6 @@ LIGHTGBM = {
 BACKTEST = {
     "class": "BacktestRecord",
     "module_path": f"{OURS}.records",
-    "kwargs": {"risk_degree": 0.95, "account": 1e7, "board_limits": False, "trade_unit": 100},
 }
 
 

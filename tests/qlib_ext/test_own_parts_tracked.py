@@ -65,7 +65,6 @@ OURS = "bpqp_portfolio.qlib_ext"
 BACKTEST = {
     "class": "BacktestRecord",
     "module_path": f"{OURS}.records",
-    "kwargs": {"risk_degree": 0.95, "account": 1e7, "board_limits": False, "trade_unit": 100},
 }
 
 
@@ -101,7 +100,6 @@ def run(market, tmp_path_factory):
             },
         }
         problem = {
-            **SETTINGS["problem"],
             "decision": own("Soft"),
             "normalisation": own("halved", by=0.5),
         }

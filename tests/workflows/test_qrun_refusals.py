@@ -39,7 +39,7 @@ def market(workspace):
         (
             ("configs/portfolio.yaml", "risk_degree:", "risk_degre:"),
             {},
-            "ConfigError: MandateRecord: unknown key 'risk_degre'. Did you mean 'risk_degree'?",
+            "ConfigError: mandate.account: unknown key 'risk_degre'. Did you mean 'risk_degree'?",
         ),
         (
             (WORKFLOW, "net_utility", '"{{ BPQP_LOSS }}"'),
