@@ -28,10 +28,10 @@ OURS = "bpqp_portfolio.qlib_ext.records"
 def no_features(monkeypatch):
     """Whoever begins to compute features fails."""
 
-    def begin(config):
+    def begin(*_):
         raise AssertionError("features were computed")
 
-    monkeypatch.setattr(dataset_module, "init_instance_by_config", begin)
+    monkeypatch.setattr(dataset_module, "build_handler", begin)
 
 
 def test_good_settings_pass_the_checks(market):
