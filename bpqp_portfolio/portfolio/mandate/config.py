@@ -74,7 +74,13 @@ def in_order(terms: Sequence[Any]) -> list[Any]:
 
 
 def by_name(block: Any, where: str) -> dict[str, Any]:
-    """name → value from a mapping or a list of names and mappings, but for a user's own classes."""
+    """name → value from a mapping or a list of names and mappings, but for a user's own classes.
+
+    Raises
+    ------
+    ConfigError
+        Something else; ``where`` is the block that the message names.
+    """
     if block is None:
         return {}
     if isinstance(block, Mapping):

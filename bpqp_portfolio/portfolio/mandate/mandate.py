@@ -111,7 +111,13 @@ class Mandate(nn.Module):
 
     @property
     def costs(self) -> TradingCosts:
-        """What an order costs, for the simulator and for orders; ConfigError if not stated."""
+        """What an order costs, for the simulator and for orders.
+
+        Raises
+        ------
+        ConfigError
+            Nothing states it.
+        """
         if self.trading is None:
             raise ConfigError(f"mandate.costs: missing. {ASK_COSTS}")
         return self.trading
