@@ -90,7 +90,13 @@ class RunArtifact:
 
     @property
     def rules(self) -> BookRules:
-        """Lots, costs and invested part of the run's backtest; ConfigError where it had none."""
+        """Lots, costs and invested part of the run's backtest.
+
+        Raises
+        ------
+        ConfigError
+            The run was not backtested.
+        """
         if self._settings.account is None or self._settings.costs is None:
             raise ConfigError(
                 f"run {self.run_id!r} was not backtested, so it states no costs and no account to "
