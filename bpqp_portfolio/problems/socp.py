@@ -11,7 +11,8 @@ import numpy as np
 from scipy import sparse
 
 from ..errors import ProblemError
-from .matrices import Array, FactorMatrix, Matrix, is_sparse, largest, max_abs, row_norms, same
+from .cone_groups import ConeGroup, grouped, lengths
+from .matrices import Array, FactorMatrix, Matrix, is_sparse, max_abs
 from .qp import QP, Scaling, _refuse_infinite, _to_array
 from .solution import KKTResiduals, Measured, Solution, SolveStatus, point_units
 
@@ -28,54 +29,6 @@ class SecondOrderCone(NamedTuple):
     g: Any
     c: Any
     d: Any
-
-
-@dataclass(frozen=True, eq=False)
-class ConeGroup:
-    """‖Fz + g‖₂ ≤ cz + d row by row: the cones of a program that share F and g.
-
-    F (r, n) dense or sparse, None for the identity; g (r,); c (k, n); d (k,); ``members`` (k,) are
-    the cones' positions in the program.
-
-    Such cones have one norm, one normal u and one Hessian, so a robust linear program with
-    k constraints costs one cone and k rows, not k cones. ``size`` is the unit of its rows,
-    ``headed`` tells whether any c is not zero.
-    """
-
-    F: Matrix | None
-    g: Array
-    c: Array
-    d: Array
-    members: tuple[int, ...]
-    size: float = field(init=False)
-    headed: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        head = largest(self.c)
-        size = max(1.0 if self.F is None else largest(self.F), head)
-        object.__setattr__(self, "size", size or 1.0)
-        object.__setattr__(self, "headed", head > 0)
-
-    @property
-    def r(self) -> int:
-        """Length of Fz + g."""
-        return len(self.g)
-
-    def norm_vector(self, z: Array) -> Array:
-        """Fz + g (r,)."""
-        return (z if self.F is None else self.F @ z) + self.g
-
-    def push(self, z: Array) -> Array:
-        """Fz (r,)."""
-        return z if self.F is None else self.F @ z
-
-    def pull(self, w: Array) -> Array:
-        """Fᵀw (n,)."""
-        return w if self.F is None else self.F.T @ w
-
-    def heads(self, z: Array) -> Array:
-        """cz + d (k,)."""
-        return self.c @ z + self.d if self.headed else self.d
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,13 +63,13 @@ class SOCP:
 
     def __post_init__(self) -> None:
         arrays = [_cone_arrays(i, cone, self.qp) for i, cone in enumerate(self.cones)]
-        object.__setattr__(self, "groups", _grouped(arrays))
+        object.__setattr__(self, "groups", grouped(arrays))
 
     @classmethod
     def of_checked(cls, qp: QP, cones: Sequence[tuple[Any, Array, Array, float]]) -> SOCP:
         """A program of cones whose parts are there, fit and are finite float64 arrays."""
         problem = object.__new__(cls)
-        problem.__dict__.update(qp=qp, cones=cones, groups=_grouped(cones))
+        problem.__dict__.update(qp=qp, cones=cones, groups=grouped(cones))
         return problem
 
     @property
@@ -132,7 +85,7 @@ class SOCP:
     @cached_property
     def scaling(self) -> Scaling:
         """The program's units: those of ``qp`` with a length of z that the cones take part in."""
-        return Scaling.of(self.qp, *_lengths(self.groups)) if self.groups else self.qp.scaling
+        return Scaling.of(self.qp, *lengths(self.groups)) if self.groups else self.qp.scaling
 
     @property
     def mixed(self) -> bool:
@@ -166,27 +119,6 @@ class SOCP:
                 part = w * (t / total) if len(tau) > 1 and total > 0 else w / len(tau)
                 out[i] = np.concatenate([[t], part])
         return tuple(out)
-
-
-def _lengths(groups: Sequence[ConeGroup]) -> tuple[float, Array]:
-    """What cones say of the length of z: no feasible one is much shorter, and how far they reach.
-
-    A cone that 0 does not meet is at least (‖g‖ − d) / (‖F‖ + ‖c‖) away; z gets about as far as
-    (‖g‖ + |d|) over the larger of ‖F‖ and ‖c‖. The norm is that of a matrix's longest row.
-    """
-    least, reaches = 0.0, []
-    for group in groups:
-        push = 1.0 if group.F is None else _longest_row(group.F)
-        shift = float(np.linalg.norm(group.g))
-        head = _longest_row(group.c) if group.headed else 0.0
-        if push or head:
-            least = max(least, (shift - float(group.d.min(initial=np.inf))) / (push + head))
-            reaches.append((shift + np.abs(group.d)) / max(push, head))
-    return least, np.concatenate(reaches) if reaches else np.zeros(0)
-
-
-def _longest_row(rows: Matrix) -> float:
-    return float(row_norms(rows).max()) if largest(rows) else 0.0
 
 
 @cache
@@ -263,36 +195,6 @@ def _cone_arrays(index: int, cone: Any, qp: QP) -> tuple[Matrix | None, Array, A
         empty = sparse.csr_array((r, n)) if is_sparse(F) else np.zeros((r, n))
         return empty, np.zeros(r), np.zeros(n), qp.scaling.length
     return F, g, c, float(np.asarray(d))
-
-
-def _grouped(
-    arrays: Sequence[tuple[Matrix | None, Array, Array, float]],
-) -> tuple[ConeGroup, ...]:
-    if len(arrays) == 1:
-        F, g, c, d = arrays[0]
-        return (ConeGroup(F, g, c[None], np.array([d]), (0,)),)
-    found: list[list[int]] = []
-    by_g: dict[bytes, list[list[int]]] = {}
-    for i, (F, g, _, _) in enumerate(arrays):
-        alike = by_g.setdefault(g.tobytes(), [])
-        for members in alike:
-            other = arrays[members[0]][0]
-            if other is F or (other is not None and F is not None and same(other, F)):
-                members.append(i)
-                break
-        else:
-            members = [i]
-            alike.append(members)
-            found.append(members)
-    return tuple(
-        ConeGroup(
-            *arrays[members[0]][:2],
-            np.array([arrays[i][2] for i in members]),
-            np.array([arrays[i][3] for i in members]),
-            tuple(members),
-        )
-        for members in found
-    )
 
 
 @dataclass(frozen=True, eq=False)

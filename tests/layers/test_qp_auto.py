@@ -18,7 +18,8 @@ from bpqp_portfolio.problems.qp import ARGUMENTS
 from bpqp_portfolio.solvers import auto, get_solver, solver_names
 from bpqp_portfolio.solvers.common import parallel
 from bpqp_portfolio.solvers.common.cache import SolverCache
-from bpqp_portfolio.solvers.qp.dense import DenseSolver, Factors
+from bpqp_portfolio.solvers.qp.dense import DenseSolver
+from bpqp_portfolio.solvers.qp.dense_factors import Factors
 
 REFERENCES = reference_problems()
 FIELDS = ("z", "nu", "lam", "lam_lb", "lam_ub")

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from bpqp_portfolio.problems import QP, SolveStatus, kkt_residuals, reference_problems
 from bpqp_portfolio.solvers import SolverOptions, get_solver
 from bpqp_portfolio.solvers.common.cache import CacheEntry
-from bpqp_portfolio.solvers.qp.dense import DenseSolver, Factors
+from bpqp_portfolio.solvers.qp.dense import DenseSolver
+from bpqp_portfolio.solvers.qp.dense_factors import Factors
 
 DENSE = DenseSolver()
 FIELDS = ("z", "nu", "lam", "lam_lb", "lam_ub")

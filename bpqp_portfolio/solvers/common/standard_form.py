@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from ...problems.bounds import split_by_sign
 from ...problems.matrices import (
     Array,
     FactorMatrix,
@@ -24,7 +25,7 @@ from ...problems.matrices import (
     to_dense,
     to_sparse,
 )
-from ...problems.qp import QP, Scaling, split_by_sign
+from ...problems.qp import QP, Scaling
 from ...problems.solution import Solution, SolveStatus
 from .cache import CacheEntry
 from .certificates import any_certificate, infeasible

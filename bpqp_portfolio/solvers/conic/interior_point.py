@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from ...problems.bounds import BoundPlaces
 from ...problems.matrices import Array, FactorMatrix, is_sparse, max_abs, scale_rows, to_dense
-from ...problems.qp import BoundPlaces, Scaling
+from ...problems.qp import Scaling
 from ...problems.socp import SOCP, ConePoint, SOCPSolution
 from ...problems.solution import SolveStatus
 from ..common.protocol import SolverOptions

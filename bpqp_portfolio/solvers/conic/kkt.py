@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...problems.cone_groups import ConeGroup
 from ...problems.matrices import Array, FactorMatrix, is_sparse, max_abs, to_dense
-from ...problems.socp import SOCP, ConeGroup, ConePoint, measure_cones
+from ...problems.socp import SOCP, ConePoint, measure_cones
 from ...problems.solution import Measured
 from ..common.active_set import ActiveSet, active_set
 from ..common.kkt import solve_equality_qp

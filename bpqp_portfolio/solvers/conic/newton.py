@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from scipy import linalg
 
+from ...problems.bounds import BoundPlaces
 from ...problems.matrices import Array, FactorMatrix
-from ...problems.qp import BoundPlaces
 
 _REGULAR = 1e-13
 

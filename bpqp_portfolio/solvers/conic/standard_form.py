@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from ...problems.bounds import BoundPlaces
 from ...problems.matrices import Array, FactorMatrix, is_sparse, scale_rows, to_sparse
-from ...problems.qp import BoundPlaces, Scaling
+from ...problems.qp import Scaling
 from ...problems.socp import SOCP, ConePoint, SOCPSolution
 from ...problems.solution import SolveStatus
 from .certificates import certified

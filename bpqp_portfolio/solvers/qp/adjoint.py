@@ -31,7 +31,7 @@ from ..common.kkt import solve_equality_qp
 from ..common.parallel import in_chunks
 from ..common.protocol import Solver, SolverOptions
 from ..common.redundant_rows import redundancy, with_least_multipliers
-from .dense import Factors, FactorStack
+from .dense_factors import Factors, FactorStack
 from .direct import Direct
 
 _TINY = np.finfo(float).tiny

@@ -13,8 +13,9 @@ from typing import Any
 import clarabel
 import numpy as np
 
+from ...problems.bounds import BoundPlaces
 from ...problems.matrices import Array
-from ...problems.qp import QP, BoundPlaces
+from ...problems.qp import QP
 from ...problems.solution import SolveStatus
 from ..common.native import native
 from ..common.protocol import SolverOptions

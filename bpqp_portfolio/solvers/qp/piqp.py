@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import piqp
 
+from ...problems.bounds import split_by_sign
 from ...problems.matrices import Array
-from ...problems.qp import QP, split_by_sign
+from ...problems.qp import QP
 from ...problems.solution import SolveStatus
 from ..common.native import native
 from ..common.protocol import SolverOptions

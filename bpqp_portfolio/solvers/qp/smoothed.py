@@ -14,8 +14,9 @@ from dataclasses import fields
 import numpy as np
 
 from ...errors import SolverError
+from ...problems.bounds import BoundPlaces
 from ...problems.matrices import Array, row_sizes, to_dense
-from ...problems.qp import QP, BoundPlaces
+from ...problems.qp import QP
 from ...problems.solution import Solution, measure
 from ...problems.stack import together
 from ..common.active_set import active_set

@@ -18,6 +18,8 @@ class SmoothSolver(ABC):
 
     name: str
     settings: tuple[str, ...] = ()
+    # Whether the point is the caller's, and is to be kept as it is.
+    given = False
 
     def solve(
         self,
@@ -33,9 +35,10 @@ class SmoothSolver(ABC):
         UndefinedError
             f, its gradient or a constraint is not finite at the program's initial point.
         """
-        problem.refuse_undefined(problem.initial_point)
+        if not self.given:
+            problem.refuse_undefined(problem.initial_point)
         raw = self.find(problem, options)
-        return finalize(problem, raw, solver=self.name, options=options)
+        return finalize(problem, raw, solver=self.name, options=options, given=self.given)
 
     @abstractmethod
     def find(self, program: ConvexProgram, options: SolverOptions) -> RawPoint:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ...errors import SolverError
-from ...problems.convex import ConvexProgram, SmoothSolution
-from ..common.cache import CacheEntry
+from ...problems.convex import ConvexProgram
 from ..common.protocol import SolverOptions
-from .finalize import RawPoint, finalize
+from .base import SmoothSolver
+from .finalize import RawPoint
 
 
 @dataclass(frozen=True)
-class GivenPoint:
+class GivenPoint(SmoothSolver):
     """``function`` (program, z0 (n,) float64) → z (n,), or (z, nu (p,), lam (m,)).
 
     It returns arrays or tensors; z0 is the initial point of ``program``, a
@@ -25,44 +25,34 @@ class GivenPoint:
     """
 
     function: Callable[[ConvexProgram, Any], Any]
-    settings: tuple[str, ...] = ()
+    name: str = field(init=False)
+    given = True
 
-    @property
-    def name(self) -> str:
-        """Name of the function."""
-        return getattr(self.function, "__name__", type(self.function).__name__)
+    def __post_init__(self) -> None:
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+        object.__setattr__(self, "name", name)
 
-    def solve(
-        self,
-        problem: ConvexProgram,
-        *,
-        options: SolverOptions = SolverOptions(),  # noqa: B008
-        entry: CacheEntry | None = None,
-    ) -> SmoothSolution:
-        """The function's point; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`.
+    def find(self, program: ConvexProgram, options: SolverOptions) -> RawPoint:
+        """The function's point.
 
         Raises
         ------
         SolverError
             The function returned something else than a point.
         """
-        raw = self._raw_point(problem, self.function(problem, problem.initial_point.copy()))
-        return finalize(problem, raw, solver=self.name, options=options, given=True)
-
-    def _raw_point(self, program: ConvexProgram, result: Any) -> RawPoint:
-        """What the function returned, its shapes checked."""
+        result = self.function(program, program.initial_point.copy())
         parts = result if isinstance(result, tuple) else (result,)
         if len(parts) not in (1, 3):
             raise SolverError(f"{self.name}: expected z or (z, nu, lam), got {len(parts)} values.")
         arrays: list[Any] = []
         sizes = {"z": program.n, "nu": program.p, "lam": program.m}
-        for (field, size), value in zip(sizes.items(), parts, strict=False):
+        for (part, size), value in zip(sizes.items(), parts, strict=False):
             if hasattr(value, "detach"):
                 value = value.detach().cpu().numpy()
             array = np.array(value, dtype=np.float64)
             if array.shape != (size,):
                 raise SolverError(
-                    f"{self.name}: expected {field} of shape ({size},), got {array.shape}."
+                    f"{self.name}: expected {part} of shape ({size},), got {array.shape}."
                 )
             arrays.append(array)
         return RawPoint(*arrays)
