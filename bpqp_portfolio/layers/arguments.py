@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import ProblemError
 from ..problems.matrices import FactorMatrix, Matrix
-from ..problems.qp import all_sound, check_argument, check_shapes
+from ..problems.qp import QP, all_sound, check_argument, check_shapes
 from ..solvers.common.parallel import blas_for
 from ..solvers.qp.adjoint import Adjoint
 from .items import Batch, flat_array, flat_shape, float_shape, lead
@@ -225,13 +225,35 @@ class Arguments:
             trailing |= dict(zip(a.names, a.trailing, strict=True))
         return cls(given, sizes, tensors, trailing)
 
-    def items(
-        self, batch: Batch, change: Callable[[Any], Any] | None = None
-    ) -> tuple[dict[str, list[Any]], dict[int, ProblemError]]:
-        """What every item has of each argument, and what is wrong with items that have bad data.
+    def programs(
+        self,
+        batch: Batch,
+        build: Callable[[int, QP], Any],
+        no_P: Matrix,
+        change: Callable[[Any], Any] | None = None,
+    ) -> tuple[dict[int, Any], dict[int, ProblemError]]:
+        """Every item's program, and what is wrong with the data of those that have none.
 
+        ``build`` makes an item's program from its QP, whose P is ``no_P`` where none was given;
         ``change`` is put on each distinct P.
         """
+        columns, refused = self._items(batch, change)
+        columns.setdefault("P", [no_P] * batch.items)
+        problems: dict[int, Any] = {}
+        for item in range(batch.items):
+            if item in refused:
+                continue
+            own = {name: column[item] for name, column in columns.items()}
+            try:
+                problems[item] = build(item, QP.of_checked(self.sizes[0], own))
+            except ProblemError as error:
+                refused[item] = error
+        return problems, refused
+
+    def _items(
+        self, batch: Batch, change: Callable[[Any], Any] | None
+    ) -> tuple[dict[str, list[Any]], dict[int, ProblemError]]:
+        """What every item has of each argument, and what is wrong with items that have bad data."""
         refused: dict[int, ProblemError] = {}
         columns: dict[str, list[Any]] = {}
         for argument in self.given:

@@ -242,20 +242,9 @@ class _Call(Call):
 
     def problems(self, tensors: Sequence[Tensor]) -> tuple[dict[int, QP], dict[int, ProblemError]]:
         n, ridge = self.arguments.sizes[0], self.ridge
-        change = partial(_with_ridge, ridge=ridge) if ridge else None
-        columns, refused = self.arguments.items(self.batch, change)
         flat = FactorMatrix(np.zeros((n, 0)), np.full(n, 2 * ridge))
-        columns.setdefault("P", [flat] * self.batch.items)
-        problems: dict[int, QP] = {}
-        for item in range(self.batch.items):
-            if item in refused:
-                continue
-            try:
-                own = {name: column[item] for name, column in columns.items()}
-                problems[item] = QP.of_checked(n, own)
-            except ProblemError as error:
-                refused[item] = error
-        return problems, refused
+        change = partial(_with_ridge, ridge=ridge) if ridge else None
+        return self.arguments.programs(self.batch, lambda _, qp: qp, flat, change)
 
     def conflict(self, problem: QP, solution: Solution) -> str:
         return describe_infeasibility(problem, solution)

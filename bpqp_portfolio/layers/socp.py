@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import ProblemError
-from ..problems.qp import ARGUMENTS, QP
+from ..problems.qp import ARGUMENTS
 from ..problems.socp import SOCP, SOCPSolution, linear
 from ..solvers.common.cache import SolverCache, alone
 from ..solvers.common.parallel import in_chunks
@@ -188,20 +188,9 @@ class _Call(Call):
     def problems(
         self, tensors: Sequence[Tensor]
     ) -> tuple[dict[int, SOCP], dict[int, ProblemError]]:
-        n = self.arguments.sizes[0]
-        columns, refused = self.arguments.items(self.batch)
-        columns.setdefault("P", [linear(n)] * self.batch.items)
         cones = item_cones(self.cones, self.batch)
-        problems: dict[int, SOCP] = {}
-        for item in range(self.batch.items):
-            if item in refused:
-                continue
-            try:
-                own = {name: column[item] for name, column in columns.items()}
-                problems[item] = SOCP(QP.of_checked(n, own), cones[item])
-            except ProblemError as error:
-                refused[item] = error
-        return problems, refused
+        flat = linear(self.arguments.sizes[0])
+        return self.arguments.programs(self.batch, lambda i, qp: SOCP(qp, cones[i]), flat)
 
     def conflict(self, problem: SOCP, solution: SOCPSolution) -> str:
         return describe_infeasibility(problem, solution)
