@@ -33,15 +33,6 @@ def scores(kind: str, **kwargs: Any) -> dict:
     return {"class": kind, "module_path": f"{OURS}.baselines", "kwargs": kwargs}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(path)
-        patch.setenv("BPQP_CACHE", str(path / "cache"))
-        yield path
-
-
 def run(market, folder, name, model, **problem):
     changes = {"handler": FEW, "problem": problem, "market_rules": RULES}
     return run_task(market, folder / "mlflow.db", name, model, RECORD, **changes)

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from desks import BACKTEST, MANDATE, RULES, Desk, decided, trading
 from mlflow.tracking import MlflowClient
 from qlib.workflow import R
 from qlib.workflow.record_temp import SignalRecord
 from qlib_markets import FEW, MODEL, build, connect, run_task
-from test_live_mandate import BACKTEST, MANDATE, RULES, Desk, decided, trading
 
 from bpqp_portfolio.backtest.appraisal import appraise, decide
 from bpqp_portfolio.backtest.day_inputs import day_inputs
@@ -68,17 +68,6 @@ class Run:
 
     def load(self, name):
         return self.recorder.load_object(name)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("learned")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("BPQP_CACHE", str(folder / "cache"))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.delenv("BPQP_PROVIDER_URI", raising=False)
-        yield folder
 
 
 def train(market, folder, name, model) -> Run:
@@ -250,16 +239,7 @@ def desk(market, folder):
     file = folder / "mandate.db"
     changes = {"mandate": MANDATE, "handler": FEW, "problem": LEARNING, "market_rules": RULES}
     recorder = run_task(provider, file, "desk", ours(LEARNED), BACKTEST, **changes)
-    load = recorder.load_object
-    held = Desk(
-        recorder.id,
-        f"sqlite:///{file}",
-        provider,
-        folder,
-        load("portfolio_analysis/positions_normal_1day.pkl"),
-        load("bpqp/weights.pkl"),
-        load("portfolio_analysis/mandate_days.pkl"),
-    )
+    held, load = Desk.of(recorder, file, provider), recorder.load_object
     return held, load("params.pkl"), build(provider.root, **changes), load("pred.pkl").iloc[:, 0]
 
 

@@ -61,18 +61,6 @@ def train(market: Provider, folder: Path, name: str, model: dict, **changes) -> 
     return Tracked(recorder.id, uri, name, folder, weights, scores)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder of its own, in which the runs of this file are tracked."""
-    folder = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("BPQP_CACHE", str(folder / "cache"))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.delenv("BPQP_PROVIDER_URI", raising=False)
-        yield folder
-
-
 def ours(config: dict) -> dict:
     return {"class": "PortfolioModel", "module_path": f"{OURS}.model", "kwargs": config}
 

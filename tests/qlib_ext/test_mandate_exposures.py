@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from desks import BACKTEST, GROUPS, NETWORK, RULES, Desk, decided, trading
 from qlib_markets import FEW, SEGMENTS, build, run_task
-from test_live_mandate import BACKTEST, GROUPS, NETWORK, RULES, Desk, decided, trading
 
 from bpqp_portfolio.backtest.day_inputs import day_inputs
 from bpqp_portfolio.backtest.mandate_settings import MandateSettings
@@ -41,35 +41,14 @@ def write(table: pd.DataFrame, file) -> None:
 
 
 @pytest.fixture(scope="module")
-def desk(market, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("exposed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("BPQP_CACHE", str(folder / "cache"))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.delenv("BPQP_PROVIDER_URI", raising=False)
-        provider = trading(market, folder / "market")
-        write(monthly(load_market(provider, "sim").names), folder / "exposures.csv")
-        file = folder / "mlflow.db"
-        recorder = run_task(
-            provider, file, "exposed", NETWORK, BACKTEST,
-            mandate=MANDATE, handler=FEW, market_rules=RULES,
-        )  # fmt: skip
-        load = recorder.load_object
-        found = Desk(
-            recorder.id,
-            f"sqlite:///{file}",
-            provider,
-            folder,
-            load("portfolio_analysis/positions_normal_1day.pkl"),
-            load("bpqp/weights.pkl"),
-            load("portfolio_analysis/mandate_days.pkl"),
-        )
-        yield (
-            found,
-            load("portfolio_analysis/mandate_activity.pkl"),
-            load("portfolio_analysis/mandate_facts.pkl"),
-        )
+def desk(market, folder):
+    provider, file = trading(market, folder / "market"), folder / "mlflow.db"
+    write(monthly(load_market(provider, "sim").names), folder / "exposures.csv")
+    changes = {"mandate": MANDATE, "handler": FEW, "market_rules": RULES}
+    recorder = run_task(provider, file, "exposed", NETWORK, BACKTEST, **changes)
+    activity = recorder.load_object("portfolio_analysis/mandate_activity.pkl")
+    facts = recorder.load_object("portfolio_analysis/mandate_facts.pkl")
+    return Desk.of(recorder, file, provider), activity, facts
 
 
 def test_the_bounds_hold_on_every_solved_day_and_bind_on_some(desk):

@@ -87,16 +87,6 @@ class Run:
         return Path(self.recorder.client.download_artifacts(self.recorder.id, name))
 
 
-@pytest.fixture(scope="module")
-def tracked(tmp_path_factory):
-    """Tracking in a folder of its own, in which the tests of this file run."""
-    folder = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("BPQP_CACHE", str(folder / "cache"))
-        yield folder
-
-
 def run(market: Provider, folder: Path, name: str, **changes: Any) -> Run:
     connect(market.root, tracking=folder / "mlflow.db")
     printed, report = io.StringIO(), folder / "reports" / f"{name}.html"
@@ -106,13 +96,13 @@ def run(market: Provider, folder: Path, name: str, **changes: Any) -> Run:
 
 
 @pytest.fixture(scope="module")
-def finished(market, tracked):
-    return run(market, tracked, "end_to_end")
+def finished(market, folder):
+    return run(market, folder, "end_to_end")
 
 
 @pytest.fixture(scope="module")
-def forest(market, tracked, finished):
-    return run(market, tracked, "lightgbm", model=LIGHTGBM)
+def forest(market, folder, finished):
+    return run(market, folder, "lightgbm", model=LIGHTGBM)
 
 
 # What is there ---------------------------------------------------------------------------------
@@ -213,9 +203,9 @@ def test_the_report_is_written_where_asked_and_tracked(finished):
 
 
 @pytest.fixture(scope="module")
-def again(market, tracked, finished):
+def again(market, folder, finished):
     """The run's dataset, built once more from the cache."""
-    connect(market.root, tracking=tracked / "mlflow.db")
+    connect(market.root, tracking=folder / "mlflow.db")
     data = PortfolioDataset(**{**SETTINGS, "handler": FEW, "market_rules": {"lot": None}})
     data.panel()
     return data
@@ -458,8 +448,8 @@ def test_regret_of_a_day_whose_returns_are_still_unknown_is_unknown(market, tmp_
         assert signal[name].isna().tolist() == [False] * (len(signal) - 1) + [True]
 
 
-def test_a_second_run_reads_features_and_risk_from_the_cache(tracked, finished, forest):
+def test_a_second_run_reads_features_and_risk_from_the_cache(folder, finished, forest):
     for kind in ("features", "risk"):
-        assert len(list((tracked / "cache" / kind).iterdir())) == 1
-    assert not list((tracked / "cache" / "checkpoints").iterdir())
+        assert len(list((folder / "cache" / kind).iterdir())) == 1
+    assert not list((folder / "cache" / "checkpoints").iterdir())
     assert R.exp_manager.active_experiment is None
