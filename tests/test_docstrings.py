@@ -23,11 +23,6 @@ SOURCES = {
 }
 TEXT_OF_HELP = {"bpqp_portfolio.cli"}
 """Docstrings that typer shows to users as help."""
-PENDING = (
-    *("backtest.mandate_settings", "portfolio.problem"),
-    *("qlib_ext.mandate_records", "qlib_ext.records", "qlib_ext.dataset"),
-)
-"""Rooms whose docstrings are still being written: this list only shrinks."""
 REFERENCE = re.compile(r":(?:func|class|meth|mod|data|attr):`~?([^`]+)`")
 
 
@@ -37,10 +32,6 @@ def test_examples_run(name):
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     outcome = doctest.testmod(module, optionflags=flags)
     assert outcome.attempted and not outcome.failed
-
-
-def pending(line: str) -> bool:
-    return line.removeprefix("bpqp_portfolio.").startswith(PENDING)
 
 
 def undocumented(name: str) -> Iterator[str]:
@@ -61,7 +52,7 @@ def undocumented(name: str) -> Iterator[str]:
 
 def test_what_is_public_is_documented():
     found = [line for name in SOURCES for line in undocumented(name)]
-    assert not [line for line in found if not pending(line)]
+    assert not found
 
 
 # Errors that are raised are named ---------------------------------------------------------------
@@ -105,7 +96,7 @@ def test_public_functions_name_what_they_raise():
         if name not in TEXT_OF_HELP
         for line in silent(ast.parse(text).body)
     ]
-    assert not [line for line in found if not pending(line)]
+    assert not found
 
 
 def test_a_function_that_does_not_name_its_error_is_found():
@@ -167,7 +158,7 @@ def test_references_resolve():
         for reference in REFERENCE.findall(text):
             if not resolves(reference, name, package):
                 wrong.append(f"{name}: {reference}")
-    assert not [line for line in wrong if not pending(line)]
+    assert not wrong
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])

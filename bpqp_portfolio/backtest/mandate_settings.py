@@ -239,10 +239,15 @@ class MandateSettings:
         window: int,
         test: tuple[pd.Timestamp, pd.Timestamp],
     ) -> None:
-        """Read the tables once, so that what is wrong with them is said before any long work.
+        """Read the tables once, so that their faults are reported before any long work.
 
         ``window`` days of returns, for exposures that are found in them; ``test`` first and last
         day that the mandate decides on.
+
+        Raises
+        ------
+        DataError
+            A table cannot be used, or does not cover the test days.
         """
         exposures = self.exposures(market, provider, window)
         if exposures is not None:

@@ -33,11 +33,16 @@ class ProblemConfig:
     ``turnover_cost``, the mean of the two rates, for what is bought and for what is sold (see
     :meth:`PortfolioProblem.rollout`); ``score_scale`` daily return that a score of 1 stands for
     (None: the mean cross-sectional standard deviation of the training labels); ``normalisation``
-    of the scores (of :data:`NORMALISATIONS`); ``kappa`` daily return that a normalised score of 1
-    stands for (None: ``score_scale``), only where there is a normalisation; ``solver`` of
-    :class:`PortfolioLayer`; ``tolerance`` scaled KKT residual; ``decision`` the name, or the
+    of the scores (of :data:`~.scores.NORMALISATIONS`); ``kappa`` daily return that a normalised
+    score of 1 stands for (None: ``score_scale``), only where there is a normalisation; ``solver``
+    of :class:`PortfolioLayer`; ``tolerance`` scaled KKT residual; ``decision`` the name, or the
     ``name`` and options, of what turns forecasts into weights, of :data:`~.policies.POLICIES`, and
     its options: ``bpqp`` solves the problem, the others are what it is compared with.
+
+    Raises
+    ------
+    ConfigError
+        A setting is unknown or outside its range, or settings contradict each other.
     """
 
     risk_aversion: float = 1.0
@@ -119,14 +124,26 @@ class PortfolioProblem:
 
     @property
     def costs(self) -> TradingCosts:
-        """What a trade costs; ConfigError where the mandate does not state it."""
+        """What a trade costs.
+
+        Raises
+        ------
+        ConfigError
+            The mandate does not state it.
+        """
         if self.config.costs is None:
             raise ConfigError(f"a loss with trading costs needs them. {ASK_COSTS}")
         return self.config.costs  # type: ignore[return-value]
 
     @property
     def days_per_year(self) -> float:
-        """Trading days that annual figures count; ConfigError where no market states them."""
+        """Trading days that annual figures count.
+
+        Raises
+        ------
+        ConfigError
+            No market states them.
+        """
         if self.config.days_per_year is None:
             raise ConfigError(
                 "problem.days_per_year: not stated; the market's rules have it "
@@ -185,7 +202,7 @@ class PortfolioProblem:
     def rollout(self, scores: Tensor, batch: DayBatch, sweeps: int | None = None) -> Tensor:
         """Weights (T, n) of consecutive days that pay c‖w − w⁰‖₁ for leaving what is held.
 
-        w⁰ are the weights of the day before, grown by their returns (see :func:`~.account.held`);
+        w⁰ are the weights of the day before, grown by their returns (see :func:`~.drift.held`);
         the first day, and one whose day before is not in the batch, pays nothing. By default the
         days are solved one after the other, with exact gradients through time. ``sweeps`` is
         the cheaper way: all days at once, from the weights that the sweep before gave the day

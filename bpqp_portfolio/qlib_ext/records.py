@@ -139,7 +139,7 @@ class BacktestRecord(PortAnaRecord):
 
     @classmethod
     def check_settings(cls, settings: Mapping[str, Any]) -> None:
-        """Raise :class:`ConfigError` for an unknown setting or one outside its range."""
+        """Raise ConfigError for an unknown setting or one outside its range."""
         refuse_restated("record", settings, cls.__name__)
         given = {k: v for k, v in settings.items() if k != "skip_existing"}
         from_mapping(cls.config_class, given, cls.__name__)
@@ -301,7 +301,7 @@ class ReportRecord(ACRecordTemp):
 
     @staticmethod
     def check_settings(settings: Mapping[str, Any]) -> None:
-        """Raise :class:`ConfigError` for an unknown setting."""
+        """Raise ConfigError for an unknown setting."""
         check_keys(settings, ("name", "out", "skip_existing"), "ReportRecord")
 
     def _generate(self, **kwargs: Any) -> dict[str, Any]:
