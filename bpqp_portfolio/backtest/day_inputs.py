@@ -8,7 +8,7 @@ realised and target weights.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -94,39 +94,30 @@ class MandateData:
     exposure_names: tuple[str, ...] = ()
 
 
-class DaySource(Protocol):
-    """Where a day's inputs come from: the panel of a segment, or the snapshot of one day.
+@dataclass(frozen=True)
+class DayData:
+    """A day as its source has it, before it is put in the order of the names that can be held.
 
-    ``market`` has the M names of the universe; ``names`` are the N names that can be held, the
-    market's among them; ``problem`` makes forecasts of scores; ``window`` days of returns count for
-    a name's own variance.
+    ``market`` has the M names of the universe and their returns; ``names`` are the N that can be
+    held, the market's among them; ``scores`` (M,) NaN where there is none; ``problem`` makes
+    forecasts of them; ``window`` days of returns count for a name's own variance.
     """
 
+    date: pd.Timestamp
     market: MarketData
     names: np.ndarray
+    scores: np.ndarray
     problem: PortfolioProblem
     window: int
-
-    def scores(self, date: pd.Timestamp) -> np.ndarray | None:
-        """(M,) scores of the day, NaN where there is none; None on a day without a forecast."""
-
-    def risk(self, date: pd.Timestamp) -> RiskRows:
-        """The day's risk model."""
-
-    def quotes(self, date: pd.Timestamp) -> Quotes:
-        """The day's prices of ``names``."""
-
-    def mandate_data(self, date: pd.Timestamp) -> MandateData:
-        """What the day's limits rest on."""
+    risk: RiskRows
+    quotes: Quotes
+    mandate: MandateData
 
 
-def day_inputs(source: DaySource, date: pd.Timestamp) -> DayInputs | None:
-    """What is known at the close of ``date``; None where there is no forecast."""
-    scores = source.scores(date)
-    if scores is None:
-        return None
-    market, names, risk = source.market, source.names, source.risk(date)
-    day = int(market.dates.get_loc(date))
+def day_inputs(data: DayData) -> DayInputs:
+    """What is known at the close of a day, from the panel of a segment or the snapshot of a day."""
+    market, names, risk, mandate = data.market, data.names, data.risk, data.mandate
+    day = int(market.dates.get_loc(data.date))
     own = pd.Index(names).get_indexer(market.names)
 
     def spread(values: np.ndarray, fill: Any) -> np.ndarray:
@@ -143,24 +134,23 @@ def day_inputs(source: DaySource, date: pd.Timestamp) -> DayInputs | None:
     if risk.log_specific is not None or risk.log_factors is not None:
         statistical = spread(loadings, np.nan), spread(specific, np.nan)
     loadings, specific = with_learned_risk(loadings, specific, risk.log_specific, risk.log_factors)
-    mandate, quotes = source.mandate_data(date), source.quotes(date)
     exposures = None
     if mandate.exposures is not None:
         assert mandate.unknown_exposures is not None
         exposures = np.tile(mandate.unknown_exposures, (len(names), 1))
         exposures[own] = mandate.exposures
     return DayInputs(
-        date=date,
+        date=data.date,
         names=names,
-        mu=spread(expected_returns(source.problem, scores, specific), np.nan),
+        mu=spread(expected_returns(data.problem, data.scores, specific), np.nan),
         loadings=spread(loadings, np.nan),
         specific=spread(specific, np.nan),
-        variance=spread(own_variance(market.returns[: day + 1], source.window), np.nan),
-        price=quotes.price,
-        factor=quotes.factor,
-        suspended=quotes.suspended,
-        at_upper=quotes.at_upper & ~quotes.suspended,
-        at_lower=quotes.at_lower & ~quotes.suspended,
+        variance=spread(own_variance(market.returns[: day + 1], data.window), np.nan),
+        price=data.quotes.price,
+        factor=data.quotes.factor,
+        suspended=data.quotes.suspended,
+        at_upper=data.quotes.at_upper & ~data.quotes.suspended,
+        at_lower=data.quotes.at_lower & ~data.quotes.suspended,
         member=spread(market.member[day], False),
         benchmark=spread(mandate.benchmark, 0.0),
         sector=spread(mandate.sector, ""),

@@ -1,4 +1,4 @@
-"""A segment of a study as a source of day inputs: cached risk, a table of scores, the exchange."""
+"""The days of a segment: their inputs from cached risk, a table of scores and the exchange."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ..data.universe.market import MarketData
 from ..data.universe.sectors import Sectors, read_sectors
 from ..files.cache import cached
 from ..risk.clusters import ClusterConfig, cluster_returns
-from .day_inputs import MandateData, Quotes, RiskRows
+from .day_inputs import DayData, DayInputs, MandateData, Quotes, RiskRows, day_inputs
 from .learned_risk import LearnedRisk
 from .mandate_settings import MandateSettings
 
 
-class SegmentSource:
-    """The days of a segment, for :func:`~.day_inputs.day_inputs`.
+class SegmentDays:
+    """Inputs of the days of a segment, by :func:`~.day_inputs.day_inputs`.
 
     Parameters
     ----------
@@ -44,9 +44,8 @@ class SegmentSource:
         self.settings: MandateSettings = dataset.mandate
         self.market: MarketData = dataset.market_data
         self.names = self.market.names.to_numpy(str)
-        self.window: int = dataset.risk.window
+        self._window: int = dataset.risk.window
         self._learned = learned_risk or LearnedRisk(dataset.problem)
-        self.problem = self._learned.problem
         self._risk = dataset.risk_arrays()
         self._scores = scores.unstack().reindex(columns=self.market.names)
         self._close = exchange.table("$close", self.market.names)
@@ -70,15 +69,27 @@ class SegmentSource:
     @cached_property
     def exposures(self) -> MarketExposures | None:
         """Exposures of the names, where the mandate bounds any."""
-        return self.settings.exposures(self.market, self._provider, self.window)
+        return self.settings.exposures(self.market, self._provider, self._window)
 
-    def scores(self, date: pd.Timestamp) -> np.ndarray | None:
-        """(N,) scores of the day; None on a day without a forecast."""
+    def inputs(self, date: pd.Timestamp) -> DayInputs | None:
+        """What is known at the close of ``date``; None where there is no forecast."""
         if date not in self._scores.index:
             return None
-        return self._scores.loc[date].to_numpy(dtype=np.float64)
+        return day_inputs(
+            DayData(
+                date=date,
+                market=self.market,
+                names=self.names,
+                scores=self._scores.loc[date].to_numpy(dtype=np.float64),
+                problem=self._learned.problem,
+                window=self._window,
+                risk=self._risk_of(date),
+                quotes=self._quotes_of(date),
+                mandate=self._mandate_of(date),
+            )
+        )
 
-    def risk(self, date: pd.Timestamp) -> RiskRows:
+    def _risk_of(self, date: pd.Timestamp) -> RiskRows:
         """The cached risk model of the day, and what the model adds to it."""
         day = self.market.dates.get_loc(date)
         rows = slice(*np.searchsorted(self._risk["day"], [day, day + 1]))
@@ -94,7 +105,7 @@ class SegmentSource:
             log_factors=None if factors is None else factors.loc[date].to_numpy(),
         )
 
-    def quotes(self, date: pd.Timestamp) -> Quotes:
+    def _quotes_of(self, date: pd.Timestamp) -> Quotes:
         """The exchange's prices; a unit of a holding is ``factor`` shares."""
         return Quotes(
             price=self._price.loc[date].to_numpy(dtype=np.float64),
@@ -104,7 +115,7 @@ class SegmentSource:
             at_lower=self._lower.loc[date].to_numpy(dtype=bool),
         )
 
-    def mandate_data(self, date: pd.Timestamp) -> MandateData:
+    def _mandate_of(self, date: pd.Timestamp) -> MandateData:
         """The day's index weights, sectors and exposures."""
         day, exposures = int(self.market.dates.get_loc(date)), self.exposures
         return MandateData(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,22 +14,34 @@ from ..backtest.problem_policy import ProblemPolicy
 from ..backtest.rebalance import SUSPENDED, BookRules, Rebalance, rebalance
 from ..data.provider.provider import Provider
 from ..portfolio.costs import TradingCosts
+from ..portfolio.mandate.mandate import Mandate
 from ..runs.artifact import RunArtifact
-from .day_source import SnapshotSource
+from .day_data import day_data
 from .snapshot import Snapshot
 
 SIZED = ("previous", "price", "shares", "trade", "target_shares", "value")
 """Columns that mean nothing without an account."""
 
 
+@dataclass(frozen=True)
+class Decision:
+    """``plan`` of the day from ``inputs``; ``rules`` by which its trades are sized, None where
+    there is no account; ``mandate`` that was solved, None of a run without one."""
+
+    inputs: DayInputs
+    plan: Rebalance
+    rules: BookRules | None
+    mandate: Mandate | None
+
+
 def decide(
     run: RunArtifact,
     provider: Provider,
     day: Snapshot,
-    held: Mapping[str, float] | None,
-    cash: float,
-) -> tuple[DayInputs, Rebalance]:
-    """What is known at the close of the day, and the decision as the run's backtest makes it.
+    held: Mapping[str, float] | None = None,
+    cash: float = 0.0,
+) -> Decision:
+    """The decision at the close of the day as the run's backtest makes it.
 
     Parameters
     ----------
@@ -43,21 +56,25 @@ def decide(
         be used; holdings of a run that had no backtest to size trades by.
     """
     settings = run.mandate
-    policy = ProblemPolicy(run.problem) if settings is None else settings.build()
-    inputs = day_inputs(SnapshotSource(run, settings, provider, day, held or {}), day.date)
-    assert inputs is not None
-    if held is None:
+    mandate = None if settings is None else settings.build()
+    policy = ProblemPolicy(run.problem) if mandate is None else mandate
+    rules = None if held is None else run.rules
+    inputs = day_inputs(day_data(run, settings, provider, day, held or {}))
+    if held is None or rules is None:
         free = TradingCosts(0.0, 0.0, 0.0)
-        rules = BookRules(1.0, None, free, run.pin_limits, from_holdings=settings is not None)
-        return inputs, rebalance(policy, inputs, {}, 1.0, rules)
-    return inputs, rebalance(policy, inputs, held, cash, run.rules)
+        empty = BookRules(1.0, None, free, run.pin_limits, from_holdings=mandate is not None)
+        plan = rebalance(policy, inputs, {}, 1.0, empty)
+    else:
+        plan = rebalance(policy, inputs, held, cash, rules)
+    return Decision(inputs, plan, rules, mandate)
 
 
-def target_table(inputs: DayInputs, plan: Rebalance, day: Snapshot, sized: bool) -> pd.DataFrame:
+def target_table(decision: Decision, day: Snapshot) -> pd.DataFrame:
     """One row a name that is in the target, held, or not free to trade, and each that is left out.
 
     Columns as for :class:`~.target_weights.Target`.
     """
+    inputs, plan = decision.inputs, decision.plan
     inside = plan.table
     rows = inside[(inside["target"] > 0) | (inside["held"] > 0) | (inside["reason"] != "")]
     out = left_out(plan, day)
@@ -79,6 +96,7 @@ def target_table(inputs: DayInputs, plan: Rebalance, day: Snapshot, sized: bool)
         "target_shares": held + trade,
         "value": (held + trade) * frame["price"].fillna(0.0),
     }
+    sized = decision.rules is not None
     table = pd.DataFrame({k: np.asarray(v) for k, v in columns.items() if sized or k not in SIZED})
     return table.sort_values(["weight", "instrument"], ascending=[False, True], ignore_index=True)
 
@@ -89,7 +107,7 @@ def left_out(plan: Rebalance, day: Snapshot) -> dict[str, str]:
     return {name: found[name] for name in sorted(found) if name not in plan.table.index}
 
 
-def target_facts(run: RunArtifact, plan: Rebalance, day: Snapshot, sized: bool) -> dict[str, Any]:
+def target_facts(decision: Decision, day: Snapshot, days_per_year: float) -> dict[str, Any]:
     """What is worth knowing about the decision, as JSON values.
 
     ``binding`` lists constraints with their value, limit and shadow price, the return a day that a
@@ -98,12 +116,13 @@ def target_facts(run: RunArtifact, plan: Rebalance, day: Snapshot, sized: bool) 
     ``wanted_status`` how the solve ended; ``binding`` is that of the relaxed problem, in which a
     relaxed limit's price is its penalty, and empty where no problem was solved.
     """
-    year, table, settings = run.days_per_year, plan.table, run.mandate
+    plan, rules = decision.plan, decision.rules
+    table = plan.table
     facts: dict[str, Any] = {
         "expected_return": plan.expected_return,
         "risk": plan.risk,
-        "risk_annual": plan.risk * year**0.5,
-        "annual_days": year,
+        "risk_annual": plan.risk * days_per_year**0.5,
+        "annual_days": days_per_year,
         "names_in_problem": plan.market.mu.shape[-1],
         "first_purchase": not bool((table["held"] > 0).any()),
         "binding": [
@@ -119,13 +138,13 @@ def target_facts(run: RunArtifact, plan: Rebalance, day: Snapshot, sized: bool) 
     if plan.risk_learned is not None:
         # The risk above is that of the risk model, which a network cannot talk down.
         facts["risk_learned"] = plan.risk_learned
-    if settings is not None:
-        facts["mandate"] = str(settings.build()).splitlines()
-    if sized:
+    if decision.mandate is not None:
+        facts["mandate"] = str(decision.mandate).splitlines()
+    if rules is not None:
         kept = (table["held"] > 0) & (table["reason"] == SUSPENDED)
         facts |= {
             "turnover": plan.turnover,
-            "account": plan.account_after(run.rules.costs),
+            "account": plan.account_after(rules.costs),
             "kept_without_price": [str(name) for name in table.index[kept]],
         }
     return facts

@@ -100,8 +100,8 @@ def target_weights(
             "together; give it by --cash (cash= in Python), as --cash 0 where there is none."
         )
     day = snapshot(run_artifact, source, date)
-    inputs, plan = decide(run_artifact, source, day, held, money)
-    table = target_table(inputs, plan, day, sized)
+    decision = decide(run_artifact, source, day, held, money)
+    table = target_table(decision, day)
     summary = {
         "run": run_artifact.run_id,
         "date": f"{day.date:%Y-%m-%d}",
@@ -110,7 +110,7 @@ def target_weights(
         "provider": str(source.root),
         "in_sample": f"{day.date:%Y-%m-%d}" <= run_artifact.facts["segments"]["valid"][1],
         "names_in_target": int((table["weight"] > 0).sum()),
-        **target_facts(run_artifact, plan, day, sized),
+        **target_facts(decision, day, run_artifact.days_per_year),
     }
     return Target(table, summary)
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from ..backtest.day_inputs import day_inputs
 from ..backtest.implementation_shortfall import implementation_shortfall
 from ..backtest.learned_risk import LearnedRisk
 from ..backtest.rebalance import LEAST_DUAL, Rebalance
-from ..backtest.segment import SegmentSource
+from ..backtest.segment import SegmentDays
 from ..report.metrics import annual
 from .exchange import BoardExchange
 from .mandate_strategy import MandateStrategy
@@ -37,11 +35,11 @@ class MandateRecord(BacktestRecord):
     def _strategy(
         self, scores: pd.Series, learned: LearnedRisk, exchange: BoardExchange
     ) -> dict[str, Any]:
-        self._source = SegmentSource(self.dataset, scores, exchange, learned)
+        self._days = SegmentDays(self.dataset, scores, exchange, learned)
         self._plans: dict[pd.Timestamp, Rebalance] = {}
         options = {
             "mandate": self.dataset.mandate.build(),
-            "inputs": partial(day_inputs, self._source),
+            "inputs": self._days.inputs,
             "rules": self.rules,
             "plans": self._plans,
         }
@@ -63,7 +61,7 @@ class MandateRecord(BacktestRecord):
             orders,
             tables={
                 **{f"{name}.pkl": table for name, table in zip(TABLES, tables, strict=True)},
-                "mandate_facts.pkl": mandate_facts(self.dataset.mandate.build(), self._source),
+                "mandate_facts.pkl": mandate_facts(self.dataset.mandate.build(), self._days),
             },
             metrics=_metrics(days, events, gaps, self.dataset.days_per_year),
         )
@@ -148,7 +146,7 @@ def _metrics(
     return out
 
 
-def mandate_facts(mandate: Any, days: SegmentSource) -> dict[str, Any]:
+def mandate_facts(mandate: Any, days: SegmentDays) -> dict[str, Any]:
     """What the report says about the mandate: its terms, and where its tables come from."""
     return {
         "constraints": str(mandate).splitlines(),

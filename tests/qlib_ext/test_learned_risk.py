@@ -19,11 +19,11 @@ from qlib_markets import FEW, MODEL, build, connect, run_task
 
 from bpqp_portfolio.backtest.appraisal import appraise, decide
 from bpqp_portfolio.backtest.day_inputs import day_inputs
-from bpqp_portfolio.backtest.segment import SegmentSource
+from bpqp_portfolio.backtest.segment import SegmentDays
 from bpqp_portfolio.data.features.panel import DailyPanel
 from bpqp_portfolio.errors import ConfigError, DataError
 from bpqp_portfolio.files.digests import seal
-from bpqp_portfolio.live.day_source import SnapshotSource
+from bpqp_portfolio.live.day_data import day_data
 from bpqp_portfolio.live.decision import decide as decide_day
 from bpqp_portfolio.live.snapshot import snapshot
 from bpqp_portfolio.live.target_weights import target_weights, tracked_model
@@ -170,7 +170,7 @@ def test_one_day_alone_is_said_what_all_days_were(run, market):
 def test_both_risks_of_tomorrow_are_told(one, market):
     saved = tracked_model(one.id, one.uri)
     day = snapshot(saved, market, "2016-01-13")
-    _, plan = decide_day(saved, market, day, None, 0.0)
+    plan = decide_day(saved, market, day).plan
     w, learned = plan.solution.w[0].numpy(), day.batch.with_learned_risk()
     for name, batch in (("risk", day.batch), ("risk_learned", learned)):
         B, d = batch.loadings[0].numpy(), batch.specific[0].numpy()
@@ -262,10 +262,10 @@ def test_a_mandates_days_have_the_learned_risk_of_all_members(desk):
     names = list(data.market_data.names)
     exchange = BoardExchange(freq="day", codes=names, deal_price="close", **span)
     learned_risk = model.learned_risk(data)
-    learned, plain = (SegmentSource(data, scores, exchange, b) for b in (learned_risk, None))
+    learned, plain = (SegmentDays(data, scores, exchange, b) for b in (learned_risk, None))
     saved, silent = tracked_model(held.id, held.uri), 0
     for date in learned_risk.log_factors.index[[0, 10, 30, 50, 70, -1]]:
-        ours_, theirs = day_inputs(learned, date), day_inputs(plain, date)
+        ours_, theirs = learned.inputs(date), plain.inputs(date)
         said = learned_risk.log_specific.loc[date].reindex(names)
         scale = np.exp(learned_risk.log_factors.loc[date].to_numpy())
         np.testing.assert_allclose(ours_.loadings, theirs.loadings * scale, rtol=1e-14)
@@ -274,7 +274,7 @@ def test_a_mandates_days_have_the_learned_risk_of_all_members(desk):
         modelled = np.isfinite(theirs.specific)
         silent += int((modelled & said.isna().to_numpy()).sum())
         day = snapshot(saved, held.market, f"{date:%Y-%m-%d}")
-        alone = day_inputs(SnapshotSource(saved, saved.mandate, held.market, day), date)
+        alone = day_inputs(day_data(saved, saved.mandate, held.market, day))
         for name in ("mu", "loadings", "specific"):
             one_day, all_days = getattr(alone, name), getattr(ours_, name)
             np.testing.assert_allclose(one_day, all_days, rtol=1e-10, atol=1e-15)

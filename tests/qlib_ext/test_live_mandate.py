@@ -21,7 +21,7 @@ from bpqp_portfolio.data.provider.provider import write_provider
 from bpqp_portfolio.data.universe.market import load_market
 from bpqp_portfolio.errors import ConfigError, DataError, SolverError
 from bpqp_portfolio.files.digests import seal
-from bpqp_portfolio.live.day_source import SnapshotSource
+from bpqp_portfolio.live.day_data import day_data
 from bpqp_portfolio.live.snapshot import snapshot
 from bpqp_portfolio.live.target_weights import print_target, target_weights, tracked_model
 from bpqp_portfolio.risk.clusters import ClusterConfig, cluster_returns
@@ -266,7 +266,7 @@ def test_a_damaged_or_older_run_is_refused(desk, copied):
     run = load_run(copied, "r")
     day = snapshot(run, desk.market, "2016-01-13")
     with pytest.raises(DataError, match="keeps no groups of names"):
-        day_inputs(SnapshotSource(run, run.mandate, desk.market, day), day.date)
+        day_inputs(day_data(run, run.mandate, desk.market, day))
     (copied / "model.json").write_text(json.dumps({**facts, "schema": 3, "mandate": True}))
     seal(copied)
     with pytest.raises(DataError, match="constraints were not kept with its run"):
@@ -293,7 +293,7 @@ def test_groups_go_on_after_the_runs_data(desk):
     seen = set()
     for date in ("2015-07-15", "2016-01-19", "2016-01-29", "2016-02-01", "2016-03-14"):
         day = snapshot(short, desk.market, date)
-        got = day_inputs(SnapshotSource(short, settings, desk.market, day), day.date).sector
+        got = day_inputs(day_data(short, settings, desk.market, day)).sector
         expected = titles[truth[market.dates.get_loc(date)]]
         assert got.tolist() == expected.tolist(), date
         seen.add(tuple(got))
@@ -313,7 +313,7 @@ def test_a_users_table_of_sectors_is_found_from_any_folder(desk, tmp_path, monke
     monkeypatch.chdir(desk.folder)
     day = snapshot(run, desk.market, "2016-01-13")
     again = MandateSettings.from_config(kept, 252)
-    sector = day_inputs(SnapshotSource(run, again, desk.market, day), day.date).sector
+    sector = day_inputs(day_data(run, again, desk.market, day)).sector
     assert sector.tolist() == ["odd" if i % 2 else "even" for i in range(len(names))]
 
 

@@ -77,7 +77,7 @@ def test_the_weights_are_those_of_the_backtest(real_provider, tmp_path, monkeypa
     assert len(dates) > 50
     for date in dates[[0, 1, len(dates) // 2, -2, -1]]:
         day = snapshot(saved, provider, f"{date:%Y-%m-%d}")
-        _, plan = decide(saved, provider, day, None, 0.0)
+        plan = decide(saved, provider, day).plan
         got = plan.table["target"].reindex(day.names)
         expected = weights.xs(date, level="datetime").reindex(got.index, fill_value=0.0)
         assert np.abs(got - expected).max() < 1e-9 and plan.status == "solved"

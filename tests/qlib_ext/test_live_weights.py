@@ -198,7 +198,7 @@ def test_days_after_the_runs_data_are_scored_and_judged_as_a_new_dataset_would(
         )
         np.testing.assert_allclose(here.scores, scores[rows], rtol=0, atol=1e-12)
         np.testing.assert_array_equal(here.batch.loadings, panel.batch(days[[i]]).loadings)
-        _, plan = decide(saved, longer, here, None, 0.0)
+        plan = decide(saved, longer, here).plan
         weights = plan.table["target"].reindex(here.names)
         solution = problem.solve(torch.from_numpy(scores[rows])[None], panel.batch(days[[i]]))
         np.testing.assert_allclose(weights, solution.w[0], rtol=0, atol=1e-9)
@@ -230,8 +230,9 @@ def changed(run, **problem):
 def test_figures_follow_from_the_weights(mlp, market):
     saved = tracked_model(mlp.id, mlp.uri)
     day = snapshot(saved, market, "2016-01-13")
-    _, plan = decide(saved, market, day, None, 0.0)
-    facts = target_facts(saved, plan, day, False)
+    decision = decide(saved, market, day)
+    plan = decision.plan
+    facts = target_facts(decision, day, saved.days_per_year)
     loadings, specific = day.batch.loadings[0].numpy(), day.batch.specific[0].numpy()
     sigma = loadings @ loadings.T + np.diag(specific)
     mu, w = saved.problem.scale * day.scores, plan.table["target"].reindex(day.names).to_numpy()
@@ -255,7 +256,7 @@ def test_a_wider_cap_pays_its_price(mlp, market):
     day = snapshot(saved, market, "2016-01-13")
 
     def value(cap):
-        _, plan = decide(changed(saved, max_weight=cap), market, day, None, 0.0)
+        plan = decide(changed(saved, max_weight=cap), market, day).plan
         return plan.expected_return - 2.5 * plan.risk**2, plan
 
     step = 1e-5

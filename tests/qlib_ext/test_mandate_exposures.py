@@ -13,7 +13,7 @@ from bpqp_portfolio.backtest.mandate_settings import MandateSettings
 from bpqp_portfolio.backtest.rebalance import rebalance
 from bpqp_portfolio.data.universe.market import load_market
 from bpqp_portfolio.errors import ConfigError, DataError
-from bpqp_portfolio.live.day_source import SnapshotSource
+from bpqp_portfolio.live.day_data import day_data
 from bpqp_portfolio.live.snapshot import snapshot
 from bpqp_portfolio.live.target_weights import tracked_model
 
@@ -95,7 +95,7 @@ def test_a_later_day_that_the_table_leaves_names_out_of_is_an_error(desk, tmp_pa
 
     def decide(**changes):
         settings = MandateSettings.from_config({**block, **changes}, 252)
-        inputs = day_inputs(SnapshotSource(run, settings, found.market, day, ["SIMIDX"]), day.date)
+        inputs = day_inputs(day_data(run, settings, found.market, day, ["SIMIDX"]))
         return rebalance(settings.build(), inputs, {}, 1e6, rules)
 
     with pytest.raises(DataError, match=rf"no 'value' of {names[0]} .* 2016-01-13; complete it"):
@@ -114,7 +114,7 @@ def test_a_bound_is_absolute_or_relative_to_the_index(desk):
     for relative, limit in ((False, 0.9), (True, -0.1)):
         bounds = {"limit": {"beta": limit}, "relative": relative}
         settings = MandateSettings.from_config(changed(bounds, exposure_table=None), 252)
-        inputs = day_inputs(SnapshotSource(run, settings, found.market, day), day.date)
+        inputs = day_inputs(day_data(run, settings, found.market, day))
         plan = rebalance(settings.build(), inputs, {}, 1e6, run.rules)
         beta = inputs.exposures[[list(inputs.names).index(n) for n in plan.market.names], 0]
         index = float(beta @ plan.market.benchmark[0].numpy())
