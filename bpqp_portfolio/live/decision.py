@@ -59,13 +59,10 @@ def decide(
     mandate = None if settings is None else settings.build()
     policy = ProblemPolicy(run.problem) if mandate is None else mandate
     rules = None if held is None else run.rules
+    free = TradingCosts(0.0, 0.0, 0.0)
+    empty = BookRules(1.0, None, free, run.pin_limits, from_holdings=mandate is not None)
     inputs = day_inputs(day_data(run, settings, provider, day, held or {}))
-    if held is None or rules is None:
-        free = TradingCosts(0.0, 0.0, 0.0)
-        empty = BookRules(1.0, None, free, run.pin_limits, from_holdings=mandate is not None)
-        plan = rebalance(policy, inputs, {}, 1.0, empty)
-    else:
-        plan = rebalance(policy, inputs, held, cash, rules)
+    plan = rebalance(policy, inputs, held or {}, cash if rules else 1.0, rules or empty)
     return Decision(inputs, plan, rules, mandate)
 
 

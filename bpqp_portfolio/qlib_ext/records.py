@@ -19,6 +19,7 @@ from qlib.workflow.record_temp import ACRecordTemp, PortAnaRecord, SignalRecord
 
 from ..backtest.appraisal import appraise, decide, score_figures
 from ..backtest.learned_risk import LearnedRisk, learned_risk_of, problem_of
+from ..backtest.realised import held_by_signal, realised_weights
 from ..config import check_keys, from_mapping
 from ..problems.solution import SolveStatus
 from ..report.metrics import flatten, print_summary, summarise
@@ -251,26 +252,6 @@ class BacktestRecord(PortAnaRecord):
         # Qlib asks this of a later record cast to this class, which has no attributes of ours.
         names = ("report_normal", "positions_normal", "port_analysis")
         return [f"{name}_1day.pkl" for name in names] + list(TABLES)
-
-
-def held_by_signal(realised: pd.DataFrame, days: pd.DatetimeIndex) -> pd.Series:
-    """Weights of the account by (signal day, name): held at the close of the next of ``days``."""
-    before = pd.Series(days[:-1], index=days[1:])
-    frame = realised.assign(datetime=realised["datetime"].map(before)).dropna()
-    return frame.set_index(["datetime", "instrument"])["weight"]
-
-
-def realised_weights(positions: Mapping[pd.Timestamp, Any]) -> pd.DataFrame:
-    """Weights at the close of each trading day, of the account's total value, by day and name."""
-    rows = [
-        (pd.Timestamp(date), name, weight)
-        for date, position in positions.items()
-        for name, weight in position.get_stock_weight_dict(only_stock=False).items()
-    ]
-    # A position lists its names in the order of their orders, which a set decides.
-    return pd.DataFrame(sorted(rows), columns=["datetime", "instrument", "weight"]).astype(
-        {"datetime": "datetime64[ns]", "weight": float}
-    )
 
 
 class ReportRecord(ACRecordTemp):

@@ -11,10 +11,11 @@ from qlib.contrib.strategy.signal_strategy import TopkDropoutStrategy
 
 from ..backtest.appraisal import problem_scores
 from ..backtest.learned_risk import LearnedRisk
+from ..backtest.realised import held_by_signal
 from ..config import check_number
 from ..errors import ConfigError
 from .exchange import BoardExchange
-from .records import BacktestRecord, Decided, held_by_signal
+from .records import BacktestRecord, Decided
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from qlib.workflow import R
 from qlib_markets import FEW, MODEL, SEGMENTS, SETTINGS, build, connect
 
 from bpqp_portfolio.backtest.appraisal import appraise, decide, score_figures
+from bpqp_portfolio.backtest.realised import realised_weights
 from bpqp_portfolio.data.provider.provider import Provider
 from bpqp_portfolio.errors import DataError
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
 from bpqp_portfolio.qlib_ext.model import PortfolioModel
-from bpqp_portfolio.qlib_ext.records import realised_weights
 from bpqp_portfolio.report.metrics import flatten, summarise
 from bpqp_portfolio.runs.results import load_results
 
