@@ -206,11 +206,7 @@ def rebalance(
     )
     held = book.held > 0
     outside = np.flatnonzero(inputs.member & ~roles.open & ~held)
-    risk = _risk(target[chosen], market.loadings[0].numpy(), market.specific[0].numpy())
-    learned = None
-    if inputs.statistical is not None:
-        learned, own = risk, _completed(*inputs.statistical, inputs.variance)
-        risk = _risk(target[chosen], own[0][chosen], own[1][chosen])
+    risk, learned = _risks(target[chosen], chosen, market, inputs)
     return Rebalance(
         date=inputs.date,
         table=table[roles.open | held],
@@ -389,6 +385,16 @@ def _wanted(
     return wanted
 
 
-def _risk(w: np.ndarray, loadings: np.ndarray, specific: np.ndarray) -> float:
-    """√(wᵀΣw), a day."""
-    return float(np.sqrt(np.square(w @ loadings).sum() + (specific * w * w).sum()))
+def _risks(
+    w: np.ndarray, chosen: np.ndarray, market: Market, inputs: DayInputs
+) -> tuple[float, float | None]:
+    """√(wᵀΣw) a day by the risk model, and by what a network made of it where it did."""
+
+    def root(loadings: np.ndarray, specific: np.ndarray) -> float:
+        return float(np.sqrt(np.square(w @ loadings).sum() + (specific * w * w).sum()))
+
+    decided = root(market.loadings[0].numpy(), market.specific[0].numpy())
+    if inputs.statistical is None:
+        return decided, None
+    loadings, specific = _completed(*inputs.statistical, inputs.variance)
+    return root(loadings[chosen], specific[chosen]), decided
