@@ -260,7 +260,8 @@ def test_a_mandates_days_have_the_learned_risk_of_all_members(desk):
     held, model, data, scores = desk
     span = {"start_time": data.span_names["test"][0], "end_time": data.span_names["test"][1]}
     names = list(data.market_data.names)
-    exchange = BoardExchange(freq="day", codes=names, deal_price="close", **span)
+    options = {"codes": names, "deal_price": "close", "rules": data.market_rules}
+    exchange = BoardExchange(freq="day", **options, **span)
     learned_risk = model.learned_risk(data)
     learned, plain = (SegmentDays(data, scores, exchange, b) for b in (learned_risk, None))
     saved, silent = tracked_model(held.id, held.uri), 0

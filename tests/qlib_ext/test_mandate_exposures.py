@@ -111,7 +111,7 @@ def test_a_bound_is_absolute_or_relative_to_the_index(desk):
     found, *_ = desk
     run = tracked_model(found.id, found.uri)
     day = snapshot(run, found.market, "2016-01-13")
-    for relative, limit in ((False, 0.9), (True, -0.1)):
+    for relative, limit in ((False, 0.8), (True, -0.2)):
         bounds = {"limit": {"beta": limit}, "relative": relative}
         settings = MandateSettings.from_config(changed(bounds, exposure_table=None), 252)
         inputs = day_inputs(day_data(run, settings, found.market, day))
