@@ -34,7 +34,7 @@ class DayInputs:
     unit of a holding (1 where holdings are shares and prices quoted ones); ``suspended``,
     ``at_upper``, ``at_lower``, ``member`` (N,) bool; ``benchmark`` (N,) weights of the index;
     ``sector`` (N,) titles; ``exposures`` (N, f) to ``exposure_names``, NaN where unknown, None
-    where none is asked for.
+    where none is asked for; ``traded_value`` (N,) currency on an average day, None likewise.
     """
 
     date: pd.Timestamp
@@ -54,6 +54,7 @@ class DayInputs:
     exposures: np.ndarray | None = None
     exposure_names: tuple[str, ...] = ()
     statistical: tuple[np.ndarray, np.ndarray] | None = None
+    traded_value: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,15 @@ class Quotes:
 class MandateData:
     """What limits rest on, for M names: ``benchmark`` (M,) index weights, ``sector`` (M,) titles,
     ``exposures`` (M, f) to ``exposure_names`` and what a name counts as that is in no universe
-    (f,), None where no exposure is bounded."""
+    (f,), None where no exposure is bounded; ``traded_value`` (M,) currency on an average day, None
+    where no trade is bounded by it."""
 
     benchmark: np.ndarray
     sector: np.ndarray
     exposures: np.ndarray | None = None
     unknown_exposures: np.ndarray | None = None
     exposure_names: tuple[str, ...] = ()
+    traded_value: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,7 @@ def day_inputs(data: DayData) -> DayInputs:
         exposures=exposures,
         exposure_names=mandate.exposure_names,
         statistical=statistical,
+        traded_value=None if mandate.traded_value is None else spread(mandate.traded_value, 0.0),
     )
 
 

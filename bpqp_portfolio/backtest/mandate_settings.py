@@ -16,7 +16,7 @@ from ..data.provider.provider import Provider
 from ..data.universe.dated import read_dated
 from ..data.universe.exposures import MarketExposures, wanted_exposures
 from ..data.universe.index_weights import PROXIES, index_weights
-from ..data.universe.market import MarketData
+from ..data.universe.market import MarketData, value_traded
 from ..data.universe.sectors import read_sectors
 from ..errors import ConfigError, DataError
 from ..markets.rules import MarketRules
@@ -232,6 +232,19 @@ class MandateSettings:
             fill=self.exposure_fill,
         )
 
+    def value_traded(self, market: MarketData, provider: Provider) -> np.ndarray | None:
+        """(T, N) value traded on each day, in currency; None where no constraint needs it.
+
+        Raises
+        ------
+        ConfigError
+            A name has no volume.
+        """
+        if not self.build().needs("traded_value"):
+            return None
+        who = "mandate.max_participation"
+        return value_traded(market, provider, who, "leave it out, or add the volume to the data.")
+
     def check_tables(
         self,
         market: MarketData,
@@ -254,6 +267,7 @@ class MandateSettings:
             exposures.check(*test)
         elif self.exposure_table is not None:
             read_dated(self.exposure_table, "exposures", market.names)
+        self.value_traded(market, provider)
         index = index_weights(self.index_weights, market, provider)
         decided = (market.dates >= test[0]) & (market.dates <= test[1])
         without = np.flatnonzero(decided & ~(index.weights.sum(1) > 0))

@@ -349,6 +349,8 @@ def _market(
         groups={title: one((inputs.sector == title).astype(float)) for title in titles if title},
         exposures=exposures,
         exposure_names=inputs.exposure_names,
+        traded_value=None if inputs.traded_value is None else one(inputs.traded_value),
+        account=torch.tensor([book.invested], dtype=torch.float64),
         names=[str(name) for name in inputs.names[chosen]],
     )
 

@@ -13,7 +13,7 @@ import pandas as pd
 from ..data.provider.provider import Provider
 from ..data.universe.exposures import MarketExposures
 from ..data.universe.index_weights import IndexWeights, index_weights
-from ..data.universe.market import MarketData
+from ..data.universe.market import MarketData, average_traded
 from ..data.universe.sectors import Sectors, read_sectors
 from ..files.cache import cached
 from ..risk.clusters import ClusterConfig, cluster_returns
@@ -65,6 +65,11 @@ class SegmentDays:
     def index(self) -> IndexWeights:
         """The index's weights, or a proxy."""
         return index_weights(self.settings.index_weights, self.market, self._provider)
+
+    @cached_property
+    def traded(self) -> np.ndarray | None:
+        """Value traded (T, M) on each day, where a constraint rests on it."""
+        return self.settings.value_traded(self.market, self._provider)
 
     @cached_property
     def exposures(self) -> MarketExposures | None:
@@ -124,6 +129,7 @@ class SegmentDays:
             exposures=None if exposures is None else exposures.of_day(day),
             unknown_exposures=None if exposures is None else exposures.unknown,
             exposure_names=() if exposures is None else exposures.names,
+            traded_value=None if self.traded is None else average_traded(self.traded[: day + 1]),
         )
 
 

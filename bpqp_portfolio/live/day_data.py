@@ -13,7 +13,7 @@ from ..backtest.mandate_settings import MandateSettings
 from ..backtest.segment import group_titles
 from ..data.provider.provider import Provider
 from ..data.universe.index_weights import WINDOW, index_weights
-from ..data.universe.market import MarketData
+from ..data.universe.market import MarketData, average_traded
 from ..data.universe.sectors import NONE, Sectors, read_sectors
 from ..errors import DataError
 from ..qlib_ext.exchange import at_limits
@@ -112,6 +112,7 @@ def _mandate_data(
         market.member[last],
         market.excluded[last],
     )
+    traded = settings.value_traded(recent, provider)
     exposures = settings.exposures(market, provider, run.risk.window)
     return MandateData(
         benchmark=index_weights(settings.index_weights, recent, provider).weights[-1],
@@ -119,6 +120,7 @@ def _mandate_data(
         exposures=None if exposures is None else exposures.of_day(len(market.dates) - 1),
         unknown_exposures=None if exposures is None else exposures.unknown,
         exposure_names=() if exposures is None else exposures.names,
+        traded_value=None if traded is None else average_traded(traded),
     )
 
 

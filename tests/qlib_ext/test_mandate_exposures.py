@@ -18,9 +18,11 @@ from bpqp_portfolio.live.snapshot import snapshot
 from bpqp_portfolio.live.target_weights import tracked_model
 
 BOUNDS = {"limit": {"value": 0.2, "beta": 1.05}, "lower": {"value": -0.2, "size": -0.5}}
+SHARE = 0.02
 MANDATE = {
     "risk_aversion": 5.0,
-    "constraints": {"max_weights": 0.3, "exposures": BOUNDS},
+    "constraints": {"max_weights": 0.3, "exposures": BOUNDS, "max_participation": SHARE},
+    "exposure_target": {"targets": {"momentum": 0.5}, "strength": 1e-4},
     "costs": {"buy": 0.001, "sell": 0.002, "minimum": 5.0},
     "account": {"value": 1e7, "risk_degree": 0.95},
     "on_failure": [{"relax": ["exposures"]}, "hold"],

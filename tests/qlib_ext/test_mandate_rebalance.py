@@ -20,7 +20,7 @@ from bpqp_portfolio.backtest.rebalance import (
     BookRules,
     rebalance,
 )
-from bpqp_portfolio.errors import ConfigError, DataError
+from bpqp_portfolio.errors import ConfigError, DataError, ProblemError
 from bpqp_portfolio.portfolio import PortfolioProblem, TradingCosts
 from bpqp_portfolio.portfolio.mandate.mandate import Mandate
 
@@ -79,6 +79,19 @@ def test_everything_is_invested_in_the_first_purchase(mandate):
     covariance = inputs().loadings @ inputs().loadings.T + np.diag(inputs().specific)
     assert plan.risk == pytest.approx(np.sqrt(w @ covariance @ w))
     assert plan.expected_return == pytest.approx(inputs().mu @ w)
+
+
+def test_a_trade_is_a_share_of_what_is_traded_of_the_name():
+    mandate = Mandate.from_config({**CONFIG, "max_participation": 0.1})
+    traded = np.array([1000.0, 500.0, 200.0, 0.0, 300.0, 4000.0])
+    day = replace(inputs(), traded_value=traded)
+    holdings = {str(name): 15.0 for name in NAMES}
+    plan = rebalance(mandate, day, holdings, 100.0, RULES)
+    money = (plan.table["trade"] * 10).abs().to_numpy()
+    assert plan.status == "solved" and (money <= 0.1 * traded + 1e-6).all()
+    assert money[0] == pytest.approx(100.0) and money[3] == 0.0
+    with pytest.raises(ProblemError, match="max_participation: the market has no traded_value"):
+        rebalance(mandate, inputs(), holdings, 100.0, RULES)
 
 
 def test_previous_weights_are_of_what_is_held_now(mandate):

@@ -75,6 +75,19 @@ def load_market(
     return MarketData(dates, names, close, provider.membership(market, dates, names), excluded)
 
 
+AVERAGE_DAYS = 20
+"""Trading days of the average value traded that participation is a share of."""
+
+
+def average_traded(value: np.ndarray) -> np.ndarray:
+    """Mean (N,) of the last 20 days of ``value`` traded (T, N), a day without trade as 0.
+
+    It is the same bit for bit however many days come before those.
+    """
+    last = np.nan_to_num(value[-AVERAGE_DAYS:])
+    return last.sum(0) / AVERAGE_DAYS
+
+
 def value_traded(market: MarketData, provider: Provider, who: str, remedy: str) -> np.ndarray:
     """(T, N) value traded on each day, in currency; NaN on a day without trade.
 

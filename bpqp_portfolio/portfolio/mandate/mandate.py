@@ -127,6 +127,10 @@ class Mandate(nn.Module):
         """Whether a constraint or cost rests on the benchmark's weights."""
         return any(term.benchmarked for term in self.terms)
 
+    def needs(self, field: str) -> bool:
+        """Whether a constraint or cost wants the market's ``field``."""
+        return any(field in term.needs for term in self.terms)
+
     @property
     def long_only(self) -> bool:
         """Whether no weight can be below zero and no more than the account is invested."""
