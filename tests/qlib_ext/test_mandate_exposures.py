@@ -18,11 +18,11 @@ from bpqp_portfolio.live.snapshot import snapshot
 from bpqp_portfolio.live.target_weights import tracked_model
 
 BOUNDS = {"limit": {"value": 0.2, "beta": 1.05}, "lower": {"value": -0.2, "size": -0.5}}
-SHARE = 0.02
+SHARE = 0.05
 MANDATE = {
     "risk_aversion": 5.0,
     "constraints": {"max_weights": 0.3, "exposures": BOUNDS, "max_participation": SHARE},
-    "exposure_target": {"targets": {"momentum": 0.5}, "strength": 1e-4},
+    "exposure_target": {"targets": {"momentum": 0.5}, "strength": 1e-5},
     "costs": {"buy": 0.001, "sell": 0.002, "minimum": 5.0},
     "account": {"value": 1e7, "risk_degree": 0.95},
     "on_failure": [{"relax": ["exposures"]}, "hold"],
@@ -64,9 +64,10 @@ def test_the_bounds_hold_on_every_solved_day_and_bind_on_some(desk):
     at_limit = (value > 0.2 - 1e-7) | (value < -0.2 + 1e-7)
     assert 5 < at_limit.sum() < len(solved)
     bound = activity[activity["binding"] > 0]["constraint"].value_counts()
+    assert bound.filter(like="max_participation").sum() > 2, bound
     for words in ("exposures: value <= 0.2", "exposures: beta <= 1.05", "exposures: size >= -0.5"):
         assert bound[words] > 2, words
-    assert facts["exposures"] == "the table exposures.csv and prices (beta, size)"
+    assert facts["exposures"] == "the table exposures.csv and prices (beta, size, momentum)"
 
 
 def test_tomorrow_gives_the_targets_of_the_backtest(desk, tmp_path, monkeypatch):

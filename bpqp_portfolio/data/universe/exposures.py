@@ -182,7 +182,7 @@ def wanted_exposures(
             )
             raise ConfigError(f"{lack}{nearest(name, [*columns, *BUILT_IN])}")
     wanted = tuple(dict.fromkeys([*(columns if every else ()), *names]))
-    if not wanted:
+    if not wanted or (every and not columns):
         raise ConfigError(
             "mandate.exposures: no exposure is named. Give limit or lower by name, of "
             f"{built} or of the columns of an exposure_table; one number for all needs a table."
