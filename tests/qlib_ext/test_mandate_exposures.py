@@ -130,6 +130,8 @@ def test_a_bound_is_absolute_or_relative_to_the_index(desk):
 
 
 def changed(bounds=BOUNDS, **more):
+    """The block with other bounds and without a target, whose pull would hide them."""
+    more = {"exposure_target": None, **more}
     block = {**MANDATE, "constraints": {"exposures": bounds}, **more}
     return {key: value for key, value in block.items() if value is not None}
 
