@@ -45,8 +45,7 @@ def report(
         Path | None, typer.Option(help="The page to write; report_RUN.html by default.")
     ] = None,
     tracking_uri: Annotated[
-        str | None,
-        typer.Option(envvar="MLFLOW_TRACKING_URI", help="Default: sqlite:///mlflow.db."),
+        str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="Default: sqlite:///mlflow.db.")
     ] = None,
 ) -> None:
     """Write the HTML report of a run again, and print its path."""
@@ -73,8 +72,7 @@ def weights(
         typer.Option(envvar="BPQP_PROVIDER_URI", help="Default: the run's own provider."),
     ] = None,
     tracking_uri: Annotated[
-        str | None,
-        typer.Option(envvar="MLFLOW_TRACKING_URI", help="Default: sqlite:///mlflow.db."),
+        str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="Default: sqlite:///mlflow.db.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -127,11 +125,7 @@ def compare(
     outcome = run_missing(runs, folder, jobs, accept_other_code=accept_other_code)
     results, seconds = collect(runs, outcome.found)
     table = build_table(
-        comparison,
-        results,
-        seconds=seconds,
-        missing=outcome.failed,
-        other_code=outcome.other_code,
+        comparison, results, seconds=seconds, missing=outcome.failed, other_code=outcome.other_code
     )
     paths = write_comparison(table, folder)
     typer.echo(markdown(table.groups()["Methods"]))
@@ -141,9 +135,7 @@ def compare(
 
 
 @data_app.command()
-def demo(
-    to: Annotated[Path, typer.Option(help="Folder of the new provider.")],
-) -> None:
+def demo(to: Annotated[Path, typer.Option(help="Folder of the new provider.")]) -> None:
     """Build a provider of 20 US stocks, 1990 to 2022, from the package skfolio: no network."""
     from .data.provider.demo import build_demo
     from .data.provider.summary import summary

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..config import check_number
 from ..errors import ConfigError
@@ -69,6 +70,14 @@ class SolverLayer(nn.Module):
         self.forward_name, self.backward_name = forward, backward
         self.tolerance, self.max_iterations = tolerance, max_iterations
         self.on_failure, self.options = on_failure, dict(options or {})
+
+    @abstractmethod
+    def solve(self, *arguments: Any, **named: Any) -> Any:
+        """The solution, with duals, status and KKT norm."""
+
+    def forward(self, *arguments: Any, **named: Any) -> Tensor:
+        """The minimiser z (..., n) of what :meth:`solve` takes."""
+        return self.solve(*arguments, **named).z
 
     @property
     def raises(self) -> bool:

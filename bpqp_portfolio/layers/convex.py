@@ -18,9 +18,9 @@ from ..solvers.common.active_set import active_set
 from ..solvers.qp.adjoint import adjoint
 from ..solvers.registry import AUTO, get_solver
 from .base import SolverLayer
-from .function import Call, Solved, solved_batch
+from .function import Call, Pair, Solved, solved_batch
 from .items import Batch, float_shape
-from .second_order import pairing
+from .second_order import Grads, Tensors, pairing
 from .transforms import eager
 
 # What "auto" is.
@@ -40,11 +40,8 @@ class ConvexLayer(SolverLayer):
         it gives no duals, they are those with the least squared KKT residuals.
     backward : "kkt" for the direct solve of the backward QP ("auto" is the same), or a QP solver's
         name; only "kkt" can solve that of a program that is not convex.
-    tolerance : scaled KKT norm to reach.
-    max_iterations : of a named forward solver; None for its own limit.
-    on_failure : "raise", or "nan": a failed item is NaN with its status and gets zero gradient, an
-        inaccurate one is kept, and the other items are untouched.
-    options : further settings of a named forward solver, by its own names.
+    tolerance, max_iterations, on_failure, options : see
+        :class:`~bpqp_portfolio.layers.base.SolverLayer`; a callable takes no options.
     batched : for every parameter, whether it has the batch dimensions of the initial point in
         front. Needed where that has some.
 
@@ -122,10 +119,6 @@ class ConvexLayer(SolverLayer):
         """Whether the forward solver is a callable of the caller's."""
         return callable(self.forward_name)
 
-    def forward(self, initial_point: Tensor, *parameters: Tensor) -> Tensor:
-        """The solution z (..., n); see :meth:`solve`."""
-        return self.solve(initial_point, *parameters).z
-
     @eager
     def solve(self, initial_point: Tensor, *parameters: Tensor) -> Solution:
         """The primal-dual solution; z, nu and lam carry gradients to the parameters.
@@ -155,7 +148,7 @@ class ConvexLayer(SolverLayer):
         solution: Solution = solved_batch(call, parameters)
         return solution
 
-    def _batch(self, initial_point: Tensor, parameters: Sequence[Tensor]) -> Batch:
+    def _batch(self, initial_point: Tensor, parameters: Tensors) -> Batch:
         """The batch of a call whose arguments have the right shapes."""
         shape = float_shape("initial_point", initial_point)
         if not shape or 0 in shape:
@@ -213,12 +206,12 @@ class _Call(Call):
         shape = parameter.shape[len(self.batch.shape) :]
         return parameter.reshape(self.batch.items, *shape)[item]
 
-    def items(self, parameters: Sequence[Tensor], item: int) -> tuple[Tensor, ...]:
+    def items(self, parameters: Tensors, item: int) -> tuple[Tensor, ...]:
         """What item ``item`` uses of all parameters."""
         return tuple(self.item(i, t, item) for i, t in enumerate(parameters))
 
     def problems(
-        self, tensors: Sequence[Tensor]
+        self, tensors: Tensors
     ) -> tuple[dict[int, ConvexProgram], dict[int, ProblemError]]:
         starts, device = self.batch.rows(self.initial_point), self.initial_point.device
         problems: dict[int, ConvexProgram] = {}
@@ -262,11 +255,7 @@ class _Call(Call):
         return judged
 
     def gradients(
-        self,
-        solved: Solved,
-        tensors: Sequence[Tensor],
-        wanted: Sequence[bool],
-        grads: Sequence[Tensor | None],
+        self, solved: Solved, tensors: Tensors, wanted: Sequence[bool], grads: Grads
     ) -> list[Tensor | None]:
         batch, methods = self.batch, self.methods
         out = [
@@ -294,14 +283,7 @@ class _Call(Call):
         """Second derivatives are there in every parameter."""
 
     def pairing(
-        self,
-        item: int,
-        solved: tuple[ConvexProgram, SmoothSolution],
-        own: Sequence[Tensor],
-        seen: Sequence[Tensor],
-        point: Sequence[Tensor],
-        rates: Sequence[Tensor | None],
-        what: str,
+        self, item: int, solved: Pair, own: Tensors, seen: Tensors, point: Tensors, rates: Grads
     ) -> Tensor:
         program, found = solved
         assert found.local is not None
@@ -319,4 +301,4 @@ class _Call(Call):
             tuple(as_float64(t) for t in self.items(given, item)) for given in (own, seen)
         )
         y, dy = torch.cat([nu, lam[rows]]), torch.cat([dnu, dlam[rows]])
-        return pairing(at, z, y, here, there, dz, dy, what)
+        return pairing(at, z, y, here, there, dz, dy, self.title(item))

@@ -156,12 +156,7 @@ def _outer(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _settled(
-    form: StandardForm,
-    w: Tensor,
-    days: Tensor,
-    y: Tensor,
-    slope: Tensor,
-    solution: FactorSolution,
+    form: StandardForm, w: Tensor, days: Tensor, y: Tensor, slope: Tensor, solution: FactorSolution
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """y (T, r), slope (T, N), ν_A (T, p) and λ (T, m) as dependent rows have them on ``days``."""
     p, n = solution.nu_rows.shape[-1], solution.w.shape[-1]

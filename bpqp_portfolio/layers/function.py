@@ -24,11 +24,12 @@ from ..solvers.common.cache import SolverCache
 from ..solvers.common.parallel import solve_parallel
 from .base import Methods
 from .items import Batch
-from .second_order import Known, pulled, reopened
+from .second_order import Grads, Known, Tensors, pulled, reopened
 from .transforms import refuse_forward_mode, refuse_transforms
 
-# Of each item that has a usable point, its program and its solution.
-Solved = Mapping[int, tuple[Any, Any]]
+# A program and its solution; of each item that has a usable point.
+Pair = tuple[Any, Any]
+Solved = Mapping[int, Pair]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Call(ABC):
         """Entries of an item's z and of each of its duals."""
 
     @abstractmethod
-    def problems(self, tensors: Sequence[Tensor]) -> tuple[dict[int, Any], dict[int, ProblemError]]:
+    def problems(self, tensors: Tensors) -> tuple[dict[int, Any], dict[int, ProblemError]]:
         """The items' programs, and what is wrong with the data of those that have none."""
 
     def solutions(self, problems: Mapping[int, Any]) -> list[Any]:
@@ -66,24 +67,13 @@ class Call(ABC):
 
     @abstractmethod
     def gradients(
-        self,
-        solved: Solved,
-        tensors: Sequence[Tensor],
-        wanted: Sequence[bool],
-        grads: Sequence[Tensor | None],
+        self, solved: Solved, tensors: Tensors, wanted: Sequence[bool], grads: Grads
     ) -> list[Tensor | None]:
         """Gradients in the ``wanted`` tensors, from those in z and the duals (*batch, width)."""
 
     @abstractmethod
     def pairing(
-        self,
-        item: int,
-        solved: tuple[Any, Any],
-        own: Sequence[Tensor],
-        seen: Sequence[Tensor],
-        point: Sequence[Tensor],
-        rates: Sequence[Tensor | None],
-        what: str,
+        self, item: int, solved: Pair, own: Tensors, seen: Tensors, point: Tensors, rates: Grads
     ) -> Tensor:
         """The scalar of one item that :func:`~.second_order.pairing` describes."""
 
@@ -91,12 +81,16 @@ class Call(ABC):
     def refuse_second(self, wanted: Sequence[bool]) -> None:
         """Raise where the call has no second derivatives in the ``wanted`` tensors."""
 
+    def title(self, item: int) -> str:
+        """The layer and the item, for messages."""
+        return f"{self.layer}, {self.batch.label(item)}".rstrip(" :,")
+
     def accepted(self, status: Array) -> Array:
         """Statuses as they are judged where failures raise."""
         return status
 
 
-def solved_batch(call: Call, tensors: Sequence[Tensor], kind: type[Solution] = Solution) -> Any:
+def solved_batch(call: Call, tensors: Tensors, kind: type[Solution] = Solution) -> Any:
     """The Solution of a batch, whose z and duals carry gradients to ``tensors``.
 
     Raises
@@ -190,11 +184,7 @@ def _points(call: Call, solved: Solved) -> list[Tensor]:
 
 
 def _again(
-    call: Call,
-    solved: Solved,
-    tensors: Sequence[Tensor],
-    wanted: Sequence[bool],
-    grads: Sequence[Tensor | None],
+    call: Call, solved: Solved, tensors: Tensors, wanted: Sequence[bool], grads: Grads
 ) -> list[Tensor | None]:
     """The gradients as differentiable functions of everything; see :mod:`.second_order`."""
     batch = call.batch
@@ -208,6 +198,5 @@ def _again(
     for item, pair in solved.items():
         point = [p[item] for p in rows if p is not None]
         rate = [None if g is None else g[item] for g in rates]
-        what = f"{call.layer}, {batch.label(item)}".rstrip(" :,")
-        total = total + call.pairing(item, pair, tensors, seen, point, rate, what)
+        total = total + call.pairing(item, pair, tensors, seen, point, rate)
     return pulled(total, views)

@@ -26,11 +26,11 @@ from ..solvers.qp.smoothed import smoothed_adjoint
 from ..solvers.registry import AUTO, get_solver
 from .arguments import Arguments
 from .base import SolverLayer
-from .function import Call, Solved, solved_batch
+from .function import Call, Pair, Solved, solved_batch
 from .items import Batch
 from .qp_second_order import qp_pairing
 from .qp_single import solve_single
-from .second_order import refuse_second, refuse_sparse
+from .second_order import Grads, Tensors, refuse_second, refuse_sparse
 from .transforms import eager
 
 # P of one problem: dense, a vector for its diagonal, sparse, or (B, d) for B Bᵀ + diag(d).
@@ -50,10 +50,7 @@ class QPLayer(SolverLayer):
     tolerance : scaled KKT norm to reach, of the forward point and of an iterative backward. It is
         free of all units (:func:`~bpqp_portfolio.problems.kkt_residuals`), and a point is solved
         only where it is that of an active set, to tolerance / 100.
-    max_iterations : of the forward solver; None for its own limit.
-    on_failure : "raise", or "nan": a failed item is NaN with its status and gets zero gradient, an
-        inaccurate one is kept, and the other items are untouched.
-    options : further settings of the forward solver, by its own names.
+    max_iterations, on_failure, options : see :class:`~bpqp_portfolio.layers.base.SolverLayer`.
     smoothing : κ ≥ 0, in units of the objective. Above 0 the gradient is that of the point with
         λᵢ·slackᵢ = κ (also for bounds) in place of the solution's, whose active set κ → 0 recovers;
         then ``backward`` is not used. The forward result is the same.
@@ -125,22 +122,6 @@ class QPLayer(SolverLayer):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, smoothing={self.smoothing:g}"
-
-    def forward(
-        self,
-        P: Quadratic | None,
-        q: Tensor,
-        A: Tensor | None = None,
-        b: Tensor | None = None,
-        G: Tensor | None = None,
-        h: Tensor | None = None,
-        lb: Tensor | None = None,
-        ub: Tensor | None = None,
-        *,
-        cache: SolverCache | None = None,
-    ) -> Tensor:
-        """The minimiser z (..., n); see :meth:`solve`."""
-        return self.solve(P, q, A, b, G, h, lb, ub, cache=cache).z
 
     @eager
     def solve(
@@ -240,7 +221,7 @@ class _Call(Call):
         n, p, m = self.arguments.sizes
         return n, p, m, n, n
 
-    def problems(self, tensors: Sequence[Tensor]) -> tuple[dict[int, QP], dict[int, ProblemError]]:
+    def problems(self, tensors: Tensors) -> tuple[dict[int, QP], dict[int, ProblemError]]:
         n, ridge = self.arguments.sizes[0], self.ridge
         flat = FactorMatrix(np.zeros((n, 0)), np.full(n, 2 * ridge))
         change = partial(_with_ridge, ridge=ridge) if ridge else None
@@ -250,11 +231,7 @@ class _Call(Call):
         return describe_infeasibility(problem, solution)
 
     def gradients(
-        self,
-        solved: Solved,
-        tensors: Sequence[Tensor],
-        wanted: Sequence[bool],
-        grads: Sequence[Tensor | None],
+        self, solved: Solved, tensors: Tensors, wanted: Sequence[bool], grads: Grads
     ) -> list[Tensor | None]:
         methods, items = self.methods, np.array(list(solved))
         problems, solutions = map(list, zip(*solved.values(), strict=True))
@@ -284,14 +261,7 @@ class _Call(Call):
         refuse_sparse(self.layer, self.arguments.kinds, wanted)
 
     def pairing(
-        self,
-        item: int,
-        solved: tuple[QP, Solution],
-        own: Sequence[Tensor],
-        seen: Sequence[Tensor],
-        point: Sequence[Tensor],
-        rates: Sequence[Tensor | None],
-        what: str,
+        self, item: int, solved: Pair, own: Tensors, seen: Tensors, point: Tensors, rates: Grads
     ) -> Tensor:
         values = [self.arguments.dense_item(iter(t), self.batch, item) for t in (own, seen)]
         ridge = 2 * self.ridge
@@ -299,7 +269,7 @@ class _Call(Call):
             eye = ridge * torch.eye(self.arguments.sizes[0], dtype=torch.float64)
             for each in values:
                 each["P"] = eye + each["P"] if "P" in each else eye
-        return qp_pairing(values[0], values[1], active_set(*solved), point, rates, what)
+        return qp_pairing(values[0], values[1], active_set(*solved), point, rates, self.title(item))
 
 
 def _with_ridge(P: Any, ridge: float) -> Any:

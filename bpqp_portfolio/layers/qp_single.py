@@ -18,6 +18,7 @@ from ..solvers.common.parallel import blas_for
 from ..solvers.qp.dense import TOLERANCE, DenseSolver
 from ..solvers.qp.direct import Direct, solve_direct
 from .qp_second_order import NAMES, qp_pairing
+from .second_order import Grads, Tensors
 from .single import SingleCall, SingleFunction, plain_array
 
 _ABSENT = np.zeros(0)
@@ -72,9 +73,7 @@ class _Single(SingleCall):
         at = self.found
         return at.z, at.nu, at.lam, *np.zeros((2, len(at.z)))
 
-    def gradients(
-        self, grads: Sequence[Tensor | None], wanted: Sequence[bool]
-    ) -> list[Tensor | None]:
+    def gradients(self, grads: Grads, wanted: Sequence[bool]) -> list[Tensor | None]:
         found = self.found
         z, nu, lam = found.z, found.nu, found.lam
         given = [None if g is None else g.detach().resolve_neg().numpy() for g in grads[:3]]
@@ -95,11 +94,7 @@ class _Single(SingleCall):
         return [None if g is None else torch.from_numpy(g) for g in out]
 
     def pairing(
-        self,
-        own: Sequence[Any],
-        seen: Sequence[Any],
-        point: Sequence[Tensor],
-        grads: Sequence[Tensor | None],
+        self, own: Sequence[Any], seen: Sequence[Any], point: Tensors, grads: Grads
     ) -> Tensor:
         rows = np.zeros(len(self.found.lam), dtype=bool)
         rows[self.found.rows] = True

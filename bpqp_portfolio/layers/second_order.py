@@ -17,6 +17,9 @@ from torch import Tensor
 
 from ..errors import SolverError
 
+Tensors = Sequence[Tensor]
+# Of each output or argument, None where there is none.
+Grads = Sequence[Tensor | None]
 _SINGULAR = 1e-11
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..problems.matrices import Array
-from .second_order import Known, pulled, reopened
+from .second_order import Grads, Known, Tensors, pulled, reopened
 from .transforms import refuse_forward_mode, refuse_transforms
 
 _PLAIN = (Tensor, nn.Parameter)
@@ -46,18 +46,12 @@ class SingleCall(ABC):
         """z and the duals, as the layer returns them."""
 
     @abstractmethod
-    def gradients(
-        self, grads: Sequence[Tensor | None], wanted: Sequence[bool]
-    ) -> Sequence[Tensor | None]:
+    def gradients(self, grads: Grads, wanted: Sequence[bool]) -> Grads:
         """Gradients in the ``wanted`` arguments, from those in the points."""
 
     @abstractmethod
     def pairing(
-        self,
-        own: Sequence[Any],
-        seen: Sequence[Any],
-        point: Sequence[Tensor],
-        grads: Sequence[Tensor | None],
+        self, own: Sequence[Any], seen: Sequence[Any], point: Tensors, grads: Grads
     ) -> Tensor:
         """The scalar that :func:`~.second_order.pairing` describes."""
 

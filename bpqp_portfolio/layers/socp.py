@@ -21,9 +21,9 @@ from ..solvers.registry import get_solver
 from .arguments import Arguments
 from .base import SolverLayer
 from .cone_arguments import Cone, item_cones, read_cones
-from .function import Call, Solved, solved_batch
+from .function import Call, Pair, Solved, solved_batch
 from .items import Batch
-from .second_order import refuse_sparse
+from .second_order import Grads, Tensors, refuse_sparse
 from .socp_second_order import ConeProgram, cone_pairing
 from .socp_single import solve_single
 from .transforms import eager
@@ -42,11 +42,8 @@ class SOCPLayer(SolverLayer):
         first did not reach ``tolerance``. ``Solution.solver`` says whose point it is.
     backward : "kkt" for the direct solve of the backward QP, which uses that the Hessian is
         diagonal plus low rank where it is ("auto" is the same), or a QP solver's name.
-    tolerance : scaled KKT norm to reach, of the forward point and of an iterative backward.
-    max_iterations : of the forward solver; None for its own limit.
-    on_failure : "raise", or "nan": a failed item is NaN with its status and gets zero gradient, an
-        inaccurate one is kept, and the other items are untouched.
-    options : further settings of the forward solver, by its own names.
+    tolerance, max_iterations, on_failure, options : see
+        :class:`~bpqp_portfolio.layers.base.SolverLayer`.
 
     Raises
     ------
@@ -94,23 +91,6 @@ class SOCPLayer(SolverLayer):
     ) -> None:
         super().__init__(forward, backward, tolerance, max_iterations, on_failure, options)
         self._methods = self.methods(get_solver(forward, "cone"))
-
-    def forward(
-        self,
-        P: Any,
-        q: Tensor,
-        A: Tensor | None = None,
-        b: Tensor | None = None,
-        G: Tensor | None = None,
-        h: Tensor | None = None,
-        lb: Tensor | None = None,
-        ub: Tensor | None = None,
-        *,
-        cones: Sequence[Any],
-        cache: SolverCache | None = None,
-    ) -> Tensor:
-        """The minimiser z (..., n); see :meth:`solve`."""
-        return self.solve(P, q, A, b, G, h, lb, ub, cones=cones, cache=cache).z
 
     @eager
     def solve(
@@ -185,9 +165,7 @@ class _Call(Call):
         n, p, m = self.arguments.sizes
         return n, p, m, n, n, *(cone.r + 1 for cone in self.cones)
 
-    def problems(
-        self, tensors: Sequence[Tensor]
-    ) -> tuple[dict[int, SOCP], dict[int, ProblemError]]:
+    def problems(self, tensors: Tensors) -> tuple[dict[int, SOCP], dict[int, ProblemError]]:
         cones = item_cones(self.cones, self.batch)
         flat = linear(self.arguments.sizes[0])
         return self.arguments.programs(self.batch, lambda i, qp: SOCP(qp, cones[i]), flat)
@@ -196,11 +174,7 @@ class _Call(Call):
         return describe_infeasibility(problem, solution)
 
     def gradients(
-        self,
-        solved: Solved,
-        tensors: Sequence[Tensor],
-        wanted: Sequence[bool],
-        grads: Sequence[Tensor | None],
+        self, solved: Solved, tensors: Tensors, wanted: Sequence[bool], grads: Grads
     ) -> list[Tensor | None]:
         batch, items, todo = self.batch, np.array(list(solved)), list(solved.items())
         incoming = [
@@ -242,17 +216,10 @@ class _Call(Call):
         refuse_sparse(self.layer, [*self.arguments.kinds, *sparse], wanted)
 
     def pairing(
-        self,
-        item: int,
-        solved: tuple[SOCP, SOCPSolution],
-        own: Sequence[Tensor],
-        seen: Sequence[Tensor],
-        point: Sequence[Tensor],
-        rates: Sequence[Tensor | None],
-        what: str,
+        self, item: int, solved: Pair, own: Tensors, seen: Tensors, point: Tensors, rates: Grads
     ) -> Tensor:
         here, there = (self._program(iter(tensors), item) for tensors in (own, seen))
-        return cone_pairing(here, there, *solved, point, rates, what)
+        return cone_pairing(here, there, *solved, point, rates, self.title(item))
 
     def _program(self, tensors: Iterator[Tensor], item: int) -> ConeProgram:
         """What ``item`` uses, dense, as functions of ``tensors``."""

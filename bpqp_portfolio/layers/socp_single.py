@@ -21,6 +21,7 @@ from ..solvers.conic.adjoint import ConeGradient, cone_adjoint
 from ..solvers.qp.adjoint import Adjoint
 from .base import Methods
 from .cone_arguments import part_gradient
+from .second_order import Grads, Tensors
 from .single import SingleCall, SingleFunction, plain_array
 from .socp_second_order import ConeProgram, cone_pairing
 
@@ -82,9 +83,7 @@ class _Single(SingleCall):
         s = self.solution
         return (s.z, s.nu, s.lam, s.lam_lb, s.lam_ub, *s.cone_duals)
 
-    def gradients(
-        self, grads: Sequence[Tensor | None], wanted: Sequence[bool]
-    ) -> list[Tensor | None]:
+    def gradients(self, grads: Grads, wanted: Sequence[bool]) -> list[Tensor | None]:
         methods, problem = self.methods, self.problem
         incoming = [
             np.zeros(len(value)) if g is None else g.detach().resolve_neg().numpy()
@@ -105,16 +104,12 @@ class _Single(SingleCall):
             ]
 
     def pairing(
-        self,
-        own: Sequence[Any],
-        seen: Sequence[Any],
-        point: Sequence[Tensor],
-        grads: Sequence[Tensor | None],
+        self, own: Sequence[Any], seen: Sequence[Any], point: Tensors, grads: Grads
     ) -> Tensor:
         here, there = self._program(own), self._program(seen)
         return cone_pairing(here, there, self.problem, self.solution, point, grads)
 
-    def _program(self, tensors: Sequence[Tensor]) -> ConeProgram:
+    def _program(self, tensors: Tensors) -> ConeProgram:
         """The program's parameters as dense tensors."""
         linear_part: dict[str, Tensor] = {}
         cones: list[dict[str, Tensor]] = [{} for _ in self.problem.cones]

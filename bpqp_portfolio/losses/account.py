@@ -37,10 +37,7 @@ def trades(w: Tensor, batch: DayBatch) -> tuple[Tensor, Tensor]:
     follows = (batch.days.diff() == 1).unsqueeze(-1)
     change = torch.where(follows, change, 0.0)
     first = w.new_zeros(1)
-    return (
-        torch.cat([first, change.relu().sum(-1)]),
-        torch.cat([first, (-change).relu().sum(-1)]),
-    )
+    return (torch.cat([first, change.relu().sum(-1)]), torch.cat([first, (-change).relu().sum(-1)]))
 
 
 @dataclass(frozen=True)

@@ -43,9 +43,7 @@ BOARDS = {
         free=(("2009-10-30", 1), ("2020-08-24", 5)),
     ),
     "Beijing": Board(
-        re.compile(r"BJ\d{6}"),
-        limits=(("2021-11-15", 0.30),),
-        free=(("2021-11-15", 1),),
+        re.compile(r"BJ\d{6}"), limits=(("2021-11-15", 0.30),), free=(("2021-11-15", 1),)
     ),
     "main": Board(
         re.compile(r"SH(60|90)\d{4}|SZ(00|20)\d{4}"),

@@ -123,18 +123,9 @@ class PortfolioLayer(SolverLayer):
         limits = f"risk_aversion={self.risk_aversion:g}, max_weight={self.max_weight:g}"
         return f"{limits}, {super().extra_repr()}"
 
-    def forward(
-        self,
-        mu: Tensor,
-        loadings: Tensor | None = None,
-        specific: Tensor | None = None,
-        mask: Tensor | None = None,
-        previous: Tensor | None = None,
-        *,
-        covariance: Tensor | None = None,
-    ) -> Tensor:
-        """Weights (T, n), each day's summing to 1; see :meth:`solve`."""
-        return self.solve(mu, loadings, specific, mask, previous, covariance=covariance).w
+    def forward(self, *arguments: Any, **named: Any) -> Tensor:
+        """Weights (T, n), each day's summing to 1, of what :meth:`solve` takes."""
+        return self.solve(*arguments, **named).w
 
     @eager
     def solve(

@@ -35,12 +35,7 @@ class Transformer(SequencePredictor):
     """
 
     def __init__(
-        self,
-        features: int,
-        hidden: int = 64,
-        heads: int = 4,
-        layers: int = 2,
-        dropout: float = 0.0,
+        self, features: int, hidden: int = 64, heads: int = 4, layers: int = 2, dropout: float = 0.0
     ) -> None:
         super().__init__(features, hidden, layers, dropout)
         check_number(heads, "heads", low=1, integer=True)

@@ -61,9 +61,7 @@ class ConeGroup:
         return self.c @ z + self.d if self.headed else self.d
 
 
-def grouped(
-    arrays: Sequence[tuple[Matrix | None, Array, Array, float]],
-) -> tuple[ConeGroup, ...]:
+def grouped(arrays: Sequence[tuple[Matrix | None, Array, Array, float]]) -> tuple[ConeGroup, ...]:
     """Cones (F, g, c, d) by F and g, in the order of the first of each group."""
     if len(arrays) == 1:
         F, g, c, d = arrays[0]

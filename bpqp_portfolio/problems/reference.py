@@ -198,14 +198,7 @@ def _scaled() -> tuple[ReferenceProblem, ...]:
         _reference(
             "badly scaled rows",
             "rows of size 1e-5 and 1e5 and an objective of 1e6",
-            QP(
-                1e6 * _EYE2,
-                [-2e6, -2e6],
-                [[1e-5, -1e-5]],
-                [0.0],
-                G=[[1e5, 1e5]],
-                h=[2e5],
-            ),
+            QP(1e6 * _EYE2, [-2e6, -2e6], [[1e-5, -1e-5]], [0.0], G=[[1e5, 1e5]], h=[2e5]),
             [1.0, 1.0],
             lam=[10.0],
         ),

@@ -111,20 +111,11 @@ class PortfolioDataset(DatasetH):
         **unknown: Any,
     ) -> None:
         given = {
-            "market": market, "benchmark": benchmark, "segments": segments, "mandate": mandate
+            "market": market, "benchmark": benchmark, "segments": segments, "mandate": mandate,
+            "handler": handler, "label_horizon": label_horizon, "risk": risk, "problem": problem,
+            "market_rules": market_rules, **unknown,
         }  # fmt: skip
-        given = {key: value for key, value in given.items() if value is not MISSING}
-        self.check_settings(
-            {
-                **given,
-                **unknown,
-                "handler": handler,
-                "label_horizon": label_horizon,
-                "risk": risk,
-                "problem": problem,
-                "market_rules": market_rules,
-            }
-        )
+        self.check_settings({k: v for k, v in given.items() if v is not MISSING})
         self.market_rules = rules_of(market_rules)
         self.mandate = MandateSettings.from_config(mandate, self.market_rules.days_per_year)
         self.clock = Timing()
@@ -241,7 +232,7 @@ class PortfolioDataset(DatasetH):
         """
         if self._panel is None:
             with self.clock("risk"):
-                risk = self._risk_arrays()
+                risk = self.risk_arrays()
             with self.clock("panel"):
                 self._panel = self._build_panel(risk)
         if self._panel.window != window:
@@ -279,13 +270,7 @@ class PortfolioDataset(DatasetH):
 
         Members that are suspended are among them, which the panel leaves out.
         """
-        return self._risk_arrays()
-
-    def _risk_arrays(self) -> dict[str, np.ndarray]:
-        first, last = (
-            pd.Timestamp(self.span_names["train"][0]),
-            pd.Timestamp(self.span_names["test"][1]),
-        )
+        first, last = map(pd.Timestamp, (self.span_names["train"][0], self.span_names["test"][1]))
         days = np.flatnonzero((self._market.dates >= first) & (self._market.dates <= last))
         key = {**self.data_key, **_keyed("risk", self.risk), "days": [str(first), str(last)]}
 
@@ -380,17 +365,10 @@ class PortfolioDataset(DatasetH):
 
     def run_key(self, **more: Any) -> str:
         """A key of everything that determines a training run on this dataset."""
-        return digest(
-            {
-                "data": self.data_key,
-                "segments": self.span_names,
-                "features": self.features.key,
-                **_keyed("risk", self.risk),
-                **_keyed("problem", self.problem_config),
-                "torch": torch.__version__,
-                **more,
-            }
-        )
+        key = self._panel_key()
+        del key["version"]
+        key |= _keyed("problem", self.problem_config)
+        return digest({**key, "torch": torch.__version__, **more})
 
 
 def _keyed(name: str, settings: Any) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from qlib.contrib.data.handler import Alpha158
 from qlib.contrib.data.loader import Alpha158DL
 from qlib.data.dataset.handler import DataHandlerLP
 from qlib.data.dataset.loader import DLWParser
-from qlib.data.dataset.processor import Processor
 
 from ..config import check_keys, check_number, nearest
 from ..data.features.expressions import evaluate, fields_of, reach, read_tables
@@ -255,7 +254,10 @@ class CachedAlpha158(Alpha158):
                 super(CachedAlpha158, self).setup_data(*args, **kwargs)
                 arrays = self._arrays()
                 del self._data, self._infer, self._learn
-            return {**arrays, "fitted": _packed(fitted_state(self._fitted()))}
+            fitted = fitted_state([*(self.shared_processors or []), *self.infer_processors])
+            # As bytes, which the cache can keep.
+            packed = np.frombuffer(json.dumps(fitted).encode(), dtype=np.uint8)
+            return {**arrays, "fitted": packed}
 
         arrays = cached("features", self._cache_key, build)
         self._index = pd.MultiIndex.from_arrays(
@@ -269,9 +271,6 @@ class CachedAlpha158(Alpha158):
         self._infer = self._frame(self._features, self._label)
         self._data = self._infer[["label"]]
         self._learn = None
-
-    def _fitted(self) -> list[Processor]:
-        return [*(self.shared_processors or []), *self.infer_processors]
 
     def _is_by_column(self) -> bool:
         appended = self.process_type == DataHandlerLP.PTYPE_A
@@ -298,15 +297,13 @@ class CachedAlpha158(Alpha158):
         for item in self.learn_processors:
             item.fit(learn)
             learn = item(learn.copy())
-        return {
-            **self._label_arrays(label["label"], learn["label"]),
-            "features": values,
-        }
+        return {**self._label_arrays(label["label"], learn["label"]), "features": values}
 
     def fit_process_data(self) -> None:
         """Drop what cannot be invested in and labels that are invalid, then process."""
         self._data = self._valid(self._data)
-        self._check_raw(self._data)
+        self._check_train_label(self._data)
+        self._check_empty(self._data["feature"].to_numpy(), self._data.index)
         super().fit_process_data()
 
     def _valid(self, data: pd.DataFrame) -> pd.DataFrame:
@@ -316,10 +313,6 @@ class CachedAlpha158(Alpha158):
             excluded = label_is_excluded(self._market, day, name, ahead)
             data.loc[excluded, ("label", column)] = np.nan
         return data
-
-    def _check_raw(self, data: pd.DataFrame) -> None:
-        self._check_train_label(data)
-        self._check_empty(data["feature"].to_numpy(), data.index)
 
     def _train_rows(self, index: pd.Index) -> np.ndarray:
         dates = index.get_level_values("datetime")
@@ -398,8 +391,3 @@ class CachedAlpha158(Alpha158):
     def arrays(self) -> tuple[pd.MultiIndex, np.ndarray, np.ndarray, np.ndarray]:
         """Index (datetime, instrument), features (R, F), training label (R,) and raw label (R,)."""
         return self._index, self._features, self._learn_label, self._label
-
-
-def _packed(value: Any) -> np.ndarray:
-    """A JSON value as an array of bytes, which the cache can keep."""
-    return np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)

@@ -53,11 +53,7 @@ class MandateStrategy(BaseStrategy):
             return TradeDecisionWO([], self)
         position = self.trade_position
         plan = rebalance(
-            self.mandate,
-            known,
-            position.get_stock_amount_dict(),
-            position.get_cash(),
-            self.rules,
+            self.mandate, known, position.get_stock_amount_dict(), position.get_cash(), self.rules
         )
         self.plans[pd.Timestamp(start).normalize()] = plan
         trade = plan.table["trade"]

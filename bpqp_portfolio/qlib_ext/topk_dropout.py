@@ -47,11 +47,7 @@ class CountingTopkDropout(TopkDropoutStrategy):
     """
 
     def __init__(
-        self,
-        *,
-        blocked: dict[pd.Timestamp, int],
-        orders: dict[pd.Timestamp, int],
-        **kwargs: Any,
+        self, *, blocked: dict[pd.Timestamp, int], orders: dict[pd.Timestamp, int], **kwargs: Any
     ) -> None:
         self._refused: set[str] = set()
         self._blocked, self._orders = blocked, orders

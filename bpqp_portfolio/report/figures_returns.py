@@ -44,12 +44,7 @@ def growth(results: RunResults, width: int) -> Figure:
             last = curve.dropna().iloc[-1]
             thickness = 2 if name == "net" else 1.4
             line(
-                ax,
-                curve,
-                colour,
-                f"{label} {last:.2f}",
-                linewidth=thickness,
-                zorder=3 - rank / 10,
+                ax, curve, colour, f"{label} {last:.2f}", linewidth=thickness, zorder=3 - rank / 10
             )
     baseline(ax, 1)
     date_axis(ax, curve.index)

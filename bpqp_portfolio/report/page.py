@@ -18,15 +18,7 @@ from ..runs.results import RunResults, plain
 from .figures import PLOTS, inline_svgs
 from .figures_model import status_counts
 from .mandate import CAUSES, EVENTS_SHOWN, cause_table, constraint_table, event_counts, has_mandate
-from .metrics import (
-    FEWEST,
-    book_rows,
-    cautions,
-    counted,
-    format_metric,
-    other_rows,
-    summarise,
-)
+from .metrics import FEWEST, book_rows, cautions, counted, format_metric, other_rows, summarise
 from .style import css_colours
 from .template import CSS, PAGE
 
@@ -299,10 +291,7 @@ def _notes(results: RunResults) -> list[tuple[str, str]]:
     year, years = results.days_per_year, results.years
     excluded = results.settings.get("excluded_name_days")
     return [
-        (
-            "Survivorship",
-            str(results.settings.get("survivorship") or "Not stated by the run."),
-        ),
+        ("Survivorship", str(results.settings.get("survivorship") or "Not stated by the run.")),
         (
             "Exclusions",
             "The run does not state how many doubtful name-days were left out."

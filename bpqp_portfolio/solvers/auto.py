@@ -15,7 +15,7 @@ from ..problems.socp import SOCP, SOCPSolution
 from ..problems.solution import Solution, SolveStatus
 from .common.cache import CacheEntry
 from .common.parallel import solve_here
-from .common.protocol import SolverOptions, StackSolver
+from .common.protocol import DEFAULTS, SolverOptions, StackSolver
 from .conic.ball import solve_ball
 from .conic.base import ConeSolver
 from .registry import available_solvers, get_solver
@@ -67,7 +67,7 @@ class AutoSolver(StackSolver):
         self,
         problems: Sequence[QP],
         *,
-        options: SolverOptions = SolverOptions(),  # noqa: B008
+        options: SolverOptions = DEFAULTS,
         entries: Sequence[CacheEntry] | None = None,
     ) -> list[Solution]:
         """Solve problems of equal sizes and structure."""

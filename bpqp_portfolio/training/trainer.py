@@ -320,16 +320,14 @@ class Trainer:
         return decision_inputs(output, batch, self.problem)
 
     @torch.no_grad()
-    def _decide(
-        self, panel: DailyPanel, parts: list[tuple[Tensor, Tensor]], chunk: int = 32
-    ) -> float:
+    def _decide(self, panel: DailyPanel, parts: list[tuple[Tensor, Tensor]]) -> float:
         """Sum of the regrets of days that a two-stage loss left undecided, in large batches.
 
         Such a loss leaves risk and κ of the network as they start, which changes no decision.
         """
         total = 0.0
-        for i in range(0, len(parts), chunk):
-            days, scores = zip(*parts[i : i + chunk], strict=True)
+        for i in range(0, len(parts), 32):
+            days, scores = zip(*parts[i : i + 32], strict=True)
             batch = panel.batch(torch.cat(days), features=False).to(self.device)
             total += float(decision_loss(batch.pad(torch.cat(scores)), batch, self.problem).sum())
         return total

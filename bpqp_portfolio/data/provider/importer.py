@@ -285,11 +285,7 @@ def _only(folders: list[Path], place: Path) -> Path:
 
 
 def _write(
-    source: _Source,
-    root: Path,
-    market: str | None,
-    index: Sequence[str] | None,
-    progress: bool,
+    source: _Source, root: Path, market: str | None, index: Sequence[str] | None, progress: bool
 ) -> dict:
     """Clean ``source`` into the empty folder ``root``; the manifest's account of it."""
     write_calendar(root, source.calendar)

@@ -18,9 +18,7 @@ def write_manifest(root: Path, manifest: Mapping) -> None:
 
 
 def extent(
-    calendar: pd.DatetimeIndex,
-    universes: Mapping[str, pd.DataFrame],
-    instruments: Collection[str],
+    calendar: pd.DatetimeIndex, universes: Mapping[str, pd.DataFrame], instruments: Collection[str]
 ) -> dict[str, Any]:
     """The part of a manifest on days, names and lists, the same for every provider.
 

@@ -153,7 +153,7 @@ def _read_file(path: Path) -> tuple[pd.DataFrame, list[str]]:
                 raise DataError(f"{path.name}, column {column!r}: {error}") from error
     frame["date"] = _dates(frame["date"], path)
     frame["symbol"] = _symbols(frame, path)
-    return _adjusted(frame, path), unknown
+    return _adjusted(frame), unknown
 
 
 def _match(columns: Sequence[str], path: Path) -> tuple[dict[str, str], list[str]]:
@@ -212,7 +212,7 @@ def _symbols(frame: pd.DataFrame, path: Path) -> pd.Series | str:
     return symbols
 
 
-def _adjusted(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+def _adjusted(frame: pd.DataFrame) -> pd.DataFrame:
     if "factor" in frame:
         return frame
     if "adj_close" in frame:

@@ -93,13 +93,7 @@ class Bracket:
 
 
 def secant_search(
-    slope_at: Callable[[Any], Any],
-    first: Any,
-    slope: Any,
-    goal: Any,
-    open_: Any,
-    *,
-    steps: int,
+    slope_at: Callable[[Any], Any], first: Any, slope: Any, goal: Any, open_: Any, *, steps: int
 ) -> Any:
     """Step lengths (T,) at which |slope| ≤ ``goal``, 1 for lines that are not ``open_``.
 

@@ -13,7 +13,7 @@ import numpy as np
 from ...errors import BPQPError
 from ...problems.solution import Solution, SolveStatus
 from .cache import CacheEntry
-from .protocol import SolverOptions, check_settings
+from .protocol import DEFAULTS, SolverOptions, check_settings
 
 
 class BackendError(Exception):
@@ -72,11 +72,7 @@ class Guarded:
         return self.inner.settings
 
     def solve(
-        self,
-        problem: Any,
-        *,
-        options: SolverOptions = SolverOptions(),  # noqa: B008
-        entry: CacheEntry | None = None,
+        self, problem: Any, *, options: SolverOptions = DEFAULTS, entry: CacheEntry | None = None
     ) -> Any:
         """The inner solver's answer; see :class:`~.protocol.Solver`."""
         check_settings(self.inner, options)

@@ -45,6 +45,9 @@ class SolverOptions:
             check_number(self.max_iterations, "max_iterations", low=1, integer=True)
 
 
+DEFAULTS = SolverOptions()
+
+
 class Solver(Protocol[Program, Answer]):
     """A forward solver for one program of its kind.
 
@@ -93,11 +96,7 @@ class StackSolver(ABC):
     """A forward solver of QPs that works on several of equal sizes together."""
 
     def solve(
-        self,
-        problem: QP,
-        *,
-        options: SolverOptions = SolverOptions(),
-        entry: CacheEntry | None = None,
+        self, problem: QP, *, options: SolverOptions = DEFAULTS, entry: CacheEntry | None = None
     ) -> Solution:
         """Solve one problem; see :class:`Solver`."""
         entries = None if entry is None else [entry]
@@ -108,7 +107,7 @@ class StackSolver(ABC):
         self,
         problems: Sequence[QP],
         *,
-        options: SolverOptions = SolverOptions(),
+        options: SolverOptions = DEFAULTS,
         entries: Sequence[CacheEntry] | None = None,
     ) -> list[Solution]:
         """Solve problems of equal sizes together."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...problems.matrices import Array
 from ...problems.socp import SOCP, ConePoint, SOCPSolution
-from ..common.protocol import Solver, SolverOptions
+from ..common.protocol import DEFAULTS, Solver, SolverOptions
 from ..common.redundant_rows import independent, redundancy
 from ..qp.adjoint import Adjoint, sides, solve_by
 from .kkt import ActiveGroup, ActiveSystem, Solve
@@ -45,7 +45,7 @@ def cone_adjoint(
     *,
     dcones: Sequence[Array | None],
     solver: Solver | None = None,
-    options: SolverOptions = SolverOptions(),  # noqa: B008
+    options: SolverOptions = DEFAULTS,
 ) -> tuple[Adjoint, list[ConeGradient]]:
     """Solve the backward QP of ``problem`` at ``solution``.
 
@@ -89,16 +89,7 @@ def cone_adjoint(
     if problem.bounded:
         slope = system.hessian @ z + gradient + system.rows.T @ y
         lb, ub = np.where(active.lower, slope, 0.0), np.where(active.upper, slope, 0.0)
-    found = Adjoint(
-        z=z,
-        nu=nu,
-        lam=lam,
-        lb=lb,
-        ub=ub,
-        at_z=solution.z,
-        at_nu=at_nu,
-        at_lam=at_lam,
-    )
+    found = Adjoint(z=z, nu=nu, lam=lam, lb=lb, ub=ub, at_z=solution.z, at_nu=at_nu, at_lam=at_lam)
     cones: list[ConeGradient | None] = [None] * len(problem.cones)
     for a, part, turn in zip(system.groups, parts, turned, strict=True):
         duals = [solution.cone_duals[i] for i in a.group.members]
@@ -189,11 +180,7 @@ def _from_duals(
 
 
 def _cone_gradients(
-    a: ActiveGroup,
-    part: Array,
-    turn: Sequence[Array | None],
-    duals: Sequence[Array],
-    z: Array,
+    a: ActiveGroup, part: Array, turn: Sequence[Array | None], duals: Sequence[Array], z: Array
 ) -> list[ConeGradient]:
     """The cones of one group; ``part`` are the multipliers of its rows in the backward QP."""
     none = ConeGradient(np.zeros(a.group.r), 0.0, 0.0, np.zeros(a.group.r))

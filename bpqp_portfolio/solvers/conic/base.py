@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from ...problems.socp import SOCP, ConePoint, SOCPSolution
 from ..common.cache import CacheEntry
-from ..common.protocol import SolverOptions
+from ..common.protocol import DEFAULTS, SolverOptions
 from .finalize import finalize
 
 _EXACT = 1e-12
@@ -23,11 +23,7 @@ class ConeSolver(ABC):
     settings: tuple[str, ...] | None = ()
 
     def solve(
-        self,
-        problem: SOCP,
-        *,
-        options: SolverOptions = SolverOptions(),  # noqa: B008
-        entry: CacheEntry | None = None,
+        self, problem: SOCP, *, options: SolverOptions = DEFAULTS, entry: CacheEntry | None = None
     ) -> SOCPSolution:
         """Solve one problem; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
         found = _continued(problem, options, entry)

@@ -258,10 +258,7 @@ class ActiveSystem:
             return solve(H, gradient, self.rows, missing)
         z = np.where(free, 0.0, z)
         x, y = solve(
-            H.block(free),
-            (gradient + H @ z)[free],
-            self.rows[:, free],
-            missing - self.rows @ z,
+            H.block(free), (gradient + H @ z)[free], self.rows[:, free], missing - self.rows @ z
         )
         z[free] = x
         return z, y

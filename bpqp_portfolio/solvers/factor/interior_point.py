@@ -120,8 +120,7 @@ class _Pairs:
     def longest(self, ds: Tensor, dz: Tensor) -> Tensor:
         """The longest step (T,), at most 1, that leaves every s and z non-negative."""
         shrink = torch.maximum(
-            (-ds / self.s).amax((-1, -2)),
-            (-dz / self.z.clamp_min(1e-300)).amax((-1, -2)),
+            (-ds / self.s).amax((-1, -2)), (-dz / self.z.clamp_min(1e-300)).amax((-1, -2))
         )
         return 1 / shrink.clamp_min(1.0)
 

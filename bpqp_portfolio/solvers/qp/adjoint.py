@@ -29,7 +29,7 @@ from ...problems.stack import QPStack, together
 from ..common.active_set import ActiveSet, active_set
 from ..common.kkt import solve_equality_qp
 from ..common.parallel import in_chunks
-from ..common.protocol import Solver, SolverOptions
+from ..common.protocol import DEFAULTS, Solver, SolverOptions
 from ..common.redundant_rows import redundancy, with_least_multipliers
 from .dense_factors import Factors, FactorStack
 from .direct import Direct
@@ -71,7 +71,7 @@ def adjoint(
     dlam_ub: Array,
     *,
     solver: Solver | None = None,
-    options: SolverOptions = SolverOptions(),  # noqa: B008
+    options: SolverOptions = DEFAULTS,
 ) -> Adjoint:
     """Solve the backward QP of ``problem`` at ``solution``.
 
@@ -190,7 +190,7 @@ def adjoint_stack(
     gradients: Sequence[Array],
     *,
     solver: Solver | None = None,
-    options: SolverOptions = SolverOptions(),  # noqa: B008
+    options: SolverOptions = DEFAULTS,
     reuse: bool = True,
 ) -> Adjoint:
     """:func:`adjoint` of T problems of equal sizes, as one Adjoint with a leading axis T.

@@ -10,7 +10,7 @@ from ...errors import ConfigError
 from ...problems.qp import QP
 from ...problems.solution import Solution, SolveStatus
 from ..common.cache import CacheEntry
-from ..common.protocol import SolverOptions
+from ..common.protocol import DEFAULTS, SolverOptions
 from ..common.standard_form import RawPoint, StandardForm, Vectors
 
 
@@ -54,11 +54,7 @@ class Backend(ABC):
     settings: tuple[str, ...]
 
     def solve(
-        self,
-        problem: QP,
-        *,
-        options: SolverOptions = SolverOptions(),  # noqa: B008
-        entry: CacheEntry | None = None,
+        self, problem: QP, *, options: SolverOptions = DEFAULTS, entry: CacheEntry | None = None
     ) -> Solution:
         """Solve one problem; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`."""
         # Step 1: a solver object with the problem's matrices and vectors.

@@ -21,7 +21,7 @@ from ...problems.stack import QPStack, together
 from ..common.cache import CacheEntry
 from ..common.certificates import any_certificate
 from ..common.finalize import judge, polished, status_of
-from ..common.protocol import SolverOptions, StackSolver
+from ..common.protocol import DEFAULTS, SolverOptions, StackSolver
 from .dense_factors import Factors, FactorStack
 from .direct import solve_direct
 from .dual_newton import minimise
@@ -56,7 +56,7 @@ class DenseSolver(StackSolver):
         self,
         problems: Sequence[QP],
         *,
-        options: SolverOptions = SolverOptions(),  # noqa: B008
+        options: SolverOptions = DEFAULTS,
         entries: Sequence[CacheEntry] | None = None,
     ) -> list[Solution]:
         """Solve problems of equal sizes together."""

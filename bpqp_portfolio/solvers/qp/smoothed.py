@@ -171,14 +171,7 @@ def _central(
 
 
 def _newton(
-    P: Array,
-    A: Array,
-    C: Array,
-    weight: Array,
-    g: Array,
-    c: Array,
-    push: Array,
-    ratio: float,
+    P: Array, A: Array, C: Array, weight: Array, g: Array, c: Array, push: Array, ratio: float
 ) -> tuple[Array, Array, Array]:
     """x, y, w with Px + Aᵀy + Cᵀw = −g, Ax = c and w = weight · Cx + push.
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from ...problems.convex import ConvexProgram, SmoothSolution
 from ..common.cache import CacheEntry
-from ..common.protocol import SolverOptions
+from ..common.protocol import DEFAULTS, SolverOptions
 from .finalize import RawPoint, finalize
 
 
@@ -25,7 +25,7 @@ class SmoothSolver(ABC):
         self,
         problem: ConvexProgram,
         *,
-        options: SolverOptions = SolverOptions(),  # noqa: B008
+        options: SolverOptions = DEFAULTS,
         entry: CacheEntry | None = None,
     ) -> SmoothSolution:
         """Solve one program; see :class:`~bpqp_portfolio.solvers.common.protocol.Solver`.
