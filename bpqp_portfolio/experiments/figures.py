@@ -18,6 +18,7 @@ from ..report.style import (
     MUTED,
     NET,
     baseline,
+    beside,
     date_axis,
     heading,
     panels,
@@ -104,18 +105,9 @@ def frontier(table: ComparisonTable) -> Figure:
     places = ax.transData.transform(np.array(points))
     for number, shift in enumerate(_beside(places)):
         colour = _role(table, methods[number])
-        ax.annotate(
-            str(number + 1),
-            points[number],
-            xytext=shift,
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            color=colour,
-            fontsize=SMALL,
-            fontweight="bold",
-            zorder=4,
-        )
+        style = {"ha": "center", "va": "center", "fontweight": "bold", "zorder": 4}
+        style |= {"color": colour, "size": SMALL}
+        beside(ax, str(number + 1), points[number], "data", shift, **style)
     inside = WIDTH - 52 - legend
     for number, method in enumerate(methods):
         y = 1 - (number + 0.5) * min(19, height / len(methods)) / height

@@ -173,12 +173,16 @@ def _scratch(target: Path, *, folder: bool) -> Iterator[Path]:
     try:
         yield path
     finally:
-        if folder:
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        _remove(path)
         if held is not None:
             os.close(held)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _locked(path: Path, *, wait: bool = True) -> int | None:
@@ -221,9 +225,6 @@ def sweep(folder: Path) -> None:
             if held is None:
                 continue
             try:
-                if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
+                _remove(path)
             finally:
                 os.close(held)

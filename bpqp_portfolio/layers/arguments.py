@@ -188,7 +188,9 @@ class Argument:
             at_B = np.stack([problem.P.B.T @ v for problem, v in zip(problems, at, strict=True)])
             own = _sum_outer(np.array((z, at)), np.array((at_B, in_B)), places[0], shapes[0])
             return [own, _sum(z * at, places[1], shapes[1])]
-        values = found.z * found.at_z if self.kind == "diagonal" else _vector(self.name, found)
+        values = (
+            found.z * found.at_z if self.kind == "diagonal" else vector_gradient(self.name, found)
+        )
         return [_sum(values, places[0], shapes[0])]
 
 
@@ -319,7 +321,8 @@ def _outer(name: str, found: Adjoint) -> tuple[np.ndarray, np.ndarray]:
     return np.array((dual, at)), np.array((found.at_z, found.z))
 
 
-def _vector(name: str, found: Adjoint) -> np.ndarray:
+def vector_gradient(name: str, found: Adjoint) -> np.ndarray:
+    """Gradient in a vector of the program, by the formulas of :class:`Adjoint`."""
     match name:
         case "q":
             return found.z

@@ -19,6 +19,7 @@ from ..solvers.common.cache import CacheEntry
 from ..solvers.common.parallel import blas_for, solve_one
 from ..solvers.conic.adjoint import ConeGradient, cone_adjoint
 from ..solvers.qp.adjoint import Adjoint
+from .arguments import vector_gradient
 from .base import Methods
 from .cone_arguments import part_gradient
 from .second_order import Grads, Tensors
@@ -208,17 +209,9 @@ def _gradient(name: Any, problem: SOCP, a: Adjoint, cones: Sequence[ConeGradient
         case "P":
             half = np.outer(0.5 * a.z, a.at_z)
             return torch.from_numpy(half + half.T)
-        case "q":
-            return torch.from_numpy(a.z.copy())
         case "A":
             return torch.from_numpy(np.outer(a.nu, a.at_z) + np.outer(a.at_nu, a.z))
         case "G":
             return torch.from_numpy(np.outer(a.lam, a.at_z) + np.outer(a.at_lam, a.z))
-        case "b":
-            return torch.from_numpy(-a.nu)
-        case "h":
-            return torch.from_numpy(-a.lam)
-        case "lb":
-            return torch.from_numpy(a.lb.copy())
         case _:
-            return torch.from_numpy(a.ub.copy())
+            return torch.tensor(vector_gradient(name, a))

@@ -67,7 +67,6 @@ class MandateRecord(BacktestRecord):
         )
 
     def list(self) -> list[str]:
-        """Artifacts of this record."""
         return [*super().list(), *(f"{name}.pkl" for name in TABLES), "mandate_facts.pkl"]
 
 

@@ -17,6 +17,7 @@ from qlib.workflow import R
 
 from ..backtest.learned_risk import LearnedRisk
 from ..config import check_keys, check_number, from_mapping, named, own_parts, title
+from ..data.features.panel import DailyPanel
 from ..errors import ConfigError
 from ..files.atomic import replacing_file
 from ..files.cache import cache_root
@@ -233,6 +234,13 @@ class PortfolioModel(Model):
                 out.append(mean_spread(table, mask))
         return torch.stack(out)
 
+    def _fitted(self, what: str, dataset: PortfolioDataset) -> tuple[Predictor, DailyPanel]:
+        """A copy of the network on the device that it works on, and the panel that it reads."""
+        if self.network is None:
+            raise ConfigError(f"model: fit it before {what}.")
+        network = copy.deepcopy(self.network).to(resolve_device(self.settings.device))
+        return network, dataset.panel(self.network.window)
+
     def predict(self, dataset: PortfolioDataset, segment: str = "test") -> pd.Series:
         """Scores of ``segment``, indexed by (datetime, instrument).
 
@@ -243,12 +251,9 @@ class PortfolioModel(Model):
         ConfigError
             The model is not fitted.
         """
-        if self.network is None:
-            raise ConfigError("model: fit it before predicting.")
-        panel = dataset.panel(self.network.window)
+        network, panel = self._fitted("predicting", dataset)
         days = dataset.days(segment)
         with torch_threads(self.settings.threads):
-            network = copy.deepcopy(self.network).to(resolve_device(self.settings.device))
             scores = predict_scores(network, panel, days).numpy()
         return pd.Series(scores, index=panel.index(days), name="score")
 
@@ -268,14 +273,11 @@ class PortfolioModel(Model):
         ConfigError
             The model is not fitted.
         """
-        if self.network is None:
-            raise ConfigError("model: fit it before asking for its risk.")
+        network, panel = self._fitted("asking for its risk", dataset)
         if self.settings.risk_head is None:
             return LearnedRisk(self.problem(dataset))
-        panel = dataset.panel(self.network.window)
         days = dataset.days(segment)
         with torch_threads(self.settings.threads):
-            network = copy.deepcopy(self.network).to(resolve_device(self.settings.device))
             said = predict(network, panel, days)
         rows, dates = panel.index(days), pd.DatetimeIndex(panel.dates[days.numpy()])
         specific, factors = said.log_specific, said.log_factors

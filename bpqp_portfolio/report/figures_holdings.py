@@ -13,8 +13,8 @@ from .style import (
     BAD,
     GROSS,
     INDEX,
-    MUTED,
     NET,
+    beside,
     date_axis,
     heading,
     heat_map,
@@ -66,15 +66,7 @@ def weights(results: RunResults, width: int) -> Figure | None:
     figure, ax = heat_map(
         width, 16 * len(table), edges, strength, labels, notes, left=left, right=right
     )
-    ax.annotate(
-        "mean %",
-        (1, 1),
-        xycoords="axes fraction",
-        xytext=(6, 14),
-        textcoords="offset points",
-        color=MUTED,
-        size=10,
-    )
+    beside(ax, "mean %", (1, 1), "axes fraction", (6, 14))
     detail = "" if length == 1 else f", means of {length} days"
     heading(ax, f"Target weight, full colour = {100 * highest:.1f} %{detail}")
     return figure

@@ -19,6 +19,7 @@ from .style import (
     MUTED,
     NET,
     baseline,
+    beside,
     date_axis,
     heading,
     is_wide,
@@ -157,15 +158,7 @@ def learning(results: RunResults, width: int) -> Figure | None:
                 )
         if results.best_epoch is not None:
             ax.axvline(results.best_epoch, color=MUTED, linewidth=1, linestyle=(0, (3, 2)))
-            ax.annotate(
-                "kept",
-                (results.best_epoch, 0),
-                xycoords=("data", "axes fraction"),
-                xytext=(4, 4),
-                textcoords="offset points",
-                color=MUTED,
-                size=10,
-            )
+            beside(ax, "kept", (results.best_epoch, 0), ("data", "axes fraction"), (4, 4))
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         if epochs["epoch"].nunique() == 1:
             ax.set_xlim(epochs["epoch"].iloc[0] - 0.5, epochs["epoch"].iloc[0] + 0.5)
@@ -220,14 +213,8 @@ def solver(results: RunResults, width: int) -> Figure | None:
             ax.set_xticks([])
             ax.set_yticks([])
             for row, (status, count) in enumerate(counts.items()):
-                ax.annotate(
-                    f"{count:,} {status}",
-                    (count, row),
-                    xytext=(6, 0),
-                    textcoords="offset points",
-                    va="center",
-                    color=INK,
-                )
+                text, style = f"{count:,} {status}", {"va": "center", "color": INK, "size": 12}
+                beside(ax, text, (count, row), "data", (6, 0), **style)
             heading(ax, "Days by status of the solve")
     return figure
 

@@ -118,50 +118,30 @@ def _tiles(results: RunResults, summary: pd.DataFrame) -> list[dict[str, str]]:
     def value(section: str, metric: str, cost: str = "without_cost") -> str:
         return format_metric(metric, summary.loc[(section, metric), cost])
 
-    def without(section: str, metric: str) -> str:
-        return f"{value(section, metric)} without cost"
-
     counts = status_counts(results)
     solved = counts.get("solved", 0) / counts.sum() if counts.sum() else math.nan
-    index = results.benchmark
-    return [
-        {"label": label, "value": figure, "note": note}
-        for label, figure, note in (
-            (
-                f"Excess over {index}",
-                value("excess_index", "annual_return", "with_cost"),
-                f"a year with cost; {without('excess_index', 'annual_return')}",
-            ),
-            (
-                "Excess over equal weights",
-                value("excess_equal", "annual_return", "with_cost"),
-                f"a year with cost; {without('excess_equal', 'annual_return')}",
-            ),
-            (
-                f"IR over {index}",
-                value("excess_index", "information_ratio", "with_cost"),
-                f"with cost; {without('excess_index', 'information_ratio')}",
-            ),
-            (
-                "IR over equal weights",
-                value("excess_equal", "information_ratio", "with_cost"),
-                f"with cost; {without('excess_equal', 'information_ratio')}",
-            ),
-            ("IC", value("signal", "ic"), f"ICIR {value('signal', 'icir')} (daily)"),
-            ("Regret", value("signal", "regret"), "a day, against hindsight"),
-            (
-                "One-way turnover",
-                value("trading", "turnover"),
-                f"a day; {value('trading', 'names_held')} names held",
-            ),
-            (
-                "Solved",
-                "–" if math.isnan(solved) else f"{100 * solved:.4g}\N{NO-BREAK SPACE}%",
-                f"of {counted(int(counts.sum()), 'problem')}",
-            ),
+    over = [("excess_index", results.benchmark)] if results.has_index else []
+    over.append(("excess_equal", "equal weights"))
+    tiles = [
+        (
+            f"{name} over {benchmark}",
+            value(section, metric, "with_cost"),
+            f"{unit}with cost; {value(section, metric)} without cost",
         )
-        if results.has_index or not label.endswith(f"over {index}")
+        for name, metric, unit in (
+            ("Excess", "annual_return", "a year "), ("IR", "information_ratio", "")
+        )
+        for section, benchmark in over
+    ]  # fmt: skip
+    share = "–" if math.isnan(solved) else f"{100 * solved:.4g}\N{NO-BREAK SPACE}%"
+    held = value("trading", "names_held")
+    tiles += [
+        ("IC", value("signal", "ic"), f"ICIR {value('signal', 'icir')} (daily)"),
+        ("Regret", value("signal", "regret"), "a day, against hindsight"),
+        ("One-way turnover", value("trading", "turnover"), f"a day; {held} names held"),
+        ("Solved", share, f"of {counted(int(counts.sum()), 'problem')}"),
     ]
+    return [{"label": label, "value": figure, "note": note} for label, figure, note in tiles]
 
 
 def _books(results: RunResults, summary: pd.DataFrame) -> list[dict[str, Any]]:

@@ -205,6 +205,14 @@ def fade(colour: str, strength: np.ndarray) -> np.ndarray:
     return np.concatenate([rgb, alpha[..., None]], axis=-1)
 
 
+def beside(
+    ax: Axes, text: str, at: tuple, coordinates: Any, shift: tuple[int, int], **style: Any
+) -> None:
+    """A note ``shift`` pixels from the point ``at``."""
+    style = {"color": MUTED, "size": 10, **style}
+    ax.annotate(text, at, xycoords=coordinates, xytext=shift, textcoords="offset points", **style)
+
+
 def heat_map(
     width: int,
     height: int,
@@ -227,16 +235,7 @@ def heat_map(
     ax.grid(False)
     date_axis(ax, pd.DatetimeIndex([edges[0], edges[-1]]))
     for row, note in enumerate(notes):
-        ax.annotate(
-            note,
-            (1, row),
-            xycoords=("axes fraction", "data"),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            size=10,
-            color=MUTED,
-        )
+        beside(ax, note, (1, row), ("axes fraction", "data"), (6, 0), va="center")
     return figure, ax
 
 

@@ -6,12 +6,25 @@ All three get returns, not prices, already centred and completed, and are set no
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .base import complete_returns, reduce_covariance
 
 
-class QlibShrink:
+class _QlibModel:
+    """An estimator of Qlib's, by the name of its class, with ``settings`` of its own."""
+
+    def __init__(self, factors: int, estimator: str, **settings: Any) -> None:
+        from qlib.model import riskmodel
+
+        self.factors = factors
+        settings |= {"assume_centered": True, "scale_return": False}
+        self._model = getattr(riskmodel, estimator)(**settings)
+
+
+class QlibShrink(_QlibModel):
     """``ShrinkCovEstimator``: Ledoit and Wolf's (2004) shrinkage to constant correlation.
 
     The target that keeps each name's variance; ``ledoit_wolf`` and ``oas`` already shrink to the
@@ -19,12 +32,7 @@ class QlibShrink:
     """
 
     def __init__(self, factors: int) -> None:
-        from qlib.model.riskmodel import ShrinkCovEstimator
-
-        self.factors = factors
-        self._model = ShrinkCovEstimator(
-            alpha="lw", target="const_corr", assume_centered=True, scale_return=False
-        )
+        super().__init__(factors, "ShrinkCovEstimator", alpha="lw", target="const_corr")
 
     def estimate(self, returns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`~bpqp_portfolio.risk.base.RiskModel`."""
@@ -34,7 +42,7 @@ class QlibShrink:
         return reduce_covariance(covariance, self.factors)
 
 
-class QlibPOET:
+class QlibPOET(_QlibModel):
     """``POETCovEstimator``: k components and a soft-thresholded residual covariance.
 
     Fan, Liao and Mincheva (2013). The thresholded residual is reduced to its diagonal and what of
@@ -42,12 +50,7 @@ class QlibPOET:
     """
 
     def __init__(self, factors: int) -> None:
-        from qlib.model.riskmodel import POETCovEstimator
-
-        self.factors = factors
-        self._model = POETCovEstimator(
-            num_factors=factors, assume_centered=True, scale_return=False
-        )
+        super().__init__(factors, "POETCovEstimator", num_factors=factors)
 
     def estimate(self, returns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`~bpqp_portfolio.risk.base.RiskModel`."""
@@ -58,7 +61,7 @@ class QlibPOET:
         return reduce_covariance(covariance, self.factors)
 
 
-class QlibStructured:
+class QlibStructured(_QlibModel):
     """``StructuredCovEstimator``: PCA factors F, Σ = F cov(b) Fᵀ + diag(var(u)), taken as it is.
 
     Qlib divides the factors' covariance by L − 1 and the residual variance by L, after a sample
@@ -67,12 +70,7 @@ class QlibStructured:
     """
 
     def __init__(self, factors: int) -> None:
-        from qlib.model.riskmodel import StructuredCovEstimator
-
-        self.factors = factors
-        self._model = StructuredCovEstimator(
-            num_factors=factors, assume_centered=True, scale_return=False
-        )
+        super().__init__(factors, "StructuredCovEstimator", num_factors=factors)
 
     def estimate(self, returns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`~bpqp_portfolio.risk.base.RiskModel`."""

@@ -70,7 +70,6 @@ class AutoSolver(StackSolver):
         options: SolverOptions = DEFAULTS,
         entries: Sequence[CacheEntry] | None = None,
     ) -> list[Solution]:
-        """Solve problems of equal sizes and structure."""
         name = choose(problems[0])
         found = solve_here(get_solver(name), problems, options=options, entries=entries)
         # The other solvers do not have the first one's settings.
@@ -100,7 +99,6 @@ class ConicAuto(ConeSolver):
     settings: None = None
 
     def cold(self, problem: SOCP, options: SolverOptions) -> SOCPSolution:
-        """Solve one problem without an earlier solution."""
         if not options.native:
             found = solve_ball(problem)
             if found is not None:

@@ -20,19 +20,7 @@ from torch import Tensor
 from ...errors import ConfigError
 from .market import Market
 from .objective import Objective
-from .parts import (
-    Bound,
-    Cone,
-    Constraint,
-    Form,
-    Of,
-    Part,
-    Quadratic,
-    Row,
-    Sense,
-    Trading,
-    mapped,
-)
+from .parts import Bound, Cone, Constraint, Form, Of, Part, Quadratic, Row, Sense, Trading, mapped
 from .terms.base import MarketView, Term, risk_of
 
 

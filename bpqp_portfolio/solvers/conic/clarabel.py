@@ -28,7 +28,6 @@ class ConicClarabel(ConeSolver):
     settings: tuple[str, ...] = SETTINGS
 
     def cold(self, problem: SOCP, options: SolverOptions) -> SOCPSolution:
-        """Solve one problem without an earlier solution."""
         settings = to_native_settings(options)
         form = ConicForm.of(problem)
         cones = []

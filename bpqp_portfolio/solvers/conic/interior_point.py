@@ -48,7 +48,6 @@ class ConicInterior(ConeSolver):
     settings: tuple[str, ...] = ()
 
     def cold(self, problem: SOCP, options: SolverOptions) -> SOCPSolution:
-        """Solve one problem without an earlier solution."""
         found = solve_ball(problem)
         return _solve(problem, options, self.name) if found is None else found
 

@@ -80,10 +80,7 @@ class _Pairs:
         """What they add to d, (T, N)."""
         ratio = self.z / self.s
         out = ratio[:, 0] + ratio[:, 1]
-        if self.costly:
-            ease = self.s[:, 2:] / self.z[:, 2:].clamp_min(1e-300)
-            out = out + torch.where(self.valid[:, 2], 1 / ease.sum(1), 0.0)
-        return out
+        return out + 1 / self._ease() if self.costly else out
 
     def offset(self, aim: Tensor) -> Tensor:
         """What moving every s·z to ``aim`` adds to the gradient at Δw = 0."""
@@ -93,13 +90,20 @@ class _Pairs:
             out = out - self._trade(aim) / self._ease()
         return out
 
+    def _rates(self) -> Tensor:
+        """s/z of the amounts, (T, 2, N)."""
+        return self.s[:, 2:] / self.z[:, 2:].clamp_min(1e-300)
+
     def _ease(self) -> Tensor:
-        ease = (self.s[:, 2:] / self.z[:, 2:].clamp_min(1e-300)).sum(1)
-        return torch.where(self.valid[:, 2], ease, torch.inf)
+        return torch.where(self.valid[:, 2], self._rates().sum(1), torch.inf)
+
+    def _moved(self, aim: Tensor) -> Tensor:
+        """The change of the amounts that moving their s·z to ``aim`` makes at the same v."""
+        return aim[:, 2:] / self.z[:, 2:].clamp_min(1e-300) - self.s[:, 2:]
 
     def _trade(self, aim: Tensor) -> Tensor:
-        """The change of w that moving the amounts' s·z to ``aim`` makes at the same v."""
-        part = aim[:, 2:] / self.z[:, 2:].clamp_min(1e-300) - self.s[:, 2:]
+        """The change of w that :meth:`_moved` makes."""
+        part = self._moved(aim)
         return torch.where(self.valid[:, 2], part[:, 0] - part[:, 1], 0.0)
 
     def direction(self, dw: Tensor, aim: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,8 +111,7 @@ class _Pairs:
         ds = [dw, -dw]
         if self.costly:
             dv = (dw - self._trade(aim)) / self._ease()
-            rate = self.s[:, 2:] / self.z[:, 2:].clamp_min(1e-300)
-            moved = aim[:, 2:] / self.z[:, 2:].clamp_min(1e-300) - self.s[:, 2:]
+            rate, moved = self._rates(), self._moved(aim)
             ds += [moved[:, 0] + rate[:, 0] * dv, moved[:, 1] - rate[:, 1] * dv]
         step_s = torch.stack(ds, 1) * self.valid
         bound = (aim[:, :2] - self.z[:, :2] * step_s[:, :2]) / self.s[:, :2] - self.z[:, :2]

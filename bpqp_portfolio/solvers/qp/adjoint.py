@@ -224,7 +224,7 @@ def _chunk(
 ) -> Adjoint:
     found: list[Adjoint | None] = [None] * len(problems)
     if reuse and _alike([s.factors for s in solutions]):
-        stacked, settled = _by_factors(problems, solutions, *gradients)
+        stacked, settled = _by_factors(problems, solutions, gradients)
         if settled.all():
             return stacked
         for item in np.flatnonzero(settled).tolist():
@@ -261,15 +261,10 @@ def _alike(factors: Sequence[object]) -> bool:
 
 
 def _by_factors(
-    problems: Sequence[QP],
-    solutions: Sequence[Solution],
-    dz: Array,
-    dnu: Array,
-    dlam: Array,
-    dlam_lb: Array,
-    dlam_ub: Array,
+    problems: Sequence[QP], solutions: Sequence[Solution], gradients: Sequence[Array]
 ) -> tuple[Adjoint, Array]:
     """The backward QPs by the forward factors, and for which of them refinement settled (T,)."""
+    dz, dnu, dlam, dlam_lb, dlam_ub = gradients
     # Step 1: the stack, its points and their active sets.
     stack = QPStack.of(problems)
     factors = FactorStack([s.factors for s in solutions])

@@ -51,7 +51,6 @@ class ClarabelSolver(Backend):
     settings: tuple[str, ...] = SETTINGS
 
     def set_up(self, form: StandardForm, problem: QP, options: SolverOptions) -> State:
-        """See :class:`.base.Backend`."""
         settings = to_native_settings(options)
         v = form.vectors(problem)
         at = BoundPlaces.of(v.lb, v.ub)
@@ -69,13 +68,11 @@ class ClarabelSolver(Backend):
         return State(form, options, model, at)
 
     def update(self, state: State, vectors: Vectors) -> None:
-        """See :class:`.base.Backend`."""
         b = _right_side(vectors, state.places)
         with native:
             state.native.update(q=vectors.q, b=b)
 
     def run(self, state: State, problem: QP, initial: RawPoint | None) -> Ending:
-        """See :class:`.base.Backend`."""
         with native:
             result = state.native.solve()
         form, at = state.form, state.places

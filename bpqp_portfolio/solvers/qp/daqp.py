@@ -74,7 +74,6 @@ class DAQPSolver(Backend):
         return State(form, options, model, int(flag))
 
     def update(self, state: State, vectors: Vectors) -> None:
-        """See :class:`.base.Backend`."""
         low, high, _ = _limits(vectors)
         with native:
             state.places = state.native.update(f=vectors.q, bupper=high, blower=low)

@@ -59,7 +59,6 @@ class DenseSolver(StackSolver):
         options: SolverOptions = DEFAULTS,
         entries: Sequence[CacheEntry] | None = None,
     ) -> list[Solution]:
-        """Solve problems of equal sizes together."""
         shared = len(problems) > 1 and problems[0].P is problems[1].P
         if entries or shared or options.native or options.max_iterations is not None:
             return self._stacked(problems, options, entries)

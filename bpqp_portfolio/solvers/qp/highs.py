@@ -46,7 +46,6 @@ class HiGHSSolver(Backend):
     settings: tuple[str, ...] = _KNOWN
 
     def set_up(self, form: StandardForm, problem: QP, options: SolverOptions) -> State:
-        """See :class:`.base.Backend`."""
         v, n = form.vectors(problem), form.size
         rows = csc([form.A, form.G], n)
         lp = highspy.HighsLp()
@@ -70,7 +69,6 @@ class HiGHSSolver(Backend):
         return State(form, options, None if refused else solver)
 
     def update(self, state: State, vectors: Vectors) -> None:
-        """See :class:`.base.Backend`."""
         model, columns = state.native, np.arange(state.form.size, dtype=np.int32)
         low, high = _limits(vectors)
         rows = np.arange(len(low), dtype=np.int32)
@@ -80,7 +78,6 @@ class HiGHSSolver(Backend):
             model.changeRowsBounds(len(rows), rows, low, high)
 
     def run(self, state: State, problem: QP, initial: RawPoint | None) -> Ending:
-        """See :class:`.base.Backend`."""
         model, p = state.native, state.form.A.shape[0]
         if model is None:  # its own check of the Hessian
             return NOT_CONVEX

@@ -104,13 +104,11 @@ class OSQPSolver(Backend):
         return State(form, options, model, bounded)
 
     def update(self, state: State, vectors: Vectors) -> None:
-        """See :class:`.base.Backend`."""
         low, high = _limits(vectors, state.places)
         with native:
             state.native.update(q=vectors.q, l=low, u=high)
 
     def run(self, state: State, problem: QP, initial: RawPoint | None) -> Ending:
-        """See :class:`.base.Backend`."""
         form, model, bounded, options = state.form, state.native, state.places, state.options
         if model is None:
             return NOT_CONVEX

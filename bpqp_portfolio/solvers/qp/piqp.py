@@ -44,7 +44,6 @@ class PIQPSolver(Backend):
     settings: tuple[str, ...] = _KNOWN
 
     def set_up(self, form: StandardForm, problem: QP, options: SolverOptions) -> State:
-        """See :class:`.base.Backend`."""
         fixed = np.flatnonzero(problem.lb == problem.ub)
         P, A, G = form.P, form.A, form.G
         if form.sparse:
@@ -68,13 +67,11 @@ class PIQPSolver(Backend):
         return State(form, options, model, fixed)
 
     def update(self, state: State, vectors: Vectors) -> None:
-        """See :class:`.base.Backend`."""
         own = _vectors(vectors, state.places)
         with native:
             state.native.update(**own)
 
     def run(self, state: State, problem: QP, initial: RawPoint | None) -> Ending:
-        """See :class:`.base.Backend`."""
         with native:
             status = state.native.solve()
         result, fixed = state.native.result, state.places

@@ -73,7 +73,6 @@ class ProxQPSolver(Backend):
         return State(form, options, model, bounded)
 
     def update(self, state: State, vectors: Vectors) -> None:
-        """See :class:`.base.Backend`."""
         # Its results are those of the last call: only a usable state is kept.
         state.native.settings.initial_guess = proxqp.COLD_START_WITH_PREVIOUS_RESULT
         own = _vectors(vectors, state.places, state.form.sparse)
@@ -81,7 +80,6 @@ class ProxQPSolver(Backend):
             state.native.update(**own)
 
     def run(self, state: State, problem: QP, initial: RawPoint | None) -> Ending:
-        """See :class:`.base.Backend`."""
         with native:
             state.native.solve()
         result, form = state.native.results, state.form

@@ -83,7 +83,6 @@ class SLSQPSolver(SmoothSolver):
     settings: tuple[str, ...] = ("maxiter", "ftol")
 
     def find(self, program: ConvexProgram, options: SolverOptions) -> RawPoint:
-        """See :class:`.base.SmoothSolver`."""
         unit, watched = _Units.of(program), _Watched(program)
         constraints = []
         if program.p:
@@ -139,7 +138,6 @@ class TrustConstrSolver(SmoothSolver):
     )
 
     def find(self, program: ConvexProgram, options: SolverOptions) -> RawPoint:
-        """See :class:`.base.SmoothSolver`."""
         unit, watched = _Units.of(program), _Watched(program)
         none_h, none_g = np.zeros(program.p), np.zeros(program.m)
         constraints = []

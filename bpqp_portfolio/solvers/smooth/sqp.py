@@ -67,7 +67,6 @@ class SQPSolver(SmoothSolver):
     settings: tuple[str, ...] = ("maxiter", "qp_solver")
 
     def find(self, program: ConvexProgram, options: SolverOptions) -> RawPoint:
-        """See :class:`.base.SmoothSolver`."""
         solver = self.qp_solvers(options.native.get("qp_solver", "clarabel"))
         eps = options.tolerance
         limit = options.native.get("maxiter", options.max_iterations or _ITERATIONS)
