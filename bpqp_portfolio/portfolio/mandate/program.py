@@ -113,10 +113,7 @@ class MandateProgram:
             upper=upper,
             stuck_lower=stuck_lower,
             stuck_upper=stuck_upper,
-            rows=(
-                *(row for row in rows if row.of is Of.WEIGHTS),
-                *(row for row in rows if row.of is Of.GROSS),
-            ),
+            rows=tuple(row for of in (Of.WEIGHTS, Of.GROSS) for row in rows if row.of is of),
             trades=tuple(row for row in rows if row.of is Of.TRADES),
             cones=tuple(part for part in parts if isinstance(part, Cone)),
             costs=tuple(part for part in parts if isinstance(part, Quadratic)),

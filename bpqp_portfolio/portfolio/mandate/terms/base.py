@@ -38,6 +38,9 @@ class Term(ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     """Fields of the market that it wants beside those of every mandate."""
 
+    def __str__(self) -> str:
+        return f"{self.name} {shown(getattr(self, 'limit', ''))}".rstrip()
+
     @property
     def benchmarked(self) -> bool:
         """Whether it rests on the benchmark's weights."""

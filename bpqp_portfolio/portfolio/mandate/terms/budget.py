@@ -30,7 +30,6 @@ class Budget(Term):
 
     @property
     def allows_leverage(self) -> bool:
-        """Whether more than the account is invested."""
         return bool((torch.as_tensor(self.limit) > 1).any())
 
     def parts(self, view: MarketView) -> Iterator[Row]:

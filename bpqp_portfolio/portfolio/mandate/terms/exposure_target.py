@@ -55,12 +55,10 @@ class ExposureTarget(Term):
 
     @property
     def benchmarked(self) -> bool:
-        """Whether it rests on the benchmark's weights."""
         return self.relative
 
     @property
     def exposures_named(self) -> tuple[str, ...]:
-        """Exposures that have a target."""
         return tuple(map(str, self.targets))
 
     def parts(self, view: MarketView) -> Iterator[Quadratic]:

@@ -39,12 +39,10 @@ class Exposures(Term):
 
     @property
     def benchmarked(self) -> bool:
-        """Whether it rests on the benchmark's weights."""
         return self.relative
 
     @property
     def exposures_named(self) -> tuple[str, ...]:
-        """Exposures that are bounded by name."""
         maps = [value for value in (self.limit, self.lower) if isinstance(value, dict)]
         return tuple(dict.fromkeys(str(key) for value in maps for key in value))
 

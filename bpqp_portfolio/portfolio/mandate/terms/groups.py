@@ -37,7 +37,6 @@ class Groups(Term):
 
     @property
     def benchmarked(self) -> bool:
-        """Whether it rests on the benchmark's weights."""
         return self.relative
 
     def parts(self, view: MarketView) -> Iterator[Row]:

@@ -37,12 +37,10 @@ class LongOnly(Term):
 
     @property
     def allows_short(self) -> bool:
-        """Whether a weight below zero is allowed."""
         return not self.limit
 
     @property
     def forbids_short(self) -> bool:
-        """Whether no weight may be below zero, whatever other terms allow."""
         return self.limit
 
     def parts(self, view: MarketView) -> Iterator[Bound]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..parts import Of, Row
-from .base import MarketView, Term, number, shown
+from .base import MarketView, Term, number
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,9 +22,6 @@ class MaxLeverage(Term):
 
     def __post_init__(self) -> None:
         number(self.limit, self.name, low=0)
-
-    def __str__(self) -> str:
-        return f"max_leverage {shown(self.limit)}"
 
     def parts(self, view: MarketView) -> Iterator[Row]:
         limit = view.per_day(self.limit, self.name)

@@ -31,7 +31,6 @@ class MinWeights(Term):
 
     @property
     def allows_short(self) -> bool:
-        """Whether a weight below zero is allowed."""
         values = self.limit.values() if isinstance(self.limit, dict) else [self.limit]
         return any(bool(torch.as_tensor(v).lt(0).any()) for v in values)
 

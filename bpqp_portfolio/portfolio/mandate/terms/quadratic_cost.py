@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..parts import Form, Quadratic
-from .base import MarketView, Term, check_each, shown
+from .base import MarketView, Term, check_each
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +25,6 @@ class QuadraticCost(Term):
 
     def __post_init__(self) -> None:
         check_each(self.limit, self.name, low=0)
-
-    def __str__(self) -> str:
-        return f"quadratic_cost {shown(self.limit)}"
 
     def parts(self, view: MarketView) -> Iterator[Quadratic]:
         if view.previous is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..parts import Quadratic
-from .base import MarketView, Term, number, shown
+from .base import MarketView, Term, number
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +23,6 @@ class TrackingPenalty(Term):
 
     def __post_init__(self) -> None:
         number(self.limit, self.name, low=0)
-
-    def __str__(self) -> str:
-        return f"tracking_penalty {shown(self.limit)}"
 
     def parts(self, view: MarketView) -> Iterator[Quadratic]:
         active = view.risk(view.needed("benchmark", self.name))
