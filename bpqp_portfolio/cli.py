@@ -13,6 +13,11 @@ import typer
 
 from .errors import BPQPError, ConfigError
 
+TrackingUri = Annotated[
+    str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="Default: sqlite:///mlflow.db.")
+]
+NewProvider = Annotated[Path, typer.Option(help="Folder of the new provider.")]
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data_app = typer.Typer(no_args_is_help=True, help="Get, import, check and simulate market data.")
 app.add_typer(data_app, name="data")
@@ -44,9 +49,7 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="The page to write; report_RUN.html by default.")
     ] = None,
-    tracking_uri: Annotated[
-        str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="Default: sqlite:///mlflow.db.")
-    ] = None,
+    tracking_uri: TrackingUri = None,
 ) -> None:
     """Write the HTML report of a run again, and print its path."""
     from .report.page import write_report
@@ -71,9 +74,7 @@ def weights(
         Path | None,
         typer.Option(envvar="BPQP_PROVIDER_URI", help="Default: the run's own provider."),
     ] = None,
-    tracking_uri: Annotated[
-        str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="Default: sqlite:///mlflow.db.")
-    ] = None,
+    tracking_uri: TrackingUri = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Write what to hold: a run's target weights, shares in lots and trades for one day."""
@@ -135,7 +136,7 @@ def compare(
 
 
 @data_app.command()
-def demo(to: Annotated[Path, typer.Option(help="Folder of the new provider.")]) -> None:
+def demo(to: NewProvider) -> None:
     """Build a provider of 20 US stocks, 1990 to 2022, from the package skfolio: no network."""
     from .data.provider.demo import build_demo
     from .data.provider.summary import summary
@@ -145,7 +146,7 @@ def demo(to: Annotated[Path, typer.Option(help="Folder of the new provider.")]) 
 
 @data_app.command()
 def simulate(
-    to: Annotated[Path, typer.Option(help="Folder of the new provider.")],
+    to: NewProvider,
     names: Annotated[int, typer.Option(help="Number of stocks.")] = 100,
     years: Annotated[float, typer.Option(help="Length of the history.")] = 6,
     seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,

@@ -1,7 +1,5 @@
 """The one family of exceptions: each message says what was wrong, where, and what to do."""
 
-from __future__ import annotations
-
 
 class BPQPError(Exception):
     """Base of every error this package raises on purpose."""

@@ -111,14 +111,11 @@ class SOCPLayer(SolverLayer):
 
         Parameters
         ----------
-        P : None for a linear objective, else as :meth:`bpqp_portfolio.QPLayer.solve` takes it.
-        q, lb, ub : (..., n); bounds may be infinite.
+        P, q, A, b, G, h, lb, ub : as :meth:`bpqp_portfolio.QPLayer.solve` takes them; P is None for
+            a linear objective.
         cones : a sequence of :class:`~bpqp_portfolio.SecondOrderCone` or tuples (F, g, c, d):
             F (..., r, n) or sparse, None for the identity; g (..., r) and c (..., n), None for 0;
             d (...), a number or a tensor.
-        A : (..., p, n) or sparse, b : (..., p), G : (..., m, n) or sparse, h : (..., m), plus
-            infinity where a row has no limit (its multiplier and gradients are then zero).
-            Every leading batch shape broadcasts with the others.
         cache : keeps the last solutions, from whose active sets the next call with it starts.
 
         Returns

@@ -1,7 +1,5 @@
 """The report's HTML and CSS: one page that needs nothing outside itself."""
 
-from __future__ import annotations
-
 CSS = """
 :root { color-scheme: light dark; --paper: #ffffff; --card: #f6f7f9; __LIGHT__ }
 @media (prefers-color-scheme: dark) { :root { --paper: #12171d; --card: #1a2027; __DARK__ }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -202,14 +203,35 @@ def check_each(value: Any, name: str, low: float = -math.inf, high: float = math
             number(one, f"{name}.{key}" if key else name, low=low, high=high)
 
 
-def ranges(limit: Any, lower: Any) -> str:
-    """Upper and lower limits by title, for people: ``banks >= 0.1, each <= 0.3``."""
-    return ", ".join(
-        f"{key} {sign} {shown(one)}"
-        for value, sign in ((lower, ">="), (limit, "<="))
-        for key, one in (value.items() if isinstance(value, Mapping) else [("each", value)])
-        if one is not None
-    )
+@dataclass(frozen=True, eq=False)
+class Ranged(Term):
+    """Upper limits ``limit`` and lower ones ``lower`` by title, of w or, ``relative``, of w − w_b.
+
+    Mappings title → number, or one number for all titles.
+    """
+
+    limit: Any = None
+    lower: Any = None
+    relative: bool = False
+    relaxable: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for key in ("limit", "lower"):
+            value = getattr(self, key)
+            check_each(value if isinstance(value, dict) else {"all": value}, f"{self.name}.{key}")
+
+    def __str__(self) -> str:
+        each = ", ".join(
+            f"{key} {sign} {shown(one)}"
+            for value, sign in ((self.lower, ">="), (self.limit, "<="))
+            for key, one in (value.items() if isinstance(value, Mapping) else [("each", value)])
+            if one is not None
+        )
+        return f"{self.name}: {each}{' (relative to the benchmark)' if self.relative else ''}"
+
+    @property
+    def benchmarked(self) -> bool:
+        return self.relative
 
 
 def by_title(value: Any, known: Mapping[str, Any], what: str) -> dict[str, Any]:

@@ -7,39 +7,22 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..parts import Row, Sense
-from .base import MarketView, Term, by_title, check_each, ranges, shown
+from .base import MarketView, Ranged, by_title, shown
 
 
 @dataclass(frozen=True, eq=False)
-class Exposures(Term):
+class Exposures(Ranged):
     """lower ≤ Σᵢ Xᵢⱼ wᵢ ≤ upper for named exposures j of the market, in the exposures' units.
 
     ``limit`` (upper) and ``lower`` map exposure → number, or are one number for all; with
     ``relative`` the exposure of w − w_b is bounded.
     """
 
-    limit: Any = None
-    lower: Any = None
-    relative: bool = False
     name: ClassVar[str] = "exposures"
     unit: ClassVar[str] = "the exposure's own"
     example: ClassVar[Mapping[str, Any]] = {
         "exposures": {"limit": {"size": 0.1}, "lower": {"size": -0.1}}
     }
-    relaxable: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        for key in ("limit", "lower"):
-            value = getattr(self, key)
-            check_each(value if isinstance(value, dict) else {"all": value}, f"exposures.{key}")
-
-    def __str__(self) -> str:
-        tail = " (relative to the benchmark)" if self.relative else ""
-        return f"exposures: {ranges(self.limit, self.lower)}{tail}"
-
-    @property
-    def benchmarked(self) -> bool:
-        return self.relative
 
     @property
     def exposures_named(self) -> tuple[str, ...]:

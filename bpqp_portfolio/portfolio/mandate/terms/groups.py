@@ -7,37 +7,20 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..parts import Row, Sense
-from .base import MarketView, Term, by_title, check_each, ranges, shown
+from .base import MarketView, Ranged, by_title, shown
 
 
 @dataclass(frozen=True, eq=False)
-class Groups(Term):
+class Groups(Ranged):
     """lower ≤ Σ_{i in group} wᵢ ≤ upper, fractions, for each group of the market.
 
     ``limit`` (upper) and ``lower`` are numbers for all groups or mappings group → number; with
     ``relative`` they bound the difference from the benchmark's weight.
     """
 
-    limit: Any = None
-    lower: Any = None
-    relative: bool = False
     name: ClassVar[str] = "groups"
     unit: ClassVar[str] = "fraction of the account"
     example: ClassVar[Mapping[str, Any]] = {"groups": 0.3}
-    relaxable: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        for key in ("limit", "lower"):
-            value = getattr(self, key)
-            check_each(value if isinstance(value, dict) else {"all": value}, f"groups.{key}")
-
-    def __str__(self) -> str:
-        tail = " (relative to the benchmark)" if self.relative else ""
-        return f"groups: {ranges(self.limit, self.lower)}{tail}"
-
-    @property
-    def benchmarked(self) -> bool:
-        return self.relative
 
     def parts(self, view: MarketView) -> Iterator[Row]:
         members = view.groups()
