@@ -7,11 +7,10 @@ import pandas as pd
 import pytest
 from qlib.data.dataset.handler import DataHandlerLP
 from qlib.data.dataset.loader import StaticDataLoader
-from qlib_markets import FEW, MODEL, SEGMENTS, build, connect, run_task
+from qlib_markets import FEW, MODEL, build, run_task
 
 from bpqp_portfolio.errors import ConfigError, DataError
 from bpqp_portfolio.live.target_weights import target_weights
-from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
 
 QLIB = "qlib.contrib.data.handler"
 OURS = "bpqp_portfolio.qlib_ext"
@@ -154,13 +153,6 @@ def test_a_handler_that_does_not_say_what_is_needed_is_named(market):
 def test_a_network_on_features_with_gaps_says_what_to_do(market):
     from bpqp_portfolio.qlib_ext.model import PortfolioModel
 
-    connect(market.root)
-    data = PortfolioDataset(
-        "sim",
-        "SIMIDX",
-        SEGMENTS,
-        handler=ALPHA158,
-        risk={"factors": 2, "window": 60, "min_history": 30},
-    )
+    data = build(market.root, handler=ALPHA158)
     with pytest.raises(DataError, match=r"its features are not: .*Fillna"):
         PortfolioModel(**MODEL).fit(data)
