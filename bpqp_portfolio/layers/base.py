@@ -28,6 +28,11 @@ class Methods:
     backward: Solver[QP, Solution] | None
     backward_options: SolverOptions
 
+    @property
+    def adjoint(self) -> dict[str, Any]:
+        """The backward solver and its options, as the functions of the backward QP take them."""
+        return {"solver": self.backward, "options": self.backward_options}
+
 
 class SolverLayer(nn.Module):
     """A layer without parameters that keeps nothing between calls.

@@ -257,7 +257,7 @@ class _Call(Call):
     def gradients(
         self, solved: Solved, tensors: Tensors, wanted: Sequence[bool], grads: Grads
     ) -> list[Tensor | None]:
-        batch, methods = self.batch, self.methods
+        batch = self.batch
         out = [
             torch.zeros(t.shape, dtype=torch.float64, device=t.device) if needed else None
             for t, needed in zip(tensors, wanted, strict=True)
@@ -268,11 +268,8 @@ class _Call(Call):
         ]
         none = np.zeros(self.widths[0])
         for item, (program, point) in solved.items():
-            dz, dnu, dlam = (g[item] for g in incoming)
-            at = adjoint(
-                point.local, point, dz, dnu, dlam, none, none,
-                solver=methods.backward, options=methods.backward_options,
-            )  # fmt: skip
+            rates = (*(g[item] for g in incoming), none, none)
+            at = adjoint(point.local, point, *rates, **self.methods.adjoint)
             found = program.pullback(at.at_z, at.at_nu, at.at_lam, at.z, at.nu, at.lam)
             for i, (total, gradient) in enumerate(zip(out, found, strict=True)):
                 if total is not None and gradient is not None:

@@ -174,17 +174,8 @@ class QPLayer(SolverLayer):
         given = Arguments.of(values)
         batch = Batch.of(given.tensors, given.trailing)
         _refuse_wide(given, batch)
-        call = _Call(
-            "QPLayer",
-            batch,
-            self.raises,
-            self._methods,
-            cache,
-            given,
-            reuse=self.backward_name == AUTO,
-            smoothing=self.smoothing,
-            ridge=self.ridge,
-        )
+        own = given, self.backward_name == AUTO, self.smoothing, self.ridge
+        call = _Call("QPLayer", batch, self.raises, self._methods, cache, *own)
         with alone(cache):
             solution: Solution = solved_batch(call, tuple(given.tensors.values()))
         if not self.ridge:
@@ -233,7 +224,7 @@ class _Call(Call):
     def gradients(
         self, solved: Solved, tensors: Tensors, wanted: Sequence[bool], grads: Grads
     ) -> list[Tensor | None]:
-        methods, items = self.methods, np.array(list(solved))
+        items = np.array(list(solved))
         problems, solutions = map(list, zip(*solved.values(), strict=True))
         incoming = [
             np.zeros((len(items), k)) if g is None else self.batch.rows(g)[items]
@@ -245,12 +236,7 @@ class _Call(Call):
             )
         else:
             found = adjoint_stack(
-                problems,
-                solutions,
-                incoming,
-                solver=methods.backward,
-                options=methods.backward_options,
-                reuse=self.reuse,
+                problems, solutions, incoming, **self.methods.adjoint, reuse=self.reuse
             )
         pairs = zip(wanted, tensors, strict=True)
         return self.arguments.gradients(found, items, self.batch, problems, pairs)

@@ -187,8 +187,7 @@ class _Call(Call):
                     solution,
                     *(g[item] for g in incoming),
                     dcones=[None if g is None else g[item] for g in on_cones],
-                    solver=self.methods.backward,
-                    options=self.methods.backward_options,
+                    **self.methods.adjoint,
                 )
                 for item, (problem, solution) in todo[part]
             ]

@@ -45,19 +45,9 @@ def solve_single(
         return None
     call = _Single(methods, names, problem, found)
     z, nu, lam, lam_lb, lam_ub, *duals = SingleFunction.apply(call, *tensors)
-    norm = torch.tensor(found.kkt_norm, dtype=torch.float64)
-    return SOCPSolution(
-        z,
-        nu,
-        lam,
-        lam_lb,
-        lam_ub,
-        found.status,
-        norm,
-        torch.tensor(found.iterations),
-        found.solver,
-        cone_duals=tuple(duals),
-    )
+    norm, count = torch.tensor(found.kkt_norm, dtype=torch.float64), torch.tensor(found.iterations)
+    how = found.status, norm, count, found.solver
+    return SOCPSolution(z, nu, lam, lam_lb, lam_ub, *how, cone_duals=tuple(duals))
 
 
 def _entries(problem: SOCP) -> int:
@@ -96,8 +86,7 @@ class _Single(SingleCall):
                 self.solution,
                 *incoming,
                 dcones=[None if g is None else g.detach().resolve_neg().numpy() for g in grads[5:]],
-                solver=methods.backward,
-                options=methods.backward_options,
+                **methods.adjoint,
             )
             return [
                 _gradient(name, problem, found, cones) if want else None

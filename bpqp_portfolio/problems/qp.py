@@ -347,14 +347,9 @@ class Scaling:
         """The units of ``problem``; ``least`` and ``reach`` (any length) are lengths of cones."""
         curvature, slope = largest(problem.P), largest(problem.q)
         length = _data_length(problem, curvature, slope, least, reach)
-        return cls(
-            curvature,
-            slope,
-            length,
-            max(curvature * length, slope) or 1.0,
-            row_sizes(problem.A),
-            row_sizes(problem.G),
-        )
+        gradient = max(curvature * length, slope) or 1.0
+        rows = row_sizes(problem.A), row_sizes(problem.G)
+        return cls(curvature, slope, length, gradient, *rows)
 
 
 def _data_length(problem: QP, curvature: float, slope: float, least: float, reach: Array) -> float:

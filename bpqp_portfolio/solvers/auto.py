@@ -13,7 +13,7 @@ from ..problems.matrices import FactorMatrix, is_sparse
 from ..problems.qp import QP
 from ..problems.socp import SOCP, SOCPSolution
 from ..problems.solution import Solution, SolveStatus
-from .common.cache import CacheEntry
+from .common.cache import Entries
 from .common.parallel import solve_here
 from .common.protocol import DEFAULTS, SolverOptions, StackSolver
 from .conic.ball import solve_ball
@@ -64,11 +64,7 @@ class AutoSolver(StackSolver):
     settings: None = None
 
     def solve_stack(
-        self,
-        problems: Sequence[QP],
-        *,
-        options: SolverOptions = DEFAULTS,
-        entries: Sequence[CacheEntry] | None = None,
+        self, problems: Sequence[QP], *, options: SolverOptions = DEFAULTS, entries: Entries = None
     ) -> list[Solution]:
         name = choose(problems[0])
         found = solve_here(get_solver(name), problems, options=options, entries=entries)

@@ -208,14 +208,8 @@ class Mandate(nn.Module):
         ProblemError
             The market lacks what a constraint needs, or shapes do not match.
         """
-        return MandateProgram.build(
-            market,
-            self.terms,
-            OBJECTIVES[self.objective],
-            self.risk_aversion,
-            self.kappa,
-            self.tolerance,
-        )
+        objective = OBJECTIVES[self.objective], self.risk_aversion, self.kappa
+        return MandateProgram.build(market, self.terms, *objective, self.tolerance)
 
     def explain(
         self, solution: MandateSolution, day: int, *, all_rows: bool = False

@@ -210,15 +210,8 @@ def _budget(parts: Sequence[Part], view: MarketView) -> Row:
         raise ConfigError(f"{labels} both fix the sum of the weights; give one of them.")
     if given:
         return given[0]
-    one = view.zero + 1.0
-    return Row(
-        "budget",
-        "budget = 1",
-        "fraction of the account",
-        one,
-        view.per_day(1.0, "budget"),
-        Sense.EQUAL,
-    )
+    head = "budget", "budget = 1", "fraction of the account"
+    return Row(*head, view.zero + 1.0, view.per_day(1.0, "budget"), Sense.EQUAL)
 
 
 def _forbidden(

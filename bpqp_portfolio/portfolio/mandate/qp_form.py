@@ -77,18 +77,9 @@ class QPForm:
             q = q + 0.5 * (buy - sell)
         if sensitive and not q.requires_grad:
             q = q.requires_grad_()
-        names = _Names(
-            q,
-            loadings,
-            specific,
-            p.lower,
-            p.upper,
-            p.mask,
-            torch.ones_like(q),
-            self.G[:, list(rows)],
-            cost,
-            None if cost is None else p.previous,
-        )
+        reference = None if cost is None else p.previous
+        each = q, loadings, specific, p.lower, p.upper, p.mask, torch.ones_like(q)
+        names = _Names(*each, self.G[:, list(rows)], cost, reference)
         # Step 3: legs of sizes and slacks of soft rows are names of their own.
         if p.legs:
             names = names.legs([p.rows[row].of is Of.GROSS for row in rows])

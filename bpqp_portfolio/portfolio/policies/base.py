@@ -12,6 +12,9 @@ from ...problems.solution import SolveStatus
 from ...solvers.factor.problem import FactorSolution
 from .simplex import project
 
+# An earlier solution of the same days.
+WarmStart = FactorSolution | None
+
 
 class Limits(Protocol):
     """The settings of a problem that policies read."""
@@ -38,7 +41,7 @@ class MeanVariance(Protocol):
         """Its limits and risk aversion."""
 
     def solve_exactly(
-        self, mu: Tensor, batch: DayBatch, warm_start: FactorSolution | None = None
+        self, mu: Tensor, batch: DayBatch, warm_start: WarmStart = None
     ) -> FactorSolution:
         """The minimum of −μᵀw + (γ/2) wᵀΣw over 1ᵀw = 1, 0 ≤ w ≤ max_weight."""
         ...
@@ -56,11 +59,7 @@ class Policy(Protocol):
     penalty: float
 
     def __call__(
-        self,
-        mu: Tensor,
-        batch: DayBatch,
-        problem: MeanVariance,
-        warm_start: FactorSolution | None = None,
+        self, mu: Tensor, batch: DayBatch, problem: MeanVariance, warm_start: WarmStart = None
     ) -> FactorSolution: ...
 
 

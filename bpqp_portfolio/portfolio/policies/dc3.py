@@ -12,7 +12,7 @@ from ...config import check_number
 from ...data.features.panel import DayBatch
 from ...problems.solution import SolveStatus
 from ...solvers.factor.problem import FactorSolution
-from .base import MeanVariance, as_solution
+from .base import MeanVariance, WarmStart, as_solution
 
 Map = Callable[[Tensor], Tensor]
 
@@ -69,11 +69,7 @@ class DC3:
         check_number(self.penalty, "penalty", low=0)
 
     def __call__(
-        self,
-        mu: Tensor,
-        batch: DayBatch,
-        problem: MeanVariance,
-        warm_start: FactorSolution | None = None,
+        self, mu: Tensor, batch: DayBatch, problem: MeanVariance, warm_start: WarmStart = None
     ) -> FactorSolution:
         mask, cap = batch.mask, problem.config.max_weight
         column = torch.arange(mask.shape[1], device=mask.device)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...data.features.panel import DayBatch
 from ...solvers.factor.problem import FactorSolution
-from .base import MeanVariance, as_solution
+from .base import MeanVariance, WarmStart, as_solution
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,7 @@ class EqualWeight:
     penalty: ClassVar[float] = 0.0
 
     def __call__(
-        self,
-        mu: Tensor,
-        batch: DayBatch,
-        problem: MeanVariance,
-        warm_start: FactorSolution | None = None,
+        self, mu: Tensor, batch: DayBatch, problem: MeanVariance, warm_start: WarmStart = None
     ) -> FactorSolution:
         inside = batch.mask.to(mu)
         w = inside / inside.sum(-1, keepdim=True).clamp_min(1)

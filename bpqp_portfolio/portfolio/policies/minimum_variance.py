@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...data.features.panel import DayBatch
 from ...solvers.factor.problem import FactorSolution
-from .base import MeanVariance
+from .base import MeanVariance, WarmStart
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,6 @@ class MinimumVariance:
     penalty: ClassVar[float] = 0.0
 
     def __call__(
-        self,
-        mu: Tensor,
-        batch: DayBatch,
-        problem: MeanVariance,
-        warm_start: FactorSolution | None = None,
+        self, mu: Tensor, batch: DayBatch, problem: MeanVariance, warm_start: WarmStart = None
     ) -> FactorSolution:
         return problem.solve_exactly(0 * mu, batch, warm_start)

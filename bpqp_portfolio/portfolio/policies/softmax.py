@@ -11,7 +11,7 @@ from torch import Tensor
 from ...config import check_number
 from ...data.features.panel import DayBatch
 from ...solvers.factor.problem import FactorSolution
-from .base import MeanVariance, as_solution
+from .base import MeanVariance, WarmStart, as_solution
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,7 @@ class Softmax:
         check_number(self.temperature, "temperature", low=0, open_low=True)
 
     def __call__(
-        self,
-        mu: Tensor,
-        batch: DayBatch,
-        problem: MeanVariance,
-        warm_start: FactorSolution | None = None,
+        self, mu: Tensor, batch: DayBatch, problem: MeanVariance, warm_start: WarmStart = None
     ) -> FactorSolution:
         scores = mu / (problem.unit * self.temperature)
         w = torch.softmax(scores.masked_fill(~batch.mask, -torch.inf), -1)

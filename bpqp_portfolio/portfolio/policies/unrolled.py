@@ -10,7 +10,7 @@ from torch import Tensor
 from ...config import check_number
 from ...data.features.panel import DayBatch
 from ...solvers.factor.problem import FactorSolution
-from .base import MeanVariance, as_solution, curvature_bound, risk_gradient
+from .base import MeanVariance, WarmStart, as_solution, curvature_bound, risk_gradient
 from .simplex import project
 
 
@@ -35,11 +35,7 @@ class Unrolled:
         check_number(self.steps, "steps", low=1, integer=True)
 
     def __call__(
-        self,
-        mu: Tensor,
-        batch: DayBatch,
-        problem: MeanVariance,
-        warm_start: FactorSolution | None = None,
+        self, mu: Tensor, batch: DayBatch, problem: MeanVariance, warm_start: WarmStart = None
     ) -> FactorSolution:
         gamma, cap = problem.config.risk_aversion, problem.config.max_weight
         length = 1 / curvature_bound(batch, gamma)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -56,6 +57,10 @@ class CacheEntry:
         if s is None or (len(s.z), len(s.nu), len(s.lam)) != (problem.n, problem.p, problem.m):
             return None
         return s
+
+
+# Of several problems, in their order.
+Entries = Sequence[CacheEntry] | None
 
 
 @dataclass(eq=False)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import BPQPError
 from ...problems.solution import Solution, SolveStatus
-from .cache import CacheEntry
+from .cache import CacheEntry, Entries
 from .protocol import DEFAULTS, SolverOptions, check_settings
 
 
@@ -97,7 +97,7 @@ class Guarded:
         problems: Sequence[Any],
         *,
         options: SolverOptions,
-        entries: Sequence[CacheEntry] | None = None,
+        entries: Entries = None,
     ) -> list[Solution]:
         check_settings(self.inner, options)
         try:

@@ -16,7 +16,7 @@ from threadpoolctl import ThreadpoolController
 from ...problems.matrices import Array
 from ...problems.qp import QP
 from ...problems.solution import Solution, SolveStatus
-from .cache import CacheEntry
+from .cache import CacheEntry, Entries
 from .finalize import status_of
 from .protocol import Solver, SolverOptions
 
@@ -115,11 +115,7 @@ def solve_one(
 
 
 def solve_here(
-    solver: Any,
-    problems: Sequence[Any],
-    *,
-    options: SolverOptions,
-    entries: Sequence[CacheEntry] | None = None,
+    solver: Any, problems: Sequence[Any], *, options: SolverOptions, entries: Entries = None
 ) -> list[Any]:
     """Solutions of ``problems`` on this thread; a solver's own ``solve_stack`` is used."""
     together: Any = getattr(solver, "solve_stack", None)
@@ -135,7 +131,7 @@ def solve_parallel(
     problems: Sequence[Program],
     *,
     options: SolverOptions,
-    entries: Sequence[CacheEntry] | None = None,
+    entries: Entries = None,
 ) -> list[Answer]:
     """Solutions of QPs or cone programs of equal sizes, on as many threads as torch may use.
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from ...config import check_keys, check_number
 from ...problems.qp import QP
 from ...problems.solution import Solution
-from .cache import CacheEntry
+from .cache import CacheEntry, Entries
 
 Program = TypeVar("Program", contravariant=True)
 Answer = TypeVar("Answer", bound=Solution, covariant=True)
@@ -104,11 +104,7 @@ class StackSolver(ABC):
 
     @abstractmethod
     def solve_stack(
-        self,
-        problems: Sequence[QP],
-        *,
-        options: SolverOptions = DEFAULTS,
-        entries: Sequence[CacheEntry] | None = None,
+        self, problems: Sequence[QP], *, options: SolverOptions = DEFAULTS, entries: Entries = None
     ) -> list[Solution]:
         """Solve problems of equal sizes together."""
 

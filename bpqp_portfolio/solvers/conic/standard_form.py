@@ -82,18 +82,8 @@ class ConicForm:
         rows, rhs = build.matrix(width)
         q = np.zeros(width)
         q[:n] = qp.q / units.gradient
-        return cls(
-            problem,
-            _upper(qp.P, units.gradient / length, width),
-            q,
-            rows,
-            rhs,
-            equalities,
-            inequalities,
-            tuple(sizes),
-            units,
-            at,
-        )
+        P, kinds = _upper(qp.P, units.gradient / length, width), (equalities, inequalities)
+        return cls(problem, P, q, rows, rhs, *kinds, tuple(sizes), units, at)
 
     def point(self, x: Array, y: Array) -> ConePoint:
         """The point of the original problem; x, y are solution and duals of the standard form."""

@@ -18,7 +18,7 @@ from ...problems.matrices import Array, times, times_transposed, to_dense
 from ...problems.qp import QP
 from ...problems.solution import Solution, SolveStatus, kkt_residuals
 from ...problems.stack import QPStack, together
-from ..common.cache import CacheEntry
+from ..common.cache import Entries
 from ..common.certificates import any_certificate
 from ..common.finalize import judge, polished, status_of
 from ..common.protocol import DEFAULTS, SolverOptions, StackSolver
@@ -53,11 +53,7 @@ class DenseSolver(StackSolver):
     settings: tuple[str, ...] = ("mu",)
 
     def solve_stack(
-        self,
-        problems: Sequence[QP],
-        *,
-        options: SolverOptions = DEFAULTS,
-        entries: Sequence[CacheEntry] | None = None,
+        self, problems: Sequence[QP], *, options: SolverOptions = DEFAULTS, entries: Entries = None
     ) -> list[Solution]:
         shared = len(problems) > 1 and problems[0].P is problems[1].P
         if entries or shared or options.native or options.max_iterations is not None:
@@ -81,21 +77,12 @@ class DenseSolver(StackSolver):
         if found is None:
             return None
         lower, upper = np.zeros((2, problem.n))
-        return Solution(
-            found.z,
-            found.nu,
-            found.lam,
-            lower,
-            upper,
-            judge(found.norm, options.tolerance, exact=True),
-            found.norm,
-            found.steps,
-            self.name,
-            factors=found,
-        )
+        point = found.z, found.nu, found.lam, lower, upper
+        status = judge(found.norm, options.tolerance, exact=True)
+        return Solution(*point, status, found.norm, found.steps, self.name, factors=found)
 
     def _stacked(
-        self, problems: Sequence[QP], options: SolverOptions, entries: Sequence[CacheEntry] | None
+        self, problems: Sequence[QP], options: SolverOptions, entries: Entries
     ) -> list[Solution]:
         """All problems together by the method of multipliers."""
         # Step 1: factors of each problem, one for all that share their matrices.
@@ -182,20 +169,10 @@ class _Run:
 
     def solution(self, name: str, options: SolverOptions) -> Solution:
         """The best point so far, judged by its KKT norm."""
-        z, nu, lam, lam_lb, lam_ub = self.point
         status = status_of(self.problem, self.norm, replace(options, polish=True))
-        return Solution(
-            z,
-            nu,
-            lam,
-            lam_lb,
-            lam_ub,
-            status,
-            self.norm,
-            self.iterations,
-            name,
-            factors=self.factors,
-        )
+        how = status, self.norm, self.iterations, name
+        z, nu, lam, lam_lb, lam_ub = self.point
+        return Solution(z, nu, lam, lam_lb, lam_ub, *how, factors=self.factors)
 
 
 def _advance(runs: Sequence[_Run], tolerance: float, limit: int) -> None:
@@ -215,17 +192,8 @@ def _advance(runs: Sequence[_Run], tolerance: float, limit: int) -> None:
     if low.shape[1]:
         t, fixed = factors.known(slope, stack.b)
         v = times_transposed(factors.W, t) + times_transposed(factors.J, fixed)
-        unit = factors.unit
-        y, side, steps = minimise(
-            factors.M,
-            v,
-            low * unit,
-            high * unit,
-            runs[0].mu,
-            y,
-            y,
-            max_iterations=min(_INNER, limit),
-        )
+        scaled, most = (low * factors.unit, high * factors.unit), min(_INNER, limit)
+        y, side, steps = minimise(factors.M, v, *scaled, runs[0].mu, y, y, max_iterations=most)
         for run, count in zip(runs, steps, strict=True):
             run.iterations += int(count)
     # Step 3: the KKT system of the rows that it makes active, refined against the true P.
