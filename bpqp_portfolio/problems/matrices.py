@@ -169,6 +169,12 @@ def same(first: Matrix, second: Matrix) -> bool:
     return np.array_equal(first, second)
 
 
+def symmetric_factors(matrix: Any) -> Any:
+    """SuperLU factors of a sparse symmetric matrix without pivoting; RuntimeError at a zero."""
+    order: dict[str, Any] = {"permc_spec": "MMD_AT_PLUS_A", "options": {"SymmetricMode": True}}
+    return splu(sparse.csc_matrix(matrix), diag_pivot_thresh=0.0, **order)
+
+
 def is_positive_semidefinite(P: Matrix) -> bool:
     """Whether symmetric P has no negative eigenvalue, up to rounding, by a factorisation.
 
@@ -186,15 +192,9 @@ def is_positive_semidefinite(P: Matrix) -> bool:
         return bool(lapack.dpotrf(shifted, overwrite_a=True, clean=False)[1] == 0) or not shift
     if P.nnz == np.count_nonzero(P.diagonal()):
         return bool((P.diagonal() >= -shift).all())
-    shifted = sparse.csc_matrix(P + shift * sparse.eye_array(P.shape[0]))
     try:
         # Without pivoting, a symmetric matrix is definite where every pivot is positive.
-        factors = splu(
-            shifted,
-            permc_spec="MMD_AT_PLUS_A",
-            diag_pivot_thresh=0.0,
-            options={"SymmetricMode": True},
-        )
+        factors = symmetric_factors(P + shift * sparse.eye_array(P.shape[0]))
     except RuntimeError:  # an exact zero as pivot
         return False
     straight = np.array_equal(factors.perm_r, factors.perm_c)

@@ -16,7 +16,6 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy import linalg, sparse
-from scipy.sparse.linalg import splu
 
 from ...problems.matrices import (
     Array,
@@ -26,6 +25,7 @@ from ...problems.matrices import (
     max_abs,
     row_sizes,
     scale_rows,
+    symmetric_factors,
     to_dense,
     to_sparse,
 )
@@ -117,13 +117,7 @@ def _sparse_factors(H: Matrix, C: Matrix) -> Callable[[Array], Array]:
     shift = sparse.diags_array(np.concatenate([np.full(k, DELTA), np.full(p, -DELTA)]))
     K = sparse.block_array([[H, C.T], [C, None]]) if p else H
     # A quasidefinite matrix factorises with any symmetric order and no pivoting.
-    factors = splu(
-        sparse.csc_matrix(K + shift),
-        permc_spec="MMD_AT_PLUS_A",
-        diag_pivot_thresh=0.0,
-        options={"SymmetricMode": True},
-    )
-    return factors.solve
+    return symmetric_factors(K + shift).solve
 
 
 def _refined(H: Matrix, C: Matrix, rhs: Array) -> tuple[Array, float]:
