@@ -9,7 +9,7 @@ from panels import random_panel
 
 from bpqp_portfolio.errors import ConfigError, ProblemError
 from bpqp_portfolio.losses import LOSSES, build_loss
-from bpqp_portfolio.portfolio import PortfolioProblem
+from bpqp_portfolio.portfolio import PortfolioProblem, TradingCosts
 from bpqp_portfolio.portfolio.policies import POLICIES
 from bpqp_portfolio.portfolio.policies.dc3 import correct
 from bpqp_portfolio.portfolio.policies.simplex import project
@@ -22,6 +22,7 @@ LEARNED = ["bpqp", "dc3", "softmax", "unrolled"]
 
 def problem(name, **options):
     config = {"risk_aversion": 20.0, "max_weight": CAP, "decision": {"name": name, **options}}
+    config |= {"costs": TradingCosts(0.0005, 0.0015, 0.0), "days_per_year": 252}
     return PortfolioProblem(config, score_scale=0.02)
 
 

@@ -199,7 +199,7 @@ def test_what_is_missing_is_said(run, changed):
     for key, plot in plots.items():
         assert (plot.absent in page.text) == (key not in shown), key
     assert "Figure 2." in page.text and "Figure 3." not in page.text
-    assert "Survivorship. The run says nothing about it." in page.text
+    assert "Survivorship. Not stated by the run." in page.text
 
 
 def test_a_failure_leaves_the_old_page(changed, tmp_path, monkeypatch):
