@@ -266,6 +266,43 @@ def test_bad_settings_are_named(config, words):
         Mandate.from_config(config)
 
 
+@pytest.mark.parametrize(
+    "config, words",
+    [
+        (
+            {"max_weights": 0.1, "constraints": {"max_weights": 0.25}},
+            r"mandate\.max_weights is 0\.1, and mandate\.constraints\.max_weights is 0\.25: "
+            "max_weights is stated twice",
+        ),
+        (
+            {"max_weights": 0.1, "constraints": [{"max_weights": 0.1}]},
+            r"mandate\.max_weights is 0\.1, and mandate\.constraints\[0\]\.max_weights is 0\.1",
+        ),
+        (
+            {"constraints": [{"max_weights": 0.1}, "long_only", {"max_weights": 0.2}]},
+            r"constraints\[0\]\.max_weights is 0\.1, and mandate\.constraints\[2\]\.max_weights "
+            r"is 0\.2",
+        ),
+        (
+            {"costs": [{"quadratic_cost": 1.0}, {"quadratic_cost": 2.0}]},
+            r"costs\[0\]\.quadratic_cost is 1\.0, and mandate\.costs\[1\]\.quadratic_cost is 2\.0",
+        ),
+        (
+            {"quadratic_cost": 1.0, "costs": {"quadratic_cost": 2.0}},
+            r"mandate\.quadratic_cost is 1\.0, and mandate\.costs\.quadratic_cost is 2\.0",
+        ),
+        (
+            {"costs": [{"buy": 0.1, "sell": 0.1, "minimum": 0}, {"sell": 0.2}]},
+            r"costs\[0\]\.sell is 0\.1, and mandate\.costs\[1\]\.sell is 0\.2",
+        ),
+        ({"constraints": [{"max_weights": 0.1}, 5]}, r"constraints\[1\]: expected a name or a map"),
+    ],
+)
+def test_a_term_is_stated_once(config, words):
+    with pytest.raises(ConfigError, match=words):
+        Mandate.from_config({"risk_aversion": GAMMA, **config})
+
+
 def test_what_the_market_lacks_is_named():
     data = market()
     for field, config in (("benchmark", {"max_tracking_error": 0.1}), ("groups", {"groups": 0.3})):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -24,12 +24,12 @@ def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        An unknown name (the nearest is named) or a bad value.
+        An unknown name (the nearest is named), a name that is stated twice, or a bad value.
     """
     known = {**CONSTRAINTS, **COSTS}
     check_keys(config, [*SETTINGS, YEAR, "constraints", "costs", *known], "mandate")
     options = {k: config[k] for k in SETTINGS if k in config}
-    parts = {k: v for k, v in config.items() if k in known}
+    stated = [(f"mandate.{k}", k, v) for k, v in config.items() if k in known]
     money: dict[str, Any] = {}
     for block, registry in (("constraints", CONSTRAINTS), ("costs", COSTS)):
         own = by_name(config.get(block), block)
@@ -37,7 +37,8 @@ def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
             money = {k: own.pop(k) for k in MONEY if k in own}
             check_keys(own, [*MONEY, *registry], "mandate.costs")
         check_keys(own, registry, f"mandate.{block}")
-        parts |= own
+        stated += [one for one in _entries(config.get(block), block) if one[1] in own]
+    parts = _once(stated)
     year = {YEAR: config[YEAR]} if YEAR in config else {}
     terms = [_term(name, known[name], value, year) for name, value in parts.items()]
     terms += [*_own(config.get("constraints"), "constraint"), *_own(config.get("costs"), "cost")]
@@ -79,20 +80,48 @@ def by_name(block: Any, where: str) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        Something else; ``where`` is the block that the message names.
+        Something else, or a name that is stated twice; ``where`` is the block that the message
+        names.
     """
+    return _once(_entries(block, where))
+
+
+def _entries(block: Any, where: str) -> Iterator[tuple[str, str, Any]]:
+    """(place, name, value) of all that ``block`` states, but for a user's own classes."""
     if block is None:
-        return {}
+        return
+    place = f"mandate.{where}"
+    if not isinstance(block, Mapping | list | tuple):
+        raise ConfigError(f"{place}: expected a mapping or a list, got {block!r}.")
     if isinstance(block, Mapping):
-        return {name: value for name, value in block.items() if not _is_own(value)}
-    if not isinstance(block, list | tuple):
-        raise ConfigError(f"mandate.{where}: expected a mapping or a list, got {block!r}.")
-    out: dict[str, Any] = {}
-    for one in block:
-        if _is_own(one):
-            continue
-        out |= {one: {}} if isinstance(one, str) else dict(one)
-    return out
+        yield from ((f"{place}.{k}", k, v) for k, v in block.items() if not _is_own(v))
+        return
+    for i, one in enumerate(block):
+        one = {one: {}} if isinstance(one, str) else one
+        if not isinstance(one, Mapping):
+            raise ConfigError(f"{place}[{i}]: expected a name or a mapping, got {one!r}.")
+        if not _is_own(one):
+            yield from ((f"{place}[{i}].{k}", k, v) for k, v in one.items())
+
+
+def _once(stated: Iterable[tuple[str, str, Any]]) -> dict[str, Any]:
+    """name → value of ``stated`` (place, name, value), each name once.
+
+    Raises
+    ------
+    ConfigError
+        A name that is stated twice, with both places and values.
+    """
+    found: dict[str, tuple[str, Any]] = {}
+    for place, name, value in stated:
+        if name in found:
+            before, other = found[name]
+            raise ConfigError(
+                f"{before} is {other!r}, and {place} is {value!r}: {name} is stated twice; leave "
+                "one of them out."
+            )
+        found[name] = place, value
+    return {name: value for name, (_, value) in found.items()}
 
 
 def _is_own(value: Any) -> bool:

@@ -148,7 +148,7 @@ class Mandate(nn.Module):
         Raises
         ------
         ConfigError
-            An unknown name (the nearest is named) or a bad value.
+            An unknown name (the nearest is named), a name that is stated twice, or a bad value.
         """
         settings = arguments(config)
         try:
