@@ -23,19 +23,27 @@ def read_workflow(path: Path) -> dict[str, Any]:
     """The workflow in a YAML file, merged (see :func:`merged`) with the base that it names.
 
     Environment variables are filled in as qrun does. The base is looked for in the working
-    directory and then beside the file, as Qlib does.
+    directory and then beside the file, as Qlib does. It names no base of its own, since qrun sets
+    Qlib up from these two files alone.
 
     Raises
     ------
     ConfigError
-        A file is missing or malformed, or a variable without a default is not set.
+        A file is missing or malformed, a variable without a default is not set, or the base names
+        another.
     """
     config = read_yaml(path)
     base = config.pop(BASE, None)
     if base is None:
         return config
     found = Path(base) if Path(base).exists() else path.absolute().parent / base
-    return merged(read_yaml(found), config)
+    below = read_yaml(found)
+    if BASE in below:
+        raise ConfigError(
+            f"{path}: its {BASE} {found} names a base itself, {below[BASE]!r}, which Qlib does "
+            f"not read. Name that one in {path.name}, and put there what {found.name} changes."
+        )
+    return merged(below, config)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

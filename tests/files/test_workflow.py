@@ -102,6 +102,15 @@ def test_a_file_of_own_classes_lies_beside_the_workflow_that_names_it(tmp_path, 
     assert task["x"]["module_path"] == "no.py"
 
 
+def test_a_base_that_names_a_base_is_refused(tmp_path):
+    (tmp_path / "base.yaml").write_text("task: {model: {class: A}}")
+    (tmp_path / "middle.yaml").write_text("BASE_CONFIG_PATH: base.yaml")
+    (tmp_path / "flow.yaml").write_text(f"BASE_CONFIG_PATH: {tmp_path}/middle.yaml")
+    message = r"flow\.yaml: its BASE_CONFIG_PATH .*middle\.yaml names a base itself, 'base\.yaml'"
+    with pytest.raises(ConfigError, match=message):
+        read_workflow(tmp_path / "flow.yaml")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -150,5 +150,5 @@ def test_records_by_name_are_written_out_and_a_wrong_one_is_named():
     assert own == {"class": "Own"} and "record" not in written_out({})
     for record in written_out({"record": sorted(RECORDS)})["record"]:
         get_callable_kwargs(record)
-    with pytest.raises(ConfigError, match=r"unknown record 'wieghts'\. Did you mean 'weights'"):
-        written_out({"record": "wieghts"})
+    with pytest.raises(ConfigError, match=r"unknown record 'mandaet'\. Did you mean 'mandate'"):
+        written_out({"record": "mandaet"})
