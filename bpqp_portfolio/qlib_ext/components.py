@@ -16,7 +16,6 @@ RECORDS: dict[str, dict[str, Any]] = {
         "kwargs": {"model": "<MODEL>", "dataset": "<DATASET>"},
     },
     "signal_analysis": {"class": "SigAnaRecord", "module_path": _QLIB},
-    "portfolio_analysis": {"class": "PortAnaRecord", "module_path": _QLIB},
     "backtest": {"class": "BacktestRecord", "module_path": f"{_OURS}records"},
     "mandate": {"class": "MandateRecord", "module_path": f"{_OURS}mandate_records"},
     "topk_dropout": {"class": "TopkDropoutRecord", "module_path": f"{_OURS}topk_dropout"},
@@ -34,9 +33,9 @@ def written_out(task: Mapping[str, Any]) -> dict[str, Any]:
 
     Examples
     --------
-    >>> written_out({"record": ["signal", {"name": "backtest", "account": 1e6}]})["record"][1]
-    {'class': 'BacktestRecord', 'module_path': 'bpqp_portfolio.qlib_ext.records', \
-'kwargs': {'account': 1000000.0}}
+    >>> written_out({"record": ["signal", {"name": "topk_dropout", "topk": 9}]})["record"][1]
+    {'class': 'TopkDropoutRecord', 'module_path': 'bpqp_portfolio.qlib_ext.topk_dropout', \
+'kwargs': {'topk': 9}}
     """
     records = task.get("record")
     if records is None:

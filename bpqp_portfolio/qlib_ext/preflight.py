@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from qlib.utils import get_callable_kwargs
+from qlib.workflow.record_temp import PortAnaRecord
 
 from ..backtest.mandate_settings import MandateSettings
 from ..config import check_keys, nearest, title
@@ -27,7 +28,6 @@ FILLED = ("model", "dataset", "recorder")
 RECORDS = (
     "SignalRecord",
     "SigAnaRecord",
-    "PortAnaRecord",
     "BacktestRecord",
     "MandateRecord",
     "TopkDropoutRecord",
@@ -218,15 +218,15 @@ def check_records(task: Mapping[str, Any]) -> None:
     """Every record of ``task`` exists, its settings are known, and what it needs comes before it.
 
     What the records trade by is stated, once: costs and account in the mandate, and no constraint
-    that a record would not obey.
+    that a record would not obey. One record decides the test days.
 
     Qlib itself would find that out after the training, or leave a record out with a warning.
 
     Raises
     ------
     ConfigError
-        An unknown key of the task, a record that cannot be found, a bad setting of one, or a fact
-        that is missing or stated twice.
+        An unknown key of the task, a record that cannot be found, a bad setting of one, a fact
+        that is missing or stated twice, or two records that decide the test days.
     """
     check_stated_once(task)
     check_keys(task, ("model", "dataset", "record", "reweighter"), "task")
@@ -241,11 +241,23 @@ def check_records(task: Mapping[str, Any]) -> None:
         if isinstance(record, Mapping) and name in TRADING:
             refuse_restated("record", record.get("kwargs"), name, settings)
         cls = check_component(record, "task.record", "qlib.workflow.record_temp", RECORDS)
+        trades = bool(getattr(cls, "trades", False))
+        if "mandate" in settings and issubclass(cls, PortAnaRecord) and not trades:
+            raise ConfigError(
+                f"task.record: {name} trades at costs and an account of its own, which "
+                "dataset.mandate.costs and dataset.mandate.account state. Use BacktestRecord, "
+                "MandateRecord or TopkDropoutRecord, which trade by these, or a subclass."
+            )
         needed = getattr(cls, "depend_cls", None)
         if needed is not None and not any(issubclass(earlier, needed) for earlier in done):
             raise ConfigError(f"task.record: {name} needs {needed.__name__} before it.")
         done.append(cls)
     traders = [cls.__name__ for cls in done if getattr(cls, "trades", False)]
+    if len(traders) > 1:
+        raise ConfigError(
+            f"task.record: {' and '.join(traders)} each decide the test days, and the later would "
+            "overwrite the weights and figures of the other. Keep one; `bpqp compare` runs several."
+        )
     if traders and "mandate" in settings:
         rules = rules_of(settings.get("market_rules"))
         mandate = MandateSettings.from_config(settings["mandate"], rules.days_per_year)

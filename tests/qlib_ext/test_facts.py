@@ -10,6 +10,7 @@ from qlib_markets import FEW, MODEL, SETTINGS, build, connect, mandate
 from bpqp_portfolio.backtest.mandate_settings import MandateSettings
 from bpqp_portfolio.errors import ConfigError
 from bpqp_portfolio.markets.rules import market_rules
+from bpqp_portfolio.qlib_ext.components import written_out
 from bpqp_portfolio.qlib_ext.facts import HOMES
 from bpqp_portfolio.qlib_ext.model import PortfolioModel
 from bpqp_portfolio.qlib_ext.preflight import check_task
@@ -104,6 +105,38 @@ def test_a_backtest_asks_for_costs_and_account(task, part, message):
     with pytest.raises(ConfigError, match=message):
         check_task(task)
     task["record"] = task["record"][:1]
+    check_task(task)
+
+
+def record(name, module, **kwargs):
+    return {"class": name, "module_path": f"{OURS}.{module}", "kwargs": kwargs}
+
+
+@pytest.mark.parametrize("name", ["PortAnaRecord", "MultiPassPortAnaRecord"])
+def test_qlibs_own_backtest_has_costs_and_an_account_of_its_own(task, name):
+    backtest = {"account": 5e6, "exchange_kwargs": {"open_cost": 0.02, "min_cost": 0}}
+    task["record"][1] = {"class": name, "kwargs": {"config": {"backtest": backtest}}}
+    with pytest.raises(ConfigError, match=rf"{name} trades at .* of its own.* Use BacktestRecord"):
+        check_task(task)
+    with pytest.raises(ConfigError, match="unknown record 'portfolio_analysis'"):
+        written_out({"record": ["signal", "portfolio_analysis"]})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        record("MandateRecord", "mandate_records"),
+        record("TopkDropoutRecord", "topk_dropout", topk=5, n_drop=1),
+        record("BacktestRecord", "records"),
+    ],
+    ids=lambda other: other["class"],
+)
+def test_one_record_decides_the_test_days(task, other):
+    task["record"] += [other, record("ReportRecord", "records")]
+    both = f"BacktestRecord and {other['class']} each decide the test days"
+    with pytest.raises(ConfigError, match=both):
+        check_task(task)
+    del task["record"][1]
     check_task(task)
 
 
