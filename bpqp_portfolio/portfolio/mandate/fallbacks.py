@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...config import check_keys, check_number, lookup
-from ...errors import SolverError
+from ...errors import ConfigError, SolverError
 from ...problems.solution import SolveStatus
 from .constraint_table import ConstraintTable
 from .program import MandateProgram
@@ -48,7 +48,11 @@ class Fallback:
             soft = (soft,) if isinstance(soft, str) else tuple(soft)
             for name in soft:
                 lookup({term.name: term for term in terms}, name, "soft constraint")
-                lookup(dict.fromkeys(able), name, "constraint that can be relaxed")
+                if name not in able:
+                    raise ConfigError(
+                        f"on_failure: {name} cannot be relaxed; of this mandate's constraints "
+                        f"{', '.join(able) or 'none'} can."
+                    )
             one = "relax"
         check_number(penalty, "on_failure.penalty", low=0, open_low=True)
         lookup(dict.fromkeys(FALLBACKS), one, "fallback")
