@@ -45,7 +45,9 @@ def bpqp(
 
 @app.command()
 def report(
-    run: Annotated[str, typer.Argument(help="Folder of saved results, or a tracked run's id.")],
+    run: Annotated[
+        str, typer.Argument(help="Folder of saved results, or a tracked run's id or unique name.")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="The page to write; report_RUN.html by default.")
     ] = None,

@@ -33,18 +33,18 @@ MOST_RUNS = 1000  # that a name is looked up among, the latest
 
 
 def find_results(run: str | Path, tracking_uri: str | None = None) -> RunResults:
-    """Results of ``run``: a folder where there is one of that name, a tracked run's id otherwise.
+    """Results of ``run``: a folder where there is one of that name, else as :func:`find_run`.
 
     Raises
     ------
     DataError
-        Neither exists, or the results cannot be read.
+        Neither exists, several runs have that name, or the results cannot be read.
     """
     if Path(run).expanduser().is_dir():
         return load_results(run)
     if Path(run).name != str(run) or Path(run).exists():
         raise DataError(f"no folder of saved results at {run}.")
-    return download_results(str(run), tracking_uri)
+    return download_results(find_run(str(run), tracking_uri), tracking_uri)
 
 
 def download_results(run_id: str, tracking_uri: str | None = None) -> RunResults:
@@ -110,10 +110,12 @@ def find_run(run: str, tracking_uri: str | None = None) -> str:
     """
     tracking_uri = tracking_uri or TRACKING_URI
     client = _client(tracking_uri)
+    from mlflow.exceptions import MlflowException
+
+    with contextlib.suppress(MlflowException):  # which says that it is no id
+        return str(client.get_run(run).info.run_id)
     experiments = {e.experiment_id: e.name for e in client.search_experiments()}
     runs = client.search_runs(list(experiments), max_results=MOST_RUNS)
-    if any(r.info.run_id == run for r in runs):
-        return run
     found = [
         r
         for r in runs

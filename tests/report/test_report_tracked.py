@@ -70,6 +70,15 @@ def test_report_of_a_tracked_run(small, here, tracked):
     assert small.name in (here / f"report_{full}.html").read_text(encoding="utf-8")
 
 
+def test_report_of_an_experiments_only_finished_run(small, here, tracked):
+    uri, full, _ = tracked
+    from mlflow.tracking import MlflowClient
+
+    MlflowClient(uri).set_terminated(full)
+    assert invoke("report", "--tracking-uri", uri).stdout.strip() == "report_report.html"
+    assert small.name in (here / "report_report.html").read_text(encoding="utf-8")
+
+
 def test_address_from_the_environment(here, tracked, monkeypatch):
     uri, full, _ = tracked
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -78,7 +87,7 @@ def test_address_from_the_environment(here, tracked, monkeypatch):
 
 
 def test_unknown_run(here, tracked):
-    with pytest.raises(DataError, match=r"no run '0123'.*--tracking-uri"):
+    with pytest.raises(DataError, match=r"no finished run .* name '0123'.*--tracking-uri"):
         find_results("0123", tracked[0])
 
 
