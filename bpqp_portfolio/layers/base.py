@@ -95,7 +95,8 @@ class SolverLayer(nn.Module):
         Raises
         ------
         ConfigError
-            An option that the solver does not have; of "auto" the solver that it takes says so.
+            An option that the solver does not have, or for "auto" none that it may take; one that
+            only others have is refused by the one that it takes.
         """
         options = SolverOptions(self.tolerance, self.max_iterations, native=self.options)
         check_settings(forward, options)

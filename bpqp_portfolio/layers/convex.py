@@ -16,15 +16,12 @@ from ..problems.matrices import Array
 from ..problems.solution import Solution, SolveStatus
 from ..solvers.common.active_set import active_set
 from ..solvers.qp.adjoint import adjoint
-from ..solvers.registry import AUTO, get_solver
+from ..solvers.registry import get_solver
 from .base import SolverLayer
 from .function import Call, Pair, Solved, solved_batch
 from .items import Batch, float_shape
 from .second_order import Grads, Tensors, pairing
 from .transforms import eager
-
-# What "auto" is.
-_AUTO = "sqp"
 
 
 class ConvexLayer(SolverLayer):
@@ -112,7 +109,7 @@ class ConvexLayer(SolverLayer):
                 )
         self.batched = None if batched is None else tuple(batched)
         self._functions = (objective, equalities, inequalities)
-        self._methods = self.methods(get_solver(_AUTO if forward == AUTO else forward, "smooth"))
+        self._methods = self.methods(get_solver(forward, "smooth"))
 
     @property
     def given(self) -> bool:

@@ -6,14 +6,15 @@ where the first choice does not settle a problem another one is asked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from ..problems.convex import ConvexProgram, SmoothSolution
 from ..problems.matrices import FactorMatrix, is_sparse
 from ..problems.qp import QP
 from ..problems.socp import SOCP, SOCPSolution
 from ..problems.solution import Solution, SolveStatus
-from .common.cache import Entries
+from .common.cache import CacheEntry, Entries
 from .common.parallel import solve_here
 from .common.protocol import DEFAULTS, SolverOptions, StackSolver
 from .conic.ball import solve_ball
@@ -23,6 +24,8 @@ from .registry import available_solvers, get_solver
 # Up to this many variables an active-set method needs the fewest operations.
 _TINY = 30
 _LAST = "clarabel"
+# What :func:`choose` may name.
+_QP_CHOICES = ("dense", "daqp", "piqp", _LAST)
 # Up to so many variables and rows our own solver is asked as well: it finds active sets.
 _SMALL = 2000
 _UNSETTLED = (SolveStatus.INACCURATE, SolveStatus.ITERATION_LIMIT)
@@ -61,7 +64,12 @@ class AutoSolver(StackSolver):
     """
 
     name: str = "auto"
-    settings: None = None
+
+    @property
+    def settings(self) -> Collection[str]:
+        """Those of any solver that it may take; the one that it takes refuses the others'."""
+        installed = set(_QP_CHOICES) & set(available_solvers("qp"))
+        return {one for name in installed for one in get_solver(name).settings or ()}
 
     def solve_stack(
         self, problems: Sequence[QP], *, options: SolverOptions = DEFAULTS, entries: Entries = None
@@ -92,7 +100,11 @@ class ConicAuto(ConeSolver):
     """
 
     name: str = "auto"
-    settings: None = None
+
+    @property
+    def settings(self) -> Collection[str]:
+        """Those of Clarabel, which alone is asked where there are any."""
+        return get_solver(_LAST, "cone").settings or ()
 
     def cold(self, problem: SOCP, options: SolverOptions) -> SOCPSolution:
         if not options.native:
@@ -111,6 +123,27 @@ class ConicAuto(ConeSolver):
         if second.status not in _UNSETTLED:
             return second
         return first if first.kkt_norm <= second.kkt_norm else second
+
+
+@dataclass(frozen=True)
+class SmoothAuto:
+    """Newton steps by QPs, ``sqp``, whose name the Solution has."""
+
+    name: str = "auto"
+
+    @property
+    def settings(self) -> Collection[str] | None:
+        """Those of ``sqp``."""
+        return get_solver("sqp", "smooth").settings
+
+    def solve(
+        self,
+        problem: ConvexProgram,
+        *,
+        options: SolverOptions = DEFAULTS,
+        entry: CacheEntry | None = None,
+    ) -> SmoothSolution:
+        return get_solver("sqp", "smooth").solve(problem, options=options, entry=entry)
 
 
 def choose_cones(problem: SOCP) -> str:

@@ -55,6 +55,7 @@ _SOLVERS: dict[str, dict[str, _Entry]] = {
         "scs": _Entry("conic.scs", "ConicSCS", "scs", "pip install scs"),
     },
     "smooth": {
+        "auto": _Entry("auto", "SmoothAuto", "scipy", "pip install scipy"),
         "sqp": _Entry("smooth.sqp", "SQPSolver", "scipy", "pip install scipy", inner=True),
         "slsqp": _Entry("smooth.scipy_methods", "SLSQPSolver", "scipy", "pip install scipy"),
         "trust-constr": _Entry(

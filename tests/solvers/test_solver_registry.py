@@ -35,7 +35,7 @@ def test_solvers_are_listed_by_kind():
         for name in names:
             assert get_solver(name, kind).name == name
     assert {"interior", "clarabel"} <= set(listed["cone"])
-    assert listed["smooth"] == ("sqp", "slsqp", "trust-constr")
+    assert listed["smooth"] == ("auto", "sqp", "slsqp", "trust-constr")
     with pytest.raises(ConfigError, match=r"unknown kind of solver 'cones'. Did you mean 'cone'"):
         available_solvers("cones")
 

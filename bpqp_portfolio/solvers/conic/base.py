@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 
 from ...problems.socp import SOCP, ConePoint, SOCPSolution
 from ..common.cache import CacheEntry
@@ -20,7 +21,11 @@ class ConeSolver(ABC):
     """
 
     name: str
-    settings: tuple[str, ...] | None = ()
+
+    @property
+    def settings(self) -> Collection[str] | None:
+        """Names of the native settings; none of its own."""
+        return ()
 
     def solve(
         self, problem: SOCP, *, options: SolverOptions = DEFAULTS, entry: CacheEntry | None = None
