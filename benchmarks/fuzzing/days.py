@@ -255,7 +255,7 @@ class DaysTrial:
                 given["reference"] if self.costs else None,
                 **rows,
             )  # fmt: skip
-        statuses = [list(bp.SolveStatus)[int(code)] for code in found.status]
+        statuses = list(found.status)
         w = found.w.detach().numpy()
         if (w[:, : self.masked][~np.isnan(w[:, : self.masked])] != 0).any():
             return Finding("solution", "a masked name has weight")

@@ -83,7 +83,7 @@ def decide(
             {
                 "kkt_norm": solution.kkt_norm,
                 "iterations": solution.iterations,
-                "status": solution.status,
+                "status": solution.codes,
             }
         )
     frame = _by_day(dataset, segment, rows)

@@ -36,7 +36,7 @@ class ProblemPolicy:
         one = torch.ones(T, dtype=w.dtype)
         return MandateSolution(
             w=w,
-            status=found.status,
+            codes=found.codes,
             kkt_norm=found.kkt_norm,
             iterations=found.iterations,
             objective=self.problem.objective(w, market.mu, batch),

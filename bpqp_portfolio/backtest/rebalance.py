@@ -108,7 +108,7 @@ class Rebalance:
     @property
     def status(self) -> str:
         """How the solve that was wanted ended, in a word."""
-        return SolveStatus.from_code(self.solution.status[0]).label
+        return str(self.solution.status[0].label)
 
     @property
     def fallback(self) -> str:
@@ -133,7 +133,7 @@ class Rebalance:
         solved, since the duals of an inaccurate point are no prices.
         """
         s = self.solution
-        solved = SolveStatus.from_code(s.status[0]) is SolveStatus.SOLVED
+        solved = s.status[0] is SolveStatus.SOLVED
         if not solved and self.fallback != "relax":
             return []
         return [row for row in s.rows(0) if np.isfinite(row.dual)]

@@ -22,8 +22,7 @@ A layer's call gives the minimiser, its ``solve`` a Solution: z, the duals, ``st
 :class:`~bpqp_portfolio.SolveStatus`), ``kkt_norm``, ``iterations``, ``solver``, ``message``. Bad
 settings are a ConfigError when the layer is made, bad data a ProblemError that names argument and
 item, items that were not solved one SolverError. Portfolio layers (``factor_qp``,
-``PortfolioLayer``) call z the weights w (T, n), and have the statuses' codes in a tensor
-(:meth:`~bpqp_portfolio.SolveStatus.from_code`).
+``PortfolioLayer``) also call z the weights w (T, n), and have the statuses' codes in a tensor too.
 """
 
 from .convex import ConvexLayer

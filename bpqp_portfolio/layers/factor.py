@@ -12,7 +12,7 @@ and z̃ = 0 for names at a bound or at their reference. Then ∂L/∂q = z̃, �
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -53,7 +53,7 @@ class _FactorQP(torch.autograd.Function):
         solution, form, weights = solve_factor_qp(problem, **options)
         ctx.form, ctx.weights, ctx.solution = form, weights, solution
         ctx.save_for_backward(*given, mask)
-        rest = tuple(getattr(solution, f.name) for f in fields(solution))[1:]
+        rest = solution.tensors[1:]
         ctx.mark_non_differentiable(*rest)
         return (solution.w.clone(), *rest)
 
@@ -289,7 +289,7 @@ def _solve(
         if solution is not None:
             return solution
     k = problem.loadings.shape[-1]
-    bad = bad_days(problem, raises)
+    bad, message = bad_days(problem, raises)
     options: dict[str, Any] = {"tolerance": tolerance, "max_iterations": max_iterations}
     if not k and problem.budget is None and bare:
         # Without factors and rows there is no dual to move along: a factor without risk will do.
@@ -302,4 +302,4 @@ def _solve(
     options["initial_point"] = initial_point
     found = _FactorQP.apply(problem.mask, options, *problem.parameters.values())
     solution = FactorSolution(*found)
-    return replace(solution, x=solution.x[:, :k])
+    return replace(solution, x=solution.x[:, :k], message=message)

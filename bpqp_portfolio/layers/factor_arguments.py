@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -136,8 +138,10 @@ def _row_counts(problem: FactorQP) -> tuple[int, int]:
     return p, m
 
 
-def bad_days(problem: FactorQP, raises: bool) -> Tensor:
-    """Days (T,) with bad numbers; with ``raises`` an error that names argument, day and name.
+def bad_days(problem: FactorQP, raises: bool) -> tuple[Tensor, Any]:
+    """Days (T,) with bad numbers, and what is wrong with each in words, (T,) or "" for all.
+
+    With ``raises`` it is an error that names argument, day and name.
 
     Raises
     ------
@@ -151,7 +155,8 @@ def bad_days(problem: FactorQP, raises: bool) -> Tensor:
         if value is not None
     }
     if bool(_all_good(given, mask)):
-        return torch.zeros_like(mask[:, 0])
+        return torch.zeros_like(mask[:, 0]), ""
+    messages = np.full(len(mask), "", dtype=object)
     bad = torch.zeros_like(mask[:, 0])
     for name, wrong in _checks(given).items():
         if name in ("budget", "b", "h"):
@@ -164,11 +169,16 @@ def bad_days(problem: FactorQP, raises: bool) -> Tensor:
         if raises and bool(days.any()):
             text = place.format(*where[0].tolist())
             raise ProblemError(f"{name}: bad {text} ({len(where)} in all).")
+        for day in torch.nonzero(days & ~bad).flatten().tolist():
+            at = where[where[:, 0] == day][0].tolist()
+            messages[day] = f"{name}: bad {place.format(*at)}."
         bad |= days
     empty = torch.nonzero(~mask.any(-1))
     if raises and len(empty):
         raise ProblemError(f"mask: day {int(empty[0])} has no name ({len(empty)} days in all).")
-    return bad | ~mask.any(-1)
+    for day in empty.flatten().tolist():
+        messages[day] = messages[day] or f"mask: day {day} has no name."
+    return bad | ~mask.any(-1), messages
 
 
 def _checks(given: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -239,11 +249,12 @@ def solution_without_names(problem: FactorQP, raises: bool) -> FactorSolution:
         free=torch.zeros_like(none, dtype=torch.bool),
         kkt_norm=unknown.clone(),
         iterations=zero,
-        status=zero + SolveStatus.BAD_DATA.code,
+        codes=zero + SolveStatus.BAD_DATA.code,
         nu_rows=none.new_full((len(none), p), torch.nan),
         lam=none.new_full((len(none), m), torch.nan),
         lam_lb=none,
         lam_ub=none.clone(),
+        message="mask: the day has no name." if len(none) else "",
     )
 
 
@@ -255,10 +266,10 @@ def refuse_unsolved(solution: FactorSolution) -> None:
     SolverError
         Says how many days, and status and KKT norm of the first.
     """
-    failed = torch.nonzero(solution.status != SolveStatus.SOLVED.code).squeeze(-1)
+    failed = torch.nonzero(solution.codes != SolveStatus.SOLVED.code).squeeze(-1)
     if len(failed):
         shown = ", ".join(
-            f"day {int(t)}: {SolveStatus.from_code(solution.status[t]).label}, "
+            f"day {int(t)}: {solution.status[int(t)].label}, "
             f"KKT norm {float(solution.kkt_norm[t]):.1e}"
             for t in failed[:_SHOWN]
         )

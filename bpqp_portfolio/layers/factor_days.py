@@ -48,7 +48,7 @@ def solve_few(
         free=torch.from_numpy(days.free),
         kkt_norm=torch.from_numpy(days.norm),
         iterations=torch.from_numpy(days.iterations),
-        status=torch.full((T,), SolveStatus.SOLVED.code, device=q.device),
+        codes=torch.full((T,), SolveStatus.SOLVED.code, device=q.device),
         nu_rows=empty,
         lam=empty,
         lam_lb=torch.from_numpy(np.where(at_lower, np.maximum(gradient, 0.0), 0.0)),

@@ -127,9 +127,11 @@ def _as_factor_solution(
         free=free,
         kkt_norm=torch.as_tensor(found.kkt_norm),
         iterations=torch.as_tensor(found.iterations),
-        status=torch.tensor([status.code for status in found.status], dtype=torch.int64),
+        codes=torch.tensor([status.code for status in found.status], dtype=torch.int64),
         nu_rows=nu[:, 1:],
         lam=found.lam.detach()[:, :m],
         lam_lb=found.lam_lb.detach()[:, :n],
         lam_ub=found.lam_ub.detach()[:, :n],
+        solver=found.solver,
+        message=found.message,
     )

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from ..config import check_number
-from ..errors import ConfigError, ProblemError
+from ..errors import ConfigError, ProblemError, SolverError
 from ..layers.base import SolverLayer
 from ..layers.factor import factor_qp
 from ..layers.factor_arguments import refuse_unsolved
 from ..layers.items import expect_shape, float_shape
 from ..layers.qp import QPLayer
 from ..layers.transforms import eager
-from ..solvers.factor.problem import FactorSolution
+from ..problems.solution import SolveStatus
+from ..solvers.factor.problem import STRUCTURED, FactorSolution
 from ..solvers.registry import AUTO
 from .dense_days import solve_dense
 
-STRUCTURED = "structured"
 # General solvers iterate to a tolerance; beyond this they rarely get.
 GENERAL_TOLERANCE = 1e-10
 # Of the structured solver, unless asked otherwise.
@@ -111,7 +111,7 @@ class PortfolioLayer(SolverLayer):
             tolerance=max(tolerance, GENERAL_TOLERANCE),
             max_iterations=max_iterations,
             on_failure="nan",
-            options=options,
+            options=None if structured else options,
         )
         if structured and (self.options or backward not in ("auto", "kkt")):
             raise ConfigError(
@@ -161,10 +161,10 @@ class PortfolioLayer(SolverLayer):
         Raises
         ------
         ProblemError
-            Wrong shapes or missing arguments; with ``on_failure="raise"`` also bad values, and a
-            day with too few names for ``max_weight``.
+            Wrong shapes or missing arguments; with ``on_failure="raise"`` also bad values.
         SolverError
-            A day that was not solved, where ``on_failure`` is "raise".
+            A day that was not solved, as one with too few names for ``max_weight``, where
+            ``on_failure`` is "raise".
         """
         mask = self._checked(mu, loadings, specific, mask, previous, covariance)
         cost = None
@@ -232,20 +232,23 @@ class PortfolioLayer(SolverLayer):
             expect_shape("covariance", covariance, "T n n", sizes)
         mask = torch.ones_like(mu, dtype=torch.bool) if mask is None else mask
         expect_shape("mask", mask, "T n", sizes)
+        if mask.dtype != torch.bool:
+            raise ProblemError(f"mask: expected true and false, got {mask.dtype}.")
         if self.raises:
             refuse_unknown(mu, mask)
             self._refuse_few_names(mask)
         return mask
 
     def _refuse_few_names(self, mask: Tensor) -> None:
-        """ProblemError where a day has too few names for ``max_weight``."""
+        """SolverError where a day has too few names for ``max_weight``."""
         names = mask.sum(-1)
         short = (names > 0) & (names.double() * self.max_weight < 1 - 1e-12)
         if bool(short.any()):
             day = int(torch.where(short, names, mask.shape[1] + 1).argmin())
             fewest = int(names[day])
-            raise ProblemError(
-                f"max_weight {self.max_weight:g} cannot reach a sum of 1 on day {day}, which has "
-                f"{fewest} names ({int(short.sum())} such days): set it to at least "
+            raise SolverError(
+                f"{int(short.sum())} of {len(mask)} days were not solved (day {day}: "
+                f"{SolveStatus.PRIMAL_INFEASIBLE.label}): max_weight {self.max_weight:g} cannot "
+                f"reach a sum of 1 with {fewest} names; set it to at least "
                 f"{math.ceil(1e4 / fewest) / 1e4:g}."
             )

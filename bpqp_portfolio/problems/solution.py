@@ -75,6 +75,11 @@ class SolveStatus(enum.Enum):
         return statuses[int(code)]
 
 
+def statuses(codes: Any) -> Any:
+    """The statuses of a tensor or array of codes (T,), in an object array."""
+    return np.array([SolveStatus.from_code(code) for code in codes.tolist()], dtype=object)
+
+
 @dataclass(frozen=True)
 class KKTResiduals:
     """Scaled violations of the optimality conditions; see :func:`kkt_residuals`."""

@@ -142,6 +142,9 @@ def test_settings_are_refused_in_the_same_words(make, settings, message):
 def test_an_unknown_option_is_refused_by_its_name_when_the_layer_is_made(make):
     with pytest.raises(bp.ConfigError, match=rf"^{NAMED[make]}: unknown key 'nope'\."):
         make(forward=NAMED[make], options={"nope": 1})
+    if make is not bp.PortfolioLayer:
+        with pytest.raises(bp.ConfigError, match=r"^auto: unknown key 'nope'\."):
+            make(options={"nope": 1})
 
 
 @EACH
@@ -186,7 +189,9 @@ def test_the_portfolio_layer_is_one_of_them(forward):
     data = (B @ B.mT + torch.diag_embed(d), q.clone().requires_grad_(), ONES, ONES[0, :1])
     expected = bp.QPLayer(tolerance=1e-10).solve(*data, lb=ZERO)
     torch.testing.assert_close(found.w, expected.z, rtol=0, atol=1e-9)
-    assert [bp.SolveStatus.from_code(int(k)) for k in found.status] == expected.status.tolist()
+    assert found.status.tolist() == expected.status.tolist() and not found.failed.any()
+    assert found.z is found.w and found.message == ""
+    assert found.solver == ("clarabel" if forward == "clarabel" else "structured")
     grads = [
         torch.autograd.grad(w.sin().sum(), x)[0]
         for w, x in ((found.w, given), (expected.z, data[1]))
@@ -202,6 +207,20 @@ def test_the_portfolio_layer_is_one_of_them(forward):
             layer.solve(bad, B, d)
 
 
+@pytest.mark.parametrize("forward", ["auto", "clarabel"])
+def test_a_failed_day_of_the_portfolio_layer_has_status_and_message(forward):
+    mu = torch.stack([Q, Q * torch.nan, Q])
+    mask = torch.tensor([[True] * 3, [True] * 3, [True, False, False]])
+    B, d = torch.zeros(3, 3, 0).double(), torch.ones(3, 3).double()
+    layer = bp.PortfolioLayer(max_weight=0.6, forward=forward, on_failure="nan")
+    found = layer.solve(mu, B, d, mask)
+    wanted = [bp.SolveStatus.SOLVED, bp.SolveStatus.BAD_DATA, bp.SolveStatus.PRIMAL_INFEASIBLE]
+    assert found.status.tolist() == wanted and found.failed.tolist() == [False, True, True]
+    assert found.message[0] == "" and "q: " in found.message[1]
+    part = found.days(torch.tensor([1]))
+    assert part.message.tolist() == [found.message[1]] and part.status.tolist() == wanted[1:2]
+
+
 def test_a_mandate_speaks_it_too():
     given = inspect.signature(bp.Mandate).parameters
     assert (given["on_failure"].default, given["tolerance"].default) == ("raise", 1e-10)
@@ -212,7 +231,7 @@ def test_a_mandate_speaks_it_too():
     found = bp.Mandate(on_failure="raise").solve(market)
     expected = bp.QPLayer().solve(torch.diag(d[0]), Q, ONES, ONES[0, :1], lb=ZERO)
     torch.testing.assert_close(found.w[0], expected.z, rtol=0, atol=1e-9)
-    assert bp.SolveStatus.from_code(found.status[0]) is expected.status
+    assert found.status[0] is expected.status
     with pytest.raises(bp.ConfigError, match=r"^unknown fallback 'ignore'"):
         bp.Mandate(on_failure="ignore")
     with pytest.raises(bp.ConfigError, match=r"^tolerance: must be > 0"):

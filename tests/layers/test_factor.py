@@ -165,7 +165,7 @@ def test_gradients_equal_the_dense_formulas(shape):
         data["lb"] *= 0.1
     r = torch.randn(T, n, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     solution = factor_qp(**data)
-    assert (solution.status == SOLVED).all() and not solution.free.all()
+    assert (solution.codes == SOLVED).all() and not solution.free.all()
     assert (solution.free.sum(-1) >= 1).all()
     found = gradients(data, r)
     for t in range(T):
@@ -294,7 +294,7 @@ def test_an_infeasible_day_has_no_gradient_and_spoils_no_other():
     with pytest.raises(SolverError, match=r"1 of 3 days .* \(day 1: primal infeasible"):
         factor_qp(**data)
     solution = factor_qp(**data, on_failure="nan")
-    assert solution.status.tolist() == [SOLVED, INFEASIBLE, SOLVED]
+    assert solution.codes.tolist() == [SOLVED, INFEASIBLE, SOLVED]
     for name, value in gradients(data, r, on_failure="nan").items():
         assert (value[1] == 0).all()
         torch.testing.assert_close(value[[0, 2]], good[name][[0, 2]], rtol=1e-12, atol=1e-12)
@@ -311,7 +311,7 @@ def test_a_failed_day_masked_by_the_caller_leaves_finite_gradients():
 
 def test_the_iteration_limit_is_reported():
     solution = factor_qp(**days(size=0.1), max_iterations=0, on_failure="nan")
-    assert (solution.status == INACCURATE).any()
+    assert (solution.codes == INACCURATE).any()
 
 
 # Types and graphs
@@ -348,7 +348,7 @@ def test_no_graph_is_kept_where_none_is_asked_for():
     assert w.grad_fn is None and not w.requires_grad
     solution = factor_qp(**data)
     assert solution.w.requires_grad
-    rest = (solution.nu, solution.x, solution.kkt_norm, solution.free, solution.status)
+    rest = (solution.nu, solution.x, solution.kkt_norm, solution.free, solution.codes)
     assert not any(value.requires_grad for value in rest)
 
 

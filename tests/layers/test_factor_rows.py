@@ -73,7 +73,7 @@ def smooth() -> dict[str, torch.Tensor]:
             ]
         )
         kinds = (still.any(), (s.lam > 0).any(), s.free.sum(-1).min() >= 4)
-        if all(kinds) and margins.min() > 1e-3 and (s.status == SOLVED).all():
+        if all(kinds) and margins.min() > 1e-3 and (s.codes == SOLVED).all():
             return data
     raise AssertionError("no smooth day among the seeds")
 
@@ -145,7 +145,7 @@ def test_huge_forecasts_have_finite_gradients(size):
     data["q"] = data["q"] * size
     leaves = {k: v.requires_grad_() for k, v in data.items()}
     s = solve(leaves)
-    assert (s.status == SOLVED).all()
+    assert (s.codes == SOLVED).all()
     s.w.square().sum().backward()
     assert all(torch.isfinite(leaf.grad).all() for leaf in leaves.values())
 

@@ -99,7 +99,7 @@ def test_units_change_neither_weights_nor_statuses_nor_gradients(
     loss = torch.tensor(np.random.default_rng(seed + 1).normal(size=p["q"].shape))
     one, slope = solve(p, loss)
     other, other_slope = solve(in_units(p, weight, objective, row), loss)
-    assert (one.status == SOLVED).all() and (other.status == SOLVED).all()
+    assert (one.codes == SOLVED).all() and (other.codes == SOLVED).all()
     # A flat name leaves several optimal weights, whose choice is the limit of a centre.
     if kind != "flat":
         size = one.w.detach().abs().amax(-1, keepdim=True).clamp_min(1e-6)
@@ -122,7 +122,7 @@ def test_an_answer_of_zero_is_solved(days, unit):
         "budget": np.zeros(days),
     }
     solution, _ = solve(p)
-    assert (solution.status == SOLVED).all() and float(
+    assert (solution.codes == SOLVED).all() and float(
         solution.w.detach().abs().max()
     ) <= 1e-12 * unit
 
@@ -134,7 +134,7 @@ def test_a_neutral_portfolio_that_nothing_pays_for_is_empty(seed):
     p["lb"] = -p["ub"]
     p["h"] = np.where(np.random.default_rng(seed).random(p["h"].shape) < 0.5, 0.0, 0.1)
     solution, _ = solve(p)
-    assert (solution.status == SOLVED).all() and float(solution.w.detach().abs().max()) <= 1e-12
+    assert (solution.codes == SOLVED).all() and float(solution.w.detach().abs().max()) <= 1e-12
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_neutral_portfolio_that_nothing_pays_for_is_empty(seed):
 def test_factor_variance_a_million_times_the_specific_with_rows_and_costs(seed, rows, cost):
     p = problem(seed, "factors", rows, cost)
     one, _ = solve(p)
-    assert (one.status == SOLVED).all()
+    assert (one.codes == SOLVED).all()
     # A hedged portfolio: the optimum shows in the objective's own size, not in the factors'.
     w = one.w.detach()
     B, d, q = (torch.tensor(p[k]) for k in ("loadings", "specific", "q"))
@@ -180,7 +180,7 @@ def test_duals_that_cancel_do_not_hide_an_error():
             G=given["G"],
             h=given["h"],
         )
-        assert (found.status == SOLVED).all()
+        assert (found.codes == SOLVED).all()
         torch.testing.assert_close(found.w[:, 2:] / unit, expected, rtol=0, atol=1e-9)
         assert float(found.w[:, :2].abs().max()) <= 1e-12 * unit
 
@@ -200,7 +200,7 @@ def test_infeasible_rows_are_proved_where_weights_have_no_bounds():
     one = torch.ones(1, 1, 3, dtype=torch.float64)
     far = {"lb": -torch.inf, "ub": torch.inf, "on_failure": "nan"}
     solution = factor_qp(q, B, 1.0, G=one, h=0.9, **far)
-    assert solution.status.tolist() == [INFEASIBLE]
+    assert solution.codes.tolist() == [INFEASIBLE]
 
 
 CLOSED = {
@@ -234,7 +234,7 @@ def test_feasible_without_interior(name, unit):
     solution = factor_qp(
         q / unit, torch.zeros(1, 4, 1, dtype=torch.float64), 1 / unit**2, budget=unit, **options
     )
-    assert solution.status.tolist() == [SOLVED]
+    assert solution.codes.tolist() == [SOLVED]
     assert (solution.w[0] / unit).tolist() == pytest.approx(expected, abs=1e-12)
     (slope,) = torch.autograd.grad(solution.w[0, 0] / unit, q)
     assert float(slope.abs().max()) <= 1.0

@@ -289,7 +289,7 @@ def test_the_same_of_factor_programs(seed, days):
             h=repeated["h"],
             on_failure="nan",
         )
-        assume(bool((out.status == SolveStatus.SOLVED.code).all()))
+        assume(bool((out.codes == SolveStatus.SOLVED.code).all()))
         (out.w @ tensor(w)).mean().backward()
         gradients = {k: np.zeros_like(data[k]) for k in data}
         for name, value in values.items():

@@ -189,8 +189,8 @@ def test_portfolios_without_days_or_names(solver, form):
             with pytest.raises(bp.ProblemError, match=r"mask: day 0 has no name \(2 days"):
                 PortfolioLayer(forward=solver).solve(mu, **parts)
         s = PortfolioLayer(forward=solver, on_failure="nan" if T else "raise").solve(mu, **parts)
-        assert s.w.shape == (T, n) and len(s.kkt_norm) == T and s.status.dtype == torch.int64
-        assert (s.status == 5).all()
+        assert s.w.shape == (T, n) and len(s.kkt_norm) == T and s.codes.dtype == torch.int64
+        assert (s.codes == 5).all()
         s.w.sum().backward()
         assert mu.grad.shape == (T, n)
 

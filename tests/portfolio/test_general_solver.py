@@ -48,8 +48,8 @@ def test_a_failed_day_of_a_general_solver_is_named():
     mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
     layer = bp.PortfolioLayer(max_weight=0.3, forward="clarabel", on_failure="nan")
     solution = layer.solve(mu, loadings, specific, mask)
-    assert SolveStatus.from_code(solution.status[0]).label == "solved"
-    assert SolveStatus.from_code(solution.status[1]).label != "solved"
+    assert SolveStatus.from_code(solution.codes[0]).label == "solved"
+    assert SolveStatus.from_code(solution.codes[1]).label != "solved"
     assert torch.isfinite(solution.w[0]).all()
     with pytest.raises((SolverError, bp.ProblemError), match="day 1"):
         bp.PortfolioLayer(max_weight=0.3, forward="clarabel").solve(mu, loadings, specific, mask)

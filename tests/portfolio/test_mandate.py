@@ -119,7 +119,7 @@ def test_a_registered_term_prints_itself_solves_and_agrees_with_clarabel(name):
     mandate = Mandate.from_config(config)
     assert name.split("_")[-1] in str(mandate)
     s = mandate.solve(Market(**data))
-    assert (s.status == 0).all()
+    assert (s.codes == 0).all()
     assert s.objective.tolist() == pytest.approx(best(config, data), abs=2e-8)
     for day in range(len(s.w)):
         assert mandate.explain(s, day)
@@ -152,9 +152,9 @@ def agrees(config, data):
     ((value, w),) = optima({"risk_aversion": GAMMA, **config}, data)
     s = solve(config, data, on_failure=["hold"])
     if w is None:
-        assert int(s.status[0]) == 2 and "cannot" in s.reason[0]
+        assert int(s.codes[0]) == 2 and "cannot" in s.reason[0]
     else:
-        assert int(s.status[0]) == 0
+        assert int(s.codes[0]) == 0
         assert float(s.objective[0]) == pytest.approx(value, abs=1e-10)
         assert torch.allclose(s.w[0], w, atol=2e-6)
 
@@ -217,7 +217,7 @@ def test_objectives_agree_with_clarabel(objective):
     if objective == "robust":
         config["kappa"] = 0.1
     s = Mandate.from_config(config).solve(Market(**market()))
-    assert (s.status == 0).all()
+    assert (s.codes == 0).all()
     assert s.objective.tolist() == pytest.approx(best(config, market()), abs=2e-8)
 
 

@@ -82,14 +82,14 @@ def test_a_thousand_days_with_five_percent_bad_ones_are_all_accounted_for():
     assert all("max_turnover 0.1" in s.reason[day] for day in infeasible.tolist())
     assert torch.allclose(s.w[suspended], data["previous"][suspended], atol=1e-12)
     for day in (*scaled.tolist(), *suspended.tolist()):
-        assert int(s.status[day]) <= 1 or s.reason[day]
+        assert int(s.codes[day]) <= 1 or s.reason[day]
     # What is kept without a way out keeps the limits, exact or not.
     own = torch.tensor([fallback is None for fallback in s.fallback])
     moved = 0.5 * (s.w - data["previous"]).abs().sum(-1)
     assert (moved[own] <= 0.1 + 2e-8).all() and (s.w[own] <= 0.3 + 1e-9).all()
     bad = set(days.tolist())
     good = torch.tensor([t for t in range(T) if t not in bad])
-    assert (s.status[good] == 0).all()
+    assert (s.codes[good] == 0).all()
     assert all(s.fallback[t] is None and s.reason[t] is None for t in good.tolist())
     assert sum(s.counts.values()) == sum(reason is not None for reason in s.reason)
     alone = {k: v[good[:20]] if isinstance(v, torch.Tensor) else v for k, v in data.items()}

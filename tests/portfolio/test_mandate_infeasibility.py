@@ -50,7 +50,7 @@ def test_no_day_is_misjudged_near_the_border(name, seed, exponent, sign):
     least = LEAST[name](data, 0.1)
     limit = least * (1 + sign * 10.0**exponent)
     s = solve({name: limit, "groups": {"banks": 0.1}}, data)
-    assert int(s.status[0]) == (0 if sign > 0 else 2)
+    assert int(s.codes[0]) == (0 if sign > 0 else 2)
     if sign > 0:
         assert s.fallback == (None,)
         # A bound less is no worse.
@@ -69,12 +69,12 @@ def test_the_remedy_that_is_named_would_do(seed, turnover, tracking):
     data = market(T=1, seed=seed)
     config = {"max_turnover": turnover, "max_tracking_error": tracking, "groups": {"banks": 0.05}}
     s = solve(config, data)
-    assert int(s.status[0]) == 2
+    assert int(s.codes[0]) == 2
     words = s.reason[0]
     name = words.split()[0]
     told = re.search(r"the least that (meets all else|does) is ([0-9.e-]+)", words)
     if told[1] == "meets all else":
-        assert int(solve({**config, name: float(told[2])}, data).status[0]) == 0
+        assert int(solve({**config, name: float(told[2])}, data).codes[0]) == 0
 
 
 def test_only_what_is_needed_for_the_conflict_is_named():
@@ -103,7 +103,7 @@ def test_each_of_the_named_is_needed():
     reason = solve(config, data).reason[0]
     assert "groups" in reason and "budget" in reason and "max_turnover" not in reason
     rest = {k: v for k, v in config.items() if k != "groups"}
-    assert int(solve(rest, data).status[0]) == 0
+    assert int(solve(rest, data).codes[0]) == 0
 
 
 def test_a_lower_limit_names_the_most_that_can_be_met():
@@ -131,7 +131,7 @@ def test_unknown_holdings_are_bad_data():
     data["previous"][1, 3] = torch.nan
     mandate = Mandate.from_config({"max_turnover": 0.2, "on_failure": ["equal_weights"]})
     s = mandate.solve(Market(**data))
-    assert s.status.tolist() == [0, 5] and "bad data in previous" in s.reason[1]
+    assert s.codes.tolist() == [0, 5] and "bad data in previous" in s.reason[1]
 
 
 CONES = {
@@ -166,7 +166,7 @@ def test_the_conic_fallback_has_the_same_weights_duals_and_gradients(name, monke
     # No multiplier is within reach.
     monkeypatch.setattr(multipliers, "_WIDEST", 1e-9)
     second, others = both()
-    assert set(second.solver) == {"cones"} and (second.status == 0).all()
+    assert set(second.solver) == {"cones"} and (second.codes == 0).all()
     assert second.counts == {}
     assert torch.allclose(second.w, first.w, atol=1e-7)
     assert torch.allclose(second.dual[:, 3:], first.dual[:, 3:], rtol=1e-5, atol=1e-8)

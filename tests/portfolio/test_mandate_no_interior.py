@@ -29,7 +29,7 @@ def test_the_weights_are_right_and_gradients_bounded(name):
     data, config = market(), {"risk_aversion": 2.0, **CONFIGS[name]}
     data["mu"].requires_grad_()
     solution = Mandate.from_config(config).solve(Market(**data))
-    assert solution.status.tolist() == [0, 0, 0] and solution.fallback == (None,) * 3
+    assert solution.codes.tolist() == [0, 0, 0] and solution.fallback == (None,) * 3
     (slope,) = torch.autograd.grad((solution.w * data["exposures"][..., 0]).sum(), data["mu"])
     plain = {k: v.detach() if isinstance(v, torch.Tensor) else v for k, v in data.items()}
     for day, (value, weights) in enumerate(optima(config, plain)):

@@ -84,13 +84,13 @@ def test_other_units_give_the_same_weights_and_the_same_reasons(config, seed, po
         own, values = in_units(config, data, *units)
         values["mu"] = values["mu"].requires_grad_()
         solution = Mandate.from_config(own).solve(Market(**values))
-        solved = (solution.status == 0).unsqueeze(-1)
+        solved = (solution.codes == 0).unsqueeze(-1)
         (slope,) = torch.autograd.grad(
             (solution.w * values["exposures"][..., 0] * solved).sum(), values["mu"]
         )
         found.append((solution, slope * units[0] / units[2]))
     (one, slope), (other, other_slope) = found
-    assert one.status.tolist() == other.status.tolist()
+    assert one.codes.tolist() == other.codes.tolist()
     assert named(one) == named(other)
     torch.testing.assert_close(other.w, one.w, rtol=0, atol=1e-8)
     size = float(slope.abs().max())
@@ -117,7 +117,7 @@ def test_small_exposures_are_bounded_as_large_ones_are(excess):
     low = float(data["exposures"].amin())
     config = {"exposures": {"limit": {"size": low * (1 + excess)}}, **HOLD}
     solution = Mandate.from_config(config).solve(Market(**data))
-    assert solution.status.tolist() == [2] and "exposures: size" in solution.reason[0]
+    assert solution.codes.tolist() == [2] and "exposures: size" in solution.reason[0]
 
 
 @pytest.mark.parametrize(
@@ -143,5 +143,5 @@ def test_what_is_not_convex_is_never_solved(config, change):
             Mandate.from_config({**HOLD, **config})
         return
     solution = Mandate.from_config(HOLD).solve(Market(**data))
-    assert (solution.status != 0).all()
+    assert (solution.codes != 0).all()
     assert solution.fallback == ("hold", "hold")

@@ -46,7 +46,7 @@ FIELDS = {
 
 
 def days(solution):
-    return [SolveStatus.from_code(code).label for code in solution.status]
+    return [SolveStatus.from_code(code).label for code in solution.codes]
 
 
 def memberships(data):
@@ -318,5 +318,5 @@ def test_no_number_depends_on_a_label(title):
         return Mandate(constraints=terms, risk_aversion=5.0).solve(Market(**renamed(name)))
 
     s, plain = solve(title), solve("plain")
-    for field in ("w", "value", "limit", "dual", "status"):
+    for field in ("w", "value", "limit", "dual", "codes"):
         assert torch.equal(getattr(s, field), getattr(plain, field)), field

@@ -178,7 +178,7 @@ def test_dc3_without_correction_pays_for_what_is_outside(batch, scores):
     free = problem("dc3", corrections=0, penalty=0.0)
     torch.testing.assert_close(none.value(w, batch), free.value(w, batch) + outside)
     done = problem("dc3").solve(bold, batch)
-    assert (done.w >= -1e-6).all() and (done.w <= CAP + 1e-6).all() and (done.status == 0).all()
+    assert (done.w >= -1e-6).all() and (done.w <= CAP + 1e-6).all() and (done.codes == 0).all()
 
 
 def test_dc3_on_its_authors_simple_qp():
@@ -252,7 +252,7 @@ def test_a_forecast_that_is_not_finite_decides_nothing(name, batch, scores):
     # Whoever decides directly says so of that day alone.
     if name not in ("bpqp", "equal_weight", "minimum_variance", "unrolled"):
         own = problem(name)
-        status = own.policy(scores * own.unit, batch, own).status
+        status = own.policy(scores * own.unit, batch, own).codes
         assert [int(code) for code in status] == [
             5 if day == 1 else 0 for day in range(len(scores))
         ]

@@ -94,7 +94,7 @@ def test_dc3_proposes_a_part_of_the_cap_and_leaves_the_rest_to_the_last_name():
     """With a cap of .5 the score 0 proposes ¼, half of the cap; ln 3 proposes ¾ of it."""
     found = decide("dc3", (math.log(3), 0.0, -math.log(3), 9.0), day(), cap=0.5)
     close(found.w, 0.375, 0.25, 0.125, 0.25)
-    assert found.status.tolist() == [0]
+    assert found.codes.tolist() == [0]
 
 
 def test_what_dc3_leaves_outside_is_inaccurate_and_paid_for():
@@ -105,7 +105,7 @@ def test_what_dc3_leaves_outside_is_inaccurate_and_paid_for():
     )
     found = problem.solve(row(big, big, big, 0.0), day())
     close(found.w, 0.4, 0.4, 0.4, -0.2)
-    assert found.status.tolist() != [0]
+    assert found.codes.tolist() != [0]
     torch.testing.assert_close(problem.penalty(found.w), row(0.04)[0])
     dear = PortfolioProblem({"max_weight": 0.25, "decision": {"name": "dc3", "penalty": 3.0}})
     # 3 (.15² + .05² + .25²)

@@ -50,7 +50,7 @@ def objective(data, w) -> torch.Tensor:
 
 
 def assert_solved(solution: FactorSolution) -> None:
-    assert (solution.status == SOLVED).all()
+    assert (solution.codes == SOLVED).all()
     assert (solution.kkt_norm <= TOLERANCE).all()
 
 
@@ -253,10 +253,10 @@ def test_an_infeasible_day_says_so_and_spoils_no_other():
     data["lb"][6, 4], data["ub"][6, 4] = 0.3, 0.2
     solution = solve(data)
     bad = torch.tensor([t in (2, 5, 6) for t in range(8)])
-    assert torch.equal(solution.status == INFEASIBLE, bad)
+    assert torch.equal(solution.codes == INFEASIBLE, bad)
     assert solution.w[bad].isnan().all() and solution.kkt_norm[bad].isnan().all()
     assert solution.nu[bad].abs().max() <= 1
-    assert (solution.status[~bad] == SOLVED).all()
+    assert (solution.codes[~bad] == SOLVED).all()
     torch.testing.assert_close(solution.w[~bad], good.w[~bad], rtol=0, atol=1e-12)
 
 
@@ -281,8 +281,8 @@ def test_a_day_does_not_depend_on_the_batch_it_is_in():
 def test_the_iteration_limit_leaves_an_inaccurate_day(limit):
     data = market(size=1e-5)
     solution = solve(data, max_iterations=limit)
-    assert (solution.status == INACCURATE).any()
-    assert ((solution.status == SOLVED) == (solution.kkt_norm <= TOLERANCE)).all()
+    assert (solution.codes == INACCURATE).any()
+    assert ((solution.codes == SOLVED) == (solution.kkt_norm <= TOLERANCE)).all()
     assert (solution.iterations <= limit).all()
     assert (solution.w >= 0).all() and (solution.w <= 1).all()
 

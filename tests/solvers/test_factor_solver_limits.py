@@ -73,7 +73,7 @@ def test_both_ways_agree_in_weights_duals_and_gradients(p, size, cost, whole):
     found = []
     for solve in (factor_qp, whole):
         s = solve(**data)
-        assert (s.status == SOLVED).all() and (s.kkt_norm <= 1e-10).all()
+        assert (s.codes == SOLVED).all() and (s.kkt_norm <= 1e-10).all()
         (gradient,) = torch.autograd.grad((s.w * loss).sum(), data["q"])
         found.append((s, gradient))
     (one, g), (other, h) = found
@@ -89,7 +89,7 @@ def test_days_with_limits_and_costs_need_no_whole_interior_point(monkeypatch):
     data = market(T=20)
     data["mask"] = torch.ones_like(data["mask"])
     s = factor_qp(**data)
-    assert (s.status == SOLVED).all() and (s.lam > 0).any()
+    assert (s.codes == SOLVED).all() and (s.lam > 0).any()
     assert_optimal(data, s)
 
 
@@ -116,7 +116,7 @@ def test_any_rows_redundant_ones_too(seed, n, m, size, cost, again):
         data["cost"] = torch.full((2, n), cost, dtype=torch.float64)
         data["reference"] = torch.tensor(rng.dirichlet(np.full(n, 0.2), size=2))
     s = factor_qp(**data)
-    assert (s.status == SOLVED).all()
+    assert (s.codes == SOLVED).all()
     assert_optimal(data, s)
 
 
@@ -137,7 +137,7 @@ def test_a_row_that_only_touches_the_optimum_has_dual_zero():
     G = torch.rand(6, 3, 200, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     touched = torch.einsum("tmn,tn->tm", G, free.w)
     s = factor_qp(**data, G=G, h=touched)
-    assert (s.status == SOLVED).all()
+    assert (s.codes == SOLVED).all()
     torch.testing.assert_close(s.w, free.w, rtol=0, atol=1e-10)
     assert s.lam.abs().max() <= 1e-10
 
@@ -168,7 +168,7 @@ def test_identical_names_hold_alike():
     data = {name: twice(value) for name, value in data.items()}
     data["reference"] = data["reference"] / 2
     s = factor_qp(**data, G=torch.cat([G, G], -1), h=h)
-    assert (s.status == SOLVED).all() and (s.lam > 0).any()
+    assert (s.codes == SOLVED).all() and (s.lam > 0).any()
     torch.testing.assert_close(s.w[:, :90], s.w[:, 90:], rtol=0, atol=1e-12)
 
 
@@ -177,14 +177,14 @@ def test_names_with_other_lower_bounds(low, whole):
     data = market(T=4)
     data["lb"] = torch.full_like(data["ub"], low)
     s, other = factor_qp(**data), whole(**data)
-    assert (s.status == SOLVED).all()
+    assert (s.codes == SOLVED).all()
     torch.testing.assert_close(s.w, other.w, rtol=0, atol=1e-10)
 
 
 def test_no_budget():
     data = market(T=4, cost=0.0)
     s = factor_qp(**data, budget=None)
-    assert (s.status == SOLVED).all() and (s.w.sum(-1) > 0).all()
+    assert (s.codes == SOLVED).all() and (s.w.sum(-1) > 0).all()
     P = data["loadings"] @ data["loadings"].mT + torch.diag_embed(data["specific"])
     G = data["G"]
     gradient = torch.einsum("tij,tj->ti", P, s.w) + data["q"] + torch.einsum("tmn,tm->tn", G, s.lam)
@@ -198,7 +198,7 @@ def test_infeasible_limits_are_proved_and_spoil_no_other_day():
     G, h = data["G"], data["h"]
     h[1], h[3] = 0.9 / G.shape[1], 0.0
     s = factor_qp(**data, on_failure="nan")
-    assert s.status.tolist() == [SOLVED, INFEASIBLE, SOLVED, INFEASIBLE, SOLVED]
+    assert s.codes.tolist() == [SOLVED, INFEASIBLE, SOLVED, INFEASIBLE, SOLVED]
     for t in (0, 2, 4):
         torch.testing.assert_close(s.w[t], good.w[t], rtol=0, atol=1e-11)
     for t in (1, 3):
@@ -214,7 +214,7 @@ def test_more_rows_are_violated_than_the_pool_holds(monkeypatch):
     data = market(T=8)
     few = factor_qp(**data)
     monkeypatch.undo()
-    assert (few.status == SOLVED).all()
+    assert (few.codes == SOLVED).all()
     torch.testing.assert_close(few.w, factor_qp(**data).w, rtol=0, atol=1e-11)
 
 
@@ -225,6 +225,6 @@ def test_an_earlier_solution_changes_nothing_but_the_way(moved):
     noise = torch.randn(data["q"].shape, generator=torch.Generator().manual_seed(2)).double()
     data["q"] = data["q"] + moved * 0.02 * noise
     cold, warm = factor_qp(**data), factor_qp(**data, initial_point=start)
-    assert (warm.status == SOLVED).all()
+    assert (warm.codes == SOLVED).all()
     torch.testing.assert_close(warm.w, cold.w, rtol=0, atol=1e-11)
     assert moved or warm.iterations.max() <= 1

@@ -38,8 +38,8 @@ def assert_same(data: dict, monkeypatch, **options) -> None:
     pooled = factor_qp(**data, **options)
     without_pool(monkeypatch)
     whole = factor_qp(**data, **options)
-    assert (pooled.status == SOLVED).all()
-    assert (whole.status == SOLVED).all()
+    assert (pooled.codes == SOLVED).all()
+    assert (whole.codes == SOLVED).all()
     torch.testing.assert_close(pooled.w, whole.w, rtol=0, atol=1e-10)
     assert torch.equal(pooled.w == 0, whole.w == 0)
 
@@ -76,5 +76,5 @@ def test_an_earlier_solution_of_many_names_gives_the_same_answer():
     first = factor_qp(**data)
     moved = {**data, "q": data["q"] * 1.1 + 1e-4 * torch.randn(data["q"].shape).double()}
     cold, warm = factor_qp(**moved), factor_qp(**moved, initial_point=first)
-    assert (warm.status == SOLVED).all()
+    assert (warm.codes == SOLVED).all()
     torch.testing.assert_close(warm.w, cold.w, rtol=0, atol=1e-10)

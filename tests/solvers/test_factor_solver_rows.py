@@ -106,7 +106,7 @@ def assert_optimal(data: dict, s: FactorSolution) -> None:
 def test_it_agrees_with_clarabel(p, m, size, cost):
     data = market(p=p, m=m, size=size, cost=cost, seed=int(1 / size) + p)
     s = factor_qp(**data)
-    assert (s.status == SOLVED).all() and (s.kkt_norm <= 1e-10).all()
+    assert (s.codes == SOLVED).all() and (s.kkt_norm <= 1e-10).all()
     assert_optimal(data, s)
     for t in range(4):
         np.testing.assert_allclose(s.w[t], clarabel(data, t), rtol=0, atol=1e-7)
@@ -125,7 +125,7 @@ def test_it_agrees_with_clarabel(p, m, size, cost):
 def test_any_day_is_solved_to_the_optimality_conditions(seed, n, k, p, m, size, cost):
     data = market(n=n, k=k, p=min(p, n - 2), m=m, size=size, cap=1.0, cost=cost, seed=seed)
     s = factor_qp(**data)
-    assert (s.status == SOLVED).all()
+    assert (s.codes == SOLVED).all()
     assert_optimal(data, s)
 
 
@@ -169,7 +169,7 @@ def test_names_without_specific_variance(m):
     data = market(T=8, m=m, p=0, size=1e-3)
     data["specific"][:, ::3] = 0
     s = factor_qp(**data)
-    assert (s.status == SOLVED).all()
+    assert (s.codes == SOLVED).all()
     assert_optimal(data, s)
 
 
@@ -178,7 +178,7 @@ def test_a_linear_programme_is_solved_at_a_vertex():
     data["specific"], data["loadings"] = 0 * data["specific"], 0 * data["loadings"]
     s = factor_qp(**data)
     best = data["q"].argsort(-1)[:, :4]
-    assert (s.status == SOLVED).all()
+    assert (s.codes == SOLVED).all()
     torch.testing.assert_close(
         s.w, torch.zeros_like(s.w).scatter(-1, best, 0.25), rtol=0, atol=1e-12
     )
@@ -189,7 +189,7 @@ def test_identical_flat_names_share_alike():
     data = {k: v[:, :1].expand(-1, 8, *v.shape[2:]).clone() for k, v in data.items()}
     data["specific"] = torch.zeros_like(data["specific"])
     s = factor_qp(**data)
-    assert (s.status == SOLVED).all()
+    assert (s.codes == SOLVED).all()
     torch.testing.assert_close(s.w, torch.full_like(s.w, 1 / 8), rtol=0, atol=1e-9)
 
 
@@ -198,7 +198,7 @@ def test_factor_variance_far_above_specific_variance(ratio):
     data = market(T=8, n=60, k=5, p=0, m=0, size=1e-3)
     data["specific"] = data["loadings"].square().sum(-1) / ratio
     s = factor_qp(**data)
-    assert (s.status == SOLVED).all()
+    assert (s.codes == SOLVED).all()
     assert_optimal(data, s)
 
 
@@ -209,7 +209,7 @@ def test_dependent_rows():
     twice = {**data, "A": torch.cat([A, 2 * A], 1), "b": torch.cat([b, 2 * b], 1)}
     twice["G"], twice["h"] = torch.cat([G, G], 1), torch.cat([h, h], 1)
     s = factor_qp(**twice)
-    assert (s.status == SOLVED).all()
+    assert (s.codes == SOLVED).all()
     torch.testing.assert_close(s.w, factor_qp(**data).w, rtol=0, atol=1e-9)
 
 
@@ -219,7 +219,7 @@ def test_infinite_bounds():
     s = factor_qp(**data)
     P = data["loadings"] @ data["loadings"].mT + torch.diag_embed(data["specific"])
     gradient = torch.einsum("tij,tj->ti", P, s.w) + data["q"] + s.nu[:, None]
-    assert (s.status == SOLVED).all() and s.free.all()
+    assert (s.codes == SOLVED).all() and s.free.all()
     assert gradient.abs().max() <= 1e-12 and (s.w.sum(-1) - 1).abs().max() <= 1e-12
 
 
@@ -234,7 +234,7 @@ def test_an_infeasible_day_has_a_certificate_and_spoils_no_other():
     G[1, 0], h[1, 0] = 1.0, 0.5
     b[3, 0] = 100.0
     s = factor_qp(**data, on_failure="nan")
-    assert s.status.tolist() == [SOLVED, INFEASIBLE, SOLVED, INFEASIBLE, SOLVED]
+    assert s.codes.tolist() == [SOLVED, INFEASIBLE, SOLVED, INFEASIBLE, SOLVED]
     for t in (0, 2, 4):
         torch.testing.assert_close(s.w[t], good.w[t], rtol=0, atol=1e-10)
     for t in (1, 3):
@@ -251,7 +251,7 @@ def test_a_bad_day_is_named_or_set_aside():
     data["q"][1, 2], data["specific"][2, 3] = torch.nan, -1.0
     data["b"][3, 0] = torch.inf
     s = factor_qp(**data, on_failure="nan")
-    assert s.status.tolist() == [SOLVED, BAD_DATA, BAD_DATA, BAD_DATA]
+    assert s.codes.tolist() == [SOLVED, BAD_DATA, BAD_DATA, BAD_DATA]
     assert s.w[1:].isnan().all() and torch.equal(s.w[0], good.w[0])
 
 
@@ -264,7 +264,7 @@ def test_an_earlier_solution_gives_the_same_answer_sooner(m):
     torch.testing.assert_close(again.w, cold.w, rtol=0, atol=1e-10)
     data["q"] = data["q"] * 1.01
     fresh, warm = factor_qp(**data), factor_qp(**data, initial_point=cold)
-    assert (warm.status == SOLVED).all() and warm.iterations.sum() < fresh.iterations.sum()
+    assert (warm.codes == SOLVED).all() and warm.iterations.sum() < fresh.iterations.sum()
     torch.testing.assert_close(warm.w, fresh.w, rtol=0, atol=1e-9)
     some = torch.tensor([3, 7])
     part = {

@@ -28,7 +28,7 @@ def explain(program: MandateProgram, solved: Solved, bad: Mapping[int, str]) -> 
     blank = failed.unsqueeze(-1)
     return MandateSolution(
         w=torch.where(program.mask, point.w, 0.0),
-        status=point.status,
+        codes=point.status,
         kkt_norm=point.kkt_norm,
         iterations=point.iterations,
         objective=torch.full_like(point.kkt_norm, torch.nan),

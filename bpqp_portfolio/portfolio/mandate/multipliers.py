@@ -189,8 +189,8 @@ class Trial:
 
     def put(self, days: Tensor, other: Trial) -> None:
         """Replace some days."""
-        for f in fields(self.raw):
-            getattr(self.raw, f.name)[days] = getattr(other.raw, f.name)
+        for own, new in zip(self.raw.tensors, other.raw.tensors, strict=True):
+            own[days] = new
         for name in ("h", "J", "moves"):
             getattr(self, name)[days] = getattr(other, name)
 

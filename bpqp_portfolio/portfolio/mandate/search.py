@@ -81,7 +81,7 @@ def _status(
     settled: Tensor,
 ) -> Tensor:
     """Status (T,) of the QPs, inaccurate where a limit is missed that is not soft."""
-    h, status = equations.misses(w, x), raw.status.clone()
+    h, status = equations.misses(w, x), raw.codes.clone()
     # A soft limit is missed at its price.
     kept = ((h <= _KEPT) | ((x >= cap) & soft)).all(-1) & settled
     usable = raw.usable

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ...problems.solution import statuses
 from .parts import Sense
 
 
@@ -37,9 +38,9 @@ class ConstraintRow(NamedTuple):
 class MandateSolution:
     """Weights of a batch, and what bound on each day.
 
-    ``w`` (T, n); ``status`` (T,) codes of :class:`~bpqp_portfolio.SolveStatus`, of the solve that
-    was wanted, whatever stands in for it; ``kkt_norm``, ``iterations``, ``objective`` (T,), that
-    in units of return and minimised; ``constraints`` the c constraints; ``value``, ``limit`` and
+    ``w`` (T, n); ``codes`` (T,) of the :class:`~bpqp_portfolio.SolveStatus` of the solve that was
+    wanted, whatever stands in for it; ``kkt_norm``, ``iterations``, ``objective`` (T,), that in
+    units of return and minimised; ``constraints`` the c constraints; ``value``, ``limit`` and
     ``dual`` (T, c): the dual is what a unit of the limit is worth, in units of return, and above
     zero where the constraint binds; of a day that relaxed some constraints they are those of the
     relaxed program, and NaN of any other fallback. ``solver`` is ``structured``, or ``cones`` on a
@@ -48,7 +49,7 @@ class MandateSolution:
     """
 
     w: Tensor
-    status: Tensor
+    codes: Tensor
     kkt_norm: Tensor
     iterations: Tensor
     objective: Tensor
@@ -64,6 +65,11 @@ class MandateSolution:
     def labels(self) -> tuple[str, ...]:
         """The constraints for people, (c,)."""
         return tuple(one.label for one in self.constraints)
+
+    @property
+    def status(self) -> Any:
+        """How each day's solve ended: an object array (T,) of SolveStatus."""
+        return statuses(self.codes)
 
     @property
     def counts(self) -> dict[str, int]:

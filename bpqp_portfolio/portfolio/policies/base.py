@@ -99,11 +99,12 @@ def as_solution(
         free=batch.mask & (w > 0) & (w < cap),
         kkt_norm=norm,
         iterations=torch.full((T,), iterations, device=w.device),
-        status=torch.where(
+        codes=torch.where(
             w.detach().isfinite().all(-1), SolveStatus.SOLVED.code, SolveStatus.BAD_DATA.code
         ),
         nu_rows=nothing,
         lam=nothing,
         lam_lb=unknown,
         lam_ub=unknown,
+        solver="none",
     )

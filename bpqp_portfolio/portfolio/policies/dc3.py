@@ -96,5 +96,5 @@ class DC3:
         )
         solution = as_solution(w, mu, batch, problem, int(self.corrections))
         outside = torch.maximum(-w, w - cap).detach().masked_fill(~mask, -1).amax(-1)
-        solution.status.masked_fill_(outside > self.tolerance, SolveStatus.INACCURATE.code)
+        solution.codes.masked_fill_(outside > self.tolerance, SolveStatus.INACCURATE.code)
         return solution

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
-from ...problems.solution import SolveStatus
+from ...problems.solution import SolveStatus, statuses
+
+STRUCTURED = "structured"
+"""The name of this package's solvers of factor QPs, as a forward solver and as who answered."""
 
 # The fields of a FactorQP that its solution is differentiable in.
 PARAMETERS = (
@@ -75,10 +79,12 @@ class FactorSolution:
     x : (T, k) exposures Bᵀw.
     free : (T, n) names strictly between their bounds that trade.
     kkt_norm : (T,) scaled KKT residual; iterations : (T,).
-    status : (T,) codes of :class:`~bpqp_portfolio.problems.solution.SolveStatus`: ``SOLVED``,
+    codes : (T,) int, of :class:`~bpqp_portfolio.problems.solution.SolveStatus`: ``SOLVED``,
         ``INACCURATE`` (the iteration limit came first), ``PRIMAL_INFEASIBLE`` and ``BAD_DATA``
         (both NaN weights).
     lam_lb, lam_ub : (T, n) duals of the bounds.
+    solver : who answered, ``structured`` unless it is a general solver's solution (T,).
+    message : as :class:`~bpqp_portfolio.problems.solution.Solution` has it; (T,), or "" for all.
     """
 
     w: Tensor
@@ -87,20 +93,48 @@ class FactorSolution:
     free: Tensor
     kkt_norm: Tensor
     iterations: Tensor
-    status: Tensor
+    codes: Tensor
     nu_rows: Tensor
     lam: Tensor
     lam_lb: Tensor
     lam_ub: Tensor
+    solver: Any = STRUCTURED
+    message: Any = ""
+
+    @property
+    def z(self) -> Tensor:
+        """The weights (T, n), by the name that they have in every layer's solution."""
+        return self.w
+
+    @property
+    def status(self) -> Any:
+        """How each day's solve ended: an object array (T,) of SolveStatus."""
+        return statuses(self.codes)
+
+    @property
+    def failed(self) -> Tensor:
+        """Days (T,) without weights."""
+        return ~self.usable
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The fields with an entry for each day, in their order, which are the first of all."""
+        own = self.w, self.nu, self.x, self.free, self.kkt_norm, self.iterations, self.codes
+        return *own, self.nu_rows, self.lam, self.lam_lb, self.lam_ub
 
     @property
     def usable(self) -> Tensor:
         """Days (T,) whose weights may be used: solved, or nearly so."""
-        return self.status <= SolveStatus.INACCURATE.code
+        return self.codes <= SolveStatus.INACCURATE.code
 
     def days(self, index: Tensor) -> FactorSolution:
         """The solution of some days, such as an initial point for them."""
-        return FactorSolution(*(getattr(self, f.name)[index] for f in fields(self)))
+        at = index.cpu().numpy()
+        solver, message = (
+            one if isinstance(one, str) else one[at] for one in (self.solver, self.message)
+        )
+        own = FactorSolution(*(one[index] for one in self.tensors))
+        return replace(own, solver=solver, message=message)
 
 
 @dataclass

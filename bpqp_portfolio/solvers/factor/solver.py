@@ -204,7 +204,7 @@ def _in_callers_units(
         free=form.box.free(w)[:, :n] & ~nan,
         kkt_norm=points.norm.masked_fill(failed, torch.nan),
         iterations=points.iterations,
-        status=status,
+        codes=status,
         nu_rows=y[:, ones : y.shape[-1] - m].masked_fill(blank, torch.nan),
         lam=y[:, y.shape[-1] - m :].masked_fill(blank, torch.nan),
         lam_lb=lam_lb.masked_fill(blank, torch.nan),
