@@ -23,6 +23,7 @@ from ..markets.rules import MarketRules
 from ..portfolio.costs import TradingCosts
 from ..portfolio.mandate.config import SETTINGS, YEAR
 from ..portfolio.mandate.mandate import Mandate
+from ..portfolio.mandate.objective import OBJECTIVES
 from ..portfolio.mandate.terms import CONSTRAINTS, COSTS
 from ..portfolio.mandate.terms.linear_cost import LinearCost
 from ..portfolio.mandate.terms.long_only import LongOnly
@@ -87,7 +88,8 @@ class MandateSettings:
         Raises
         ------
         ConfigError
-            An unknown key or value, or a mandate with negative weights or leverage.
+            An unknown key or value, no ``risk_aversion`` where the objective weighs returns, or a
+            mandate with negative weights or leverage.
         """
         if not isinstance(block, Mapping):
             raise ConfigError(f"mandate: expected a mapping, got {block!r}.")
@@ -100,6 +102,13 @@ class MandateSettings:
             ) from error
         known = (*OWN, *SETTINGS, "constraints", "costs", *CONSTRAINTS, *COSTS)
         check_keys(block, known, "mandate")
+        objective = block.get("objective", "mean_variance")
+        weighed = [name for name, one in OBJECTIVES.items() if one.returns]
+        if objective in weighed and "risk_aversion" not in block:
+            raise ConfigError(
+                f"mandate.risk_aversion: missing, and the objective {objective} weighs risk by it. "
+                "State it, in 1/(return per day): `mandate: {risk_aversion: 5}`."
+            )
         own = {k: block[k] for k in OWN if k in block}
         sectors = own.pop("sectors", None)
         if not isinstance(sectors, str):

@@ -119,7 +119,9 @@ class RunArtifact:
 
     @property
     def _settings(self) -> MandateSettings:
-        return MandateSettings.from_config(self.facts["mandate"], self.days_per_year)
+        # A run whose workflow did not state it, as it may not now, was solved with γ = 1.
+        block = {"risk_aversion": 1.0, **self.facts["mandate"]}
+        return MandateSettings.from_config(block, self.days_per_year)
 
     @torch.no_grad()
     def predictor_output(self, features: np.ndarray) -> PredictorOutput:

@@ -240,8 +240,8 @@ def test_a_plain_name_stands_for_itself(plain, same):
 def test_plain_names_of_the_decision_and_of_the_risk_model():
     config = ProblemConfig(decision="equal_weight")
     assert config == ProblemConfig(decision={"name": "equal_weight"})
-    settings = {"market": "m", "benchmark": None, "segments": {}, "risk": "pca", "mandate": {}}
-    PortfolioDataset.check_settings(settings)
+    settings = {"market": "m", "benchmark": None, "segments": {}, "risk": "pca"}
+    PortfolioDataset.check_settings({**settings, "mandate": {"risk_aversion": 5}})
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,19 @@ def test_one_record_decides_the_test_days(task, other):
     check_task(task)
 
 
+@pytest.mark.parametrize("objective", [None, "mean_variance", "maximum_utility", "robust"])
+def test_a_mandate_asks_for_its_risk_aversion(task, objective):
+    block = task["dataset"]["kwargs"]["mandate"]
+    del block["risk_aversion"]
+    block |= {} if objective is None else {"objective": objective, "kappa": 0.1}
+    message = (
+        rf"risk_aversion: missing, .* {objective or 'mean_variance'} weighs.* `mandate: {{risk"
+    )
+    with pytest.raises(ConfigError, match=message):
+        check_task(task)
+    assert MandateSettings.from_config({**block, "objective": "minimum_variance", "kappa": 0}, 252)
+
+
 def test_a_block_loss_asks_for_costs_before_any_work(market):
     block = {key: value for key, value in mandate().items() if key != "costs"}
     data = build(market.root, handler=FEW, mandate=block)
