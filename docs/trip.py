@@ -1,8 +1,8 @@
 """The way of `bpqp weights` through the package: python docs/trip.py RUN > trip.json
 
 A stop is a call from one file of the package into another, counted once for each pair of files and
-listed in the order in which it first happens. It climbs where the file called stands above the
-caller in the order of imports.
+listed in the order in which it first happens; checks of settings (``config.py``) are no stops. It
+climbs where the file called stands above the caller in the order of imports.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 PACKAGE = "bpqp_portfolio"
+GROUND = "config.py"
 
 
 def trace(call: Any, *arguments: Any) -> list[tuple[str, str]]:
@@ -27,8 +28,9 @@ def trace(call: Any, *arguments: Any) -> list[tuple[str, str]]:
     def name(frame: FrameType) -> str:
         path = frame.f_code.co_filename
         if path not in names:
-            inside = path.startswith(str(home)) and not frame.f_code.co_name.startswith("<module")
-            names[path] = str(Path(path).relative_to(home)) if inside else ""
+            inside = path.startswith(str(home))
+            found = str(Path(path).relative_to(home)) if inside else ""
+            names[path] = "" if found == GROUND else found
         return names[path]
 
     def profile(frame: FrameType, event: str, _: Any) -> None:
