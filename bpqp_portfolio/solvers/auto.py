@@ -143,6 +143,7 @@ class SmoothAuto:
         options: SolverOptions = DEFAULTS,
         entry: CacheEntry | None = None,
     ) -> SmoothSolution:
+        """See :class:`~.common.protocol.Solver`."""
         return get_solver("sqp", "smooth").solve(problem, options=options, entry=entry)
 
 
