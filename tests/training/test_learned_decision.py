@@ -243,7 +243,7 @@ def true_value(network, market, days, given) -> torch.Tensor:
 
 LEARN, TEST = torch.arange(800), torch.arange(800, 1200)
 REALISED = "decision_value", {"risk": "realised"}
-SHARPE = "net_sharpe", {"buy": 0.0, "sell": 0.0}
+SHARPE = "net_sharpe", {}
 CONFIG = TrainerConfig(
     epochs=16, patience=16, batch_days=20, learning_rate=1e-2, monitor="valid_loss"
 )
@@ -285,7 +285,8 @@ def said_of(network, market) -> tuple[float, float]:
 
 @pytest.fixture(scope="module")
 def given():
-    return PortfolioProblem({"risk_aversion": 40.0, "max_weight": 0.5}, score_scale=0.02)
+    free = {"costs": {"buy": 0.0, "sell": 0.0, "minimum": 0.0}, "days_per_year": 252}
+    return PortfolioProblem({"risk_aversion": 40.0, "max_weight": 0.5, **free}, score_scale=0.02)
 
 
 @pytest.fixture(scope="module")
@@ -329,7 +330,7 @@ def test_it_finds_a_factor_that_is_larger_than_the_model_says(given):
     assert mean > 5 * error and mean > 0.7 * float((statistical - best).mean())
 
 
-def test_a_loss_that_believes_the_risk_model_cannot_find_its_errors(given, riskier, found):
+def test_a_loss_that_trusts_the_risk_model_cannot_find_its_errors(given, riskier, found):
     """Why the realised risk is there: Σ of the judge is the Σ that is wrong."""
     more, less = said_of(found[0], riskier)
     blind = said_of(trained(riskier, given, "decision_value", {}, SPECIFIC), riskier)

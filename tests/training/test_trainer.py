@@ -8,7 +8,7 @@ import re
 
 import pytest
 import torch
-from panels import random_panel
+from panels import STATED, random_panel
 
 from bpqp_portfolio.errors import ConfigError, DataError
 from bpqp_portfolio.losses import LOSSES, build_loss, decision_loss
@@ -30,7 +30,8 @@ def panel():
 
 
 def problem() -> PortfolioProblem:
-    return PortfolioProblem({"risk_aversion": 20.0, "max_weight": 0.45}, score_scale=0.02)
+    settings = {"risk_aversion": 20.0, "max_weight": 0.45, **STATED}
+    return PortfolioProblem(settings, score_scale=0.02)
 
 
 def build(loss="squared_regret", *, seed=0, network=None, callbacks=(), **config) -> Trainer:
@@ -336,7 +337,9 @@ def test_features_that_are_not_finite_are_named_as_such(days):
     broken = random_panel(days=DAYS)
     broken.features[broken.rows(days[4:5])[0], 2] = torch.nan
     date = str(broken.dates[int(days[4])])
-    with pytest.raises(DataError, match=r"its features are not: check the handler's proc") as error:
+    with pytest.raises(
+        DataError, match=r"its features are not: let the handler's processors"
+    ) as error:
         build("mse", epochs=1, batch_days=1).fit(broken, TRAIN, VALID)
     if days is TRAIN:
         assert f"{date} to {date}" in str(error.value)
