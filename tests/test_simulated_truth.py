@@ -69,7 +69,7 @@ from bpqp_portfolio.losses import build_loss
 from bpqp_portfolio.losses.account import trades
 from bpqp_portfolio.losses.decision_value import DecisionValue
 from bpqp_portfolio.losses.registry import Loss
-from bpqp_portfolio.portfolio import PortfolioProblem
+from bpqp_portfolio.portfolio import PortfolioProblem, TradingCosts
 from bpqp_portfolio.predictors import MLP
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
 from bpqp_portfolio.qlib_ext.handlers import FIELDS, feature_config
@@ -102,6 +102,12 @@ class Study:
     def train(self, loss: str, **options: Any) -> Tensor:
         """Scores on the test days, (R',), of the linear network trained on ``loss``."""
         return self.train_on(build_loss(loss, options))
+
+    def paying(self, cost: float) -> Study:
+        """The same study, whose losses pay ``cost`` for what is bought and for what is sold."""
+        rates = TradingCosts(buy=cost, sell=cost, minimum=0.0)
+        config = replace(self.problem.config, costs=rates, days_per_year=252)
+        return replace(self, problem=PortfolioProblem(config, self.problem.scale))
 
     def train_on(self, objective: Loss) -> Tensor:
         """The same for a loss that is not in the registry."""
@@ -292,7 +298,7 @@ def blind(studies: list[Study]) -> list[Tensor]:
 def test_cost_aware_training_wins_net_of_cost(studies: list[Study], blind: list[Tensor]):
     cost = 0.002
     for study, scores in zip(studies, blind, strict=False):
-        aware = study.train("net_utility", buy=cost, sell=cost)
+        aware = study.paying(cost).train("net_utility")
         worse, much = study.traded(scores, cost)
         better, little = study.traded(aware, cost)
         mean, error = gain([worse], [better])
@@ -302,24 +308,23 @@ def test_cost_aware_training_wins_net_of_cost(studies: list[Study], blind: list[
 
 
 def test_without_cost_it_learns_the_same(studies: list[Study], blind: list[Tensor]):
-    free = studies[0].train("net_utility", buy=0.0, sell=0.0)
+    free = studies[0].paying(0.0).train("net_utility")
     torch.testing.assert_close(free, blind[0], rtol=1e-5, atol=1e-6)
 
 
 def test_a_sharpe_ratio_with_costs_inside_is_better_net_of_them(studies: list[Study]):
     study, cost = studies[0], 0.003
     trained = {
-        rate: study.train("net_sharpe", buy=rate, sell=rate, benchmark="universe")
-        for rate in (0.0, cost)
+        rate: study.paying(rate).train("net_sharpe", benchmark="universe") for rate in (0.0, cost)
     }
     net, bought = zip(*(study.traded(scores, cost) for scores in trained.values()), strict=True)
     mean, error = gain([net[0]], [net[1]])
     assert mean > 5 * error
     assert bought[1].mean() < 0.5 * bought[0].mean()
     batch = study.panel.batch(study.test, features=False)
-    judge = build_loss("net_sharpe", {"buy": cost, "sell": cost, "benchmark": "universe"})
+    judge, paid = build_loss("net_sharpe", {"benchmark": "universe"}), study.paying(cost).problem
     blind, aware = (
-        float(judge(batch.pad(scores.double()), batch, study.problem).total[0])
+        float(judge(batch.pad(scores.double()), batch, paid).total[0])
         for scores in trained.values()
     )
     assert aware < blind

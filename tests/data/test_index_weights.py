@@ -110,10 +110,10 @@ def test_a_mandate_relative_to_the_index_needs_its_weights_on_every_day(provider
     file = tmp_path / "weights.csv"
     file.write_text("date,instrument,weight\n2020-01-07,AAA,2\n2020-01-07,BBB,0\n")
     market, span = load_market(provider, "two"), (DAYS[0], DAYS[-1])
-    block = {"index_weights": str(file), "active_weights": 0.1}
-    settings = MandateSettings.from_config(block)
+    block = {"risk_aversion": 5.0, "index_weights": str(file)}
+    settings = MandateSettings.from_config({**block, "active_weights": 0.1}, 238)
     with pytest.raises(DataError, match=r"weights.csv has no weight .* 2020-01-06 \(1 such days\)"):
         settings.check_tables(market, provider, 3, span)
     settings.check_tables(market, provider, 3, (DAYS[1], DAYS[-1]))
-    free = MandateSettings.from_config({"index_weights": str(file), "max_weights": 0.7})
+    free = MandateSettings.from_config({**block, "max_weights": 0.7}, 238)
     free.check_tables(market, provider, 3, span)

@@ -96,7 +96,11 @@ def test_figures_are_of_the_portfolios_that_were_held(finished, market):
 
 
 def test_annual_limits_and_figures_count_the_days_of_the_market(market):
-    block = {"constraints": {"max_tracking_error": 0.06}, "on_failure": "hold"}
+    block = {
+        "risk_aversion": 5.0,
+        "constraints": {"max_tracking_error": 0.06},
+        "on_failure": "hold",
+    }
     for region in ("cn", "us"):
         year = MARKET_RULES[region].days_per_year
         data = build(market.root, region, handler=FEW, mandate=block)
