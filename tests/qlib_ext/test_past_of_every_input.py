@@ -179,7 +179,6 @@ def study(provider: Provider, files: dict[str, str], check: bool):
             for name in (
                 "pred.pkl",
                 "bpqp/weights.pkl",
-                "bpqp/signal.pkl",
                 "portfolio_analysis/realised_weights.pkl",
                 "portfolio_analysis/bpqp_daily.pkl",
                 "portfolio_analysis/mandate_days.pkl",
