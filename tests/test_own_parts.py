@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from own_parts import RISK_AND_SCORES
 
 from bpqp_portfolio.config import build, load_own_parts, own_parts, resolve
 from bpqp_portfolio.errors import ConfigError
@@ -19,7 +20,8 @@ from bpqp_portfolio.portfolio.scores import build_normalisation
 from bpqp_portfolio.predictors import build_predictor
 from bpqp_portfolio.risk import RiskConfig, build_risk_model
 
-SOURCE = """
+SOURCE = (
+    """
 import dataclasses
 import numpy as np
 from torch import nn
@@ -64,27 +66,16 @@ class Absolute:
         return LossTerms(error, error, None)
 
 
-class Diagonal:
-    def __init__(self, factors, floor=0.0):
-        self.factors, self.floor = factors, floor
-
-    def estimate(self, returns):
-        variance = np.nanvar(returns, axis=0) + self.floor
-        return np.zeros((returns.shape[1], self.factors)), variance
-
-
 class Equal(EqualWeight):
     pass
-
-
-def halved(scores, mask, by=2.0):
-    return scores / by
 
 
 class Sign:
     def __call__(self, scores, mask):
         return scores.sign()
 """
+    + RISK_AND_SCORES
+)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
+from own_parts import RISK_AND_SCORES
 from qlib_markets import FEW, SETTINGS, run_task
 
 from bpqp_portfolio.errors import ConfigError, DataError
@@ -17,7 +18,8 @@ from bpqp_portfolio.live.target_weights import target_weights
 from bpqp_portfolio.runs.artifact import PARTS, load_run
 from bpqp_portfolio.runs.tracked import download_artifacts
 
-SOURCE = """
+SOURCE = (
+    """
 import dataclasses
 import numpy as np
 from torch import nn
@@ -45,22 +47,11 @@ class Doubled:
         return terms._replace(total=2 * terms.total)
 
 
-class Diagonal:
-    def __init__(self, factors, floor=0.0):
-        self.factors, self.floor = factors, floor
-
-    def estimate(self, returns):
-        variance = np.nanvar(returns, axis=0) + self.floor
-        return np.zeros((returns.shape[1], self.factors)), variance
-
-
 class Soft(Softmax):
     pass
-
-
-def halved(scores, mask, by=2.0):
-    return scores / by
 """
+    + RISK_AND_SCORES
+)
 OURS = "bpqp_portfolio.qlib_ext"
 BACKTEST = {
     "class": "BacktestRecord",
