@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := data/demo
 export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
 
-.PHONY: demo test lint install clean
+.PHONY: demo test docs lint install clean
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -14,7 +14,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[demo,solvers,test,dev]"
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[demo,solvers,test,docs,dev]"
 	touch $@
 
 demo: install
@@ -26,6 +26,10 @@ demo: install
 # One worker a core, each with one thread: more threads than cores wait for each other.
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+
+# The pages under docs/, in build/docs; a warning is an error.
+docs: install
+	$(BIN)/sphinx-build -W --keep-going -b html docs build/docs
 
 lint: install
 	$(BIN)/ruff check .

@@ -21,7 +21,7 @@ SOURCES = {
     ): path.read_text(encoding="utf-8")
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-TEXT_OF_HELP = {"bpqp_portfolio.cli"}
+TEXT_OF_HELP = "bpqp_portfolio.cli"
 """Docstrings that typer shows to users as help."""
 REFERENCE = re.compile(r":(?:func|class|meth|mod|data|attr):`~?([^`]+)`")
 
@@ -93,7 +93,7 @@ def test_public_functions_name_what_they_raise():
     found = [
         f"{name}: {line}"
         for name, text in SOURCES.items()
-        if name not in TEXT_OF_HELP
+        if not name.startswith(TEXT_OF_HELP)
         for line in silent(ast.parse(text).body)
     ]
     assert not found

@@ -1,0 +1,54 @@
+"""The command line `bpqp`: thin, every command calls one function of the package.
+
+A file here is a command, or a group of them; `app` below puts them together, and `main` is the
+entry point. A new command is a function in a file and a line in `app`.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from ..errors import BPQPError
+from .compare import compare
+from .data import data_app
+from .report import report
+from .weights import weights
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+for command in (report, weights, compare):
+    app.command()(command)
+app.add_typer(data_app, name="data")
+
+
+def _print_versions(asked: bool) -> None:
+    """Print this package's version and those of what decides its figures, and stop."""
+    if asked:
+        own, *others = (f"{name} {version(name)}" for name in ("bpqp-portfolio", "torch", "pyqlib"))
+        typer.echo(", ".join([own, f"Python {platform.python_version()}", *others]))
+        raise typer.Exit
+
+
+@app.callback()
+def bpqp(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_versions, is_eager=True, help="Print versions and exit."
+        ),
+    ] = False,
+) -> None:
+    """Portfolios from networks that are trained through the optimiser."""
+
+
+def main() -> None:
+    """Entry point: an expected error is one clear line and exit code 1, not a traceback."""
+    try:
+        app()
+    except BPQPError as error:
+        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        sys.exit(1)

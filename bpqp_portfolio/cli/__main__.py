@@ -1,0 +1,5 @@
+"""`python -m bpqp_portfolio.cli` is `bpqp`."""
+
+from . import main
+
+main()
