@@ -1,7 +1,8 @@
 """The command line `bpqp`: thin, every command calls one function of the package.
 
-A file here is a command, or a group of them; `app` below puts them together, and `main` is the
-entry point. A new command is a function in a file and a line in `app`.
+Start with ``weights.py``: a file is a command, or a group of them (``data.py``). `app` below puts
+them together, and `main` is the entry point. A new command is a function in a file and a line in
+`app`.
 """
 
 from __future__ import annotations
