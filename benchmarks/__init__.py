@@ -1,1 +1,1 @@
-"""Benchmarks: the scripts behind the README's tables; see benchmarks/README.md."""
+"""Benchmarks: the scripts behind the tables of docs/benchmarks; see benchmarks/README.md."""

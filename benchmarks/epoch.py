@@ -33,6 +33,7 @@ from . import render
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURE = ROOT / "benchmarks" / "figures" / "epoch.png"
+PAGE = ROOT / "docs" / "benchmarks" / "epoch.md"
 MARKS = "<!-- epoch:begin -->", "<!-- epoch:end -->"
 STAGES = (
     "batch assembly",
@@ -303,7 +304,7 @@ def measure(study: Study, rounds: int, device: str, title: str) -> dict[str, Any
 
 
 def text(report: dict[str, Any], more: list[str]) -> str:
-    """The README's block."""
+    """The block between the markers of the page."""
     columns = list(report["stages"].values())
     body = [[stage, *(f"{c[stage]:.2f}" for c in columns)] for stage in STAGES]
     body.append(["**epoch**", *(f"**{sum(c.values()):.2f}**" for c in columns)])
@@ -356,7 +357,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--large", metavar="NAMESxDAYS", help="one epoch of a memory-mapped market")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--figure", type=Path)
-    parser.add_argument("--update-readme", action="store_true")
+    parser.add_argument("--update-docs", action="store_true")
     options = parser.parse_args(argv)
     if not options.simulated and not options.provider:
         parser.error("--provider (or $BPQP_PROVIDER_URI) names no Qlib data; or use --simulated.")
@@ -378,10 +379,10 @@ def main(argv: list[str] | None = None) -> None:
             study, title = real_study(options.provider), "CSI 300, train 2011 to 2016"
         report = measure(study, options.rounds, options.device, title)
         print(text(report, more))
-        if options.figure or options.update_readme:
+        if options.figure or options.update_docs:
             figure(report, options.figure or FIGURE)
-        if options.update_readme:
-            render.update(ROOT / "README.md", text(report, more), MARKS)
+        if options.update_docs:
+            render.update(PAGE, text(report, more), MARKS)
 
 
 if __name__ == "__main__":

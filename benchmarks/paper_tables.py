@@ -1,7 +1,7 @@
 """The paper's tables on this machine: every differentiable layer, the same problems, one run.
 
     python -m benchmarks.paper_tables --quick                          # small sizes, a minute
-    python -m benchmarks.paper_tables --json FILE --update-readme      # everything
+    python -m benchmarks.paper_tables --json FILE --update-docs      # everything
     python -m benchmarks.paper_tables --json FILE --resume             # go on after an interruption
 
 How the peers are installed and what is measured: benchmarks/README.md.
@@ -31,6 +31,7 @@ from .worker import CutOff, Failed, Worker
 
 ROOT = Path(__file__).parents[1]
 FIGURE = ROOT / "benchmarks" / "figures" / "paper_tables.png"
+PAGE = ROOT / "docs" / "benchmarks" / "layers.md"
 SMALL, LARGE = ("10x5", "50x10", "100x20", "500x100"), ("1000x200", "3000x1000", "5000x2000")
 # Table: kind of problem, sizes n x m, problems per size.
 TABLES = {
@@ -69,8 +70,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="where results go, after every cell")
     parser.add_argument("--resume", action="store_true", help="keep the cells of --json")
     parser.add_argument("--markdown", type=Path, help="all tables in full")
-    parser.add_argument("--figure", type=Path, help=f"picture; {FIGURE.name} with --update-readme")
-    parser.add_argument("--update-readme", action="store_true", help="the block in README.md")
+    parser.add_argument("--figure", type=Path, help=f"picture; {FIGURE.name} with --update-docs")
+    parser.add_argument("--update-docs", action="store_true", help="the block in docs/benchmarks")
     options = parser.parse_args(argv)
     unknown = [t for t in options.tables if t not in every]
     unknown += [m for m in options.methods if m.partition(":")[0] not in PEERS]
@@ -339,10 +340,10 @@ def main(argv: list[str] | None = None) -> None:
     print(render.compact(run.report))
     if options.markdown:
         options.markdown.write_text(render.full(run.report), encoding="utf-8")
-    if options.figure or options.update_readme:
+    if options.figure or options.update_docs:
         render.figure(run.report, options.figure or FIGURE)
-    if options.update_readme:
-        render.update(ROOT / "README.md", render.compact(run.report))
+    if options.update_docs:
+        render.update(PAGE, render.compact(run.report))
 
 
 if __name__ == "__main__":

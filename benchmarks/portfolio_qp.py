@@ -1,6 +1,6 @@
 """The structured solver on portfolio QPs: against its peers, by size, by constraints, its accuracy.
 
-    BPQP_REAL_DATA=ARCHIVE_OR_FOLDER python -m benchmarks.portfolio_qp --json FILE --update-readme
+    BPQP_REAL_DATA=ARCHIVE_OR_FOLDER python -m benchmarks.portfolio_qp --json FILE --update-docs
     python -m benchmarks.portfolio_qp --quick          # small simulated markets, a minute
 
 Without the variable all days are simulated, and the tables say so. All figures are milliseconds a
@@ -31,6 +31,7 @@ from .render import grid, update
 
 ROOT = Path(__file__).parents[1]
 FIGURE = ROOT / "benchmarks" / "figures" / "portfolio_qp.png"
+PAGE = ROOT / "docs" / "benchmarks" / "portfolio.md"
 SIZES = (100, 200, 300, 500, 1000, 2000, 5000)
 MARKS = ("<!-- portfolio_qp:begin -->", "<!-- portfolio_qp:end -->")
 BATCH, CAP, COST = 64, 0.05, 1e-3
@@ -47,7 +48,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--risk-aversion", type=float, default=100.0)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
-    parser.add_argument("--update-readme", action="store_true")
+    parser.add_argument("--update-docs", action="store_true")
     return parser.parse_args(argv)
 
 
@@ -244,7 +245,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def text(report: dict[str, Any]) -> str:
-    """The README's block."""
+    """The block between the markers of the page."""
     meta, cells = report["meta"], report["peers"]
     columns = list(report["sizes"])
     methods = list(cells)
@@ -349,10 +350,10 @@ def main(argv: list[str] | None = None) -> None:
     if options.json:
         options.json.write_text(json.dumps(report, indent=1))
     print(text(report))
-    if options.figure or options.update_readme:
+    if options.figure or options.update_docs:
         figure(report, options.figure or FIGURE)
-    if options.update_readme:
-        update(ROOT / "README.md", text(report), MARKS)
+    if options.update_docs:
+        update(PAGE, text(report), MARKS)
 
 
 if __name__ == "__main__":

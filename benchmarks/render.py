@@ -1,4 +1,4 @@
-"""What a report looks like: the README's block, all tables in full, and the picture."""
+"""What a report looks like: the block of docs/benchmarks, all tables in full, and the picture."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _times(tables: dict[str, dict[str, Cells]]) -> str:
 
 
 def compact(report: dict[str, Any]) -> str:
-    """The README's tables: times and ratios, accuracy, the batch and the overhead."""
+    """The page's tables: times and ratios, accuracy, the batch and the overhead."""
     tables, parts = report["tables"], [_conditions(report)]
     for group in (("qp",), ("large",), ("lp", "boxlp"), ("socp",)):
         chosen = {t: tables[t] for t in group if tables.get(t)}
@@ -128,7 +128,7 @@ def _conditions(report: dict[str, Any]) -> str:
         "Median milliseconds, forward + backward, of one problem with n variables, m equalities "
         f"and m inequalities (n×m), gradients in all parameters. {m['date']}, {m['cpu']}, "
         f"{m['threads']} threads, Python {m['python']}; every method at the accuracy that "
-        "`benchmarks/README.md` names."
+        "[its settings](setup.md) name."
     )
 
 
@@ -289,14 +289,14 @@ def figure(report: dict[str, Any], path: Path) -> None:
     plt.close(picture)
 
 
-def update(readme: Path, text: str, marks: tuple[str, str] = (BEGIN, END)) -> None:
+def update(page: Path, text: str, marks: tuple[str, str] = (BEGIN, END)) -> None:
     """Replace what stands between the markers of a file; ValueError where they are missing."""
     begin, end = marks
-    old = readme.read_text(encoding="utf-8")
+    old = page.read_text(encoding="utf-8")
     if old.count(begin) != 1 or old.count(end) != 1 or old.index(begin) > old.index(end):
-        raise ValueError(f"{readme}: expected one {begin} before one {end}")
+        raise ValueError(f"{page}: expected one {begin} before one {end}")
     head, rest = old.split(begin)
     tail = rest.split(end)[1]
-    partial = readme.with_suffix(".partial")
+    partial = page.with_suffix(".partial")
     partial.write_text(f"{head}{begin}\n{text}{end}{tail}", encoding="utf-8")
-    os.replace(partial, readme)
+    os.replace(partial, page)

@@ -52,9 +52,8 @@ def test_no_data_is_a_usage_error(monkeypatch, capsys):
     assert "--provider" in capsys.readouterr().err
 
 
-def test_the_readme_has_its_markers(tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text((epoch.ROOT / "README.md").read_text())
-    render.update(readme, "new\n", epoch.MARKS)
-    assert f"{epoch.MARKS[0]}\nnew\n{epoch.MARKS[1]}" in readme.read_text()
-    assert render.BEGIN in readme.read_text()
+def test_the_page_has_its_markers(tmp_path):
+    page = tmp_path / "epoch.md"
+    page.write_text(epoch.PAGE.read_text())
+    render.update(page, "new\n", epoch.MARKS)
+    assert f"{epoch.MARKS[0]}\nnew\n{epoch.MARKS[1]}" in page.read_text()

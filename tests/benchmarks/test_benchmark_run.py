@@ -43,18 +43,18 @@ def test_everything_is_written(finished, tmp_path):
     assert "| *authors' way / ours* |" in full
     render.figure(report, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 10_000
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{render.BEGIN}\nold\n{render.END}\nafter\n")
+    page = tmp_path / "layers.md"
+    page.write_text(f"before\n{render.BEGIN}\nold\n{render.END}\nafter\n")
     for _ in range(2):
-        render.update(readme, render.compact(report))
-        text = readme.read_text()
+        render.update(page, render.compact(report))
+        text = page.read_text()
         assert text.startswith("before\n") and text.endswith("\nafter\n")
         assert "old" not in text
         assert text.count("authors' way (OSQP, OSQP)") >= 1
-    readme.write_text("no markers")
+    page.write_text("no markers")
     with pytest.raises(ValueError, match="expected one"):
-        render.update(readme, "new")
-    assert readme.read_text() == "no markers"
+        render.update(page, "new")
+    assert page.read_text() == "no markers"
 
 
 def test_resuming_keeps_finished_cells(finished):

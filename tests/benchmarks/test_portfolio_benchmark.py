@@ -1,4 +1,4 @@
-"""The portfolio benchmark's quick run: what it reports, writes and puts into a README."""
+"""The portfolio benchmark's quick run: what it reports, writes and puts into its page."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def test_it_is_as_accurate_as_clarabel_can_tell(report):
 
 
 def test_the_text_goes_between_its_own_markers(report, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text(f"{render.BEGIN}\na\n{render.END}\n<!-- portfolio_qp:begin -->\nstale\n")
+    page = tmp_path / "portfolio.md"
+    page.write_text(f"{render.BEGIN}\na\n{render.END}\n<!-- portfolio_qp:begin -->\nstale\n")
     with pytest.raises(ValueError, match="portfolio_qp:begin"):
-        render.update(readme, "new", portfolio_qp.MARKS)
-    readme.write_text(readme.read_text() + "<!-- portfolio_qp:end -->\nafter\n")
-    render.update(readme, portfolio_qp.text(report), portfolio_qp.MARKS)
-    text = readme.read_text()
+        render.update(page, "new", portfolio_qp.MARKS)
+    page.write_text(page.read_text() + "<!-- portfolio_qp:end -->\nafter\n")
+    render.update(page, portfolio_qp.text(report), portfolio_qp.MARKS)
+    text = page.read_text()
     assert "stale" not in text
     assert text.startswith(f"{render.BEGIN}\na\n")
     assert text.endswith("\nafter\n")

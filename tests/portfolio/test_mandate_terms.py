@@ -238,9 +238,10 @@ def test_a_term_of_ones_own_by_class_and_module_path(tmp_path):
         Mandate.from_config({"constraints": [one]})
 
 
-def test_the_readme_has_the_reference_of_the_registry():
-    text = Path("README.md").read_text(encoding="utf-8")
-    remedy = "run: python -m bpqp_portfolio.portfolio.mandate.reference README.md"
+def test_the_page_has_the_reference_of_the_registry():
+    page = "docs/how-to/mandates.md"
+    text = Path(page).read_text(encoding="utf-8")
+    remedy = f"run: python -m bpqp_portfolio.portfolio.mandate.reference {page}"
     assert with_reference(text) == text, remedy
     for name in TERMS:
         assert f"| `{name}` | `" in text

@@ -1,4 +1,4 @@
-"""The demonstration from its data to the report, by the commands of the README."""
+"""The demonstration from its data to the report, by its commands."""
 
 from __future__ import annotations
 

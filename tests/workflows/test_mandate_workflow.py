@@ -1,4 +1,4 @@
-"""The demonstration under a mandate, by the commands of the README: limits kept, failures told."""
+"""The demonstration under a mandate, by its commands: limits kept, failures told."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The reference of constraints and costs, from the registry: a table for the README.
+"""The reference of constraints and costs, from the registry: a table for a page.
 
-    python -m bpqp_portfolio.portfolio.mandate.reference README.md
+    python -m bpqp_portfolio.portfolio.mandate.reference docs/how-to/mandates.md
 
 writes it anew between the file's two marks.
 """
