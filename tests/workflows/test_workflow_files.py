@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "workflows").glob("*.yaml"))
 CSI300 = ["bpqp_csi300", "two_stage_csi300", "lightgbm_csi300"]
 DEMO = ["bpqp_demo", "mandate_demo"]
+US = "bpqp_us"
 # A provider has these days at least.
 CALENDARS = {
     "cn": pd.bdate_range("2008-01-02", "2023-06-30"),
@@ -69,7 +70,7 @@ def file(request) -> Path:
 
 
 def test_all_workflows_are_here():
-    assert {path.stem for path in FILES} == {*CSI300, *DEMO, "mandate_csi300"}
+    assert {path.stem for path in FILES} == {*CSI300, *DEMO, US, "mandate_csi300"}
 
 
 def test_defaults(file):
@@ -78,9 +79,9 @@ def test_defaults(file):
     tracker = init["exp_manager"]
     assert tracker["kwargs"]["uri"] == "sqlite:///mlflow.db"
     assert tracker["class"] == "TrackingManager" and tracker["kwargs"]["default_exp_name"]
-    demo = file.stem in DEMO
-    assert init["provider_uri"] == ("data/demo" if demo else "~/.qlib/qlib_data/cn_data")
-    assert init["region"] == ("us" if demo else "cn")
+    folders = dict.fromkeys(DEMO, "data/demo") | {US: "data/us"}
+    assert init["provider_uri"] == folders.get(file.stem, "~/.qlib/qlib_data/cn_data")
+    assert init["region"] == ("us" if file.stem in folders else "cn")
 
 
 def test_every_variable_is_used_as_a_whole_value(file, monkeypatch):
@@ -135,7 +136,7 @@ def test_what_a_workflow_names_exists_and_its_settings_are_valid(file):
     rules = market_rules(config["qlib_init"]["region"])
     mandate = MandateSettings.from_config(kwargs["mandate"], rules.days_per_year)
     mandate.training_problem(kwargs["problem"])
-    assert mandate.book_rules(rules).lot == (1 if file.stem in DEMO else 100)
+    assert mandate.book_rules(rules).lot == (1 if file.stem in (*DEMO, US) else 100)
     handler, settings = get_callable_kwargs(kwargs["handler"])
     assert handler is CachedAlpha158
     assert len(feature_config(settings["fields"], settings.get("exclude", []))[1]) > 50
