@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..backtest.mandate_settings import MandateSettings
+from ..backtest.rebalance import BookRules
 from ..config import load_own_parts
 from ..data.quality.exclusions import Exclusions, read_exclusions
 from ..errors import ConfigError, DataError
 from ..files.digests import verify
+from ..markets.rules import BOARDS, QLIB_DAYS_PER_YEAR, MarketRules
 from ..portfolio.mandate.config import by_name
 from ..portfolio.problem import PortfolioProblem
-from ..predictors import Ensemble, PredictorOutput, Predictor, build_network
+from ..predictors import Ensemble, Predictor, PredictorOutput, build_network
 from ..risk.config import RiskConfig
-from ..markets.rules import BOARDS, QLIB_DAYS_PER_YEAR, MarketRules
-from ..backtest.mandate_settings import MandateSettings
-from ..backtest.rebalance import BookRules
 
 logger = logging.getLogger(__name__)
 

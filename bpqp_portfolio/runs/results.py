@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from ..config import nearest
+from ..errors import DataError
 from ..files.atomic import replacing_folder
 from ..files.digests import sha256_of
-from ..errors import DataError
 from ..markets.rules import QLIB_DAYS_PER_YEAR
 
 SCHEMA = 1
