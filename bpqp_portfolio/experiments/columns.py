@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ..report.metrics import format_metric
-from .statistics import Difference
+from ..report.statistics import Difference
 
 SPACE = "\N{NO-BREAK SPACE}"
 MINUS, PLUS_MINUS, PERCENT = "−", " ± ", f"{SPACE}%"

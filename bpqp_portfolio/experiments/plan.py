@@ -67,7 +67,7 @@ class Comparison:
     the runs are tracked; ``methods`` by name; ``seeds`` of each; ``configurations_tried`` how many
     settings were looked at on validation before this one was frozen, printed with the table;
     ``block`` days and ``level`` of the bootstrap (see
-    :mod:`bpqp_portfolio.experiments.statistics`); ``compare`` the facts, of
+    :mod:`bpqp_portfolio.report.statistics`); ``compare`` the facts, of
     :data:`~.common_facts.FACTS`, in which methods differ on purpose.
 
     Raises

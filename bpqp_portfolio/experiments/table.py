@@ -11,10 +11,10 @@ import pandas as pd
 
 from ..errors import DataError
 from ..report.metrics import summarise
+from ..report.statistics import Difference, holm, paired_difference
 from ..runs.results import RunResults
 from .columns import COLUMNS, cell_text, interval, p_text, points
 from .plan import Comparison
-from .statistics import Difference, holm, paired_difference
 
 DRAWS = 20_000
 """Of the bootstrap: with fewer, the smallest p-value times some forty comparisons is not small."""

@@ -22,7 +22,8 @@ from ..backtest.learned_risk import LearnedRisk, learned_risk_of, problem_of
 from ..backtest.realised import held_by_signal, realised_weights
 from ..config import check_keys, from_mapping
 from ..problems.solution import SolveStatus
-from ..report.metrics import flatten, print_summary, summarise
+from ..report.metrics import flatten, summarise
+from ..report.terminal import print_summary
 from ..runs.artifact import ARTIFACTS
 from ..runs.results import NO_DECISION, RunResults, save_results
 from ..training import torch_threads

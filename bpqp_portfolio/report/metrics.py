@@ -1,14 +1,10 @@
-"""The final table of a run: annual figures by its market's year, and its print in the terminal."""
+"""The final table of a run: annual figures by its market's year."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import pandas as pd
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from ..runs.results import RunResults
 
@@ -105,13 +101,8 @@ def risk(returns: pd.Series, days_per_year: float) -> dict[str, float]:
 
 
 def cautions(results: RunResults) -> list[str]:
-    """What limits the conclusions of a test, one sentence each; none of a long one that traded."""
+    """What limits the conclusions of a short test, one sentence each; none of a long one."""
     days, out = len(results.daily), []
-    if never_traded(results):
-        out.append(
-            "The backtest never traded: its account stayed in cash, so there is no figure of a "
-            "portfolio."
-        )
     if days < FEWEST:
         out.append(
             f"{counted(days, 'trading day')}: too few for any figure a year, which takes {FEWEST}."
@@ -252,31 +243,3 @@ def format_metric(metric: str, value: float) -> str:
     if not math.isfinite(value):
         return "–"
     return METRICS[metric][1].format(value).replace("-", "−").replace("%", "\N{NO-BREAK SPACE}%")
-
-
-def print_summary(
-    summary: pd.DataFrame,
-    results: RunResults,
-    timing: Mapping[str, float] | None = None,
-    console: Console | None = None,
-) -> None:
-    """Print the final table and the seconds of each stage in the terminal, and what limits it."""
-    table = Table(title="Result of the run", title_justify="left", header_style="bold")
-    table.add_column(f"a year of {results.days_per_year:g} days, arithmetic")
-    for header in ("return", "volatility", "ratio", "drawdown"):
-        table.add_column(header, justify="right")
-    for label, cells in book_rows(summary):
-        table.add_row(label, *cells)
-    for section in ("signal", "trading"):
-        table.add_section()
-        for label, cell in other_rows(summary, section):
-            table.add_row(label, cell)
-    if timing:
-        table.add_section()
-        for stage, seconds in timing.items():
-            table.add_row(f"Seconds: {escape(stage)}", f"{seconds:.1f}")
-        table.add_row("Seconds: all", f"{sum(timing.values()):.1f}")
-    console = console or Console()
-    console.print(table)
-    for caution in cautions(results):
-        console.print(f"note: {caution}", highlight=False)

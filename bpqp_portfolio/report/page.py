@@ -17,8 +17,10 @@ from ..markets.rules import QLIB_DAYS_PER_YEAR
 from ..runs.results import RunResults, plain
 from .figures import PLOTS, inline_svgs
 from .figures_model import status_counts
+from .headline import headline
 from .mandate import CAUSES, EVENTS_SHOWN, cause_table, constraint_table, event_counts, has_mandate
 from .metrics import FEWEST, book_rows, cautions, counted, format_metric, other_rows, summarise
+from .statistics import BLOCK
 from .style import css_colours
 from .template import CSS, PAGE
 
@@ -57,7 +59,8 @@ def render(results: RunResults) -> str:
     return environment.from_string(PAGE).render(
         css=Markup(stylesheet),
         name=results.name,
-        headline=_headline(results),
+        facts_line=_facts_line(results),
+        headline=headline(results),
         cautions=cautions(results),
         sections=_sections(results),
         tiles=_tiles(results, summary),
@@ -78,7 +81,7 @@ def render(results: RunResults) -> str:
     )
 
 
-def _headline(results: RunResults) -> list[str]:
+def _facts_line(results: RunResults) -> list[str]:
     days = results.daily.index
     facts = [
         f"{results.settings['market']}" if results.settings.get("market") else None,
@@ -282,6 +285,13 @@ def _notes(results: RunResults) -> list[tuple[str, str]]:
             "Precision",
             f"Over {years:.2f} years the standard error of an annual information ratio is about "
             f"1/√years = {1 / math.sqrt(years):.2f}: smaller differences are noise.",
+        ),
+        (
+            "Interval",
+            "That of the sentence at the top is of the mean daily difference, from a bootstrap of "
+            f"blocks of {BLOCK} days (of √days where these are fewer), with Student's correction "
+            "for few blocks. It holds zero: not distinguishable from chance. It is that of this "
+            "run alone, whatever was tried before it, and of one seed of its training.",
         ),
         (
             "Timing",

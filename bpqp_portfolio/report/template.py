@@ -28,6 +28,8 @@ p { margin: 0.5rem 0; max-width: 68ch; }
 .facts { color: var(--muted); max-width: none; }
 .facts span:not(:last-child)::after { content: "·"; margin: 0 0.5em; }
 .facts span { display: inline-block; max-width: 100%; overflow-wrap: anywhere; }
+.lead { font-size: 1.28rem; line-height: 1.4; font-weight: 600; letter-spacing: -0.01em;
+  margin: 1.1rem 0 0.4rem; max-width: 56ch; text-wrap: pretty; }
 code, pre { font: 12.5px/1.55 ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono",
   monospace; }
 .tiles { display: grid; grid-template-columns: repeat(4, 1fr); gap: 0.75rem; margin: 0.9rem 0 2rem;
@@ -93,6 +95,7 @@ nav .side { display: none; }
   header { padding-top: 1.25rem; }
   main, nav { padding-left: 1rem; padding-right: 1rem; }
   h1 { font-size: 1.6rem; }
+  .lead { font-size: 1.12rem; }
   .wide { display: none; }
   .narrow { display: block; max-width: 480px; }
   .tiles { grid-template-columns: repeat(2, 1fr); gap: 0.5rem; }
@@ -153,7 +156,11 @@ PAGE = """<!DOCTYPE html>
 <header>
 <div class="eyebrow">Report of a run</div>
 <h1>{{ name }}</h1>
-<p class="facts">{% for fact in headline %}<span>{{ fact }}</span>{% endfor %}</p>
+<p class="facts">{% for fact in facts_line %}<span>{{ fact }}</span>{% endfor %}</p>
+<p class="lead">{{ headline[0] }}</p>
+{%- if headline[1:] %}
+<p>{{ headline[1:] | join(" ") }}</p>
+{%- endif %}
 {%- for caution in cautions %}
 <p class="absent">{{ caution }}</p>
 {%- endfor %}

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from bpqp_portfolio.errors import ConfigError
-from bpqp_portfolio.experiments import statistics
 from bpqp_portfolio.markets.rules import QLIB_DAYS_PER_YEAR
+from bpqp_portfolio.report import statistics
 
 paired_difference = partial(statistics.paired_difference, days_per_year=QLIB_DAYS_PER_YEAR)
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from bpqp_portfolio.report.figures import PLOTS
+from bpqp_portfolio.report.headline import headline
 from bpqp_portfolio.report.mandate import has_mandate
 from bpqp_portfolio.report.metrics import book_rows, summarise
 from bpqp_portfolio.report.page import SECTIONS, render, write_report
@@ -66,6 +67,10 @@ def test_every_section_and_figure_is_there(page):
     assert page.tags["svg"] == 2 * len(PLOTS)
     for number, plot in enumerate(PLOTS, start=1):
         assert f"Figure {number}. {plot.caption}" in page.text
+
+
+def test_it_opens_with_what_happened(html, run):
+    assert html.index(f'<p class="lead">{headline(run)[0]}</p>') < html.index('class="tiles"')
 
 
 def test_contents_lead_somewhere(page):

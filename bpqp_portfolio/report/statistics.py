@@ -1,4 +1,4 @@
-"""Is one method better than another: a paired block bootstrap over days and seeds.
+"""Is a difference of returns more than chance: a paired block bootstrap over days and seeds.
 
 The estimate is d̂ = mean over days and seeds of r¹ − r². Its error is that of the days, drawn in
 circular blocks with the same days for both methods (Politis and Romano 1992), plus that of the
@@ -17,6 +17,9 @@ import pandas as pd
 
 from ..config import check_number
 from ..errors import DataError
+
+BLOCK = 20
+"""Days of a block, about a month: longer than the memory of daily excess returns."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,53 @@ class Difference:
     days: int
     seeds: tuple[int, int]
 
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the interval lies above or below zero, 0 where it holds zero."""
+        return int(self.low > 0) - int(self.high < 0)
+
+
+def mean_difference(
+    returns: pd.Series, benchmark: pd.Series | float = 0.0, *, days_per_year: float
+) -> Difference:
+    """Annual return of one run over its benchmark, with the interval of :func:`paired_difference`.
+
+    Parameters
+    ----------
+    returns, benchmark : daily returns (T,) as fractions; days on which either is missing are left
+        out. A benchmark of 0 leaves the returns themselves.
+    days_per_year : trading days that annual figures count.
+
+    Raises
+    ------
+    DataError
+        Fewer than two days.
+
+    Notes
+    -----
+    Blocks are of :data:`BLOCK` days, or of √T where these are fewer, so that a short test has as
+    many blocks as days in one.
+
+    >>> days = pd.bdate_range("2020-01-01", periods=100)
+    >>> gain = mean_difference(pd.Series([0.01, -0.008] * 50, days), days_per_year=252)
+    >>> round(float(gain.annual), 3), gain.sign
+    (0.252, 1)
+    """
+    excess = (returns - benchmark).dropna().to_frame()
+    return paired_difference(
+        excess,
+        0.0 * excess,
+        days_per_year=days_per_year,
+        block=min(BLOCK, max(1, math.isqrt(len(excess)))),
+    )
+
 
 def paired_difference(
     first: pd.DataFrame,
     second: pd.DataFrame,
     *,
     days_per_year: float,
-    block: int = 20,
+    block: int = BLOCK,
     draws: int = 5000,
     level: float = 0.95,
     seed: int = 0,

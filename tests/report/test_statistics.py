@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from bpqp_portfolio.errors import ConfigError, DataError
-from bpqp_portfolio.experiments import statistics
-from bpqp_portfolio.experiments.statistics import holm
 from bpqp_portfolio.markets.rules import QLIB_DAYS_PER_YEAR as QLIB
+from bpqp_portfolio.report import statistics
+from bpqp_portfolio.report.statistics import holm
 
 paired_difference = partial(statistics.paired_difference, days_per_year=QLIB)
 
@@ -149,3 +149,27 @@ def test_what_cannot_be_compared_is_refused():
         paired_difference(returns, returns, block=100)
     with pytest.raises(ConfigError, match="level"):
         paired_difference(returns, returns, level=1.5)
+
+
+@pytest.mark.parametrize("days", [25, 240])
+def test_the_interval_of_one_run_covers_its_true_gain(days):
+    random, studies, gain = np.random.default_rng(8), 400, 5e-4
+    covered = 0
+    for _ in range(studies):
+        returns = simulated(random, days, 1, momentum=0.1)[0] + gain
+        result = statistics.mean_difference(returns, days_per_year=QLIB)
+        covered += result.low <= gain * QLIB <= result.high
+    within = 3 * np.sqrt(0.95 * 0.05 / studies)
+    assert 0.95 - within <= covered / studies <= 0.95 + within + 0.01
+
+
+def test_the_sign_of_a_difference_is_zero_where_its_interval_holds_zero():
+    returns = simulated(np.random.default_rng(9), 300, 1)[0]
+    centred = returns - returns.mean()
+    signs = [
+        statistics.mean_difference(centred + gain, days_per_year=QLIB).sign
+        for gain in (-0.01, 0.0, 0.01)
+    ]
+    assert signs == [-1, 0, 1]
+    missing = centred.where(centred.index.day > 3)
+    assert statistics.mean_difference(missing, days_per_year=QLIB).days == missing.count()
