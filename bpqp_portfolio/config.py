@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 from .errors import ConfigError
 
 T = TypeVar("T")
+LARGEST_INTEGER = 2.0**53
+"""Up to which a float is every whole number."""
 OWN_PART = ("class", "module_path", "kwargs")
 """Keys of a class of the user's own, as Qlib writes them."""
 
@@ -30,6 +32,47 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {match[0]!r}?" if match else f" Known: {', '.join(known)}."
 
 
+def display(value: Any) -> str:
+    """``value`` as a message shows it: short, and with YAML's words for nothing, true and false.
+
+    >>> display(None), display(True), display("a"), display(["a"] * 99)
+    ('null', 'true', "'a'", "['a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', …")
+    """
+    words = {None: "null", True: "true", False: "false"}
+    if value is None or isinstance(value, bool):
+        return words[value]
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:61]}…"
+
+
+def as_mapping(value: Any, where: str) -> Mapping[str, Any]:
+    """``value`` where it is a mapping, an empty one for nothing.
+
+    Raises
+    ------
+    ConfigError
+        Anything else; the message begins with ``where``.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: expected a mapping, got {display(value)}.")
+    return value
+
+
+def check_text(value: Any, where: str, what: str) -> None:
+    """Check that ``value`` is a word that is not empty; ``what`` it names stands in the error.
+
+    Raises
+    ------
+    ConfigError
+        It is not; the message begins with ``where``.
+    """
+    if not isinstance(value, str) or not value.strip():
+        hint = "; quote it" if isinstance(value, int | float) else ""
+        raise ConfigError(f"{where}: expected {what}, got {display(value)}{hint}.")
+
+
 def check_keys(mapping: Mapping[str, Any], known: Iterable[str], where: str) -> None:
     """Check that every key of ``mapping`` is in ``known``.
 
@@ -39,10 +82,10 @@ def check_keys(mapping: Mapping[str, Any], known: Iterable[str], where: str) -> 
         ``mapping`` is none, or the first key that is unknown; the nearest known one is named.
     """
     if not isinstance(mapping, Mapping):
-        raise ConfigError(f"{where}: expected a mapping, got {type(mapping).__name__}.")
+        raise ConfigError(f"{where}: expected a mapping, got {display(mapping)}.")
     known = list(known)
     for key in mapping:
-        if key not in known:
+        if not isinstance(key, str) or key not in known:
             hint = nearest(key, known) if known else " It takes no options."
             raise ConfigError(f"{where}: unknown key {key!r}.{hint}")
 
@@ -164,6 +207,10 @@ def build(
         return cls(*arguments, **options)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
+    except Exception as error:  # a user's class, or a library's, may raise anything
+        raise ConfigError(
+            f"{where}: cannot be made of these options ({type(error).__name__}: {error})."
+        ) from error
 
 
 def own_parts(config: Any) -> list[dict[str, str]]:
@@ -280,16 +327,19 @@ def _load(spec: Mapping[str, Any], where: str) -> Any:
     return found
 
 
-def lookup(registry: Mapping[str, T], name: str, what: str) -> T:
-    """The entry ``name`` of ``registry``; ``what`` it is stands in the error.
+def lookup(registry: Mapping[str, T], name: str, what: str, where: str = "") -> T:
+    """The entry ``name`` of ``registry``; ``what`` it is, and ``where``, stand in the error.
 
     Raises
     ------
     ConfigError
         There is none; the message names the nearest.
     """
+    place = f"{where}: " if where else ""
+    if not isinstance(name, str):
+        raise ConfigError(f"{place}expected the name of a {what}, got {display(name)}.")
     if name not in registry:
-        raise ConfigError(f"unknown {what} {name!r}.{nearest(name, registry)}")
+        raise ConfigError(f"{place}unknown {what} {name!r}.{nearest(name, registry)}")
     return registry[name]
 
 
@@ -347,3 +397,5 @@ def check_number(
         raise ConfigError(
             f"{name}: must be {' and '.join(filter(None, (left, right)))}, got {value!r}."
         )
+    if integer and abs(number) > LARGEST_INTEGER:
+        raise ConfigError(f"{name}: {value!r} is too large a number.")

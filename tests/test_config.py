@@ -48,8 +48,8 @@ def test_an_instance_passes_through():
         (None, r"^risk: missing 'window'\.$"),
         ({"window": 0}, r"^risk\.window: must be >= 1, got 0\.$"),
         ({"window": 3, "decay": 0}, r"^risk\.decay: must be > 0 and <= 1, got 0\.$"),
-        ([("window", 3)], r"^risk: expected a mapping, got list\.$"),
-        ("window", r"^risk: expected a mapping, got str\.$"),
+        ([("window", 3)], r"^risk: expected a mapping, got \[\('window', 3\)\]\.$"),
+        ("window", r"^risk: expected a mapping, got 'window'\.$"),
         ({3: 4}, r"^risk: unknown key 3\."),
     ],
 )

@@ -211,7 +211,7 @@ class MandateSettings:
         gamma *= 2 if mandate.objective == "maximum_utility" else 1
         cap = next((t.limit for t in mandate.terms if isinstance(t, MaxWeights)), 1.0)
         if isinstance(cap, Mapping):
-            cap = max(float(value) for value in {"default": 1.0, **cap}.values())
+            cap = max(1.0 if v is None else float(v) for v in {"default": 1.0, **cap}.values())
         check_number(cap, "mandate.constraints.max_weights", low=0, high=1, open_low=True)
         facts = {"costs": mandate.trading, "days_per_year": self.days_per_year}
         limits = {"risk_aversion": gamma, "max_weight": cap}

@@ -17,6 +17,7 @@ from ..data.quality.findings import CHECKS, EXCLUDE
 from ..data.quality.moves import MoveJudge
 from ..data.universe.market import MarketData, load_market
 from ..errors import DataError
+from ..files.dates import FORM, iso_day
 from ..risk.rolling import RiskPanel, rolling_risk
 from ..runs.artifact import RunArtifact
 
@@ -163,10 +164,8 @@ def _position(market: MarketData, run: RunArtifact, date: str | None) -> int:
                 f"no member of {run.facts['market']!r} has a close since {first:%Y-%m-%d}."
             )
         return int(seen[-1])
-    try:
-        day = pd.to_datetime(date, format="%Y-%m-%d")
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{date!r} is no date of the form YYYY-MM-DD.") from error
+    if (day := iso_day(date)) is None:
+        raise DataError(f"date: {date!r} is no date of the form {FORM}.")
     if day < first:
         raise DataError(f"{date}: the run's data begin on {first:%Y-%m-%d}; name a later day.")
     if day > dates[-1]:

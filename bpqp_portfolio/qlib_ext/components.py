@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..config import lookup
+from ..config import check_keys, lookup
 from ..errors import ConfigError
 
+TASK = ("model", "dataset", "record", "reweighter")
+"""Keys of a task."""
 _QLIB, _OURS = "qlib.workflow.record_temp", f"{__package__}."
 RECORDS: dict[str, dict[str, Any]] = {
     "signal": {
@@ -29,7 +31,7 @@ def written_out(task: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        An unknown name (the nearest is named), or a record that is no name and no mapping.
+        An unknown key or name (the nearest is named), or a record that is no name and no mapping.
 
     Examples
     --------
@@ -37,6 +39,7 @@ def written_out(task: Mapping[str, Any]) -> dict[str, Any]:
     {'class': 'TopkDropoutRecord', 'module_path': 'bpqp_portfolio.qlib_ext.topk_dropout', \
 'kwargs': {'topk': 9}}
     """
+    check_keys(task, TASK, "task")
     records = task.get("record")
     if records is None:
         return dict(task)

@@ -16,7 +16,7 @@ from qlib.data.dataset.handler import DataHandlerLP
 from qlib.workflow import R
 
 from ..backtest.mandate_settings import MandateSettings
-from ..config import check_keys, check_number, from_mapping, own_parts
+from ..config import as_mapping, check_keys, check_number, check_text, from_mapping, own_parts
 from ..data.features.panel import DailyPanel, previous_rows
 from ..data.provider.provider import Provider
 from ..data.quality.check import check_provider
@@ -29,19 +29,12 @@ from ..portfolio.scores import mean_spread
 from ..risk.config import RiskConfig
 from ..risk.rolling import rolling_risk
 from ..runs.timing import Timing
+from .data_checks import check_benchmark, check_universe
 from .facts import check_stated_once, rules_of
 from .handler_source import HandlerSource, QlibHandler, build_handler
 from .handlers import CachedAlpha158
-from .preflight import (
-    SEGMENTS,
-    Segments,
-    check_benchmark,
-    check_component,
-    check_learned,
-    check_records,
-    check_segments,
-    check_universe,
-)
+from .preflight import check_component, check_learned, check_records
+from .segments import Segments, check_segments, read_segments
 from .tracking import check_variables
 
 PANEL_VERSION = 1
@@ -164,20 +157,25 @@ class PortfolioDataset(DatasetH):
                 " ".join([f"dataset: missing {', '.join(map(repr, absent))}.", *hints])
             )
         check_stated_once({"dataset": {"kwargs": settings}})
-        check_keys(settings["segments"], SEGMENTS, "segments")
+        check_text(settings["market"], "market", "the name of an instrument list, such as csi300")
+        if settings["benchmark"] is not None:
+            check_text(settings["benchmark"], "benchmark", "a code or null")
+        if settings.get("exclusions") is not None:
+            check_text(settings["exclusions"], "exclusions", "check, none or a CSV file")
+        read_segments(settings["segments"])
         _risk_config(settings.get("risk"))
         year = rules_of(settings.get("market_rules")).days_per_year
         mandate = MandateSettings.from_config(settings["mandate"], year)
         mandate.training_problem(settings.get("problem"))
-        handler = settings.get("handler")
+        handler = as_mapping(settings.get("handler"), "dataset.handler")
         _horizon(handler, settings.get("label_horizon"))
-        for key in (handler or {}).get("kwargs") or {}:
+        for key in handler.get("kwargs") or {}:
             if key in FILLED:
                 raise ConfigError(
                     f"dataset.handler: {key!r} follows from the dataset's market and segments; "
                     "leave it out."
                 )
-        check_component({**HANDLER, **(handler or {})}, "dataset.handler")
+        check_component({**HANDLER, **handler}, "dataset.handler")
 
     def _build_handler(
         self, handler: Mapping[str, Any], label_horizon: int | None
@@ -393,7 +391,7 @@ def _horizon(handler: Mapping[str, Any] | None, label_horizon: int | None) -> in
     if label_horizon is not None:
         check_number(label_horizon, "label_horizon", low=1, integer=True)
         return int(label_horizon)
-    horizon = (config.get("kwargs") or {}).get("horizon", 1)
+    horizon = as_mapping(config.get("kwargs"), "dataset.handler.kwargs").get("horizon", 1)
     check_number(horizon, "handler.horizon", low=1, integer=True)
     return int(horizon)
 

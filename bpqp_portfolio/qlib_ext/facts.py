@@ -104,7 +104,7 @@ def _terms(mandate: Any) -> Iterator[tuple[str, Any]]:
         return
     yield from mandate.items()
     block = mandate.get("constraints")
-    for one in [block] if isinstance(block, Mapping) else block or []:
+    for one in block if isinstance(block, list | tuple) else [block]:
         if isinstance(one, Mapping):
             yield from ((f"constraints.{name}", value) for name, value in one.items())
 

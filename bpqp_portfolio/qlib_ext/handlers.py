@@ -18,7 +18,7 @@ from qlib.contrib.data.loader import Alpha158DL
 from qlib.data.dataset.handler import DataHandlerLP
 from qlib.data.dataset.loader import DLWParser
 
-from ..config import check_keys, check_number, nearest
+from ..config import check_keys, check_number, display, nearest
 from ..data.features.expressions import evaluate, fields_of, reach, read_tables
 from ..data.provider.provider import Provider
 from ..data.universe.market import MarketData
@@ -89,6 +89,11 @@ def feature_config(fields: Sequence[str], exclude: Sequence[str]) -> tuple[list[
     if not kept:
         raise ConfigError(f"fields: no Alpha158 feature uses only {', '.join(fields)}.")
     return [e for e, _ in kept], [n for _, n in kept]
+
+
+def _check_list(value: Any, where: str) -> None:
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"{where}: expected a list, got {display(value)}.")
 
 
 class MarketLoader(DLWParser):
@@ -222,8 +227,12 @@ class CachedAlpha158(Alpha158):
         """Raise :class:`ConfigError` for an unknown setting or one outside its range."""
         check_keys(settings, (*OWN, *PASSED_ON), "handler")
         check_number(settings.get("horizon", 1), "handler.horizon", low=1, integer=True)
-        feature_config(settings.get("fields", FIELDS), settings.get("exclude", EXCLUDED_FEATURES))
+        lists = {"fields": FIELDS, "exclude": EXCLUDED_FEATURES}
+        for key, usual in lists.items():
+            _check_list(settings.get(key, usual), f"handler.{key}")
+        feature_config(*(settings.get(key, usual) for key, usual in lists.items()))
         for part in ("infer_processors", "learn_processors"):
+            _check_list(settings.get(part) or (), f"handler.{part}")
             for item in settings.get(part) or ():
                 check_component(item, f"handler.{part}", "qlib.data.dataset.processor")
 

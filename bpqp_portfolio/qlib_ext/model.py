@@ -16,7 +16,7 @@ from qlib.model.base import Model
 from qlib.workflow import R
 
 from ..backtest.learned_risk import LearnedRisk
-from ..config import check_keys, check_number, from_mapping, named, own_parts, title
+from ..config import as_mapping, check_keys, check_number, from_mapping, named, own_parts, title
 from ..data.features.panel import DailyPanel
 from ..errors import ConfigError
 from ..files.atomic import replacing_file
@@ -73,6 +73,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for part in ("predictor", "loss"):
             object.__setattr__(self, part, named(getattr(self, part), part))
+        object.__setattr__(self, "trainer", as_mapping(self.trainer, "trainer"))
         check_number(self.members, "members", low=1, integer=True)
         check_number(self.threads, "threads", low=1, integer=True)
         if not isinstance(self.learn_kappa, bool):
@@ -127,7 +128,8 @@ class PortfolioModel(Model):
     def _first_stage(self, pretrain: Mapping[str, Any]) -> Stage:
         check_keys(pretrain, ("loss", "trainer"), "model.pretrain")
         loss = named(pretrain.get("loss") or {}, "model.pretrain.loss")
-        given = {**self.settings.trainer, **(pretrain.get("trainer") or {})}
+        own = as_mapping(pretrain.get("trainer"), "model.pretrain.trainer")
+        given = {**self.settings.trainer, **own}
         config = from_mapping(TrainerConfig, given, "model.pretrain.trainer")
         return "pretraining", loss, config
 

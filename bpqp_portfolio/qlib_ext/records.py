@@ -20,7 +20,7 @@ from qlib.workflow.record_temp import ACRecordTemp, PortAnaRecord, SignalRecord
 from ..backtest.appraisal import appraise, decide, score_figures
 from ..backtest.learned_risk import LearnedRisk, learned_risk_of, problem_of
 from ..backtest.realised import held_by_signal, realised_weights
-from ..config import check_keys, from_mapping
+from ..config import check_keys, check_text, from_mapping
 from ..problems.solution import SolveStatus
 from ..report.metrics import flatten, summarise
 from ..report.terminal import print_summary
@@ -283,8 +283,11 @@ class ReportRecord(ACRecordTemp):
 
     @staticmethod
     def check_settings(settings: Mapping[str, Any]) -> None:
-        """Raise ConfigError for an unknown setting."""
+        """Raise ConfigError for an unknown setting, or one that is no text."""
         check_keys(settings, ("name", "out", "skip_existing"), "ReportRecord")
+        for key, what in (("name", "a title"), ("out", "the path of a file")):
+            if settings.get(key) is not None:
+                check_text(settings[key], f"ReportRecord.{key}", what)
 
     def _generate(self, **kwargs: Any) -> dict[str, Any]:
         # Matplotlib takes longer to import than a workflow's slip to be found.

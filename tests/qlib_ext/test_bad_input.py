@@ -155,14 +155,14 @@ def test_names_without_history_do_not_count_for_max_weight(market, tmp_path):
         ({"mandate": mandate(risk_aversion=-5.0)}, "risk_aversion: must be > 0"),
         ({"mandate": mandate(risk_aversion=float("inf"))}, "risk_aversion: .* finite"),
         ({"mandate": mandate(risk_aversion="5.0")}, "risk_aversion: expected a number, got"),
-        ({"problem": [1]}, "problem: expected a mapping, got list"),
+        ({"problem": [1]}, r"problem: expected a mapping, got \[1\]"),
         ({"handler": {"kwarg": {}}}, "dataset.handler: unknown key 'kwarg'. Did you mean 'kwargs'"),
         ({"handler": {"kwargs": {"fit_end_time": "2016"}}}, "'fit_end_time' follows from"),
         ({"benchmrk": "SIMIDX"}, "dataset: unknown key 'benchmrk'. Did you mean 'benchmark'"),
         ({"handler": {"kwargs": {"horizn": 2}}}, "handler: unknown key 'horizn'. .*'horizon'"),
         (
             {"handler": {"kwargs": {"infer_processors": [{"class": "Filna"}]}}},
-            "handler.infer_processors: no infer processor 'Filna'",
+            "handler.infer_processors.class: no infer processor 'Filna' .* mean 'Fillna'",
         ),
         (
             {
@@ -240,7 +240,8 @@ def test_a_plain_name_stands_for_itself(plain, same):
 def test_plain_names_of_the_decision_and_of_the_risk_model():
     config = ProblemConfig(decision="equal_weight")
     assert config == ProblemConfig(decision={"name": "equal_weight"})
-    settings = {"market": "m", "benchmark": None, "segments": {}, "risk": "pca"}
+    segments = SETTINGS["segments"]
+    settings = {"market": "m", "benchmark": None, "segments": segments, "risk": "pca"}
     PortfolioDataset.check_settings({**settings, "mandate": {"risk_aversion": 5}})
 
 
@@ -321,10 +322,19 @@ def test_good_records_pass():
             "ReportRecord: .*'nmae'. Did you mean 'name'",
         ),
         ({"SigAnaRecord": {"kwargs": {"ana_long_shrot": 0}}}, "SigAnaRecord: .*'ana_long_short'"),
-        ({"BacktestRecord": {"class": "BacktestRecrod"}}, "no record .* mean 'BacktestRecord'"),
-        ({"BacktestRecord": {"module_path": "bpqp_portfolio.nowhere"}}, "no record 'BacktestRec"),
+        (
+            {"BacktestRecord": {"class": "BacktestRecrod"}},
+            r"record\[2\].class: no record .* mean 'BacktestRecord'",
+        ),
+        (
+            {"BacktestRecord": {"module_path": "bpqp_portfolio.nowhere"}},
+            "module_path: 'bpqp_portfolio.nowhere' cannot be",
+        ),
         ({"BacktestRecord": None}, "ReportRecord needs BacktestRecord before it"),
-        ({"ReportRecord": {"kwarg": {"name": "x"}}}, "record: unknown key 'kwarg'. .*'kwargs'"),
+        (
+            {"ReportRecord": {"kwarg": {"name": "x"}}},
+            r"record\[3\]: unknown key 'kwarg'. .*'kwargs'",
+        ),
         ({"ReportRecord": {"kwargs": None}}, "the kwargs of ReportRecord are no mapping"),
         ({"SignalRecord": None}, "SigAnaRecord needs SignalRecord before it"),
     ],
@@ -355,7 +365,9 @@ def test_a_whole_task_is_checked_without_data(market):
         changed = {**task[part], "kwargs": {**task[part]["kwargs"], **slip}}
         with pytest.raises(ConfigError, match=message):
             check_task({**task, part: changed})
-    with pytest.raises(ConfigError, match=r"task.model: no model 'PortfolioModle'"):
+    with pytest.raises(
+        ConfigError, match=r"task.model.class: no model 'PortfolioModle' .*mean 'PortfolioModel'"
+    ):
         check_task({**task, "model": {**task["model"], "class": "PortfolioModle"}})
     with pytest.raises(ConfigError, match=r"task: 'dataset' is missing"):
         check_task({k: v for k, v in task.items() if k != "dataset"})
@@ -367,8 +379,11 @@ def test_a_whole_task_is_checked_without_data(market):
         ({"models": {}}, "task: unknown key 'models'. Did you mean 'model'"),
         ({"model": {"class": "M", "kwarg": {}}}, "task.model: unknown key 'kwarg'"),
         ({"dataset": {"class": "D", "market": "x"}}, "task.dataset: unknown key 'market'"),
-        ({"record": [{"module_path": OURS}]}, "task.record: no record 'None'"),
-        ({"record": ["SignalRecord"]}, "task.record: expected a mapping, got str"),
+        (
+            {"record": [{"module_path": OURS}]},
+            r"task.record\[0\].class: expected the name of a record, got null",
+        ),
+        ({"record": ["SignalRecord"]}, r"task.record\[0\]: expected a mapping, got 'SignalRecord'"),
     ],
 )
 def test_bad_tasks(task, message):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from bpqp_portfolio.errors import ConfigError
-from bpqp_portfolio.qlib_ext.preflight import check_segments
+from bpqp_portfolio.qlib_ext.segments import check_segments
 
 CALENDAR = pd.bdate_range("2020-01-01", "2020-12-31")  # Wednesday to Thursday
 GOOD = {
@@ -48,7 +48,7 @@ def test_ends_that_are_no_trading_days_move_inwards():
     assert spans["test"] == ("2020-10-05", "2020-10-30")
 
 
-@pytest.mark.parametrize("end", ["2020-12-31", "2021-06-30"])
+@pytest.mark.parametrize("end", ["2020-12-31", "2021-01-31"])
 def test_a_test_up_to_the_last_day_is_cut_with_a_note(capsys, end):
     assert check(test=["2020-10-01", end])["test"] == ("2020-10-01", "2020-12-30")
     out = capsys.readouterr().out
@@ -70,7 +70,10 @@ def test_yaml_may_give_dates_and_days_before_a_first_holiday():
         ({"train": ["2020-06-30", "2020-02-03"]}, "train: 2020-06-30 is after 2020-02-03"),
         ({"test": ["2021-01-01", "2021-03-01"]}, "test: .* outside the calendar, which runs from"),
         ({"train": ["2010-01-01", "2011-01-01"]}, "train: .* outside the calendar"),
-        ({"train": ["2019-06-01", "2020-06-30"]}, r"train: begins on 2019-06-01, before the cal"),
+        (
+            {"train": ["2019-06-01", "2020-06-30"]},
+            r"train: begins on 2019-06-01, 214 days before the calendar \(2020-01-01",
+        ),
         ({"train": ["2020-02-08", "2020-02-09"]}, "train: no trading day"),
         ({"train": ["2020-06-29", "2020-06-30"]}, "train: needs more than 2 trading days"),
         ({"test": ["2020-12-31", "2020-12-31"]}, "test: needs a trading day before"),
@@ -80,8 +83,19 @@ def test_yaml_may_give_dates_and_days_before_a_first_holiday():
         ({"train": "2020-02-03"}, "train: expected two dates, got '2020-02-03'"),
         ({"train": ["2020-02-03"]}, "train: expected two dates"),
         ({"train": None}, "train: expected two dates, got None"),
-        ({"train": ["2020-02-33", "2020-06-30"]}, "train: expected two dates"),
-        ({"train": ["2020-02-03", None]}, "train: expected two dates"),
+        (
+            {"train": ["2020-02-33", "2020-06-30"]},
+            "train: '2020-02-33' is no date of the form YYYY",
+        ),
+        ({"train": ["02.01.2015", "2020-06-30"]}, "train: '02.01.2015' is no date of the form"),
+        ({"train": ["2020", "2020-06-30"]}, "train: '2020' is no date of the form"),
+        ({"train": [20200203, "2020-06-30"]}, "train: 20200203 is no date of the form"),
+        ({"test": ["2020-10-01", "2021-06-30"]}, r"test: .* end on 2020-12-31: 181 days of it are"),
+        (
+            {"test": ["2020-10-01", "2091-06-30"]},
+            r"70.5 years of it are missing. End it on 2020-12",
+        ),
+        ({"train": ["2020-02-03", None]}, "train: None is no date"),
         ({"trian": ["2020-02-03", "2020-06-30"]}, "unknown key 'trian'. Did you mean 'train'"),
     ],
 )

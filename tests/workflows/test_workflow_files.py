@@ -20,7 +20,8 @@ from bpqp_portfolio.markets.rules import market_rules
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
 from bpqp_portfolio.qlib_ext.handlers import CachedAlpha158, feature_config
 from bpqp_portfolio.qlib_ext.model import PortfolioModel
-from bpqp_portfolio.qlib_ext.preflight import check_records, check_segments
+from bpqp_portfolio.qlib_ext.preflight import check_records
+from bpqp_portfolio.qlib_ext.segments import check_segments
 from bpqp_portfolio.risk.config import RiskConfig
 
 ROOT = Path(__file__).parents[2]

@@ -157,7 +157,7 @@ class Provider:
             frame.columns = ["instrument", "start", "end"]
             frame["instrument"] = frame["instrument"].str.upper()
             for column in ("start", "end"):
-                frame[column] = pd.to_datetime(frame[column])
+                frame[column] = pd.to_datetime(frame[column], format="ISO8601")
         except pd.errors.EmptyDataError:
             return pd.DataFrame(
                 {

@@ -14,6 +14,7 @@ import pandas as pd
 from ...errors import DataError
 from ...files.atomic import replacing_file
 from ...files.csv_text import read_lines
+from ...files.dates import FORM, iso_day
 
 COLUMNS = ("instrument", "date", "reason")
 
@@ -90,10 +91,8 @@ def _entry(row: list[str], where: str) -> Exclusion:
     instrument, date, reason = (value.strip() for value in row)
     if not instrument:
         raise DataError(f"{where}: the instrument is empty.")
-    try:
-        day = pd.to_datetime(date, format="%Y-%m-%d")
-    except ValueError as error:
-        raise DataError(f"{where}: {date!r} is no date of the form YYYY-MM-DD.") from error
-    if pd.isna(day):
+    if not date:
         raise DataError(f"{where}: the date is empty.")
+    if (day := iso_day(date)) is None:
+        raise DataError(f"{where}: {date!r} is no date of the form {FORM}.")
     return Exclusion(instrument.upper(), day, reason)

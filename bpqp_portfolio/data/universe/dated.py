@@ -12,6 +12,7 @@ import pandas as pd
 from ...errors import DataError
 from ...files.bounds import listed
 from ...files.csv_text import read_text
+from ...files.dates import FORM, iso_days
 
 KEYS = ("date", "instrument")
 
@@ -60,8 +61,8 @@ def read_dated(
     if table.empty:
         raise DataError(f"{where} it has no line but the first.")
     table = table.apply(lambda column: column.str.strip())
-    dates = pd.to_datetime(table["date"], format="%Y-%m-%d", errors="coerce")
-    _refuse(where, table, "date", dates.isna(), "is no date of the form YYYY-MM-DD")
+    dates = iso_days(table["date"])
+    _refuse(where, table, "date", dates.isna(), f"is no date of the form {FORM}")
     _refuse(where, table, "instrument", table["instrument"] == "", "is no name")
     numbers = np.empty((len(table), len(titles)))
     for j, title in enumerate(titles):

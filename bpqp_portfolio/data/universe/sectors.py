@@ -12,6 +12,7 @@ import pandas as pd
 from ...errors import DataError
 from ...files.bounds import listed
 from ...files.csv_text import read_text
+from ...files.dates import FORM, iso_day
 
 COLUMNS = ("instrument", "sector")
 DATES = ("from", "to")
@@ -83,9 +84,6 @@ def _date(
     text = row.get(column, "").strip()
     if not text:
         return default
-    try:
-        return pd.to_datetime(text, format="%Y-%m-%d")
-    except ValueError as error:
-        raise DataError(
-            f"{path} line {line}: {column} {text!r} is no date of the form YYYY-MM-DD."
-        ) from error
+    if (day := iso_day(text)) is None:
+        raise DataError(f"{path} line {line}: {column} {text!r} is no date of the form {FORM}.")
+    return day

@@ -45,9 +45,13 @@ class Fallback:
         if isinstance(one, Mapping):
             check_keys(one, ("relax", "penalty"), "on_failure")
             soft, penalty = one.get("relax", ()), one.get("penalty", 1.0)
-            soft = (soft,) if isinstance(soft, str) else tuple(soft)
+            soft = (soft,) if isinstance(soft, str) else soft
+            if not isinstance(soft, list | tuple):
+                raise ConfigError(f"on_failure.relax: expected a list of names, got {soft!r}.")
+            soft = tuple(soft)
             for name in soft:
-                lookup({term.name: term for term in terms}, name, "soft constraint")
+                known = {term.name: term for term in terms}
+                lookup(known, name, "soft constraint", "on_failure.relax")
                 if name not in able:
                     raise ConfigError(
                         f"on_failure: {name} cannot be relaxed; of this mandate's constraints "
@@ -55,7 +59,7 @@ class Fallback:
                     )
             one = "relax"
         check_number(penalty, "on_failure.penalty", low=0, open_low=True)
-        lookup(dict.fromkeys(FALLBACKS), one, "fallback")
+        lookup(dict.fromkeys(FALLBACKS), one, "fallback", "on_failure")
         return cls(one, (soft or tuple(able)) if one == "relax" else (), float(penalty))
 
     def __str__(self) -> str:

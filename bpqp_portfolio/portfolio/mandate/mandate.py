@@ -107,6 +107,10 @@ class Mandate(nn.Module):
         terms = [LinearCost(c.buy, c.sell) if isinstance(c, TradingCosts) else c for c in costs]
         self.terms: list[Term] = in_order([*constraints, *terms])
         steps = [on_failure] if isinstance(on_failure, str | Mapping) else on_failure
+        if not isinstance(steps, list | tuple):
+            raise ConfigError(
+                f"on_failure: expected a name, a mapping or a list of them, got {on_failure!r}."
+            )
         self.fallbacks = [Fallback.of(one, self.terms) for one in steps]
 
     @property
