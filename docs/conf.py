@@ -1,6 +1,10 @@
 """How Sphinx builds these pages: `make docs`."""
 
+import sys
 from importlib.metadata import version as installed
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 
 project = "bpqp_portfolio"
 author = "the developers of bpqp_portfolio"
@@ -8,13 +12,16 @@ release = version = installed("bpqp-portfolio")
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
+    "formulas",
     "sphinx_design",
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build"]
 html_theme = "pydata_sphinx_theme"
 html_title = "bpqp_portfolio"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+html_math_renderer = "mathtext"
 nb_execution_mode = "off"
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
