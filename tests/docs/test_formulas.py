@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("sphinx", reason="the extra docs is not installed")
 from sphinx.errors import SphinxError
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "extensions"))
