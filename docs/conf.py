@@ -4,7 +4,7 @@ import sys
 from importlib.metadata import version as installed
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "extensions"))
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "bpqp_portfolio"
 author = "the developers of bpqp_portfolio"
@@ -16,7 +16,7 @@ extensions = [
     "sphinx_design",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_ext"]
 html_theme = "pydata_sphinx_theme"
 html_title = "bpqp_portfolio"
 html_static_path = ["_static"]

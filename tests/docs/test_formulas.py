@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("sphinx", reason="the extra docs is not installed")
 from sphinx.errors import SphinxError
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "extensions"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "_ext"))
 import formulas
 
 
