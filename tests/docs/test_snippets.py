@@ -22,6 +22,16 @@ PAGES = pages()
 TODAY = [pytest.param(page, id=page.name) for page in PAGES if page.name != "CHANGELOG.md"]
 """Pages that speak of the present alone."""
 BASE = read_yaml(ROOT / "configs" / "portfolio.yaml")
+DATA = {
+    "market": "all",
+    "benchmark": None,
+    "segments": {
+        "train": ["2011-01-04", "2016-12-30"],
+        "valid": ["2017-01-03", "2018-12-28"],
+        "test": ["2019-01-02", "2022-12-30"],
+    },
+}
+"""What a workflow states of its data, where a snippet leaves it out."""
 MODEL = tuple(ModelConfig.__dataclass_fields__)
 
 
@@ -56,8 +66,7 @@ def check_fragment(fragment: Mapping[str, Any]) -> bool:
     data = {key: fragment[key] for key in fragment if key in SETTINGS}
     model = {key: fragment[key] for key in fragment if key in MODEL}
     if data:
-        there = {"market": "all", "benchmark": None, "segments": {}}
-        PortfolioDataset.check_settings(merged({**there, **task["dataset"]["kwargs"]}, data))
+        PortfolioDataset.check_settings(merged({**DATA, **task["dataset"]["kwargs"]}, data))
         known = True
     if model:
         PortfolioModel.check_settings(merged(task["model"]["kwargs"], model))
@@ -79,8 +88,7 @@ def test_yaml_is_a_workflow(page: Page, tmp_path: Path):
             path = tmp_path / "flow.yaml"
             path.write_text(block.replace("../configs", str(ROOT / "configs")))
             task = written_out(read_workflow(path)["task"])
-            missing = {"market": "all", "benchmark": None, "segments": {}}
-            task["dataset"]["kwargs"] = {**missing, **task["dataset"]["kwargs"]}
+            task["dataset"]["kwargs"] = {**DATA, **task["dataset"]["kwargs"]}
             check_task(task)
         else:
             assert check_fragment(config), f"no key of a task: {list(config)}"
