@@ -27,7 +27,7 @@ _SAME = (
     (r"\\([lg])e\b", r"\\\1eq"),
     (r"\\[bB]ig\b", ""),
     (r"\\;", r"\\,"),
-    (r"\\top\b", r"{\\mathsf{T}}"),
+    (r"\\top\b", r"{\\mathrm{T}}"),
     (r"([\^_])(\\star\b|\+)", r"\1{\2}"),  # no room around what is no operator here
 )
 """TeX that matplotlib does not know or sets with gaps, and what stands for it."""
