@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from ..portfolio.mandate.mandate import Mandate
 from ..runs.artifact import RunArtifact
 from .day_data import day_data
 from .snapshot import Snapshot
+from .target import as_shares, settled
 
 SIZED = ("previous", "price", "shares", "trade", "target_shares", "value")
 """Columns that mean nothing without an account."""
@@ -63,13 +64,25 @@ def decide(
     empty = BookRules(1.0, None, free, run.pin_limits, from_holdings=mandate is not None)
     inputs = day_inputs(day_data(run, settings, provider, day, held or {}))
     plan = rebalance(policy, inputs, held or {}, cash if rules else 1.0, rules or empty)
+    if rules is not None:
+        plan = replace(plan, table=in_shares(plan.table, rules.lot))
     return Decision(inputs, plan, rules, mandate)
+
+
+def in_shares(table: pd.DataFrame, lot: int | None) -> pd.DataFrame:
+    """The plan's table with trades that can be ordered: of whole shares where there are lots.
+
+    The backtest sells the fractions of a share that splits and dividends leave in its holdings; in
+    a market of whole shares nobody can, so such a fraction stays.
+    """
+    held, trade = settled(table["held"].to_numpy()), settled(table["trade"].to_numpy())
+    return table.assign(held=held, trade=trade if lot is None else np.trunc(trade))
 
 
 def target_table(decision: Decision, day: Snapshot) -> pd.DataFrame:
     """One row a name that is in the target, held, or not free to trade, and each that is left out.
 
-    Columns as for :class:`~.target_weights.Target`.
+    Columns as for :class:`~.target.Target`.
     """
     inputs, plan = decision.inputs, decision.plan
     inside = plan.table
@@ -88,9 +101,9 @@ def target_table(decision: Decision, day: Snapshot) -> pd.DataFrame:
         "expected_return": forecasts.reindex(names),
         "reason": [out.get(n) or day.left_out.get(n) or rows.loc[n, "reason"] for n in names],
         "price": frame["price"],
-        "shares": held,
-        "trade": trade,
-        "target_shares": held + trade,
+        "shares": as_shares(held.to_numpy()),
+        "trade": as_shares(trade.to_numpy()),
+        "target_shares": as_shares(settled((held + trade).to_numpy())),
         "value": (held + trade) * frame["price"].fillna(0.0),
     }
     sized = decision.rules is not None

@@ -106,11 +106,10 @@ def snapshot(run: RunArtifact, provider: Provider, date: str | None = None) -> S
         log_specific=None if log_specific is None else log_specific[None],
         log_factors=predictor_output.log_factors,
     )
-    following = whole.dates[day + 1] if day + 1 < len(whole.dates) else None
     left_out = _left_out(run, provider, market, usable[-1], history[-1])
     return Snapshot(
         date=market.dates[-1],
-        next_day=following,
+        next_day=provider.next_day(market.dates[-1]),
         names=market.names[chosen],
         scores=scores,
         batch=batch,

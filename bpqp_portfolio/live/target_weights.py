@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from ..backtest.holdings import check_cash, read_holdings
 from ..data.provider.provider import Provider
 from ..errors import ConfigError
-from ..files.atomic import replacing_file
 from ..runs.artifact import ARTIFACTS, PARTS, RunArtifact, load_run
 from ..runs.tracked import download_artifacts, find_run, tag_of
 from .decision import decide, target_facts, target_table
 from .snapshot import snapshot
+from .target import Target
 
 SHOWN = {
     "instrument": "{}",
@@ -29,35 +25,6 @@ SHOWN = {
     "reason": "{}",
 }
 """Columns that the terminal has room for, and their formats."""
-
-
-@dataclass(frozen=True, eq=False)
-class Target:
-    """What :func:`target_weights` decided.
-
-    ``table`` : one row a name that is in the target, held, or left out of the problem, the largest
-    weight first: ``instrument``, ``weight``, ``score``, ``expected_return`` (fraction per day),
-    ``reason`` (why a name is not in the problem, or does not trade freely), and where holdings or
-    cash were given ``previous`` weight, ``price``, ``shares``, ``trade``, ``target_shares``,
-    ``value``.
-
-    ``summary`` : JSON values: run, dates, and what :func:`~.decision.target_facts` says: expected
-    return and risk, binding constraints with their shadow prices in daily return, the solver's
-    status, the fallback of a day that was not solved, and the account.
-    """
-
-    table: pd.DataFrame
-    summary: dict[str, Any]
-
-    def write(self, path: Path) -> None:
-        """Write the table as CSV, whole or not at all; numbers are read back exactly."""
-        with replacing_file(path) as scratch:
-            self.table.to_csv(scratch, index=False, lineterminator="\n")
-
-    def to_json(self) -> str:
-        """Summary and table as one JSON object."""
-        rows = json.loads(self.table.to_json(orient="records", double_precision=15))
-        return json.dumps({**self.summary, "table": rows}, indent=2)
 
 
 def target_weights(
@@ -108,6 +75,7 @@ def target_weights(
         "trade_on": None if day.next_day is None else f"{day.next_day:%Y-%m-%d}",
         "universe": run_artifact.facts["market"],
         "provider": str(source.root),
+        "currency": run_artifact.market_rules.currency,
         "in_sample": f"{day.date:%Y-%m-%d}" <= run_artifact.facts["segments"]["valid"][1],
         "names_in_target": int((table["weight"] > 0).sum()),
         **target_facts(decision, day, run_artifact.days_per_year),

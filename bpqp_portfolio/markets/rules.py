@@ -1,7 +1,8 @@
-"""The rules of a market, by Qlib's region: trading days a year, lot and daily price limits."""
+"""The rules of a market, by Qlib's region: trading days a year, lot, price limits, currency."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -20,9 +21,10 @@ class MarketRules:
     """What every annual figure, order and backtest of a market rests on.
 
     ``days_per_year`` trading days in a year, which annual figures and limits count; ``lot`` shares
-    in a lot (None: any amount); ``price_limits`` of a day's move: ``boards`` for those of each
-    Chinese board and date (see :mod:`~.price_limits`), a fraction for every name and date, None
-    for a market without.
+    in a lot (None: any amount, fractions of a share too); ``price_limits`` of a day's move:
+    ``boards`` for those of each Chinese board and date (see :mod:`~.price_limits`), a fraction for
+    every name and date, None for a market without; ``currency`` of prices, cash and account, a code
+    of ISO 4217 (None: not known, of a run made before it was stated).
 
     Raises
     ------
@@ -33,6 +35,7 @@ class MarketRules:
     days_per_year: float
     lot: int | None
     price_limits: str | float | None
+    currency: str | None
 
     def __post_init__(self) -> None:
         check_number(self.days_per_year, "days_per_year", low=1)
@@ -44,6 +47,10 @@ class MarketRules:
             )
         if not isinstance(self.price_limits, str) and self.price_limits is not None:
             check_number(self.price_limits, "price_limits", low=0, high=1, open_low=True)
+        if self.currency is not None and not re.fullmatch("[A-Z]{3}", str(self.currency)):
+            raise ConfigError(
+                f"currency: expected a code of three capitals such as USD, got {self.currency!r}."
+            )
 
     def limits(self, names: Iterable[str], dates: Any) -> np.ndarray:
         """Largest daily move of each name on each day, as a fraction: (T, n), NaN where none."""
@@ -54,9 +61,9 @@ class MarketRules:
 
 
 MARKET_RULES = {
-    "cn": MarketRules(days_per_year=238, lot=100, price_limits=BOARDS),
-    "us": MarketRules(days_per_year=252, lot=1, price_limits=None),
-    "tw": MarketRules(days_per_year=245, lot=1000, price_limits=0.10),
+    "cn": MarketRules(days_per_year=238, lot=100, price_limits=BOARDS, currency="CNY"),
+    "us": MarketRules(days_per_year=252, lot=1, price_limits=None, currency="USD"),
+    "tw": MarketRules(days_per_year=245, lot=1000, price_limits=0.10, currency="TWD"),
 }
 """By Qlib's region. China's days are those of Qlib's ``risk_analysis``; Taiwan's limit is that
 since June 2015."""
@@ -76,7 +83,7 @@ def market_rules(region: str, changes: Mapping[str, Any] | None = None) -> Marke
     Examples
     --------
     >>> market_rules("cn", {"lot": 1})
-    MarketRules(days_per_year=238, lot=1, price_limits='boards')
+    MarketRules(days_per_year=238, lot=1, price_limits='boards', currency='CNY')
     """
     rules = lookup(MARKET_RULES, region, "region")
     check_keys(changes or {}, asdict(rules), "market_rules")

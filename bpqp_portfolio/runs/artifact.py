@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..config import load_own_parts
 from ..data.quality.exclusions import Exclusions, read_exclusions
 from ..errors import ConfigError, DataError
 from ..files.digests import verify
-from ..markets.rules import BOARDS, QLIB_DAYS_PER_YEAR, MarketRules
+from ..markets.rules import BOARDS, MARKET_RULES, QLIB_DAYS_PER_YEAR, MarketRules
 from ..portfolio.mandate.config import by_name
 from ..portfolio.problem import PortfolioProblem
 from ..predictors import Ensemble, Predictor, PredictorOutput, build_network
@@ -27,11 +27,11 @@ from ..risk.config import RiskConfig
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = 4
-EARLIER = (2, 3)
-"""Schemas that are read too: of 3, a record stated costs, account and lots, and the problem its own
-limits; of 2, files had no digests besides."""
-UNSEALED = 2
+SCHEMA = 5
+EARLIER = (2, 3, 4)
+"""Schemas that are read too: of 4, market rules had no currency; of 3, a record stated costs,
+account and lots, and the problem its own limits, besides; of 2, files had no digests either."""
+UNSEALED, BY_RECORDS = 2, (2, 3)
 FACTS, WEIGHTS, EXCLUSIONS = "model.json", "state_dict.pt", "exclusions.csv"
 BOOSTER = "lightgbm.txt"
 GROUPS = "groups.npz"
@@ -70,7 +70,7 @@ class RunArtifact:
 
     @property
     def market_rules(self) -> MarketRules:
-        """Days a year, lot and price limits of the run's market."""
+        """Days a year, lot, price limits and currency of the run's market."""
         return MarketRules(**self.facts["market_rules"])
 
     @property
@@ -229,12 +229,22 @@ def _facts(folder: Path, where: str) -> dict[str, Any]:
         )
     if schema in EARLIER:
         with _reading(where, FACTS):
-            return _of_earlier(facts)
+            if schema in BY_RECORDS:
+                facts, currency = _stated_by_records(facts), None
+            else:
+                currency = _currency(facts["market_rules"])
+            facts["market_rules"] = {**facts["market_rules"], "currency": currency}
     return facts
 
 
-def _of_earlier(facts: dict[str, Any]) -> dict[str, Any]:
-    """The facts of a run of an earlier schema, each in the place where they are stated now."""
+def _currency(rules: Mapping[str, Any]) -> str | None:
+    """The currency of the region that has these other rules, None where none has."""
+    same = (m for m in MARKET_RULES.values() if {**asdict(m), **rules} == asdict(m))
+    return next((m.currency for m in same), None)
+
+
+def _stated_by_records(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts of a run of schema 2 or 3, each in the place where they are stated now."""
     backtest, problem = facts.pop("backtest"), dict(facts["problem"])
     year = facts.pop("days_per_year", QLIB_DAYS_PER_YEAR)
     problem.pop("turnover_cost", None)  # of the training; a single day trades nothing before it

@@ -86,6 +86,19 @@ def test_what_was_saved_is_read(saved, caplog):
     assert len(run.excluded) == 1 and run.groups is not None and not caplog.records
 
 
+def test_a_run_that_states_no_currency_has_that_of_the_region_whose_rules_it_has(saved, tmp_path):
+    assert load_run(saved, "r").market_rules.currency is None  # of schema 3
+    facts = {k: v for k, v in FACTS.items() if k != "backtest"}
+    block = {"risk_aversion": 5.0, "constraints": {}}
+    for changes, currency in (({}, "CNY"), ({"lot": 1, "price_limits": None}, None)):
+        rules = {"days_per_year": 238, "lot": 100, "price_limits": "boards", **changes}
+        stated = {"schema": 4, "mandate": block, "by_mandate": False, "market_rules": rules}
+        content = json.dumps({**facts, **stated}).encode()
+        copy = damaged_copy(saved, tmp_path / "copy", "model.json", content)
+        seal(copy)
+        assert load_run(copy, "r").market_rules.currency == currency
+
+
 def test_a_flipped_bit_anywhere_is_noticed(saved, tmp_path):
     rng = np.random.default_rng(0)
     for file in files(saved):

@@ -207,6 +207,7 @@ def test_rules_of_the_region_reach_the_exchange_and_may_be_changed(market):
         ({"lots": 1}, r"market_rules: unknown key 'lots'\. Did you mean 'lot'"),
         ({"lot": 0}, r"market_rules\.lot: must be >= 1"),
         ({"price_limits": "board"}, r"market_rules\.price_limits: expected boards, a fraction or"),
+        ({"currency": "$"}, r"market_rules\.currency: expected a code of three capitals"),
         ({"days_per_year": 0}, r"market_rules\.days_per_year: must be >= 1"),
     ):
         with pytest.raises(ConfigError, match=message):

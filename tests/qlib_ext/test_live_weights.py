@@ -364,9 +364,46 @@ def test_the_command_writes_csv_and_prints_json(mlp, tmp_path):
     assert said["run"] == mlp.id and said["names_in_target"] == len(expected)
     assert [row["instrument"] for row in said["table"]] == list(read["instrument"])
     assert not list(out.parent.glob(".*partial*"))
+    shares = [row[c] for row in said["table"] for c in ("shares", "trade", "target_shares")]
+    assert all(isinstance(amount, int) for amount in shares) and any(shares)
     plain = invoke(*arguments, "--out", str(out))
     assert "expected return" in plain.stdout and plain.stdout.strip().endswith("weights.csv")
     assert "shares" not in pd.read_csv(out).columns
+
+
+def test_the_command_writes_orders_that_a_broker_takes(mlp, market, tmp_path):
+    out, held = tmp_path / "orders.csv", write_csv(tmp_path / "holdings.csv", "SIMIDX,10")
+    account = ("--cash", "1e6", "--holdings", str(held), "--account", "A-17")
+    arguments = ("--run", mlp.id, "--tracking-uri", mlp.uri, "--out", str(out))
+    result = invoke(*arguments, "--date", "2016-01-13", *account, "--format", "orders")
+    text = out.read_text().splitlines()
+    assert text[0] == "date,side,quantity,code,reference_price,currency,account"
+    assert text[1].startswith("2016-01-14,SELL,10,SIMIDX,") and text[1].endswith(",USD,A-17")
+    assert all(",BUY," in line and line.split(",")[2].endswith("00") for line in text[2:])
+    assert len(text) > 3 and f"{len(text) - 1} orders: 1 sale of " in result.stdout
+    invoke(*arguments, "--date", "2016-01-13", "--format", "targets")
+    targets = pd.read_csv(out)
+    assert targets["weight"].sum() == pytest.approx(1) and targets["shares"].isna().all()
+    for wrong, message in (
+        (["--format", "orders"], "give --cash"),
+        (["--format", "trades"], "unknown format 'trades'"),
+        ([*account, "--format", "orders"], "the trading day after it is not known"),
+        ([*account, "--format", "orders", "--trade-date", "1/2/2016"], "no date of the form"),
+    ):
+        before = out.read_text()
+        with pytest.raises(ConfigError, match=message):
+            invoke(*arguments, *wrong)
+        assert out.read_text() == before
+
+
+def test_days_to_come_are_read_from_qlibs_file(market, tmp_path):
+    last = market.calendar[-1]
+    source = rewrite(market, tmp_path / "longer", lambda _, frame: frame)
+    assert source.next_day(last) is None and source.next_day(last - pd.Timedelta(days=1)) == last
+    future = [*market.calendar, last + pd.Timedelta(days=4)]
+    lines = "".join(f"{day:%Y-%m-%d}\n" for day in future)
+    (source.root / "calendars" / "day_future.txt").write_text(lines)
+    assert source.next_day(last) == future[-1]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from ...errors import ConfigError, ProviderError
 from .manifest import MANIFEST, write_manifest
 
 FIELDS = ("open", "high", "low", "close", "volume", "change", "factor")
+FUTURE = "day_future"
+"""Calendar of days to come, in Qlib's layout: ``calendars/day_future.txt``."""
 CODE = r"[^/\\\s.\x00-\x1f\x7f][^/\\\s\x00-\x1f\x7f]*"
 """Pattern of a code, which becomes a folder and a field of a tab-separated line."""
 # Device names of Windows, which Qlib prefixes so that such a folder can exist there too.
@@ -125,7 +127,27 @@ class Provider:
         ProviderError
             The file is absent, or a line is no date.
         """
-        path = self.root / "calendars" / "day.txt"
+        return self._days("day")
+
+    def next_day(self, date: pd.Timestamp) -> pd.Timestamp | None:
+        """The trading day after ``date``; None where the calendar ends before it.
+
+        Days to come are those of ``calendars/day_future.txt``, Qlib's file for them, where there
+        is one.
+
+        Raises
+        ------
+        ProviderError
+            As of :attr:`calendar`.
+        """
+        names = [n for n in ("day", FUTURE) if (self.root / "calendars" / f"{n}.txt").is_file()]
+        for days in map(self._days, names):
+            if len(later := days[days > date]):
+                return later[0]
+        return None
+
+    def _days(self, name: str) -> pd.DatetimeIndex:
+        path = self.root / "calendars" / f"{name}.txt"
         try:
             lines = path.read_text().split()
             return pd.DatetimeIndex(pd.to_datetime(lines, format="%Y-%m-%d"))

@@ -1,0 +1,54 @@
+"""What a format is asked for besides the decision, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+
+from ...errors import ConfigError
+from ...files.atomic import replacing_file
+
+
+@dataclass(frozen=True)
+class Request:
+    """Who trades and when.
+
+    ``account`` name or number of the account, empty for none; ``trade_date`` YYYY-MM-DD on which
+    the orders are to be traded, None for the trading day after the decision's, which the provider's
+    calendar then has to know.
+
+    Raises
+    ------
+    ConfigError
+        ``trade_date`` is no date of that form.
+    """
+
+    account: str = ""
+    trade_date: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.trade_date is None:
+            return
+        try:
+            proper = date.fromisoformat(self.trade_date).isoformat() == self.trade_date
+        except ValueError:
+            proper = False
+        if not proper:
+            raise ConfigError(f"trade date: {self.trade_date!r} is no date of the form YYYY-MM-DD.")
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The ``rows`` of a file, a ``title`` of one line, and ``notes`` on what the rows leave out."""
+
+    rows: pd.DataFrame
+    title: str
+    notes: tuple[str, ...] = ()
+
+    def write(self, path: Path) -> None:
+        """Write the rows as CSV, whole or not at all; numbers are read back exactly."""
+        with replacing_file(path) as scratch:
+            self.rows.to_csv(scratch, index=False, lineterminator="\n")
