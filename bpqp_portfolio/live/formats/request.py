@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 import pandas as pd
 
 from ...errors import ConfigError
 from ...files.atomic import replacing_file
+from ...files.dates import FORM, iso_day
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,8 @@ class Request:
     trade_date: str | None = None
 
     def __post_init__(self) -> None:
-        if self.trade_date is None:
-            return
-        try:
-            proper = date.fromisoformat(self.trade_date).isoformat() == self.trade_date
-        except ValueError:
-            proper = False
-        if not proper:
-            raise ConfigError(f"trade date: {self.trade_date!r} is no date of the form YYYY-MM-DD.")
+        if self.trade_date is not None and iso_day(self.trade_date) is None:
+            raise ConfigError(f"trade date: {self.trade_date!r} is no date of the form {FORM}.")
 
 
 @dataclass(frozen=True, eq=False)
