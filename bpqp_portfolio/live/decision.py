@@ -76,7 +76,8 @@ def in_shares(table: pd.DataFrame, lot: int | None) -> pd.DataFrame:
     a market of whole shares nobody can, so such a fraction stays.
     """
     held, trade = settled(table["held"].to_numpy()), settled(table["trade"].to_numpy())
-    return table.assign(held=held, trade=trade if lot is None else np.trunc(trade))
+    trade = settled(held + trade) - held if lot is None else np.trunc(trade)
+    return table.assign(held=held, trade=trade)
 
 
 def target_table(decision: Decision, day: Snapshot) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bpqp_portfolio.backtest.lots import lot_trades
@@ -57,7 +57,7 @@ def applied(target: Target) -> dict[str, float]:
     held = dict(zip(target.table["instrument"], target.table["shares"], strict=True))
     for order in listed(target, "orders").rows.itertuples(index=False):
         held[order.code] += order.quantity if order.side == "BUY" else -order.quantity
-    return {name: shares for name, shares in held.items() if shares}
+    return {name: shares for name, shares in held.items() if abs(shares) > 1e-9}
 
 
 @settings(max_examples=40, deadline=None)
@@ -74,6 +74,7 @@ def applied(target: Target) -> dict[str, float]:
     st.floats(0, 1e6),
     st.sampled_from([None, 1, 100]),
 )
+@example([(1.5, 1e-9, 1.0)], 0.0, None).via("what is left is rounding")
 def test_orders_lead_from_holdings_to_targets(rows, cash, lot):
     target = decision(*zip(*rows, strict=True), cash=cash, lot=lot)
     targets = listed(target, "targets").rows.set_index("code")["shares"]
