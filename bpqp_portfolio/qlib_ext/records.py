@@ -20,6 +20,7 @@ from qlib.workflow.record_temp import ACRecordTemp, PortAnaRecord, SignalRecord
 from ..backtest.appraisal import appraise, decide, score_figures
 from ..backtest.learned_risk import LearnedRisk, learned_risk_of, problem_of
 from ..backtest.realised import held_by_signal, realised_weights
+from ..backtest.references import regret_references
 from ..config import check_keys, check_text, from_mapping
 from ..problems.solution import SolveStatus
 from ..report.metrics import flatten, summarise
@@ -92,7 +93,8 @@ class BacktestRecord(PortAnaRecord):
     - ``bpqp/signal.pkl``, by signal day: figures of the scores (``ic``, ``rank_ic``, ``mse``),
       the solver's health (``kkt_norm``, ``iterations``, ``status``), and ``regret`` and
       ``decision_value`` of what was held at the close at which the signal was traded, whose means
-      are ``bpqp.regret`` and ``bpqp.decision_value``;
+      are ``bpqp.regret`` and ``bpqp.decision_value``, beside ``regret_equal`` and
+      ``regret_shuffled`` (see :func:`~bpqp_portfolio.backtest.references.regret_references`);
     - ``portfolio_analysis/bpqp_daily.pkl`` and ``realised_weights.pkl``, by trading day;
     - of a model that learned its risk ``bpqp/log_specific.pkl`` and ``bpqp/log_factors.pkl`` (see
       :class:`~bpqp_portfolio.backtest.learned_risk.LearnedRisk`), whose mean sizes are
@@ -159,7 +161,7 @@ class BacktestRecord(PortAnaRecord):
             realised = realised_weights(artifacts["positions_normal_1day.pkl"])
             decided = self._decided(realised, artifacts, exchange)
             daily = self._daily(report, realised, decided)
-            signal = self._signal(scores, decided, realised, daily.index)
+            signal = self._signal(scores, learned, decided, realised, daily.index)
         learned_tables = {f"{name}.pkl": table for name, table in learned.tables().items()}
         tables = {"weights.pkl": decided.targets, "signal.pkl": signal, **learned_tables}
         self.recorder.save_objects(artifact_path="bpqp", **tables)
@@ -212,12 +214,19 @@ class BacktestRecord(PortAnaRecord):
         return Decided(self._weights, self._solver, self._blocked, self._orders)
 
     def _signal(
-        self, scores: pd.Series, decided: Decided, realised: pd.DataFrame, days: pd.DatetimeIndex
+        self,
+        scores: pd.Series,
+        learned: LearnedRisk,
+        decided: Decided,
+        realised: pd.DataFrame,
+        days: pd.DatetimeIndex,
     ) -> pd.DataFrame:
         """By signal day: what the scores said, how it was solved, what was held was worth."""
         held = held_by_signal(realised, days) / self.rules.risk_degree
         table = score_figures(self.dataset, scores)
         table = table.join(appraise(self.dataset, held, days=days[:-1]))
+        references = regret_references(self.dataset, scores, learned_risk=learned, days=days[:-1])
+        table = table.join(references)
         if decided.solver is not None:
             table = table.join(decided.solver)
             table["status"] = table["status"].fillna(NO_DECISION)

@@ -33,7 +33,7 @@ class Plot:
 PLOTS = (
     Plot(
         "growth",
-        "performance",
+        "summary",
         "Cumulative return",
         "Wealth grown from 1 by compounding daily returns, without and with trading cost, beside "
         "the index and the equally weighted universe, neither of which pays any cost.",

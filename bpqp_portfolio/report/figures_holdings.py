@@ -68,7 +68,7 @@ def weights(results: RunResults, width: int) -> Figure | None:
     )
     beside(ax, "mean %", (1, 1), "axes fraction", (6, 14))
     detail = "" if length == 1 else f", means of {length} days"
-    heading(ax, f"Target weight, full colour = {100 * highest:.1f} %{detail}")
+    heading(ax, f"Target, % of the invested part; full colour = {100 * highest:.1f} %{detail}")
     return figure
 
 
@@ -104,7 +104,7 @@ def concentration(results: RunResults, width: int) -> Figure | None:
             heading(ax, "Names", legend=True)
         elif part == "largest":
             line(ax, largest, NET, linewidth=1.2)
-            heading(ax, "Largest target weight, %")
+            heading(ax, "Largest target weight, % of the invested part")
         else:
             window = rolling_window(len(days), SMOOTHING)
             mean = turnover.rolling(window, min_periods=1).mean()
@@ -120,8 +120,9 @@ def concentration(results: RunResults, width: int) -> Figure | None:
 def tracking(results: RunResults) -> pd.Series:
     """Σ|target − realised| by trading day, from 0 (held as wished) to 2 (nothing in common).
 
-    The target of signal day t belongs to the next day of ``results.daily``, at whose close it is
-    traded; cash counts on neither side. Empty where targets or realised weights are missing.
+    The target of signal day t, a fraction of the invested part and here of the account, belongs to
+    the next day of ``results.daily``, at whose close it is traded; cash counts on neither side.
+    Empty where targets or realised weights are missing.
     """
     if results.weights.empty or results.realised.empty:
         return pd.Series(dtype=float)
@@ -132,7 +133,8 @@ def tracking(results: RunResults) -> pd.Series:
     key = ["day", "instrument"]
     wide = pd.concat(
         {
-            "target": target[target["day"].isin(common)].set_index(key)["weight"],
+            "target": target[target["day"].isin(common)].set_index(key)["weight"]
+            * results.risk_degree,
             "realised": realised[realised["day"].isin(common)].set_index(key)["weight"],
         },
         axis=1,

@@ -96,9 +96,10 @@ def percent(value: float, *, sign: bool = False) -> str:
 
 
 def interval(difference: Difference) -> str:
-    """The interval in percent with its level: "95 % from −15.1 to 0.9"."""
+    """The interval in percent with its level: "95 % from −15.1 to +0.9"."""
+    low, high = (percent(bound, sign=True) for bound in (difference.low, difference.high))
     level = f"{100 * difference.level:g}{SPACE}%"
-    return f"{level} from {percent(difference.low)} to {percent(difference.high)}"
+    return f"{level} from {low} to {high}"
 
 
 def _over(excess: Excess) -> str:
@@ -128,20 +129,32 @@ def _cost_decides(excess: Excess) -> str:
     )
 
 
-def _short(results: RunResults) -> str:
-    """The compounded return of a test that is too short for a figure a year."""
-    series, days = books(results), len(results.daily)
-    net = series["net"].notna().any()
-    total = {
-        name: percent((1 + series[name]).prod(min_count=1) - 1, sign=True)
-        for name in ("net" if net else "gross", "index", "equal")
-        if series[name].notna().any()
+def returns_of_days(results: RunResults) -> list[tuple[str, str]]:
+    """Compounded return of all days, in percent: the run's, then those of its benchmarks.
+
+    Each with its name; the run's is "Net return" or, where it states no cost, "Gross return".
+    """
+    series = books(results)
+    book = "net" if series["net"].notna().any() else "gross"
+    names = {
+        book: f"{book.capitalize()} return",
+        "index": _called(results.benchmark),
+        "equal": EQUAL_WEIGHTS,
     }
-    own = total.pop("net" if net else "gross")
-    names = {"index": _called(results.benchmark), "equal": EQUAL_WEIGHTS}
-    beside = ", ".join(f"{names[name]} {text}{SPACE}%" for name, text in total.items())
-    start = "Net of cost" if net else "Before cost"
-    text = f"{start} {own}{SPACE}% in {counted(days, 'trading day')}"
+    total = {name: (1 + series[name]).prod(min_count=1) - 1 for name in names}
+    return [
+        (name, f"{percent(total[key], sign=True)}{SPACE}%")
+        for key, name in names.items()
+        if math.isfinite(total[key])
+    ]
+
+
+def _short(results: RunResults) -> str:
+    """Of a test that is too short for a figure a year."""
+    (kind, own), *others = returns_of_days(results)
+    start = "Net of cost" if kind.startswith("Net") else "Before cost"
+    text = f"{start} {own} in {counted(len(results.daily), 'trading day')}"
+    beside = ", ".join(f"{name} {figure}" for name, figure in others)
     return f"{text}; {beside}." if beside else f"{text}."
 
 

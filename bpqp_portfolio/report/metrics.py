@@ -20,6 +20,8 @@ METRICS = {
     "rank_icir": ("Rank ICIR, daily", "{:.3f}"),
     "mse": ("MSE, returns standardised by day", "{:.5f}"),
     "regret": ("Regret a day", "{:.3%}"),
+    "regret_equal": ("Regret of equal weights", "{:.3%}"),
+    "regret_shuffled": ("Regret of shuffled scores", "{:.3%}"),
     "decision_value": ("Decision value a day", "{:.3%}"),
     "annual_return": ("Annual return", "{:.2%}"),
     "annual_volatility": ("Annual volatility", "{:.2%}"),
@@ -165,7 +167,7 @@ def summarise(results: RunResults) -> pd.DataFrame:
         std = daily.std(ddof=1)
         one("signal", name, daily.mean())
         one("signal", f"{name}ir", daily.mean() / std if std > 0 else math.nan)
-    for name in ("mse", "regret", "decision_value"):
+    for name in ("mse", "regret", "regret_equal", "regret_shuffled", "decision_value"):
         one("signal", name, results.series("signal", name).mean())
     both("portfolio", series["gross"], series["net"])
     both("excess_index", series["gross_index"], series["net_index"])

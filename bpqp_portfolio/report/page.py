@@ -15,11 +15,11 @@ from markupsafe import Markup
 from ..files.atomic import replacing_file
 from ..markets.rules import QLIB_DAYS_PER_YEAR
 from ..runs.results import RunResults, plain
+from .cards import cards
 from .figures import PLOTS, inline_svgs
-from .figures_model import status_counts
-from .headline import headline
+from .headline import SPACE, headline
 from .mandate import CAUSES, EVENTS_SHOWN, cause_table, constraint_table, event_counts, has_mandate
-from .metrics import FEWEST, book_rows, cautions, counted, format_metric, other_rows, summarise
+from .metrics import FEWEST, book_rows, cautions, counted, other_rows, summarise
 from .statistics import BLOCK
 from .style import css_colours
 from .template import CSS, PAGE
@@ -63,7 +63,7 @@ def render(results: RunResults) -> str:
         headline=headline(results),
         cautions=cautions(results),
         sections=_sections(results),
-        tiles=_tiles(results, summary),
+        cards=cards(results, summary),
         table_caption=_table_caption(results),
         books=_books(results, summary),
         small_tables=[
@@ -117,36 +117,6 @@ def _sections(results: RunResults) -> list[dict[str, Any]]:
     return [{"id": key, "title": SECTIONS[key], "plots": plots[key]} for key in shown]
 
 
-def _tiles(results: RunResults, summary: pd.DataFrame) -> list[dict[str, str]]:
-    def value(section: str, metric: str, cost: str = "without_cost") -> str:
-        return format_metric(metric, summary.loc[(section, metric), cost])
-
-    counts = status_counts(results)
-    solved = counts.get("solved", 0) / counts.sum() if counts.sum() else math.nan
-    over = [("excess_index", results.benchmark)] if results.has_index else []
-    over.append(("excess_equal", "equal weights"))
-    tiles = [
-        (
-            f"{name} over {benchmark}",
-            value(section, metric, "with_cost"),
-            f"{unit}with cost; {value(section, metric)} without cost",
-        )
-        for name, metric, unit in (
-            ("Excess", "annual_return", "a year "), ("IR", "information_ratio", "")
-        )
-        for section, benchmark in over
-    ]  # fmt: skip
-    share = "–" if math.isnan(solved) else f"{100 * solved:.4g}\N{NO-BREAK SPACE}%"
-    held = value("trading", "names_held")
-    tiles += [
-        ("IC", value("signal", "ic"), f"ICIR {value('signal', 'icir')} (daily)"),
-        ("Regret", value("signal", "regret"), "a day, against hindsight"),
-        ("One-way turnover", value("trading", "turnover"), f"a day; {held} names held"),
-        ("Solved", share, f"of {counted(int(counts.sum()), 'problem')}"),
-    ]
-    return [{"label": label, "value": figure, "note": note} for label, figure, note in tiles]
-
-
 def _books(results: RunResults, summary: pd.DataFrame) -> list[dict[str, Any]]:
     rows = book_rows(summary, results.benchmark)
     out = []
@@ -178,13 +148,17 @@ def _holdings(results: RunResults) -> dict[str, Any] | None:
     if not results.realised.empty:
         held_day = results.realised["datetime"].max()
         held = _on(results.realised, held_day)
-    table = pd.DataFrame({"target": target, "held": held}).fillna(0.0)
+    invested = results.risk_degree
+    total = f"{_percent(target.sum())} of "
+    total += "the account" if invested == 1 else f"the {100 * invested:g}{SPACE}% that is invested"
+    # Both of the whole account, so that their difference is a trade.
+    table = pd.DataFrame({"target": invested * target, "held": held}).fillna(0.0)
     table = table.sort_values(["target", "held"], ascending=False)
     return {
         "day": f"{day:%Y-%m-%d}",
         "held_day": f"{held_day:%Y-%m-%d}" if held_day is not None else "",
         "count": len(target),
-        "total": _percent(target.sum()),
+        "total": total,
         "rows": [
             (name, _percent(row.target), _percent(row.held), _percent(row.target - row.held, "+"))
             for name, row in table.iterrows()
@@ -359,4 +333,4 @@ def _yaml(value: Mapping) -> str:
 def _percent(value: float, sign: str = "") -> str:
     if math.isnan(value):
         return "–"
-    return f"{100 * value:{sign}.2f}\N{NO-BREAK SPACE}%".replace("-", "−")
+    return f"{100 * value:{sign}.2f}{SPACE}%".replace("-", "−")

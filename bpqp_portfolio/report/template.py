@@ -16,7 +16,7 @@ a:hover { text-decoration: underline; }
 main, nav { padding: 0 1.25rem; }
 main { max-width: 900px; margin: 0 auto; padding-bottom: 5rem; }
 header { padding: 2.75rem 0 0; }
-#summary h2 { border: 0; margin: 1.5rem 0 0; padding: 0; }
+#summary h2 { display: none; }
 h1, h2, h3 { line-height: 1.2; letter-spacing: -0.012em; overflow-wrap: anywhere; }
 h1 { font-size: 2rem; margin: 0.15rem 0 0.5rem; }
 h2 { font-size: 1.4rem; margin: 3.5rem 0 0.5rem; padding-top: 1.1rem;
@@ -32,13 +32,17 @@ p { margin: 0.5rem 0; max-width: 68ch; }
   margin: 1.1rem 0 0.4rem; max-width: 56ch; text-wrap: pretty; }
 code, pre { font: 12.5px/1.55 ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono",
   monospace; }
-.tiles { display: grid; grid-template-columns: repeat(4, 1fr); gap: 0.75rem; margin: 0.9rem 0 2rem;
+.cards { display: grid; grid-template-columns: repeat(4, 1fr); gap: 0.75rem;
+  margin: 1.3rem 0 0.6rem;
   padding: 0; list-style: none; }
-.tiles li { background: var(--card); border-radius: 10px; padding: 0.85rem 1rem; min-width: 0; }
-.tiles b { display: block; font-size: 1.45rem; line-height: 1.25; letter-spacing: -0.015em;
+.cards li { background: var(--card); border-radius: 10px; padding: 0.85rem 1rem; min-width: 0; }
+.cards li { border-left: 3px solid transparent; }
+.cards .good b { color: var(--net); } .cards .good.sure { border-color: var(--net); }
+.cards .bad b { color: var(--bad); } .cards .bad.sure { border-color: var(--bad); }
+.cards b { display: block; font-size: 1.45rem; line-height: 1.25; letter-spacing: -0.015em;
   font-weight: 640; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.tiles span { display: block; font-size: 0.82rem; }
-.tiles small { display: block; color: var(--muted); font-size: 0.78rem; line-height: 1.35; }
+.cards span { display: block; font-size: 0.82rem; }
+.cards small { display: block; color: var(--muted); font-size: 0.78rem; line-height: 1.35; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; margin: 0; }
 th, td { padding: 0.42rem 0.6rem; text-align: right; border-bottom: 1px solid var(--grid);
@@ -98,9 +102,12 @@ nav .side { display: none; }
   .lead { font-size: 1.12rem; }
   .wide { display: none; }
   .narrow { display: block; max-width: 480px; }
-  .tiles { grid-template-columns: repeat(2, 1fr); gap: 0.5rem; }
-  .tiles li { padding: 0.7rem 0.8rem; }
-  .tiles b { font-size: 1.25rem; }
+  .cards { grid-template-columns: repeat(2, 1fr); gap: 0.5rem; }
+  .cards li { padding: 0.7rem 0.8rem; }
+  .cards li { border-left: 3px solid transparent; }
+.cards .good b { color: var(--net); } .cards .good.sure { border-color: var(--net); }
+.cards .bad b { color: var(--bad); } .cards .bad.sure { border-color: var(--bad); }
+.cards b { font-size: 1.25rem; }
   .pair { grid-template-columns: 1fr; }
   .facts span { display: block; }
   .facts span:not(:last-child)::after { content: none; }
@@ -113,7 +120,7 @@ nav .side { display: none; }
   nav { display: none; }
   body { display: block; }
   main { max-width: none; }
-  figure, table, .tiles li { break-inside: avoid; }
+  figure, table, .cards li { break-inside: avoid; }
 }
 """
 
@@ -169,11 +176,29 @@ PAGE = """<!DOCTYPE html>
 <section id="{{ section.id }}">
 <h2>{{ section.title }}</h2>
 {%- if section.id == "summary" %}
-<ul class="tiles">
-{%- for tile in tiles %}
-<li><span>{{ tile.label }}</span><b>{{ tile.value }}</b><small>{{ tile.note }}</small></li>
+<ul class="cards">
+{%- for card in cards %}
+<li class="{{ card.tone }}{{ " sure" if card.sure }}"><span>{{ card.label }}</span>
+<b>{{ card.value }}</b><small>{{ card.note }}</small></li>
 {%- endfor %}
 </ul>
+<p class="caption">Returns are net of cost where that is said. An edge in the figure’s colour: its
+95 % interval excludes zero, or the difference to both references does.</p>
+{%- endif %}
+{%- for plot in section.plots %}
+<h3 id="{{ plot.id }}">{{ plot.title }}</h3>
+{%- if plot.wide %}
+<figure>
+<div class="wide">{{ plot.wide }}</div>
+<div class="narrow">{{ plot.narrow }}</div>
+<figcaption><b>Figure {{ plot.number }}.</b> {{ plot.caption }}</figcaption>
+</figure>
+{%- else %}
+<p class="absent">{{ plot.absent }}</p>
+{%- endif %}
+{%- endfor %}
+{%- if section.id == "summary" %}
+<h3 id="figures">Figures of the test</h3>
 <div class="scroll"><table class="books">
 <thead><tr><th></th><th scope="col">Return</th><th scope="col">Volatility</th>
 <th scope="col">Sharpe or IR</th><th scope="col">Max drawdown</th></tr></thead>
@@ -195,27 +220,16 @@ PAGE = """<!DOCTYPE html>
 {%- endfor %}
 </div>
 {%- endif %}
-{%- for plot in section.plots %}
-<h3 id="{{ plot.id }}">{{ plot.title }}</h3>
-{%- if plot.wide %}
-<figure>
-<div class="wide">{{ plot.wide }}</div>
-<div class="narrow">{{ plot.narrow }}</div>
-<figcaption><b>Figure {{ plot.number }}.</b> {{ plot.caption }}</figcaption>
-</figure>
-{%- else %}
-<p class="absent">{{ plot.absent }}</p>
-{%- endif %}
-{%- endfor %}
 {%- if section.id == "portfolio" and holdings %}
 <h3>Latest target weights</h3>
 <p>The target of the last signal day, {{ holdings.day }}: {{ holdings.count }} names,
-{{ holdings.total }} of the account
+{{ holdings.total }}
 {%- if holdings.held_day %}, beside the weights held at the close of {{ holdings.held_day }}
 {%- endif %}.</p>
 <details><summary>All {{ holdings.rows | length }} names</summary>
 <div class="scroll"><table>
-<thead><tr><th scope="col">Name</th><th scope="col">Target</th><th scope="col">Held</th>
+<thead><tr><th scope="col">% of the account</th><th scope="col">Target</th>
+<th scope="col">Held</th>
 <th scope="col">Difference</th></tr></thead><tbody>
 {%- for row in holdings.rows %}
 <tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>

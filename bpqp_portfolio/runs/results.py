@@ -27,7 +27,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("names_held", "effective_names", "blocked", "orders"),
     ),
     "signal": (
-        *("ic", "rank_ic", "mse", "regret", "decision_value"),
+        *("ic", "rank_ic", "mse"),
+        *("regret", "regret_equal", "regret_shuffled", "decision_value"),
         *("kkt_norm", "iterations", "status", "universe"),
     ),
     "weights": _WEIGHTS,
@@ -79,7 +80,9 @@ class RunResults:
         that could not be made). Only ``return`` is mandatory.
     signal : indexed by the day t of the signal, of ``ic``, ``rank_ic``, ``mse`` (of returns
         standardised by day: 1 is a model without any information), ``regret`` (daily
-        fraction, against the hindsight portfolio), ``decision_value`` (daily fraction),
+        fraction, against the hindsight portfolio), ``regret_equal`` and ``regret_shuffled``
+        (that of equal weights, and of decisions on shuffled scores; absent from the results of an
+        earlier version), ``decision_value`` (daily fraction),
         ``kkt_norm``, ``iterations``, ``status`` (text, "solved" when it was, or NO_DECISION),
         ``universe`` (names in the problem). May be empty.
     weights : target weights > 0, one row for each signal day t and name.
@@ -151,6 +154,12 @@ class RunResults:
     def days_per_year(self) -> float:
         """Trading days in a year of its market; Qlib's in a run saved before this was kept."""
         return float(self.settings.get("days_per_year") or QLIB_DAYS_PER_YEAR)
+
+    @property
+    def risk_degree(self) -> float:
+        """Part of the account that target weights are fractions of; 1 where the run states none."""
+        stated = self.settings.get("account") or self.settings.get("backtest") or {}
+        return float(stated.get("risk_degree", 1.0))
 
     @property
     def years(self) -> float:

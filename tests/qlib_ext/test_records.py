@@ -21,6 +21,7 @@ from qlib_markets import FEW, MODEL, SEGMENTS, SETTINGS, build, connect
 
 from bpqp_portfolio.backtest.appraisal import appraise, decide, score_figures
 from bpqp_portfolio.backtest.realised import realised_weights
+from bpqp_portfolio.backtest.references import regret_references
 from bpqp_portfolio.data.provider.provider import Provider
 from bpqp_portfolio.errors import DataError
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
@@ -402,6 +403,24 @@ def test_perfect_scores_have_no_regret(again):
     regret = appraise(again, decide(again, scores)[0])["regret"]
     np.testing.assert_allclose(regret, 0.0, atol=1e-10)
     np.testing.assert_allclose(score_figures(again, scores)["ic"], 1.0, atol=0.05)
+
+
+def test_regret_stands_beside_that_of_equal_weights_and_of_shuffled_scores(finished, again):
+    signal = finished.load("bpqp/signal.pkl")
+    batch = again.panel().batch(again.days("test")[3:4], features=False)
+    w = batch.mask / batch.mask.sum().double()
+    equal = float(again.problem.regret(w, batch))
+    assert signal["regret_equal"].iloc[3] == pytest.approx(equal, abs=1e-12)
+    # To shuffle the same score for all changes nothing; to shuffle hindsight's costs.
+    index = again.panel().index(again.days("test"))
+    same = pd.Series(0.5, index=index)
+    found = regret_references(again, same)
+    own = appraise(again, decide(again, same)[0])["regret"]
+    np.testing.assert_allclose(found["regret_shuffled"], own, atol=1e-9)
+    returns = again.panel().returns[again.panel().rows(again.days("test"))].nan_to_num()
+    perfect = pd.Series(returns.numpy() / again.problem.scale, index=index)
+    shuffled = regret_references(again, perfect)["regret_shuffled"]
+    assert shuffled.mean() > 0.3 * signal["regret_equal"].mean() > 0
 
 
 def test_the_order_of_rows_and_names_without_a_problem_do_not_matter(again):

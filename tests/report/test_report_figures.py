@@ -89,9 +89,18 @@ def test_targets_are_compared_with_the_next_close(changed):
             (DAYS[2], "A", 1.0),
         ]
     )
-    gap = tracking(changed(daily=daily, weights=target, realised=held))
+    results = changed(daily=daily, weights=target, realised=held, settings={})
+    gap = tracking(results)
     assert gap.index.tolist() == [DAYS[1], DAYS[2]]
     np.testing.assert_allclose(gap, [0.1 + 0.4 + 0.2, 0.0], atol=1e-15)
+    # What is held as wanted has no gap where the targets are fractions of a part of the account.
+    invested = changed(
+        daily=daily,
+        weights=target,
+        realised=held.assign(weight=0.98 * held["weight"]),
+        settings={"account": {"value": 1e6, "risk_degree": 0.98}},
+    )
+    np.testing.assert_allclose(tracking(invested), 0.98 * gap, atol=1e-15)
 
 
 def test_next_day_skips_the_weekend():

@@ -38,7 +38,7 @@ def plain(results) -> list[str]:
 def test_a_gain_above_noise_is_told_with_its_interval(earning):
     (said,) = plain(earning(0.0008))
     found = re.fullmatch(
-        r"Net of cost 20\.0 % a year above CODE, 95 % from ([\d.]+) to ([\d.]+): "
+        r"Net of cost 20\.0 % a year above CODE, 95 % from \+([\d.]+) to \+([\d.]+): "
         r"distinguishable from chance\.",
         said,
     )

@@ -70,7 +70,7 @@ def test_every_section_and_figure_is_there(page):
 
 
 def test_it_opens_with_what_happened(html, run):
-    assert html.index(f'<p class="lead">{headline(run)[0]}</p>') < html.index('class="tiles"')
+    assert html.index(f'<p class="lead">{headline(run)[0]}</p>') < html.index('class="cards"')
 
 
 def test_contents_lead_somewhere(page):
@@ -111,7 +111,9 @@ def test_configuration_manifest_timing_and_notes(page, run):
 def test_latest_weights(page, run):
     last = run.weights[run.weights["datetime"] == run.weights["datetime"].max()]
     top = last.sort_values("weight").iloc[-1]
-    assert f"{top['instrument']} {100 * top['weight']:.2f} %" in page.text
+    # Of the account, of which 98 % is invested.
+    assert f"{top['instrument']} {98 * top['weight']:.2f} %" in page.text
+    assert "100.00 % of the 98 % that is invested" in page.text
 
 
 def test_everything_of_the_run_is_escaped(run, changed):
