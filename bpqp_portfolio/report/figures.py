@@ -82,7 +82,7 @@ PLOTS = (
         "IC and regret over time",
         "Moving averages of the daily IC and Rank IC (Spearman), and of the daily regret: what "
         "the decision lost against the hindsight portfolio of the same problem, in percent.",
-        "The run has neither IC nor regret.",
+        "The run has neither IC nor regret, or a single day of them.",
         figures_model.signal,
     ),
     Plot(
@@ -90,7 +90,7 @@ PLOTS = (
         "learning",
         "Learning curves",
         "Prediction loss and decision loss by epoch on train and valid, each in its loss's own "
-        "unit, and the validation IC. A dashed line marks the epoch whose network was kept; where "
+        "unit, and the validation IC. The dashed line is the epoch whose network was kept; where "
         "several networks decide together, each has a line of its own.",
         "This model was not trained in epochs, so it has no learning curves.",
         figures_model.learning,
@@ -99,8 +99,9 @@ PLOTS = (
         "weights",
         "portfolio",
         "Weights over time",
-        "Target weights by signal day of the names with the largest mean weight, in "
-        "stronger colour for more, with each name's mean over all days in percent.",
+        "Target weights by signal day of the names with the largest mean weight, in stronger "
+        "colour for more, with each name's mean over all days. They are fractions of the part of "
+        "the account that is invested; the rest pays costs and is lost to whole lots.",
         "The run has no target weights.",
         figures_holdings.weights,
     ),
@@ -118,8 +119,8 @@ PLOTS = (
         "portfolio",
         "Target against realised",
         "Sum over names of |target − realised weight| at the close of the trading day after the "
-        "signal, in percent of the account (at most 200), and orders stopped by limits or "
-        "suspensions.",
+        "signal, both in percent of the whole account, cash included (at most 200), and orders "
+        "stopped by limits or suspensions.",
         "The run has no realised weights to compare its targets with.",
         figures_holdings.realised,
     ),

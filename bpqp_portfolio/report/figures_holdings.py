@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from ..runs.results import RunResults
 from .figures_returns import rolling_window
@@ -14,6 +13,7 @@ from .style import (
     GROSS,
     INDEX,
     NET,
+    NO_PANEL,
     beside,
     date_axis,
     heading,
@@ -21,8 +21,10 @@ from .style import (
     in_groups,
     is_wide,
     line,
+    no_panel,
     panels,
     shorten,
+    value_axis,
 )
 
 SHOWN = 30
@@ -90,10 +92,17 @@ def concentration(results: RunResults, width: int) -> Figure | None:
     ]
     if not parts:
         return None
-    figure, axes = panels(
-        width, [130] * len(parts), legend=[0 if part == "largest" else 2 for part in parts]
-    )
+    traded = bool(turnover.any())
+    heights = [NO_PANEL if part == "turnover" and not traded else 130 for part in parts]
+    entries = [
+        0 if part == "largest" or height == NO_PANEL else 2
+        for part, height in zip(parts, heights, strict=True)
+    ]
+    figure, axes = panels(width, heights, legend=entries)
     for ax, part in zip(axes, parts, strict=True):
+        if part == "turnover" and not traded:
+            no_panel(ax, "One-way turnover: none, the account never traded")
+            continue
         if part == "names":
             for series, colour, label in (
                 (held, INDEX, "held"),
@@ -112,7 +121,6 @@ def concentration(results: RunResults, width: int) -> Figure | None:
             line(ax, mean, NET, f"{window}-day mean")
             heading(ax, "One-way turnover a day, % of the account", legend=True)
         ax.set_ylim(bottom=0)
-        ax.yaxis.set_major_locator(MaxNLocator(4))
         date_axis(ax, days)
     return figure
 
@@ -158,17 +166,22 @@ def realised(results: RunResults, width: int) -> Figure | None:
     ]
     if not parts:
         return None
-    figure, axes = panels(width, [{"gap": 150, "blocked": 90}[part] for part in parts])
+    orders = results.series("daily", "orders").sum()
+    heights = {"gap": 150, "blocked": 90 if blocked.any() else NO_PANEL}
+    figure, axes = panels(width, [heights[part] for part in parts])
     for ax, part in zip(axes, parts, strict=True):
+        if part == "blocked" and not blocked.any():
+            of = f" of {int(orders):,}" if orders else ""
+            no_panel(ax, f"Orders that could not be traded: none{of}")
+            continue
         if part == "gap":
             line(ax, 100 * gap, NET, linewidth=1)
             heading(ax, f"Σ|target − realised|, % of the account (mean {100 * gap.mean():.1f})")
             ax.set_ylim(bottom=0)
-            ax.yaxis.set_major_locator(MaxNLocator(4))
         else:
             ax.vlines(blocked.index, 0, blocked.to_numpy(), color=BAD, linewidth=1)
             heading(ax, f"Orders that could not be traded ({int(blocked.sum()):,} in all)")
             ax.set_ylim(0, max(1, 1.05 * blocked.max()))
-            ax.yaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
+            value_axis(ax, integer=True)
         date_axis(ax, results.daily.index)
     return figure

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from ..runs.results import RunResults
 from .figures_returns import rolling_window
@@ -73,15 +72,13 @@ def shadow_prices(results: RunResults, width: int) -> Figure | None:
     )
     # A point of the limit is 0.01, a basis point of return 0.0001.
     wide = 100 * wide.reindex(index=days, columns=table.index).fillna(0.0)
-    figure, axes = panels(width, [44] * len(table), gap=2)
+    figure, axes = panels(width, [56] * len(table), gap=2)
     limit = 60 if is_wide(width) else 32
     for ax, name in zip(axes, table.index, strict=True):
         values = wide[name].to_numpy()
         ax.vlines(days, 0, values, color=NET, linewidth=max(0.6, 0.7 * width / len(days) / 2))
         ax.set_ylim(min(0.0, values.min()), max(values.max(), 1e-9))
-        ax.yaxis.set_major_locator(MaxNLocator(2))
         date_axis(ax, days)
-        ax.xaxis.get_offset_text().set_visible(ax is axes[-1])
         heading(ax, f"{shorten(str(name), limit)}: bp a day for a point of the limit")
     return figure
 
@@ -110,6 +107,5 @@ def implementation_shortfall(results: RunResults, width: int) -> Figure | None:
         else:
             baseline(ax, 0.0)
             heading(ax, "Return of the difference, summed, % of the account", legend=True)
-        ax.yaxis.set_major_locator(MaxNLocator(4))
         date_axis(ax, days)
     return figure

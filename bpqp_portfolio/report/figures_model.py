@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,14 +19,18 @@ from .style import (
     INK,
     MUTED,
     NET,
+    NO_PANEL,
     baseline,
     beside,
     date_axis,
     heading,
     is_wide,
     line,
+    no_panel,
     panels,
     power_axis,
+    power_of_ten,
+    value_axis,
 )
 
 SMOOTHING = 60
@@ -142,7 +147,8 @@ def learning(results: RunResults, width: int) -> Figure | None:
     if not shown:
         return None
     across = len(shown) if is_wide(width) else 1
-    figure, axes = panels(width, [190] * len(shown), columns=across, legend=2, left=58)
+    kept = results.best_epoch is not None
+    figure, axes = panels(width, [190] * len(shown), columns=across, legend=2 + kept, left=58)
     for ax, (title, columns) in zip(axes, shown, strict=True):
         for column in columns:
             colour = NET if column.startswith("train") else INDEX
@@ -156,13 +162,13 @@ def learning(results: RunResults, width: int) -> Figure | None:
                     marker="o",
                     markersize=3,
                 )
-        if results.best_epoch is not None:
-            ax.axvline(results.best_epoch, color=MUTED, linewidth=1, linestyle=(0, (3, 2)))
-            beside(ax, "kept", (results.best_epoch, 0), ("data", "axes fraction"), (4, 4))
-        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
-        if epochs["epoch"].nunique() == 1:
+        if kept:
+            style: Any = {"color": MUTED, "linewidth": 1, "linestyle": (0, (3, 2))}
+            ax.axvline(results.best_epoch, label="kept", **style)
+        count = epochs["epoch"].nunique()
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=min(3, count)))
+        if count == 1:
             ax.set_xlim(epochs["epoch"].iloc[0] - 0.5, epochs["epoch"].iloc[0] + 0.5)
-        ax.yaxis.set_major_locator(MaxNLocator(5))
         heading(ax, f"{title}, by epoch", legend=True, columns=across)
     return figure
 
@@ -184,10 +190,18 @@ def solver(results: RunResults, width: int) -> Figure | None:
     if not parts:
         return None
     counts = status_counts(results)
-    heights = {"kkt": 170, "iterations": 110, "status": 24 * max(len(counts), 1)}
+    rounding = norm.max() <= SMALLEST
+    heights = {
+        "kkt": NO_PANEL if rounding else 170,
+        "iterations": 110,
+        "status": 24 * max(len(counts), 1),
+    }
     figure, axes = panels(width, [heights[part] for part in parts], left=62)
     for ax, part in zip(axes, parts, strict=True):
-        if part == "kkt":
+        if part == "kkt" and rounding:
+            smallest = power_of_ten(SMALLEST)
+            no_panel(ax, f"KKT norm of each day's solve: never above {smallest}, rounding error")
+        elif part == "kkt":
             line(ax, norm.clip(lower=SMALLEST), NET, linewidth=0.9)
             failed = norm[_failed(results)]
             ax.plot(failed.index, failed.to_numpy(), ".", color=BAD, markersize=7)
@@ -199,7 +213,7 @@ def solver(results: RunResults, width: int) -> Figure | None:
         elif part == "iterations":
             line(ax, iterations, NET, linewidth=0.9)
             ax.set_ylim(bottom=0)
-            ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+            value_axis(ax, integer=True)
             date_axis(ax, days)
             heading(ax, "Iterations of each day's solve")
         else:

@@ -149,8 +149,10 @@ def _holdings(results: RunResults) -> dict[str, Any] | None:
         held_day = results.realised["datetime"].max()
         held = _on(results.realised, held_day)
     invested = results.risk_degree
-    total = f"{_percent(target.sum())} of "
-    total += "the account" if invested == 1 else f"the {100 * invested:g}{SPACE}% that is invested"
+    total = f"{_percent(target.sum())} of the account"
+    if invested < 1:
+        part = f"the invested part, which is {100 * invested:g}{SPACE}% of the account"
+        total = f"{_percent(target.sum())} of {part}"
     # Both of the whole account, so that their difference is a trade.
     table = pd.DataFrame({"target": invested * target, "held": held}).fillna(0.0)
     table = table.sort_values(["target", "held"], ascending=False)
@@ -281,7 +283,8 @@ def _notes(results: RunResults) -> list[tuple[str, str]]:
         (
             "Drawdown",
             "The largest fall of compounded returns from their highest point so far, of excess "
-            "returns too, in table and figure. Qlib's own records have that of summed returns.",
+            "returns too, in table and figure; never below −100 %. Qlib's own figures, tracked as "
+            "1day.….max_drawdown and in port_analysis_1day.pkl, are of summed returns and can be.",
         ),
         (
             "IC",

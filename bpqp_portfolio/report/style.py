@@ -14,12 +14,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
+import matplotlib.dates as mdates
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 COLOURS = {
     # name: (light, dark); every light colour occurs once, since the page finds it by its value.
@@ -36,6 +36,9 @@ INK, MUTED, GRID, NET, GROSS, INDEX, EQUAL, BAD = (light for light, _ in COLOURS
 
 WIDE, NARROW = 860, 380
 """Widths in pixels that every figure is drawn at: the page shows the one that fits."""
+
+NO_PANEL = 4
+"""Height in pixels of a panel that is empty, and has one line of text above it."""
 
 COLUMNS = 240
 """At most so many columns in a heat map: more days are averaged in groups of equal length."""
@@ -109,6 +112,7 @@ def panels(
             ax.patch.set_visible(False)
             ax.spines[["top", "left", "right"]].set_visible(False)
             ax.grid(axis="y")
+            value_axis(ax)
             axes.append(ax)
         upper = lower - bottom - gap
     return figure, axes
@@ -156,13 +160,70 @@ def heading(ax: Axes, text: str, *, legend: bool = False, columns: int = 1) -> N
 
 
 def date_axis(ax: Axes, days: pd.DatetimeIndex) -> None:
-    """Dates along x, from the first to the last of ``days``."""
+    """Dates along x, from the first to the last of ``days``: three or more, where days suffice."""
     width, _ = _pixels(ax)
-    locator = AutoDateLocator(minticks=2, maxticks=max(4, int(width // 80)))
-    ax.xaxis.set_major_locator(locator)
-    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=len(days) < 250))
+    ticks, form = date_ticks(days, max(5, int(width // 80)))
+    ax.set_xticks(mdates.date2num(ticks), [f"{day:{form}}" for day in ticks])
     if len(days) > 1:
         ax.set_xlim(days[0], days[-1])
+
+
+# Distances of dates on an axis, the smallest first: a period's unit and how many of it; and the
+# length of each unit in days.
+_STEPS = [("D", 1), ("D", 2), ("D", 4), ("W", 1), ("W", 2)]
+_STEPS += [("M", 1), ("M", 2), ("M", 3), ("M", 6)]
+_STEPS += [("Y", 1), ("Y", 2), ("Y", 5), ("Y", 10), ("Y", 20), ("Y", 50)]
+_LENGTHS = {"D": 1, "W": 7, "M": 30.4, "Y": 365.25}
+_FORMS = {"D": "%d %b", "W": "%d %b", "M": "%Y-%m", "Y": "%Y"}
+
+
+def date_ticks(days: pd.DatetimeIndex, most: int) -> tuple[pd.DatetimeIndex, str]:
+    """From 3 to ``most`` (at least 5) round dates within ``days``, and the form of their labels.
+
+    Days in order; all of them, where they are not more than ``most``.
+
+    >>> ticks, form = date_ticks(pd.bdate_range("2015-01-02", "2022-12-27"), 5)
+    >>> [f"{day:{form}}" for day in ticks]
+    ['2016', '2018', '2020', '2022']
+    """
+    if len(days) <= most:
+        return days, _FORMS["D"] if days[-1] - days[0] < pd.Timedelta(days=300) else "%Y-%m-%d"
+    finer, finer_unit, span = days, "D", (days[-1] - days[0]).days
+    for unit, step in _STEPS:
+        if span > 5 * most * step * _LENGTHS[unit]:
+            continue  # far too many
+        ticks = _round_dates(days[0], days[-1], unit, step)
+        if len(ticks) <= most:
+            break
+        finer, finer_unit = ticks, unit
+    if len(ticks) >= 3:
+        return ticks, _FORMS[unit]
+    # No round distance fits: some of the next finer one's dates.
+    return finer[:: -(-len(finer) // most)], _FORMS[finer_unit]
+
+
+def _round_dates(first: pd.Timestamp, last: pd.Timestamp, unit: str, step: int) -> pd.DatetimeIndex:
+    """Begins of every ``step``-th day (from the first), Monday's week, month or year within."""
+    begins = pd.period_range(first, last, freq=unit).to_timestamp()
+    count = {"M": begins.month - 1, "Y": begins.year}.get(unit, np.arange(len(begins)))
+    return begins[(begins >= first) & (np.asarray(count) % step == 0)]
+
+
+def value_axis(ax: Axes, *, integer: bool = False) -> None:
+    """Three or more numbers along y, as many as its height has room for."""
+    _, height = _pixels(ax)
+    if integer:
+        low, high = ax.get_ylim()
+        ax.set_ylim(low, max(high, low + 2))
+    bins = max(3, min(6, int(height // 30)))
+    steps = [1, 2, 2.5, 5, 10]
+    ax.yaxis.set_major_locator(MaxNLocator(bins, steps=steps, integer=integer, min_n_ticks=3))
+
+
+def no_panel(ax: Axes, text: str) -> None:
+    """One line in place of a panel that would be empty."""
+    ax.set_axis_off()
+    heading(ax, text)
 
 
 def baseline(ax: Axes, value: float) -> None:
@@ -233,7 +294,7 @@ def heat_map(
     ax.set_ylim(rows - 0.5, -0.5)
     ax.set_yticks(range(rows), labels, size=10)
     ax.grid(False)
-    date_axis(ax, pd.DatetimeIndex([edges[0], edges[-1]]))
+    date_axis(ax, edges)
     for row, note in enumerate(notes):
         beside(ax, note, (1, row), ("axes fraction", "data"), (6, 0), va="center")
     return figure, ax

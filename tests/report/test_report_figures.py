@@ -20,7 +20,15 @@ from bpqp_portfolio.report.figures_holdings import (
 )
 from bpqp_portfolio.report.figures_model import learning, monthly_ic, status_counts
 from bpqp_portfolio.report.figures_returns import drawdown, rolling_ratio, rolling_window, wealth
-from bpqp_portfolio.report.style import COLOURS, COLUMNS, power_of_ten
+from bpqp_portfolio.report.style import (
+    COLOURS,
+    COLUMNS,
+    NARROW,
+    WIDE,
+    date_ticks,
+    drawing,
+    power_of_ten,
+)
 
 DAYS = pd.bdate_range("2020-03-02", periods=4)
 BY_KEY = {plot.key: plot for plot in PLOTS}
@@ -167,10 +175,106 @@ def test_names_are_text_and_never_markup(changed):
     assert name in labels
 
 
-def test_learning_marks_the_epoch_that_was_kept(run, changed):
-    with_mark, _ = inline_svgs(BY_KEY["learning"], run)
-    without, _ = inline_svgs(BY_KEY["learning"], changed(best_epoch=None))
-    assert with_mark.count(">kept<") == 3 and without.count(">kept<") == 0
+def test_the_epoch_that_was_kept_is_in_the_legend_and_over_no_curve(run, changed):
+    with drawing():
+        marked, unmarked = learning(run, WIDE), learning(changed(best_epoch=None), WIDE)
+    for ax in marked.axes:
+        *_, line = ax.lines
+        assert line.get_label() == "kept" and line.get_xdata()[0] == run.best_epoch
+        assert "kept" in [text.get_text() for text in ax.get_legend().get_texts()]
+        # The only text is the heading, above the panel.
+        assert [text.get_position()[1] > 1 for text in ax.texts] == [True]
+    assert all(line.get_label() != "kept" for ax in unmarked.axes for line in ax.lines)
+
+
+def labels_in_view(axis) -> int:
+    """Numbers or dates that stand along an axis."""
+    low, high = sorted(axis.get_view_interval())
+    slack = 1e-9 * (high - low)
+    places = axis.get_majorticklocs()
+    texts = axis.get_major_formatter().format_ticks(places)
+    return sum(
+        bool(t) and low - slack <= x <= high + slack for x, t in zip(places, texts, strict=True)
+    )
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("days", [None, 12, 3])
+def test_every_axis_has_three_labels(run, changed, days, width):
+    """Or as many as there are days or epochs, on the axes of names none at all."""
+    results = run if days is None else changed(**first_days(run, days))
+    for plot in PLOTS:
+        with drawing():
+            figure = plot.draw(results, width)
+        assert figure is not None or (plot.key, days) in {
+            ("ratio", 12),
+            ("ratio", 3),
+            ("signal", 1),
+        }
+        for ax in figure.axes if figure else []:
+            if not ax.axison or not ax.get_xticks().size:
+                continue
+            assert labels_in_view(ax.xaxis) >= 3, (plot.key, "x")
+            names = plot.key in ("weights", "binding", "ic")
+            assert names or labels_in_view(ax.yaxis) >= 3, (plot.key, "y")
+
+
+def first_days(run, days: int) -> dict[str, pd.DataFrame]:
+    """The tables of the first ``days`` signal days and of their trades."""
+    until = run.daily.index[days - 1]
+    tables = {name: getattr(run, name) for name in ("weights", "realised", "activity", "events")}
+    cut = {name: table[table["datetime"] <= until] for name, table in tables.items()}
+    return cut | {
+        "daily": run.daily.iloc[:days],
+        "signal": run.signal.iloc[:days],
+        "implementation_shortfall": run.implementation_shortfall.iloc[:days],
+    }
+
+
+@pytest.mark.parametrize("most", [5, 6, 10])
+def test_dates_of_any_span_are_three_or_more_and_fit(most):
+    starts = ["2019-01-01", "2019-12-20", "2016-02-29", "2021-06-30"]
+    for start in starts:
+        for count in [
+            1,
+            2,
+            3,
+            4,
+            7,
+            10,
+            13,
+            21,
+            30,
+            44,
+            61,
+            90,
+            150,
+            250,
+            400,
+            520,
+            970,
+            2011,
+            8000,
+        ]:
+            days = pd.bdate_range(start, periods=count)
+            ticks, form = date_ticks(days, most)
+            assert min(3, count) <= len(ticks) <= most, (start, count)
+            assert days[0] <= ticks[0] and ticks[-1] <= days[-1]
+            assert len({f"{day:{form}}" for day in ticks}) == len(ticks)
+
+
+def test_a_panel_with_nothing_in_it_is_one_line(run, changed):
+    daily = run.daily.assign(blocked=0.0, orders=30.0, turnover=0.0)
+    still = changed(daily=daily, signal=run.signal.assign(kkt_norm=1e-18))
+    for key, text in (
+        ("realised", "Orders that could not be traded: none of 7,800"),
+        ("concentration", "One-way turnover: none, the account never traded"),
+        ("solver", "KKT norm of each day's solve: never above 10⁻¹⁶, rounding error"),
+    ):
+        with drawing():
+            figure = BY_KEY[key].draw(still, WIDE)
+        (empty,) = [ax for ax in figure.axes if not ax.axison]
+        assert [t.get_text() for t in empty.texts] == [text] and not empty.lines
 
 
 def test_learning_has_a_line_for_each_network(run, changed):

@@ -113,7 +113,7 @@ def test_latest_weights(page, run):
     top = last.sort_values("weight").iloc[-1]
     # Of the account, of which 98 % is invested.
     assert f"{top['instrument']} {98 * top['weight']:.2f} %" in page.text
-    assert "100.00 % of the 98 % that is invested" in page.text
+    assert "100.00 % of the invested part, which is 98 % of the account" in page.text
 
 
 def test_everything_of_the_run_is_escaped(run, changed):
