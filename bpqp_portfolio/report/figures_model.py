@@ -147,8 +147,8 @@ def learning(results: RunResults, width: int) -> Figure | None:
     if not shown:
         return None
     across = len(shown) if is_wide(width) else 1
-    kept = results.best_epoch is not None
-    figure, axes = panels(width, [190] * len(shown), columns=across, legend=2 + kept, left=58)
+    entries = 2 + (results.best_epoch is not None)
+    figure, axes = panels(width, [190] * len(shown), columns=across, legend=entries, left=58)
     for ax, (title, columns) in zip(axes, shown, strict=True):
         for column in columns:
             colour = NET if column.startswith("train") else INDEX
@@ -162,7 +162,7 @@ def learning(results: RunResults, width: int) -> Figure | None:
                     marker="o",
                     markersize=3,
                 )
-        if kept:
+        if results.best_epoch is not None:
             style: Any = {"color": MUTED, "linewidth": 1, "linestyle": (0, (3, 2))}
             ax.axvline(results.best_epoch, label="kept", **style)
         count = epochs["epoch"].nunique()
