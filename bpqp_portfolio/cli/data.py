@@ -96,15 +96,38 @@ def data_import(
     source: Annotated[Path, typer.Argument(help="Archive, folder, or CSV or Parquet file.")],
     to: Annotated[Path, typer.Option(help="Folder of the provider; an older one is replaced.")],
     market: Annotated[str | None, typer.Option(help="Also write the list `all` as NAME.")] = None,
-    index: Annotated[
+    benchmark: Annotated[
         list[str] | None,
         typer.Option(
-            help="Code of an index: it has prices to compare with and is in no list of names to "
-            "hold. Once for each; by default those whose code says so, such as SPX or SH000300."
+            metavar="CODE",
+            help="Code to compare with, such as an index: it has prices and is in no list of "
+            "names to hold. Once for each, the workflow's first; codes that say so themselves, "
+            "such as SPX or SH000300, are kept out of the lists in any case.",
         ),
     ] = None,
-    no_index: Annotated[
-        bool, typer.Option("--no-index", help="Every code is a name to hold.")
+    no_benchmark: Annotated[
+        bool, typer.Option("--no-benchmark", help="Every code is a name to hold.")
+    ] = False,
+    append: Annotated[
+        bool,
+        typer.Option(
+            "--append",
+            help="Add the days after the last of the provider at --to; SOURCE repeats that day or "
+            "more, by which prices are compared.",
+        ),
+    ] = False,
+    timezone: Annotated[
+        str | None,
+        typer.Option(help="The exchange's, such as Asia/Shanghai, for stamps in UTC."),
+    ] = None,
+    date_format: Annotated[
+        str | None, typer.Option(help="How dates are written that are not ISO: %m/%d/%Y, %d.%m.%Y.")
+    ] = None,
+    keep_codes: Annotated[
+        bool,
+        typer.Option(
+            "--keep-codes", help="Leave 600000.SH, sh.600000 and six digits alone as they are."
+        ),
     ] = False,
 ) -> None:
     """Write a clean Qlib provider from SOURCE: a provider, or CSV or Parquet files of daily bars.
@@ -113,11 +136,19 @@ def data_import(
     """
     from ..data.provider.importer import import_provider
     from ..data.provider.summary import summary
+    from ..data.provider.table_file import Reading
 
-    if no_index and index:
-        raise ConfigError("--index and --no-index exclude each other.")
-    codes = [] if no_index else index or None
-    typer.echo(summary(import_provider(source, to, market=market, index=codes)))
+    if no_benchmark and benchmark:
+        raise ConfigError("--benchmark and --no-benchmark exclude each other.")
+    provider = import_provider(
+        source,
+        to,
+        market=market,
+        benchmark=[] if no_benchmark else benchmark or None,
+        reading=Reading(timezone, date_format, keep_codes),
+        append=append,
+    )
+    typer.echo(summary(provider))
 
 
 @data_app.command("csi300")

@@ -36,7 +36,7 @@ def check_benchmark(benchmark: str | None, market: str, provider: Provider) -> N
         raise ConfigError(
             f"benchmark: {benchmark} is itself a member of the universe {market!r}, so the "
             f"portfolio could hold it. Take it out of {provider.root}/instruments/{market}.txt, or "
-            f"import the data again with `bpqp data import … --index {benchmark}`."
+            f"import the data again with `bpqp data import … --benchmark {benchmark}`."
         )
 
 

@@ -200,13 +200,13 @@ def test_long_tables_are_split_by_symbol(tmp_path, kind):
         with zipfile.ZipFile(source, "w") as archive:
             archive.writestr("data/daily/all.csv", table.to_csv(index=False))
     provider = import_provider(source, tmp_path / "out", market="mine")
-    assert provider.folders == ["000001", "na"]
-    for name, seed, days in (("000001", 6, DAYS), ("NA", 7, DAYS[10:])):
+    assert provider.folders == ["na", "sz000001"]
+    for name, seed, days in (("SZ000001", 6, DAYS), ("NA", 7, DAYS[10:])):
         expected = bars(seed, days)["close"].reindex(DAYS).to_numpy(np.float32)
         np.testing.assert_array_equal(provider.series(name, "close"), expected)
     for market in ("all", "mine"):
-        assert provider.spells(market)["instrument"].tolist() == ["000001", "NA"]
-        assert provider.spells(market)["start"].tolist() == [DAYS[0], DAYS[10]]
+        assert provider.spells(market)["instrument"].tolist() == ["NA", "SZ000001"]
+        assert provider.spells(market)["start"].tolist() == [DAYS[10], DAYS[0]]
     assert (provider.manifest["cleaned"]["rows_out_of_order"] > 0) == (kind == "years")
 
 
@@ -246,13 +246,13 @@ def test_rows_out_of_order_and_equal_duplicates_are_harmless(tmp_path):
         ("date,open\n2021-03-01,1\n", "no column for 'close'"),
         ("date,Date,close\n2021-03-01,2021-03-01,1\n", "two columns for 'date'"),
         ("date,close,factor,adj close\n2021-03-01,1,1,1\n", "factor and adj_close; keep one"),
-        ("date,close\n03/01/2021,1\n", "row 1: '03/01/2021' is no date"),
-        ("date,close\n2021-03-01,1\n,1\n", "row 2: '' is no date"),
+        ("date,close\n03/01/2021,1\n", "x.csv line 2: '03/01/2021' is no date"),
+        ("date,close\n2021-03-01,1\n,1\n", "line 3: '' is no date"),
         ("date,close\n2021-02-30,1\n", "'2021-02-30' is no date"),
-        ("date,close\n2021-03-01,cheap\n", "column 'close'.*cheap"),
-        ("date,close\n2021-03-01,1\n2021-03-01,2\n", "X has two different rows for 2021-03-01"),
+        ("date,close\n2021-03-01,cheap\n", "x.csv line 2, column 'close': 'cheap' is no number"),
+        ("date,close\n2021-03-01,1\n2021-03-01,2\n", r"X 2021-03-01, close 1 \(x.csv line 2\) and 2 \(x.csv line 3\)"),
         ("date,close\n2021-03-01 09:30,1\n2021-03-01 09:31,2\n", "intraday"),
-        ("date,close,symbol\n2021-03-01,1,../x\n", r"'\.\./X' is no symbol"),
+        ("date,close,symbol\n2021-03-01,1,../x\n", r"x.csv line 2: '\.\./x' is no symbol"),
         ("date,close,symbol\n2021-03-01,1,\n", "'' is no symbol"),
         ("date,close\n2021-03-01,0\n", "no day with a positive close"),
         ("", "cannot read x.csv"),
@@ -667,20 +667,20 @@ def test_an_index_is_named_by_the_user_or_reported_as_likely(tmp_path):
     provider = imported(tmp_path, "MYMKT")
     assert len(provider.spells("all")) == 31
     assert provider.manifest["maybe_indices"] == ["MYMKT"]
-    assert "looks like an index" in summary(provider) and "--index" in summary(provider)
+    assert "looks like an index" in summary(provider) and "--benchmark" in summary(provider)
     found = check_provider(provider.root, benchmark="MYMKT")
     assert found["benchmark-traded"].severity == "error"
     assert found["benchmark-traded"].places == ("MYMKT in all",)
 
-    provider = imported(tmp_path, "MYMKT", index=["mymkt"])
+    provider = imported(tmp_path, "MYMKT", benchmark=["mymkt"])
     assert len(provider.spells("all")) == 30
     assert provider.manifest["benchmark"] == "MYMKT"
     assert "looks like" not in summary(provider)
     assert "benchmark-traded" not in check_provider(provider.root)
 
     with pytest.raises(ConfigError, match=r"no prices of 'MYMKTS'\. Did you mean 'MYMKT'"):
-        imported(tmp_path, "MYMKT", index=["MYMKTS"])
-    assert len(imported(tmp_path, "SPX", index=[]).spells("all")) == 31
+        imported(tmp_path, "MYMKT", benchmark=["MYMKTS"])
+    assert len(imported(tmp_path, "SPX", benchmark=[]).spells("all")) == 31
 
 
 def test_a_change_that_a_file_does_not_have_is_not_said_to_be_corrected(tmp_path):
@@ -690,10 +690,10 @@ def test_a_change_that_a_file_does_not_have_is_not_said_to_be_corrected(tmp_path
 
 
 def test_the_lists_of_a_provider_stay_as_they_are_without_a_word_from_the_user(tmp_path):
-    vendor = imported(tmp_path, "SPX", index=[], market="shares")
+    vendor = imported(tmp_path, "SPX", benchmark=[], market="shares")
     again = import_provider(vendor.root, tmp_path / "again")
     assert "SPX" in set(again.spells("shares")["instrument"])
     assert again.manifest["maybe_indices"] == ["SPX"] and again.manifest["indices"] == []
-    told = import_provider(vendor.root, tmp_path / "told", index=["SPX"])
+    told = import_provider(vendor.root, tmp_path / "told", benchmark=["SPX"])
     for name in told.markets:
         assert "SPX" not in set(told.spells(name)["instrument"])

@@ -211,7 +211,9 @@ def test_an_index_among_the_names_is_refused(market, tmp_path):
     index = spells.iloc[:1].assign(instrument="SIMIDX")
     universes = {**lists(market), "sim": pd.concat([spells, index])}
     provider = rewrite(market, tmp_path / "market", universes=universes)
-    with pytest.raises(ConfigError, match=r"SIMIDX is itself a member of .*'sim'.*--index SIMIDX"):
+    with pytest.raises(
+        ConfigError, match=r"SIMIDX is itself a member of .*'sim'.*--benchmark SIMIDX"
+    ):
         build(provider.root)
     found = check_provider(provider.root, market="sim", benchmark="SIMIDX")
     assert found["benchmark-traded"].places == ("SIMIDX in sim",) and found.errors

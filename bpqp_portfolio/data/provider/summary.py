@@ -27,16 +27,42 @@ def summary(provider: Provider) -> str:
         lines.append("  corrected: " + (", ".join(done) or "nothing"))
         if computed:
             lines.append("  computed: change, from the closes of names that came without it")
-    if provider.manifest.get("indices"):
-        listed = _first(provider.manifest["indices"])
-        lines.append(f"  indices, to compare with and not to hold: {listed}")
+    if codes := provider.manifest.get("codes"):
+        shown = _first([f"{code} as {to}" for code, to in codes.items()])
+        lines.append(f"  codes of China's exchanges, read as Qlib writes them: {shown}")
+    if provider.manifest.get("benchmark"):
+        lines.append(f"  benchmark, in no list of names to hold: {provider.manifest['benchmark']}")
+    if others := [
+        n for n in provider.manifest.get("indices", []) if n != provider.manifest.get("benchmark")
+    ]:
+        lines.append(f"  indices, to compare with and not to hold: {_first(others)}")
     if provider.manifest.get("maybe_indices"):
         listed = _first(provider.manifest["maybe_indices"])
         lines.append(
             f"  looks like an index, and is in the lists of names to hold: {listed}; if it is "
-            "one, import again with --index CODE"
+            "one, import again with --benchmark CODE"
         )
+    if provider.manifest.get("open_ended"):
+        lines.append(
+            "  may be cut off, since they end without a line break, unlike the other files: "
+            + _first(provider.manifest["open_ended"])
+        )
+    lines += _appended(provider.manifest.get("appended"))
     return "\n".join(lines)
+
+
+def _appended(entries: list[dict] | None) -> list[str]:
+    """What the last of the appended tables brought."""
+    if not entries:
+        return []
+    entry = entries[-1]
+    days = " to ".join(dict.fromkeys((entry["start"], entry["end"])))
+    lines = [f"  appended last: {days}, {entry['names']} names, from {entry['source']}"]
+    if entry["new_names"]:
+        lines.append(f"  new names: {_first(entry['new_names'])}")
+    if entry["ended"]:
+        lines.append(f"  without a price after the day before: {_first(entry['ended'])}")
+    return lines
 
 
 def _first(names: list[str]) -> str:

@@ -1,8 +1,7 @@
-"""Daily OHLCV from CSV and Parquet files, one file a name or long files with a symbol column."""
+"""Daily bars from CSV and Parquet files of any accepted shape, by name, adjusted, one row a day."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,205 +10,156 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ...errors import DataError
-from ...files.bounds import check_csv, check_parquet, listed
+from ...errors import ConfigError, DataError
 from ...files.progress import progress_bar
 from .cleaning import Fields, is_traded
-from .provider import CODE
+from .table_file import AS_WRITTEN, Bars, Reading, read_file
 
-SUFFIXES = (".csv", ".csv.gz", ".parquet", ".pq")
-COUNTS = ("duplicate_rows", "rows_out_of_order")
+COUNTS = ("duplicate_rows", "empty_rows", "rows_out_of_order")
+SHOWN = 5
 
-# Headings, lower case with underscores, by what they mean here.
-_HEADINGS = {
-    "date": ("date", "datetime", "trade_date", "tradedate"),
-    "symbol": ("symbol", "instrument", "ticker", "code"),
-    "open": ("open",),
-    "high": ("high",),
-    "low": ("low",),
-    "close": ("close",),
-    "volume": ("volume", "vol"),
-    "vwap": ("vwap",),
-    "change": ("change",),
-    "factor": ("factor",),
-    "adj_factor": ("adj_factor",),
-    "adj_close": ("adj_close", "adjclose", "adjusted_close"),
-}
-_MEANING = {heading: name for name, headings in _HEADINGS.items() for heading in headings}
-_MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-", "--"]
-# From pandas 3.1 every number is read to the nearest double, and asking for it is deprecated.
-_EXACT = (
-    {"float_precision": "round_trip"}
-    if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1)
-    else {}
-)
 _QUOTED_PRICES = ("open", "high", "low", "close", "vwap")
-
-
-def is_table(path: Path) -> bool:
-    """Is the file, by its name, a table that :func:`read_tables` reads?"""
-    return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
+_PLACE = ["line", "file"]
 
 
 @dataclass(frozen=True)
 class Tables:
     """Daily tables by name, adjusted; ``counts`` of what was mended, ``ignored`` column names.
 
-    ``calendar`` (T,) holds the days on which at least one name traded.
+    ``calendar`` (T,) holds the days on which at least one name traded; ``files`` are the names of
+    what was read, which a row's ``file`` counts; ``codes`` are those that were rewritten, and
+    ``open_ended`` the files without a last line break, where most have one.
     """
 
     calendar: pd.DatetimeIndex
     frames: dict[str, pd.DataFrame]
+    files: list[str]
     counts: Counter
     ignored: list[str]
+    codes: dict[str, str]
+    open_ended: list[str]
 
-    def read(self, name: str) -> Fields:
+    def read(self, name: str, calendar: pd.DatetimeIndex | None = None) -> Fields:
         """The fields of ``name`` on the calendar, each (T,) float32, NaN where it has no row."""
-        frame = self.frames[name].reindex(self.calendar)
+        frame = self.frames[name].drop(columns=_PLACE)
+        frame = frame.reindex(self.calendar if calendar is None else calendar)
         with np.errstate(over="ignore"):  # becomes infinite, and is then counted as such
             return {field: frame[field].to_numpy(dtype=np.float32) for field in frame.columns}
 
+    def place(self, name: str, day: pd.Timestamp) -> str:
+        """File and line of the row of ``name`` on ``day``."""
+        row = self.frames[name].loc[day]
+        return f"{self.files[int(row['file'])]} line {int(row['line'])}"
 
-def read_tables(files: Iterable[Path], *, progress: bool = True) -> Tables:
-    """Read daily tables; columns are matched without regard to case.
 
-    Needed: ``date`` (or ``datetime``, ``trade_date``) and ``close``; taken where present:
-    ``open high low volume vwap change symbol``. Without a ``symbol`` (``instrument``, ``ticker``,
-    ``code``) column the file's name is the symbol. Adjustment, at most one of
+def read_tables(
+    files: Iterable[Path], reading: Reading = AS_WRITTEN, *, progress: bool = True
+) -> Tables:
+    """Read daily tables: long ones, two rows of headings (yfinance), or dates × names.
+
+    Columns are matched without regard to case. Needed: ``date`` (or ``datetime``, ``trade_date``)
+    and ``close``; taken where present: ``open high low volume vwap change symbol``. Without a
+    ``symbol`` (``instrument``, ``ticker``, ``code``, or ``name`` where it has codes) column the
+    file's name is the symbol. Adjustment, at most one of
 
     - ``factor``: prices and volume are adjusted already, quoted price = price / factor (Qlib's);
     - ``adj_factor``: prices are as quoted, adjusted = price × adj_factor, volume / adj_factor;
     - ``adj_close``: prices are as quoted, the factor is adj_close / close (Yahoo's);
 
-    and with none of them the factor is 1. Rows out of order are sorted, and repeated rows that
-    are equal are dropped: both are harmless, and counted.
+    and with none of them the factor is 1. Rows out of order are sorted; repeated rows that are
+    equal, and empty ones beside a good one, are dropped: all are harmless, and counted.
 
     Raises
     ------
     DataError
-        A file is unreadable, lacks a column, has a bad date or number; a name has two different
-        rows for one day; a ``factor`` column goes with prices that are not adjusted; no prices.
+        A file is unreadable or cut off, lacks a column, has a bad date or number; a name has two
+        different rows for one day; a ``factor`` column goes with prices that are not adjusted; no
+        prices.
+    ConfigError
+        A time zone is said, and no stamp has an offset.
     """
     files = list(files)
     parts: dict[str, list[pd.DataFrame]] = defaultdict(list)
-    ignored: set[str] = set()
+    wide: list[tuple[str, pd.DataFrame]] = []
+    read: list[tuple[Path, Bars]] = []
     with progress_bar("read", len(files), progress, "file") as bar:
-        for path in files:
-            frame, unknown = _read_file(path)
-            ignored.update(unknown)
-            for symbol, rows in frame.groupby("symbol", sort=False):
-                parts[symbol].append(rows.drop(columns="symbol"))
+        for i, path in enumerate(files):
+            bars = read_file(path, reading)
+            frame = bars.frame.assign(file=np.int16(i) if len(files) < 2**15 else i)
+            read.append((path, bars))
+            if bars.layout.kind == "wide":
+                wide.append((bars.layout.columns[-1].field, frame))
+            else:
+                _split(_adjusted(frame), parts)
             bar.update()
+    if reading.timezone is not None and not any(bars.offsets for _, bars in read):
+        raise ConfigError(
+            f"timezone: no stamp of the source has an offset from UTC (as +00:00), so nothing can "
+            f"be shifted to {reading.timezone}; leave --timezone out, or add the offset."
+        )
+    if wide:
+        _split(_adjusted(_joined(wide)), parts)
     counts = Counter(dict.fromkeys(COUNTS, 0))
-    frames, days = {}, pd.DatetimeIndex([])
-    for symbol in sorted(parts):
-        frames[symbol] = _one_row_a_day(symbol, pd.concat(parts.pop(symbol)), counts)
-        traded = is_traded({name: col.to_numpy() for name, col in frames[symbol].items()})
-        days = days.union(frames[symbol].index[traded])
+    names = [path.name for path in files]
+    frames = _by_name(parts, names, counts)
+    days = pd.DatetimeIndex([])
+    for frame in frames.values():
+        traded = is_traded({name: col.to_numpy() for name, col in frame.items()})
+        days = days.union(frame.index[traded])
     if not len(days):
         raise DataError("the tables hold no day with a positive close.")
     _refuse_quoted(frames)
-    return Tables(days, frames, counts, sorted(ignored))
+    return Tables(
+        days,
+        frames,
+        names,
+        counts,
+        sorted({column for _, bars in read for column in bars.ignored}),
+        {code: to for _, bars in read for code, to in bars.codes.items()},
+        _open_ended(read),
+    )
 
 
-def _read_file(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """One file as columns date, symbol and adjusted fields, and the columns left out."""
-    try:
-        if path.name.lower().endswith((".parquet", ".pq")):
-            check_parquet(path)
-            frame = pd.read_parquet(path)
-            if isinstance(frame.index, pd.DatetimeIndex):
-                frame = frame.rename_axis("date")
-            if any(name is not None for name in frame.index.names):
-                frame = frame.reset_index()
-            columns, unknown = _match(frame.columns, path)
-            frame = frame[list(columns)]
-        else:
-            check_csv(path, f"cannot read {path.name}:")
-            names = pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns
-            columns, unknown = _match(names, path)
-            texts = [c for c, name in columns.items() if name in ("date", "symbol")]
-            frame = pd.read_csv(
-                path,
-                usecols=list(columns),
-                dtype=dict.fromkeys(texts, str),
-                # A symbol may be "NA" or "NULL".
-                keep_default_na=False,
-                na_values={c: _MISSING for c in columns if c not in texts},
-                **_EXACT,
-                encoding="utf-8-sig",
-                low_memory=False,
-            )
-    except DataError:
-        raise
-    except (OSError, ValueError) as error:  # pandas' and pyarrow's parser errors are ValueErrors
-        raise DataError(f"cannot read {path.name}: {error}") from error
-    frame = frame.rename(columns=columns)
-    for column, name in columns.items():
-        if name not in ("date", "symbol"):
-            try:
-                frame[name] = pd.to_numeric(frame[name]).astype(np.float64)
-            except (ValueError, TypeError) as error:
-                raise DataError(f"{path.name}, column {column!r}: {error}") from error
-    frame["date"] = _dates(frame["date"], path)
-    frame["symbol"] = _symbols(frame, path)
-    return _adjusted(frame), unknown
+def _open_ended(read: Sequence[tuple[Path, Bars]]) -> list[str]:
+    """Files without a last line break, where most files have one."""
+    without = [path.name for path, bars in read if not bars.ended]
+    return without if 2 * len(without) < len(read) else []
 
 
-def _match(columns: Sequence[str], path: Path) -> tuple[dict[str, str], list[str]]:
-    found: dict[str, str] = {}
-    unknown = []
-    for column in columns:
-        name = _MEANING.get(re.sub(r"[\s-]+", "_", str(column).strip().lower()))
-        if name is None:
-            unknown.append(str(column))
-        elif name in found.values():
-            raise DataError(f"{path.name} has two columns for {name!r}; remove one.")
-        else:
-            found[column] = name
-    for name in ("date", "close"):
-        if name not in found.values():
+def _split(frame: pd.DataFrame, parts: dict[str, list[pd.DataFrame]]) -> None:
+    for symbol, rows in frame.groupby("symbol", sort=False):
+        parts[str(symbol)].append(rows.drop(columns="symbol"))
+
+
+def _joined(wide: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
+    """One table of the wide files, each of one field."""
+    keys = ["date", "symbol"]
+    by_field: dict[str, list[pd.DataFrame]] = defaultdict(list)
+    for field, frame in wide:
+        by_field[field].append(frame)
+    if "close" not in by_field:
+        raise DataError(
+            f"the tables hold {' and '.join(sorted(by_field))} by name and no closes; add them as "
+            "close.csv."
+        )
+    if len(by_field) == 1:
+        return pd.concat(by_field["close"], ignore_index=True)
+    table = None
+    for field in ["close", *sorted(by_field.keys() - {"close"})]:
+        frame = pd.concat(by_field[field], ignore_index=True).drop_duplicates([*keys, field])
+        if frame.duplicated(keys).any():
+            day, symbol = frame.loc[frame.duplicated(keys), keys].iloc[0]
             raise DataError(
-                f"{path.name} has no column for {name!r} (its columns: {listed(columns)}); name "
-                f"one of them {_HEADINGS[name][0]!r}."
+                f"{symbol} has two different values of {field} for {day:%Y-%m-%d} in the wide "
+                "tables; keep one."
             )
-    adjustments = [name for name in found.values() if name in ("factor", "adj_factor", "adj_close")]
-    if len(adjustments) > 1:
-        raise DataError(f"{path.name} has {' and '.join(adjustments)}; keep one of them.")
-    return found, unknown
-
-
-def _dates(column: pd.Series, path: Path) -> pd.Series:
-    """Days at midnight, as the file writes them: a time of day or zone is cut off."""
-    if pd.api.types.is_datetime64_any_dtype(column):
-        dates = column.dt.tz_localize(None).dt.normalize()
-    else:
-        parts = column.astype(str).str.strip()
-        parts = parts.str.extract(r"^(\d{4})[-/]?(\d{2})[-/]?(\d{2})(?:[T ].*)?$")
-        text = parts[0] + parts[1] + parts[2]
-        dates = pd.to_datetime(text, format="%Y%m%d", errors="coerce")
-    if dates.isna().any():
-        row = int(np.flatnonzero(dates.isna())[0])
-        raise DataError(
-            f"{path.name}, row {row + 1}: {column.iloc[row]!r} is no date; write YYYY-MM-DD."
-        )
-    return dates
-
-
-def _symbols(frame: pd.DataFrame, path: Path) -> pd.Series | str:
-    if "symbol" not in frame:
-        stem = re.sub(r"\.(csv|csv\.gz|parquet|pq)$", "", path.name, flags=re.IGNORECASE)
-        symbols = pd.Series(stem, index=frame.index)
-    else:
-        symbols = frame["symbol"].astype("string").fillna("")
-    symbols = symbols.str.strip().str.upper()
-    bad = ~symbols.str.fullmatch(CODE)
-    if bad.any():
-        raise DataError(
-            f"{path.name}: {symbols[bad].iloc[0][:40]!r} is no symbol; use letters, digits and "
-            "- _ ^ . (not first), without spaces, slashes or control characters."
-        )
-    return symbols
+        if table is None:
+            table = frame
+        else:
+            table = table.merge(frame.drop(columns=_PLACE), "outer", keys)
+    assert table is not None
+    table[_PLACE] = table[_PLACE].fillna(0).astype(np.int32)
+    return table
 
 
 def _adjusted(frame: pd.DataFrame) -> pd.DataFrame:
@@ -233,18 +183,65 @@ def _adjusted(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _one_row_a_day(symbol: str, frame: pd.DataFrame, counts: Counter) -> pd.DataFrame:
-    counts["rows_out_of_order"] += int((frame["date"].diff() < pd.Timedelta(0)).sum())
-    repeated = frame.duplicated()
-    counts["duplicate_rows"] += int(repeated.sum())
-    frame = frame[~repeated].set_index("date").sort_index()
-    if frame.index.has_duplicates:
-        day = frame.index[frame.index.duplicated()][0]
+def _by_name(
+    parts: dict[str, list[pd.DataFrame]], files: Sequence[str], counts: Counter
+) -> dict[str, pd.DataFrame]:
+    """Each name's rows in order of its days, one a day.
+
+    Raises
+    ------
+    DataError
+        Two rows of a day differ; the largest differences are shown first.
+    """
+    frames, differ = {}, []
+    for symbol in sorted(parts):
+        frame = pd.concat(parts.pop(symbol), ignore_index=True)
+        counts["rows_out_of_order"] += int((frame["date"].diff() < pd.Timedelta(0)).sum())
+        fields = list(frame.columns.difference(_PLACE, sort=False))
+        repeated = frame.duplicated(fields)
+        counts["duplicate_rows"] += int(repeated.sum())
+        frame = frame[~repeated]
+        if (twice := frame.duplicated("date", keep=False)).any():
+            empty = twice & _is_empty(frame)
+            # Of a day with nothing but empty rows, the first stays.
+            empty &= frame["date"].isin(frame.loc[~empty, "date"]) | frame.duplicated("date")
+            counts["empty_rows"] += int(empty.sum())
+            frame = frame[~empty]
+            differ += _differences(symbol, frame, files)
+        frames[symbol] = frame.set_index("date").sort_index()
+    if differ:
+        differ.sort(key=lambda found: -found[0])
+        more = f"; and {len(differ) - SHOWN} more days" if len(differ) > SHOWN else ""
         raise DataError(
-            f"{symbol} has two different rows for {day:%Y-%m-%d}; keep one row a day "
-            "(intraday bars are not supported)."
+            f"two different rows for one day: {'; '.join(text for _, text in differ[:SHOWN])}{more}"
+            ". Keep one row a day (intraday bars are not supported)."
         )
-    return frame
+    return frames
+
+
+def _is_empty(frame: pd.DataFrame) -> pd.Series:
+    """Rows without any price, and without volume."""
+    prices = frame.drop(columns=["date", "factor", *_PLACE])
+    if "volume" in prices:
+        prices["volume"] = prices["volume"].replace(0.0, np.nan)
+    return prices.isna().all(axis=1)
+
+
+def _differences(symbol: str, frame: pd.DataFrame, files: Sequence[str]) -> list[tuple[float, str]]:
+    """Days of a name with several rows: how far apart they are, and where they stand."""
+    out = []
+    for day, rows in frame[frame.duplicated("date", keep=False)].groupby("date"):
+        values = rows.drop(columns=["date", *_PLACE])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            spread = ((values.max() - values.min()) / values.abs().max()).fillna(0.0)
+        field = str(spread.idxmax())
+        at = " and ".join(
+            f"{rows[field].iloc[i]:.10g} ({files[int(rows['file'].iloc[i])]} line "
+            f"{int(rows['line'].iloc[i])})"
+            for i in (0, 1)
+        )
+        out.append((float(spread[field]), f"{symbol} {day:%Y-%m-%d}, {field} {at}"))
+    return out
 
 
 def _refuse_quoted(frames: dict[str, pd.DataFrame]) -> None:

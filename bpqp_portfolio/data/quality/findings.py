@@ -94,7 +94,7 @@ CHECKS: dict[str, tuple[str, str, str]] = {
     ),
     "benchmark-traded": (
         ERROR, "the benchmark is a name of the universe, so a portfolio could hold it",
-        "take it out of the list, or import the data again with `--index CODE`",
+        "take it out of the list, or import the data again with `--benchmark CODE`",
     ),
     "benchmark-missing": (ERROR, "no data of the benchmark", "import it, or name another one"),
     "benchmark-unknown": (
