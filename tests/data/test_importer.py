@@ -250,7 +250,10 @@ def test_rows_out_of_order_and_equal_duplicates_are_harmless(tmp_path):
         ("date,close\n2021-03-01,1\n,1\n", "line 3: '' is no date"),
         ("date,close\n2021-02-30,1\n", "'2021-02-30' is no date"),
         ("date,close\n2021-03-01,cheap\n", "x.csv line 2, column 'close': 'cheap' is no number"),
-        ("date,close\n2021-03-01,1\n2021-03-01,2\n", r"X 2021-03-01, close 1 \(x.csv line 2\) and 2 \(x.csv line 3\)"),
+        (
+            "date,close\n2021-03-01,1\n2021-03-01,2\n",
+            r"X 2021-03-01, close 1 \(x.csv line 2\) and 2 \(x.csv line 3\)",
+        ),
         ("date,close\n2021-03-01 09:30,1\n2021-03-01 09:31,2\n", "intraday"),
         ("date,close,symbol\n2021-03-01,1,../x\n", r"x.csv line 2: '\.\./x' is no symbol"),
         ("date,close,symbol\n2021-03-01,1,\n", "'' is no symbol"),

@@ -81,7 +81,7 @@ def has_offsets(column: pd.Series) -> bool:
     if pd.api.types.is_datetime64_any_dtype(column):
         return isinstance(column.dtype, pd.DatetimeTZDtype)
     clock = column.astype("string").fillna("").str.strip().str.extract(_ISO)[3].fillna("")
-    return bool(clock.str.contains(_OFFSET).any())
+    return bool(clock.str.extract(_OFFSET)[0].notna().any())
 
 
 def _of_moments(moments: pd.Series, place: Place, zone: str | None) -> pd.Series:

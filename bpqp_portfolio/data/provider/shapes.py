@@ -127,7 +127,7 @@ def _long(row: Sequence[object], path: Path) -> Layout | None:
     if "date" not in means and "close" in means and str(row[0]).strip() == "":
         means[0] = "date"
     fields = [field for field in means if field is not None]
-    if "close" not in fields and _is_wide(row, means):
+    if "close" not in fields and _is_wide(row, means, _field_of(path)):
         return None
     _check_fields(fields, ("date", "close"), path.name, row)
     columns = [
@@ -156,8 +156,17 @@ def _check_fields(
         raise DataError(f"{where} has {' and '.join(several)}; keep one of them.")
 
 
-def _is_wide(row: Sequence[object], means: Sequence[str | None]) -> bool:
-    """Dates, then names: no heading of a field but one that is a name in capitals (LOW, OPEN)."""
+def _field_of(path: Path) -> str | None:
+    """The field that a file's name says, as ``volume.csv`` does."""
+    field = meaning(re.sub(r"\..*$", "", path.name))
+    return None if field in TEXTS else field
+
+
+def _is_wide(row: Sequence[object], means: Sequence[str | None], stated: str | None) -> bool:
+    """Dates, then names: no heading of a field but those that are names in capitals (LOW, OPEN).
+
+    Such a name needs the company of others, or a file that is named after its field, ``stated``.
+    """
     if means[0] != "date" and _plain(row[0]) not in _NO_HEADING:
         return False
     rest = [str(cell).strip() for cell in row[1:] if str(cell).strip()]
@@ -166,12 +175,12 @@ def _is_wide(row: Sequence[object], means: Sequence[str | None]) -> bool:
         return False
     alone = [cell for cell in rest if cell not in known]
     capitals = all(cell == cell.upper() for cell in rest)
-    return not known or (capitals and len(known) <= 2 and len(alone) >= 5)
+    return not known or (capitals and (stated is not None or (len(alone) >= 5 and len(known) <= 2)))
 
 
 def _wide(row: Sequence[object], path: Path) -> Layout:
     """Dates × names of closes, or of the field that the file's name says (``volume.csv``)."""
-    field = meaning(re.sub(r"\..*$", "", path.name)) or "close"
+    field = _field_of(path) or "close"
     columns = [Column(0, str(row[0]), "date")]
     names: dict[str, int] = {}
     for i, cell in enumerate(row[1:], start=1):
@@ -180,5 +189,5 @@ def _wide(row: Sequence[object], path: Path) -> Layout:
             raise DataError(f"{path.name} has two columns for {symbol!r}; remove one.")
         if symbol:
             names[symbol] = i
-            columns.append(Column(i, symbol, "close" if field in TEXTS else field, symbol))
+            columns.append(Column(i, symbol, field, symbol))
     return Layout("wide", 1, tuple(columns), ())
