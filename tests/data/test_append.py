@@ -108,8 +108,8 @@ def test_what_contradicts_the_provider_is_refused_with_the_largest_difference_fi
     table.loc[(table["symbol"] == "B") & (table["date"] == DAYS[5]), "open"] = 99.0
     refused(
         tmp_path, old, table,
-        r"B 2021-03-08, open .* in the provider and 99 in x.csv line \d+; A 2021-03-09, close .* and "
-        r"11 in x.csv line 3.*Nothing was written.*without --append",
+        r"B 2021-03-08, open .* in the provider and 99 in x.csv line \d+; A 2021-03-09, close .* "
+        r"and 11 in x.csv line 3.*Nothing was written.*without --append",
     )  # fmt: skip
 
 

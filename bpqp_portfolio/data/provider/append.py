@@ -205,9 +205,9 @@ def _compare(
     before, now = ({f: x[f][days].astype(float) for f in both} for x in (stored, fields))
     dates = old.calendar[days]
     if not len(dates):
-        return [_Conflict(0.0, f"{name}: no day in common with the provider")] * bool(
-            np.isfinite(stored["close"][len(old.calendar) - 1])
-        )
+        # A name that was suspended on the provider's last day has none to repeat.
+        traded = np.isfinite(stored["close"][len(old.calendar) - 1])
+        return [_Conflict(0.0, f"{name}: no day in common with the provider")] if traded else []
     ratio = _one_ratio(before, now)
     if ratio is not None:
         return [
@@ -275,18 +275,15 @@ def _lists(
         n for n in spans if n not in manifest.get("indices", []) and n not in known_indices([n])
     ]
     everything = old.spells("all") if "all" in old.markets else pd.DataFrame()
+    was_last = {n: _span({"close": old.series(n, "close")}, old.calendar)[-1] for n in old.names}
     out = {}
     for market in old.markets:
         spells = old.spells(market)
         equal = spells.equals(everything)
-        for i, row in spells.iterrows():
-            if row["instrument"] not in spans:
-                continue
-            last = spans[row["instrument"]][-1]
-            closes = np.isfinite(old.series(row["instrument"], "close"))
-            was_last = old.calendar[np.flatnonzero(closes)[-1]]
-            if row["end"] >= was_last and last > row["end"]:
-                spells.loc[i, "end"] = last
+        names = spells["instrument"]
+        reaches = spells["end"] >= names.map(was_last)
+        last = names.map({name: span[-1] for name, span in spans.items()})
+        spells["end"] = last.where(reaches & (last > spells["end"]), spells["end"])
         new = [n for n in held if n not in set(old.names)] if equal else []
         rows = pd.DataFrame([(n, *spans[n]) for n in new], columns=["instrument", "start", "end"])
         out[market] = pd.concat([spells, rows], ignore_index=True) if new else spells

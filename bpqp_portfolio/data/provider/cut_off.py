@@ -1,4 +1,4 @@
-"""Is a CSV file whole: every row as long as its head, and the last one not cut off?"""
+"""Whether a CSV file is whole: every row as long as its head, and the last one not cut off."""
 
 from __future__ import annotations
 

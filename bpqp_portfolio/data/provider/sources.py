@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,15 +22,62 @@ MAX_DEPTH = 3  # folders above the provider, or the tables, in an archive or a f
 _SUFFIX = ".day.bin"
 
 
+class Source(ABC):
+    """What an import reads; ``kind`` says what it is."""
+
+    kind: str
+
+    @property
+    @abstractmethod
+    def files(self) -> Sequence[Path]:
+        """The files that it consists of."""
+
+    @property
+    def future(self) -> pd.DatetimeIndex | None:
+        """The calendar with planned days, where it has one."""
+        return None
+
+    @property
+    def ignored(self) -> Sequence[str]:
+        """Columns that are left out."""
+        return ()
+
+    @property
+    def open_ended(self) -> Sequence[str]:
+        """Files that may be cut off."""
+        return ()
+
+    @property
+    @abstractmethod
+    def calendar(self) -> pd.DatetimeIndex:
+        """Its trading days, (T,)."""
+
+    @property
+    @abstractmethod
+    def names(self) -> list[str]:
+        """The codes that it has, as they are written to the provider."""
+
+    @property
+    @abstractmethod
+    def codes(self) -> dict[str, str]:
+        """Codes that are rewritten as Qlib writes them."""
+
+    @abstractmethod
+    def read(self, name: str) -> Fields:
+        """The fields of ``name``, each (T,) float32, NaN where it has none."""
+
+    @abstractmethod
+    def universes(self, counts: Counter) -> dict[str, pd.DataFrame]:
+        """Its lists; ``counts`` is added what was mended."""
+
+
 @dataclass(frozen=True)
-class ProviderSource:
+class ProviderSource(Source):
     """A Qlib provider of any quality; minute data and caches in it are left out."""
 
     root: Path
     reading: Reading
     kind: str = "Qlib provider"
-    ignored: tuple[str, ...] = ()
-    open_ended: tuple[str, ...] = ()
 
     @cached_property
     def calendar(self) -> pd.DatetimeIndex:
@@ -36,7 +85,13 @@ class ProviderSource:
 
     @cached_property
     def future(self) -> pd.DatetimeIndex | None:
-        """The calendar with planned days (``day_future.txt``), which must continue the calendar."""
+        """The calendar with planned days (``day_future.txt``), which must continue the calendar.
+
+        Raises
+        ------
+        DataError
+            It does not, or cannot be read.
+        """
         path = self.root / "calendars" / "day_future.txt"
         if not path.is_file():
             return None
@@ -53,6 +108,13 @@ class ProviderSource:
 
     @cached_property
     def folders(self) -> dict[str, Path]:
+        """The feature folder of each code.
+
+        Raises
+        ------
+        DataError
+            Two folders have one code.
+        """
         folders: dict[str, Path] = {}
         for path in sorted((self.root / "features").iterdir()):
             if not path.is_dir() or path.name.startswith("."):
@@ -75,7 +137,6 @@ class ProviderSource:
 
     @property
     def codes(self) -> dict[str, str]:
-        """Codes that are rewritten as Qlib writes them."""
         given = {
             folder.name.upper().removeprefix("_QLIB_"): n for n, folder in self.folders.items()
         }
@@ -109,18 +170,21 @@ class ProviderSource:
 
 
 @dataclass(frozen=True)
-class TableSource:
+class TableSource(Source):
     """CSV or Parquet files of daily bars."""
 
-    files: list[Path]
+    paths: list[Path]
     reading: Reading
     progress: bool
     kind: str = "CSV or Parquet tables"
-    future: None = None
+
+    @property
+    def files(self) -> list[Path]:
+        return self.paths
 
     @cached_property
     def tables(self) -> tables.Tables:
-        return tables.read_tables(self.files, self.reading, progress=self.progress)
+        return tables.read_tables(self.paths, self.reading, progress=self.progress)
 
     @property
     def calendar(self) -> pd.DatetimeIndex:
@@ -150,13 +214,14 @@ class TableSource:
         return {}
 
 
-# Both give ``kind``, ``files``, ``calendar``, ``future``, ``names``, rewritten ``codes``, columns
-# ``ignored``, files ``open_ended``; by ``read`` a name's fields on the calendar, and ``universes``.
-Source = ProviderSource | TableSource
-
-
 def locate(place: Path, reading: Reading, progress: bool) -> Source:
-    """The provider, or else the tables, in ``place`` or in the folders below it."""
+    """The provider, or else the tables, in ``place`` or in the folders below it.
+
+    Raises
+    ------
+    DataError
+        There is neither, or several.
+    """
     if place.is_file():
         return TableSource([place], reading, progress)
     levels = [[place]]
