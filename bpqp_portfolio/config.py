@@ -21,7 +21,37 @@ from .errors import ConfigError
 T = TypeVar("T")
 LARGEST_INTEGER = 2.0**53
 """Up to which a float is every whole number."""
-OWN_PART = ("class", "module_path", "kwargs")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassSpec:
+    """A class by its name and module, as Qlib writes it: a part of the user's own too.
+
+    Parameters
+    ----------
+    class : name of the class.
+    module_path : module that Python can import, or a .py file, looked for beside the workflow and
+        then in the working directory; its digest is kept with the run, which imports no other.
+    kwargs : arguments of the class, checked before any data are read.
+    """
+
+    class_: str
+    module_path: str
+    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def keys_of(cls: Any) -> tuple[str, ...]:
+    """The keys of the block that the dataclass ``cls`` stands for; ``class_`` is ``class``.
+
+    Examples
+    --------
+    >>> keys_of(ClassSpec)
+    ('class', 'module_path', 'kwargs')
+    """
+    return tuple(field.name.removesuffix("_") for field in dataclasses.fields(cls))
+
+
+OWN_PART = keys_of(ClassSpec)
 """Keys of a class of the user's own, as Qlib writes them."""
 
 

@@ -28,6 +28,7 @@ ORDER = (
     "qlib_ext",
     "live",
     "experiments",
+    "reference",
     "cli",
 )
 MATHEMATICS = ("problems", "solvers", "layers")

@@ -9,8 +9,14 @@ from ..config import check_number
 
 @dataclass(frozen=True)
 class AccountRules:
-    """``value`` of the account at the start, in the currency of the prices; ``risk_degree`` part of
-    it that weights are fractions of, in (0, 1]: the rest pays costs and is lost to lots.
+    """The account that a backtest trades in; `bpqp weights` takes ``risk_degree`` alone from it.
+
+    Parameters
+    ----------
+    value : [currency] size of the account at the start of the backtest, in the currency of the
+        prices.
+    risk_degree : [fraction of the account] part that is invested and that weights are fractions of,
+        in (0, 1]; the rest pays costs and is lost to lots.
 
     Raises
     ------

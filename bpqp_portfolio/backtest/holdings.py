@@ -13,7 +13,11 @@ from ..data.provider.provider import Provider
 from ..errors import DataError
 from ..files.csv_text import read_lines
 
-COLUMNS = ("instrument", "shares")
+COLUMNS = {
+    "instrument": "code of a name, as in the provider; once each",
+    "shares": "[shares] that are held, from 0 on; fractions are taken",
+}
+"""Columns of a file of holdings, in this order."""
 
 
 def read_holdings(path: Path, provider: Provider) -> dict[str, float]:

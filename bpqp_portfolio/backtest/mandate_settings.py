@@ -60,16 +60,24 @@ NO_LONG_ONLY = (
 class MandateSettings:
     """The ``mandate:`` block of a dataset: what is constrained, and the tables it needs.
 
-    ``sectors`` a CSV file (see :func:`~bpqp_portfolio.data.universe.sectors.read_sectors`), or a
-    mapping of :class:`ClusterConfig` for groups found in past returns; ``index_weights`` as for
-    :func:`~bpqp_portfolio.data.universe.index_weights.index_weights`; ``pin_limits`` keeps names
-    that closed at a price limit from trading against it the next day. ``exposure_table`` is a CSV
-    file of what ``exposures`` bounds, but for what is built in, and ``exposure_fill`` what a name
-    counts as that it leaves out (see
-    :class:`~bpqp_portfolio.data.universe.exposures.MarketExposures`); without it, such a name is an
-    error. ``account`` is what a backtest trades in, None where it is not stated;
-    ``days_per_year`` what annual limits count, the market's. ``rules`` is everything else in the
-    block, for :meth:`Mandate.from_config`.
+    Parameters
+    ----------
+    rules : everything in the block that is not below, for :meth:`Mandate.from_config`.
+    days_per_year : [days] that annual limits count, the market's.
+    sectors : groups of ``groups``: a CSV file (see
+        :func:`~bpqp_portfolio.data.universe.sectors.read_sectors`), or the fields of
+        :class:`~bpqp_portfolio.risk.clusters.ClusterConfig` for groups found in past returns.
+    index_weights : weights w_b of the benchmark that limits are relative to: ``equal``;
+        ``traded_value``, a proxy from the mean value traded over 250 days; or a CSV file (see
+        :func:`~bpqp_portfolio.data.universe.index_weights.index_weights`).
+    pin_limits : keeps a name that closed at a price limit from trading against it the next day.
+    exposure_table : CSV file of what ``exposures`` bounds, but for what is built in: ``beta``,
+        ``size``, ``momentum`` (see
+        :class:`~bpqp_portfolio.data.universe.exposures.MarketExposures`).
+    exposure_fill : [the exposure's own] what a member counts as that the table leaves out; null
+        makes such a member an error.
+    account : what a backtest trades in, fields of :class:`~.account_rules.AccountRules`; null where
+        nothing is traded.
     """
 
     rules: Mapping[str, Any]

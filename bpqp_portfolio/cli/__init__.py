@@ -18,11 +18,12 @@ from ..errors import BPQPError
 from .compare import compare
 from .data import data_app
 from .init import init
+from .keys import keys
 from .report import report
 from .weights import weights
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for command in (init, report, weights, compare):
+for command in (init, report, weights, compare, keys):
     app.command()(command)
 app.add_typer(data_app, name="data")
 

@@ -22,12 +22,19 @@ SEED = "model.kwargs.trainer.seed"
 class Method:
     """One row of the comparison.
 
-    ``title`` as the table prints it; ``task`` changes to the workflow's task, merged as a workflow
-    is with its base (see :func:`~bpqp_portfolio.files.workflow.merged`); ``like`` another method
-    whose changes come before this one's own, so that the two differ in these alone; ``control`` a
-    method, or several, that this one has to beat, and beside which it is always printed; ``seed``
-    the dotted place of the seed in the task; ``seeds`` how many seeds (by default the comparison's;
-    1 where nothing is random). ``seed`` and ``seeds`` are those of ``like`` unless they are given.
+    Parameters
+    ----------
+    title : as the table prints it.
+    task : changes to the workflow's task, merged as a workflow is with its base (see
+        :func:`~bpqp_portfolio.files.workflow.merged`).
+    like : another method whose changes come before this one's own, so that the two differ in these
+        alone.
+    control : a method, or several, that this one has to beat, and beside which it is always
+        printed.
+    seed : dotted place of the seed in the task; null for that of ``like``, or else
+        ``model.kwargs.trainer.seed``.
+    seeds : [runs] number of runs, one for each seed from 0; null for those of ``like``, or else the
+        comparison's. 1 where nothing is random.
 
     Raises
     ------
@@ -63,12 +70,19 @@ class Method:
 class Comparison:
     """A comparison as its file states it.
 
-    ``workflow`` that every method changes, relative to the file; ``experiment_name`` under which
-    the runs are tracked; ``methods`` by name; ``seeds`` of each; ``configurations_tried`` how many
-    settings were looked at on validation before this one was frozen, printed with the table;
-    ``block`` days and ``level`` of the bootstrap (see
-    :mod:`bpqp_portfolio.report.statistics`); ``compare`` the facts, of
-    :data:`~.common_facts.FACTS`, in which methods differ on purpose.
+    Parameters
+    ----------
+    workflow : file of the workflow that every method changes, relative to this file.
+    experiment_name : experiment of the tracker in which the runs are kept.
+    methods : name → method, fields of :class:`Method`.
+    seeds : [runs] number of runs of each method, one for each seed from 0; ``--seeds`` replaces it.
+    configurations_tried : [settings] number of settings that were looked at on validation before
+        these were frozen, printed with the table.
+    block : [days] length of a block of the bootstrap (see
+        :mod:`bpqp_portfolio.report.statistics`).
+    level : [no unit] confidence of the intervals, in (0, 1).
+    compare : facts, of :data:`~.common_facts.FACTS`, in which methods differ on purpose; in any
+        other they must agree.
 
     Raises
     ------

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,80 @@ DROP = "__DROP__"
 BASE = "BASE_CONFIG_PATH"
 SHORT = {"predictor": "name", "loss": "name", "decision": "name", "risk": "model"}
 """Blocks that may be a name alone, and the key that the name stands for."""
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A workflow's file, which ``qrun`` runs; environment variables are filled in by Jinja.
+
+    Parameters
+    ----------
+    BASE_CONFIG_PATH : workflow that this one changes, looked for in the working directory and then
+        beside the file. Mappings are merged key by key, anything else is replaced, ``__DROP__``
+        removes a key, and a block that names another kind replaces its base's.
+    experiment_name : experiment of the tracker in which the run is kept.
+    qlib_init : how Qlib is set up: data, market and tracking.
+    task : data, model and records of the run.
+    """
+
+    qlib_init: Mapping[str, Any]
+    task: Mapping[str, Any]
+    experiment_name: str = "workflow"
+    BASE_CONFIG_PATH: str | None = None
+
+
+@dataclass(frozen=True)
+class QlibInit:
+    """Arguments of ``qlib.init``; those below are read by this package, any other by Qlib alone.
+
+    Parameters
+    ----------
+    provider_uri : folder of the provider: prices, calendar and lists of names.
+    region : market, whose rules ``market_rules`` of the dataset changes.
+    exp_manager : class of the experiment manager, as ``class``, ``module_path`` and ``kwargs``;
+        ``TrackingManager`` checks the workflow before anything is tracked.
+    """
+
+    provider_uri: str
+    region: str = "cn"
+    exp_manager: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """The ``task:`` block: what is learned from what, and what is recorded of it.
+
+    Parameters
+    ----------
+    dataset : class of the data, with universe, segments, risk, problem and mandate as its kwargs.
+    model : class that learns and gives scores.
+    record : records in order, each a short name, a ``name`` and options, or a class: scores,
+        backtest, report. One of them at most decides the test days.
+    reweighter : refused where it is not null: days are weighed in the loss.
+    """
+
+    dataset: Mapping[str, Any]
+    model: Mapping[str, Any]
+    record: Sequence[Any] = ()
+    reweighter: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Segments:
+    """First and last day of each segment, both included, in order and without overlap.
+
+    Parameters
+    ----------
+    train : days that the network, the processors and the scale of its scores are fitted to. The
+        last days, whose label would reach into the next segment, are cut off.
+    valid : days on which the epoch is chosen; cut off likewise.
+    test : days that are decided and traded in the backtest, of which the last must have a trading
+        day after it.
+    """
+
+    train: tuple[str, str]
+    valid: tuple[str, str]
+    test: tuple[str, str]
 
 
 def read_workflow(path: Path) -> dict[str, Any]:

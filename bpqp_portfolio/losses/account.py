@@ -48,6 +48,12 @@ class BlockLoss(DecisionLoss):
     set the trainer's ``batch_days`` to its length. Where the problem pays ``trading_costs`` its
     days are decided in order, or in ``sweeps`` (see
     :meth:`~bpqp_portfolio.portfolio.problem.PortfolioProblem.rollout`).
+
+    Parameters
+    ----------
+    sweeps : [sweeps] passes over the block, in each of which its days are decided all at once, from
+        what the pass before held; null decides them one after the other, exactly and more slowly.
+        Only where the problem pays ``trading_costs``.
     """
 
     sweeps: int | None = None

@@ -17,9 +17,12 @@ class DecisionValue(DecisionLoss):
     """f_y(w*(ŷ)), the risk term less the realised return, in units of the score.
 
     Its gradient is that of the regret, which differs by a constant of the day; its value may have
-    either sign and needs no portfolio of perfect foresight. With ``risk: realised`` it is
-    −r + (γ/2) r² at the day's return r, which is noisier and sees what the risk model got wrong:
-    the loss for a learned risk.
+    either sign and needs no portfolio of perfect foresight.
+
+    Parameters
+    ----------
+    risk : ``model`` for the risk term (γ/2) wᵀΣw; ``realised`` for (γ/2) r² of the day's return r,
+        which is noisier and sees what the risk model got wrong: the loss for a learned risk.
     """
 
     risk: str = "model"

@@ -17,7 +17,9 @@ from .terms import LossTerms, score_error
 class Huber:
     """Mean of e²/2 where |e| ≤ δ and δ(|e| − δ/2) beyond, e = ŷ − y (Huber 1964).
 
-    ``delta`` is in units of the day's cross-sectional standard deviation of the label.
+    Parameters
+    ----------
+    delta : [standard deviations of the label] error δ beyond which the loss is linear.
     """
 
     delta: float = 1.0

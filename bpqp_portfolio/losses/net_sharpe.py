@@ -26,6 +26,10 @@ class NetSharpe(BlockLoss):
     ``benchmark: universe`` it is the excess over equal weights in the day's universe, held without
     cost. No risk-free rate; std has the divisor T − 1. The first day pays nothing (see
     :func:`~.account.trades`).
+
+    Parameters
+    ----------
+    benchmark : what the return is in excess of: ``none``, or ``universe`` for equal weights.
     """
 
     benchmark: str = "none"

@@ -18,9 +18,12 @@ class NetUtility(BlockLoss):
     """−[yᵀw − (γ/2) wᵀΣw − cost] of each day, in units of the score.
 
     Return, risk (with the problem's γ and Σ) and cost are daily and not annualised; a block's
-    first day pays nothing (see :func:`~.account.trades`). With ``risk: realised`` the risk term is
-    (γ/2)(yᵀw)², which is noisier and sees what the risk model got wrong: the loss for a
-    learned risk.
+    first day pays nothing (see :func:`~.account.trades`).
+
+    Parameters
+    ----------
+    risk : ``model`` for (γ/2) wᵀΣw; ``realised`` for (γ/2)(yᵀw)², which is noisier and sees what
+        the risk model got wrong: the loss for a learned risk.
     """
 
     risk: str = "model"

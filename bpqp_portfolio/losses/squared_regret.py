@@ -15,7 +15,12 @@ from .terms import KAPPA, RISK, LossTerms, decision_loss, score_error
 
 @dataclass(frozen=True)
 class SquaredRegret:
-    """β · regret² + E‖y − ŷ‖², the loss of arXiv:2411.19285 (β = 0.1); regret in units of score."""
+    """β · regret² + E‖y − ŷ‖², the loss of arXiv:2411.19285; regret in units of the score.
+
+    Parameters
+    ----------
+    beta : [no unit] β, weight of the squared regret; 0.1 in the paper.
+    """
 
     beta: float = 0.1
     learns: ClassVar[frozenset[str]] = frozenset({RISK, KAPPA})

@@ -61,7 +61,13 @@ def score_error(scores: Tensor, batch: DayBatch) -> Tensor:
 
 @dataclass(frozen=True)
 class DecisionLoss:
-    """A decision loss plus ``prediction_weight`` times the mean squared error (none by default)."""
+    """A decision loss, with a prediction term where that is wanted.
+
+    Parameters
+    ----------
+    prediction_weight : [no unit] weight of the mean squared error of the scores, which is added to
+        the loss.
+    """
 
     prediction_weight: float = 0.0
     learns: ClassVar[frozenset[str]] = frozenset({RISK, KAPPA})

@@ -20,11 +20,18 @@ BOARDS = "boards"
 class MarketRules:
     """What every annual figure, order and backtest of a market rests on.
 
-    ``days_per_year`` trading days in a year, which annual figures and limits count; ``lot`` shares
-    in a lot (None: any amount, fractions of a share too); ``price_limits`` of a day's move:
-    ``boards`` for those of each Chinese board and date (see :mod:`~.price_limits`), a fraction for
-    every name and date, None for a market without; ``currency`` of prices, cash and account, a code
-    of ISO 4217 (None: not known, of a run made before it was stated).
+    Where a workflow leaves one out, it is that of its ``qlib_init.region``.
+
+    Parameters
+    ----------
+    days_per_year : [days] trading days in a year, which annual figures and limits count.
+    lot : [shares] shares in a lot, of which backtest and tomorrow's orders are multiples; null for
+        any amount, fractions of a share too.
+    price_limits : [fraction of the last close] largest move of a day, beyond which an order is not
+        filled: ``boards`` for that of each Chinese board and date (see
+        :mod:`bpqp_portfolio.markets.price_limits`), one number for every name and date, null for
+        none.
+    currency : of prices, cash and account, a code of ISO 4217; null where it is not known.
 
     Raises
     ------

@@ -19,10 +19,16 @@ ASK_COSTS = (
 
 @dataclass(frozen=True)
 class TradingCosts:
-    """``buy``, ``sell`` as fractions of the value traded; ``minimum`` in currency for one order.
+    """What an order costs. Nothing has a default: a cost is stated, zero too.
 
     The optimiser and the losses see the two rates; the minimum, which is not convex, is for orders
-    alone. Nothing has a default: a cost is stated, zero too.
+    alone.
+
+    Parameters
+    ----------
+    buy : [fraction of the value traded] rate of what is bought, at most 0.1.
+    sell : [fraction of the value traded] rate of what is sold, at most 0.1, stamp duty included.
+    minimum : [currency] least fee of an order, in the backtest and in tomorrow's orders.
 
     Raises
     ------

@@ -25,19 +25,30 @@ from .scores import build_normalisation
 class ProblemConfig:
     """Settings of the mean-variance problem.
 
-    ``risk_aversion`` γ, in 1/(return per day), ``max_weight`` of a name, ``costs`` of a trade
-    (:class:`TradingCosts` or a mapping of its fields; None: not stated) and ``days_per_year``
-    trading days are facts of the mandate and the market, from which a workflow takes them.
+    The first four are facts of the mandate and the market, from which a workflow takes them; the
+    rest is about learning.
 
-    The rest is about learning: ``trading_costs`` whether the problem itself pays for trades, at
-    ``turnover_cost``, the mean of the two rates, for what is bought and for what is sold (see
-    :meth:`PortfolioProblem.rollout`); ``score_scale`` daily return that a score of 1 stands for
-    (None: the mean cross-sectional standard deviation of the training labels); ``normalisation``
-    of the scores (of :data:`~.scores.NORMALISATIONS`); ``kappa`` daily return that a normalised
-    score of 1 stands for (None: ``score_scale``), only where there is a normalisation; ``solver``
-    of :class:`PortfolioLayer`; ``tolerance`` scaled KKT residual; ``decision`` the name, or the
-    ``name`` and options, of what turns forecasts into weights, of :data:`~.policies.POLICIES`, and
-    its options: ``bpqp`` solves the problem, the others are what it is compared with.
+    Parameters
+    ----------
+    risk_aversion : [1/(return per day)] γ.
+    max_weight : [fraction of the account] largest weight of a name.
+    costs : of a trade, :class:`TradingCosts` or a mapping of its fields; None where not stated.
+    days_per_year : [days] trading days that annual figures count; None where not stated.
+    trading_costs : whether the training problem itself pays for trades, at ``turnover_cost``, the
+        mean of the two rates, for what is bought and for what is sold (see
+        :meth:`PortfolioProblem.rollout`).
+    score_scale : [return per day] daily return that a score of 1 stands for; null for the mean
+        cross-sectional standard deviation of the training labels.
+    normalisation : of a day's scores before they become forecasts, of
+        :data:`~.scores.NORMALISATIONS`, or a class of one's own.
+    kappa : [return per day] κ, daily return that a normalised score of 1 stands for; null for
+        ``score_scale``. Only where there is a normalisation.
+    solver : forward solver of :class:`~.layer.PortfolioLayer`: ``structured``, for factor models,
+        or one of ``available_solvers("qp")``.
+    tolerance : [no unit] scaled KKT residual at which a day counts as solved.
+    decision : what turns forecasts into weights, of :data:`~.policies.POLICIES`: ``bpqp`` solves
+        the problem, the others are what it is compared with. A name, a ``name`` and options, or a
+        class.
 
     Raises
     ------

@@ -22,10 +22,10 @@ class ALSTM(SequencePredictor):
 
     Parameters
     ----------
-    features : F.
-    hidden : width of the embedding and of the state; the attention has half of it.
-    layers : how many LSTMs are stacked.
-    dropout : share dropped between the layers and before the score, in training.
+    features : [features] F of a name and day.
+    hidden : [units] width of the embedding and of the state; the attention has half of it.
+    layers : [layers] number of LSTMs that are stacked.
+    dropout : [share] part dropped between the layers and before the score, in training, in [0, 1).
     """
 
     def __init__(

@@ -26,10 +26,12 @@ KAPPA_SPEED = 10.0
 class RiskHeadConfig:
     """What the network may change of a day's covariance.
 
-    ``specific`` the variance of each name, from the name's representation; ``factors`` the scale of
-    each factor, from the mean of the day's representations; ``limit`` the largest change of the log
-    of either (1: a variance or a scale is at most e times that of the statistical model, and at
-    least 1/e of it).
+    Parameters
+    ----------
+    specific : the variance of each name, from the name's representation.
+    factors : the scale of each factor, from the mean of the day's representations.
+    limit : [no unit] largest change of the log of either: at 1 a variance or a scale is at most e
+        times that of the statistical model, and at least 1/e of it.
 
     Raises
     ------

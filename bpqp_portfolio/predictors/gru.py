@@ -13,11 +13,14 @@ class GRU(SequencePredictor):
 
     Parameters
     ----------
-    features : F.
-    hidden : width of the state.
-    layers : how many GRUs are stacked.
-    dropout : share of the states dropped between the layers and before the score, in training.
+    features : [features] F of a name and day.
+    hidden : [units] width of the state.
+    layers : [layers] number of GRUs that are stacked.
+    dropout : [share] part of the states dropped between the layers and before the score, in
+        training, in [0, 1).
 
+    Examples
+    --------
     >>> GRU(3, hidden=8)(torch.zeros(5, 20, 3)).shape
     torch.Size([5])
     """

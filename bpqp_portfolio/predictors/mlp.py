@@ -25,11 +25,11 @@ class MLP(Predictor):
 
     Parameters
     ----------
-    features : F.
-    hidden : width of each hidden layer; empty for a linear score.
-    dropout : share of hidden units dropped in training.
+    features : [features] F of a name and day.
+    hidden : [units] width of each hidden layer; empty for a linear score.
+    dropout : [share] part of the hidden units dropped in training, in [0, 1).
     batch_norm : normalise each hidden unit over the rows of the batch.
-    activation : a name of ``ACTIVATIONS``.
+    activation : between the linear maps, a name of ``ACTIVATIONS``.
 
     Raises
     ------

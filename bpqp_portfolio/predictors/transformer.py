@@ -21,12 +21,12 @@ class Transformer(SequencePredictor):
 
     Parameters
     ----------
-    features : F.
-    hidden : width of the model, even and a multiple of ``heads``; the feed-forward blocks have
-        four times it.
-    heads : attention heads.
-    layers : encoder layers.
-    dropout : share dropped inside the layers in training.
+    features : [features] F of a name and day.
+    hidden : [units] width of the model, even and a multiple of ``heads``; the feed-forward blocks
+        have four times it.
+    heads : [heads] number of attention heads.
+    layers : [layers] number of encoder layers.
+    dropout : [share] part dropped inside the layers in training, in [0, 1).
 
     Raises
     ------

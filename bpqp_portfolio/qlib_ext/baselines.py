@@ -32,7 +32,7 @@ class RandomScores(ConstantScores):
 
     Parameters
     ----------
-    seed : of the draws.
+    seed : [no unit] seed of the draws.
     """
 
     def __init__(self, seed: int = 0, **unknown: Any) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..config import check_keys, lookup
+from ..config import check_keys, keys_of, lookup
 from ..errors import ConfigError
+from ..files.workflow import Task
 
-TASK = ("model", "dataset", "record", "reweighter")
+TASK = keys_of(Task)
 """Keys of a task."""
 _QLIB, _OURS = "qlib.workflow.record_temp", f"{__package__}."
 RECORDS: dict[str, dict[str, Any]] = {

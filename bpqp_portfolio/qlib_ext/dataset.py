@@ -16,7 +16,15 @@ from qlib.data.dataset.handler import DataHandlerLP
 from qlib.workflow import R
 
 from ..backtest.mandate_settings import MandateSettings
-from ..config import as_mapping, check_keys, check_number, check_text, from_mapping, own_parts
+from ..config import (
+    OWN_PART,
+    as_mapping,
+    check_keys,
+    check_number,
+    check_text,
+    from_mapping,
+    own_parts,
+)
 from ..data.features.panel import DailyPanel, previous_rows
 from ..data.provider.provider import Provider
 from ..data.quality.check import check_provider
@@ -66,17 +74,20 @@ class PortfolioDataset(DatasetH):
     Parameters
     ----------
     market : name of an instrument list of the provider, such as ``csi300``.
-    benchmark : code of the index to compare with; None for no index.
+    benchmark : code of the index to compare with; null for no index.
     segments : ``train``, ``valid`` and ``test``, each a pair of dates, both included.
-    handler : configuration of a :class:`CachedAlpha158`, or of any handler of Qlib's or the user's
-        own (see :class:`~.handler_source.QlibHandler`); universe and dates are filled in.
-    label_horizon : days h of another handler's label, which ends at the close of t+1+h; needed only
-        where its expression does not say.
-    risk : fields of :class:`RiskConfig`, or the name of its model alone.
-    problem : what is about learning of :class:`ProblemConfig`; limits, costs and days a year are
-        those of the mandate and the market.
-    exclusions : moves that are invalid: ``check`` for what :func:`check_provider` finds now, a
-        CSV file (``bpqp data check --write-exclusions``), or ``none`` (the same as None).
+    handler : class of features and label: a :class:`CachedAlpha158`, or any handler of Qlib's or
+        the user's own (see :class:`~.handler_source.QlibHandler`); universe and dates are filled
+        in.
+    label_horizon : [days] length h of another handler's label, which ends at the close of t+1+h;
+        needed only where its expression does not say.
+    risk : each day's covariance: fields of :class:`~bpqp_portfolio.risk.config.RiskConfig`, or the
+        name of its model alone.
+    problem : what is about learning of :class:`~bpqp_portfolio.portfolio.problem.ProblemConfig`;
+        limits, costs and days a year are those of the mandate and the market.
+    exclusions : moves that are invalid: ``check`` for what :func:`check_provider` finds now, a CSV
+        file (``bpqp data check --write-exclusions``), or ``none`` (the same as null). The return
+        into such a day is unknown to features, risk and labels, and zero in the backtest.
     mandate : risk aversion, constraints, costs, fallbacks and account: what the training problem,
         the losses, the solver, the backtest and the orders rest on; see
         :class:`~bpqp_portfolio.backtest.mandate_settings.MandateSettings`.
@@ -387,7 +398,7 @@ def _span_names(spans: Segments) -> dict[str, tuple[str, ...]]:
 def _horizon(handler: Mapping[str, Any] | None, label_horizon: int | None) -> int:
     """Days of the training label, 1 for another handler whose label is not known yet."""
     config = {**HANDLER, **(handler or {})}
-    check_keys(config, ("class", "module_path", "kwargs"), "dataset.handler")
+    check_keys(config, OWN_PART, "dataset.handler")
     if label_horizon is not None:
         check_number(label_horizon, "label_horizon", low=1, integer=True)
         return int(label_horizon)

@@ -146,13 +146,24 @@ class CachedAlpha158(Alpha158):
     ----------
     fields : price fields the provider has; features that need others are left out.
     exclude : names of features to leave out.
-    horizon : days h of the training label, the return from the close of t+1 to that of t+1+h. The
-        raw label, which is what a decision earns, stays the return of the first of them.
+    horizon : [days] length h of the training label, the return from the close of t+1 to that of
+        t+1+h. The raw label, which is what a decision earns, stays the return of the first of them.
     market : closes, membership and exclusions. A row of a name without a close that day, or
         with an excluded one, is dropped; a label that spans an excluded move is NaN.
     cache_key : what determines the data besides the settings of this handler; an intact cache
         entry under it replaces the computation.
-    infer_processors, learn_processors and the rest : as for Qlib's handler.
+    infer_processors : processors of the features, each ``class``, ``module_path`` and ``kwargs``;
+        by default Qlib's robust z-scores, then the day's mean for what is missing. Only those that
+        need no more than the day once they are fitted let `bpqp weights` decide.
+    learn_processors : processors of the training label; by default days without one are dropped,
+        and the rest standardised by day.
+    fit_start_time, fit_end_time : first and last day that processors are fitted to.
+    instruments, start_time, end_time : universe, first and last day.
+    shared_processors : processors of features and label before all others, as Qlib's handler.
+    process_type : ``append`` (the label's processors see processed features) or ``independent``, as
+        Qlib's handler.
+    filter_pipe : filters of names by Qlib; the handler then takes Qlib's own, slower loader.
+    inst_processors : processors of single names by Qlib; likewise slower.
 
     Attributes
     ----------

@@ -16,7 +16,16 @@ from qlib.model.base import Model
 from qlib.workflow import R
 
 from ..backtest.learned_risk import LearnedRisk
-from ..config import as_mapping, check_keys, check_number, from_mapping, named, own_parts, title
+from ..config import (
+    as_mapping,
+    check_keys,
+    check_number,
+    from_mapping,
+    keys_of,
+    named,
+    own_parts,
+    title,
+)
 from ..data.features.panel import DailyPanel
 from ..errors import ConfigError
 from ..files.atomic import replacing_file
@@ -43,16 +52,25 @@ from .preflight import check_learned
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """``predictor`` and ``loss`` are each a name, a ``name`` and options, or ``class`` and
-    ``module_path`` (see :func:`~bpqp_portfolio.config.resolve`); ``trainer`` has the fields of
-    :class:`TrainerConfig`; ``pretrain`` a ``loss`` and ``trainer`` settings (the others are the
-    trainer's) by which the network learns first, such as the forecast alone; ``members``
-    how many networks are trained, each from a seed of its own, whose mean score is what is decided
-    on (:class:`~bpqp_portfolio.predictors.Ensemble`); ``risk_head`` has the fields of
-    :class:`~bpqp_portfolio.predictors.RiskHeadConfig`, for a network that learns the covariance it
-    decides with, and ``learn_kappa`` makes the problem's κ a parameter; ``threads`` is what torch
-    uses in training (see :func:`~bpqp_portfolio.training.torch_threads`); ``device`` where it
-    trains: auto (a GPU where there is one), cpu, cuda or cuda:<number>.
+    """Settings of a :class:`PortfolioModel`: the network, and what and how it learns.
+
+    Parameters
+    ----------
+    predictor : network that gives the scores: a name, a ``name`` and options, or ``class`` and
+        ``module_path`` (see :func:`~bpqp_portfolio.config.resolve`).
+    loss : what the training minimises; a name, a ``name`` and options, or a class, as above.
+    trainer : fields of :class:`~bpqp_portfolio.training.trainer.TrainerConfig`.
+    pretrain : stage by which the network learns first, such as the forecast alone; see
+        :class:`Pretraining`.
+    members : [networks] number of networks that are trained, each from a seed of its own, whose
+        mean score is what is decided on (:class:`~bpqp_portfolio.predictors.Ensemble`).
+    risk_head : fields of :class:`~bpqp_portfolio.predictors.RiskHeadConfig`, for a network that
+        learns the covariance it decides with.
+    learn_kappa : makes the problem's κ a parameter of the network.
+    threads : [threads] threads of torch in training; batches of a few days seldom gain from more
+        than one (see :func:`~bpqp_portfolio.training.torch_threads`).
+    device : where the network trains: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or
+        ``cuda:1``. A saved run decides on any machine.
 
     Raises
     ------
@@ -79,6 +97,20 @@ class ModelConfig:
         if not isinstance(self.learn_kappa, bool):
             raise ConfigError(f"learn_kappa: expected true or false, got {self.learn_kappa!r}.")
         resolve_device(self.device)
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """A stage of training before that of ``loss`` and ``trainer``.
+
+    Parameters
+    ----------
+    loss : as the model's.
+    trainer : settings that differ from the model's ``trainer``, which gives the others.
+    """
+
+    loss: Mapping[str, Any]
+    trainer: Mapping[str, Any] = field(default_factory=dict)
 
 
 # Name of a stage of the training, its loss and its trainer.
@@ -126,7 +158,7 @@ class PortfolioModel(Model):
         cls(**settings)
 
     def _first_stage(self, pretrain: Mapping[str, Any]) -> Stage:
-        check_keys(pretrain, ("loss", "trainer"), "model.pretrain")
+        check_keys(pretrain, keys_of(Pretraining), "model.pretrain")
         loss = named(pretrain.get("loss") or {}, "model.pretrain.loss")
         own = as_mapping(pretrain.get("trainer"), "model.pretrain.trainer")
         given = {**self.settings.trainer, **own}

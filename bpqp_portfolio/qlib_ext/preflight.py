@@ -10,13 +10,21 @@ from qlib.utils.mod import get_module_by_module_path
 from qlib.workflow.record_temp import PortAnaRecord
 
 from ..backtest.mandate_settings import MandateSettings
-from ..config import as_mapping, check_keys, check_number, check_text, display, nearest, title
+from ..config import (
+    OWN_PART,
+    as_mapping,
+    check_keys,
+    check_number,
+    check_text,
+    display,
+    nearest,
+    title,
+)
 from ..errors import ConfigError
 from ..portfolio.problem import ProblemConfig
 from .components import TASK
 from .facts import check_stated_once, refuse_restated, rules_of
 
-COMPONENT = ("class", "module_path", "kwargs")
 # What Qlib fills in, and what a workflow may therefore name as a placeholder.
 FILLED = {"model": "<MODEL>", "dataset": "<DATASET>"}
 RECORDS = (
@@ -70,7 +78,7 @@ def check_records(task: Mapping[str, Any]) -> None:
     """
     check_keys(task, TASK, "task")
     for part in ("model", "dataset"):
-        check_keys(task.get(part, {}), COMPONENT, f"task.{part}")
+        check_keys(task.get(part, {}), OWN_PART, f"task.{part}")
         as_mapping(task.get(part, {}).get("kwargs"), f"task.{part}.kwargs")
     check_stated_once(task)
     settings = (task.get("dataset") or {}).get("kwargs") or {}
@@ -79,7 +87,7 @@ def check_records(task: Mapping[str, Any]) -> None:
         raise ConfigError(f"task.record: expected a list of records, got {display(records)}.")
     done: list[type] = []
     for place, record in _listed(records):
-        check_keys(record, COMPONENT, place)
+        check_keys(record, OWN_PART, place)
         name = str(record.get("class"))
         if isinstance(record, Mapping) and name in TRADING:
             refuse_restated("record", record.get("kwargs"), name, settings)
@@ -163,7 +171,7 @@ def check_component(
         No such class, or a setting that it does not know; the nearest is named.
     """
     config = {"class": config} if isinstance(config, str) else config
-    check_keys(config, COMPONENT, where)
+    check_keys(config, OWN_PART, where)
     what = where.rpartition(".")[2].partition("[")[0].removesuffix("s").replace("_", " ")
     given = config.get("class")
     if not isinstance(given, type):  # as from Python

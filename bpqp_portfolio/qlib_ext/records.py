@@ -101,6 +101,10 @@ class BacktestRecord(PortAnaRecord):
       ``bpqp.learned.specific`` and ``bpqp.learned.factors``; a learned κ is
       ``bpqp.learned.kappa``.
 
+    Parameters
+    ----------
+    skip_existing : leaves a run as it is that has these artifacts already.
+
     Raises
     ------
     ConfigError
@@ -270,7 +274,8 @@ class ReportRecord(ACRecordTemp):
     Parameters
     ----------
     name : title of the report; by default the experiment's name.
-    out : file to which the report is copied as well; None keeps it among the artifacts alone.
+    out : file to which the report is copied as well; null keeps it among the artifacts alone.
+    skip_existing : leaves a run as it is that has a report already.
     """
 
     artifact_path = "bpqp"

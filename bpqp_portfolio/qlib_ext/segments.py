@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from ..config import check_keys
+from ..config import check_keys, keys_of
 from ..errors import ConfigError
+from ..files import workflow
 from ..files.dates import FORM, iso_day
 
-SEGMENTS = ("train", "valid", "test")
+SEGMENTS = keys_of(workflow.Segments)
 LEAST_TEST = 3
 """Days of a test: the target of the first is traded on the second and earns on the third."""
 BEFORE, AFTER = 15, 31

@@ -20,8 +20,12 @@ from .records import BacktestRecord, Decided
 
 @dataclass(frozen=True)
 class TopkDropoutConfig:
-    """Settings of the strategy: ``topk`` names are held, of which ``n_drop`` at most are replaced a
-    day.
+    """Settings of Qlib's top-k dropout.
+
+    Parameters
+    ----------
+    topk : [names] number of names that are held, those of the highest scores.
+    n_drop : [names] largest number of names that are replaced a day.
 
     Raises
     ------
@@ -93,9 +97,7 @@ class TopkDropoutRecord(BacktestRecord):
     solved: the targets of a signal day are the weights that were held after its trades, over their
     sum.
 
-    Parameters
-    ----------
-    settings : fields of :class:`TopkDropoutConfig`.
+    Settings are the fields of :class:`TopkDropoutConfig`.
     """
 
     config_class = TopkDropoutConfig

@@ -29,6 +29,11 @@ class TrackingManager(MLflowExpManager):
     expected error then ends the program with one line and no traceback. The database of a new
     SQLite file is laid out by one process while others wait.
 
+    Parameters
+    ----------
+    uri : address of the tracker, such as ``sqlite:///mlflow.db``; MLflow 3 takes no folder.
+    default_exp_name : experiment of runs that name none.
+
     Raises
     ------
     ConfigError

@@ -20,8 +20,15 @@ from .base import complete_returns, top_eigenpairs
 
 @dataclass(frozen=True)
 class ClusterConfig:
-    """``count`` groups, found on the last ``window`` returns of names that have ``min_history`` of
-    them, anew after every ``months`` months of the calendar; ``seed`` of the start of k-means.
+    """How names are grouped by their past returns, point in time.
+
+    Parameters
+    ----------
+    count : [groups] number of groups.
+    window : [days] returns that are used, up to the last day before a period.
+    min_history : [days] returns that a name needs in the window to be in a group.
+    months : [months] length of a period of the calendar, after which the groups are found anew.
+    seed : [no unit] seed of the start of k-means.
 
     Raises
     ------

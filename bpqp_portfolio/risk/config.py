@@ -18,17 +18,18 @@ class RiskConfig:
     Parameters
     ----------
     model : a name of ``RISK_MODELS``, a ``name`` and options, or ``class`` and ``module_path``.
-    factors : k.
-    window : trading days that are used, the day itself the last of them. Fewer at the beginning
-        of the data.
-    min_history : a name with fewer observed returns in the window is not modelled that day.
-    winsorise : returns of a name are clipped to ``[Q1 − c·IQR, Q3 + c·IQR]`` of its own window
-        (Q1, Q3 its quartiles, IQR their distance), c this number; None leaves them as they are.
-        Tukey (1977), "Exploratory Data Analysis": c = 3 is the outer fence, which a normal
-        variable passes twice in a million. It tames wrong adjustment factors and the returns
-        over long suspensions. A name whose IQR is zero gets the median IQR of the day's names.
-    floor : the smallest specific variance of a day, as a fraction of its median over the day's
-        modelled names; solvers divide by it.
+    factors : [factors] number k of factors.
+    window : [days] trading days of returns that are used, the day itself the last of them. Fewer at
+        the beginning of the data.
+    min_history : [days] a name with fewer observed returns in the window is not modelled that day.
+    winsorise : [interquartile ranges] returns of a name are clipped to ``[Q1 − c·IQR, Q3 + c·IQR]``
+        of its own window (Q1, Q3 its quartiles, IQR their distance), c this number; null leaves
+        them as they are. Tukey (1977), "Exploratory Data Analysis": c = 3 is the outer fence, which
+        a normal variable passes twice in a million. It tames wrong adjustment factors and the
+        returns over long suspensions. A name whose IQR is zero gets the median IQR of the day's
+        names.
+    floor : [fraction of the median] the smallest specific variance of a day, of its median over the
+        day's modelled names; solvers divide by it.
 
     Raises
     ------

@@ -43,10 +43,18 @@ DIVERGED = "lower the learning rate or set gradient_clip."
 class TrainerConfig:
     """Settings of a training run.
 
-    ``epochs`` at most; ``patience`` epochs without a better ``monitor`` (of :data:`MONITORS`)
-    before it stops; ``batch_days`` consecutive days a step; Adam's ``learning_rate`` and
-    ``weight_decay``; ``gradient_clip`` largest gradient norm (None: no limit); ``seed`` of weights,
-    order and dropout.
+    Parameters
+    ----------
+    epochs : [epochs] largest number of epochs.
+    patience : [epochs] the training stops after so many without a better ``monitor``.
+    batch_days : [days] consecutive days of a step; for a loss over blocks of days the length of a
+        block, such as 40.
+    learning_rate : [no unit] Adam's step.
+    weight_decay : [no unit] Adam's L2 penalty of the weights.
+    gradient_clip : [no unit] largest norm of a step's gradient; null for no limit.
+    monitor : figure of the valid days by which the epoch is chosen, of :data:`MONITORS`; the
+        largest IC, or the smallest of the others.
+    seed : [no unit] seed of weights, order and dropout; the same seed gives the same network.
 
     Raises
     ------

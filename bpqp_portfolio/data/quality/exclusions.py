@@ -16,7 +16,12 @@ from ...files.atomic import replacing_file
 from ...files.csv_text import read_lines
 from ...files.dates import FORM, iso_day
 
-COLUMNS = ("instrument", "date", "reason")
+COLUMNS = {
+    "instrument": "code of a name",
+    "date": "day into which the return is unknown, YYYY-MM-DD",
+    "reason": "why, for the reader",
+}
+"""Columns of a file of exclusions, in this order."""
 
 
 class Exclusion(NamedTuple):

@@ -14,7 +14,11 @@ from ...files.bounds import listed
 from ...files.csv_text import read_text
 from ...files.dates import FORM, iso_days
 
-KEYS = ("date", "instrument")
+KEYS = {
+    "date": "day from which the line counts, until the table's next date, YYYY-MM-DD",
+    "instrument": "code of a name; once a date",
+}
+"""Columns of every table by day and name, before those of its numbers."""
 
 
 @dataclass(frozen=True)

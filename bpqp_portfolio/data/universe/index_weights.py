@@ -13,6 +13,8 @@ from .dated import read_dated
 from .market import MarketData, value_traded
 
 PROXIES = ("equal", "traded_value")
+COLUMNS = {"weight": "[no unit] from 0 on, in proportion to the name's weight in the index"}
+"""Columns of a table of index weights besides those of every dated table."""
 WINDOW = 250
 """Trading days of the average value traded."""
 
@@ -64,7 +66,7 @@ def _shares(table: np.ndarray) -> np.ndarray:
 
 
 def _read(path: Path, market: MarketData) -> np.ndarray:
-    table = read_dated(path, "index weights", market.names, ["weight"], weights=True)
+    table = read_dated(path, "index weights", market.names, list(COLUMNS), weights=True)
     at = table.at(market.dates)
     known = np.nan_to_num(table.values[np.maximum(at, 0), :, 0])
     return _shares(np.where((at >= 0)[:, None], known, 0.0))

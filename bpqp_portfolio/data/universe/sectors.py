@@ -14,8 +14,12 @@ from ...files.bounds import listed
 from ...files.csv_text import read_text
 from ...files.dates import FORM, iso_day
 
-COLUMNS = ("instrument", "sector")
-DATES = ("from", "to")
+COLUMNS = {"instrument": "code of a name", "sector": "title of its group"}
+DATES = {
+    "from": "first day on which that holds, YYYY-MM-DD; empty for the beginning",
+    "to": "last day on which that holds, YYYY-MM-DD; empty for the end",
+}
+"""Columns of a table of sectors; the dates may be left out."""
 NONE = -1
 """Code of a name that has no sector on a day."""
 
@@ -47,7 +51,7 @@ def read_sectors(path: Path | str, dates: pd.DatetimeIndex, names: Iterable[str]
     """
     path = Path(path).expanduser()
     table = read_text(path, "sectors")
-    wrong = [c for c in table if c not in COLUMNS + DATES]
+    wrong = [c for c in table if c not in COLUMNS | DATES]
     missing = [c for c in COLUMNS if c not in table]
     if wrong or missing:
         raise DataError(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...config import check_keys, check_number, lookup
+from ...config import check_keys, check_number, keys_of, lookup
 from ...errors import ConfigError, SolverError
 from ...problems.solution import SolveStatus
 from .constraint_table import ConstraintTable
@@ -19,6 +19,20 @@ from .solve import solve
 from .terms.base import Term
 
 FALLBACKS = ("raise", "relax", "hold", "equal_weights")
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """An entry of ``on_failure`` that lets some limits be missed at a price.
+
+    Parameters
+    ----------
+    relax : names of constraints that may be missed; by default all that can be.
+    penalty : [return a unit] daily return that missing a limit by one of its units costs.
+    """
+
+    relax: str | Sequence[str] = ()
+    penalty: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +57,7 @@ class Fallback:
         penalty = 1.0
         able = [term.name for term in terms if term.relaxable]
         if isinstance(one, Mapping):
-            check_keys(one, ("relax", "penalty"), "on_failure")
+            check_keys(one, keys_of(Relaxation), "on_failure")
             soft, penalty = one.get("relax", ()), one.get("penalty", 1.0)
             soft = (soft,) if isinstance(soft, str) else soft
             if not isinstance(soft, list | tuple):

@@ -22,7 +22,7 @@ from .objective import OBJECTIVES
 from .program import MandateProgram
 from .solution import ConstraintRow, MandateSolution
 from .solve import solve
-from .terms.base import Term, number, shown
+from .terms.base import Number, Term, number, shown
 from .terms.linear_cost import LinearCost
 
 __all__ = ["Mandate", "MandateSolution", "Market"]
@@ -33,17 +33,18 @@ class Mandate(nn.Module):
 
     Parameters
     ----------
-    risk_aversion : γ in 1/(return per day); a number or a tensor, which carries gradients.
-    constraints, costs : objects of :data:`~.terms.CONSTRAINTS` and :data:`~.terms.COSTS`; a
-        :class:`TradingCosts` is a linear cost.
+    risk_aversion : [1/(return per day)] γ, in Python a tensor too, which carries gradients. A
+        workflow states it unless the objective is ``minimum_variance``.
+    constraints : limits by name, of :data:`~.terms.CONSTRAINTS`, in Python their objects.
+    costs : what trades cost, and other costs by name, of :data:`~.terms.COSTS`; in Python their
+        objects, where a :class:`TradingCosts` is a linear cost.
     objective : ``mean_variance``; ``minimum_variance`` (½wᵀΣw alone); ``maximum_utility``
         (μᵀw − γ wᵀΣw); ``robust`` (mean_variance less κ‖Σ^½w‖, a cone).
-    kappa : κ of the robust objective, return per unit of daily risk.
     on_failure : one of these, or several, tried in order on a day that was not solved: ``raise``;
-        ``relax`` or
-        ``{"relax": [names], "penalty": return a unit}`` for soft constraints; ``hold`` the drifted
-        weights; ``equal_weights``.
-    tolerance : scaled KKT residual at which a day counts as solved.
+        ``relax`` or ``{"relax": [names], "penalty": return a unit}`` for soft constraints (see
+        :class:`~.fallbacks.Relaxation`); ``hold`` the drifted weights; ``equal_weights``.
+    tolerance : [no unit] scaled KKT residual at which a day counts as solved.
+    kappa : [return per unit of daily risk] κ of the robust objective.
 
     Raises
     ------
@@ -87,13 +88,13 @@ class Mandate(nn.Module):
 
     def __init__(
         self,
-        risk_aversion: Any = 1.0,
+        risk_aversion: Number = 1.0,
         constraints: Sequence[Any] = (),
         costs: Any = (),
         objective: str = "mean_variance",
         on_failure: str | Mapping[str, Any] | Sequence[Any] = "raise",
         tolerance: float = 1e-10,
-        kappa: Any = 0.0,
+        kappa: Number = 0.0,
     ) -> None:
         super().__init__()
         own = lookup(OBJECTIVES, objective, "objective")

@@ -49,9 +49,15 @@ class DC3:
     """Weights proposed by the scores, complete by construction, within limits by correction.
 
     The normalised score s of a name proposes cap · σ(s + c), between 0 and cap = max_weight and
-    1/n at s = 0; the day's last name gets what is left of the budget. Up to ``corrections`` steps
-    of :func:`correct` bring all within ``tolerance`` of 0 ≤ w ≤ cap; a day that is not is
-    inaccurate. What is still outside costs ``penalty``, a daily return, times its square.
+    1/n at s = 0; the day's last name gets what is left of the budget. Steps of :func:`correct`
+    bring all within 0 ≤ w ≤ cap; a day on which they do not is inaccurate.
+
+    Parameters
+    ----------
+    corrections : [steps] largest number of corrections.
+    tolerance : [fraction of the account] distance by which a weight may be outside.
+    penalty : [return per day] what the squared distance that is still outside costs, in value and
+        regret.
 
     References
     ----------

@@ -19,6 +19,11 @@ class Softmax:
     """wᵢ = exp(sᵢ/temperature) / Σⱼ exp(sⱼ/temperature) of the day's normalised scores s.
 
     Sums to 1 and is positive, but knows neither risk nor ``max_weight``.
+
+    Parameters
+    ----------
+    temperature : [normalised scores] divisor of the scores: above 1 nearer to equal weights, below
+        1 to the best name.
     """
 
     temperature: float = 1.0

@@ -16,11 +16,15 @@ from .simplex import project
 
 @dataclass(frozen=True)
 class Unrolled:
-    """Accelerated projected gradient from equal weights, ``steps`` of length 1/L.
+    """Accelerated projected gradient from equal weights, in steps of length 1/L.
 
     Each step is v − (γΣv − μ)/L, projected on 1ᵀw = 1, 0 ≤ w ≤ max_weight, with v beyond the last
     w by the part k/(k + 3) of its last move. Always feasible; nearer to the optimum with more
     steps. Autograd keeps every step, and what it returns is the gradient of the last iterate.
+
+    Parameters
+    ----------
+    steps : [steps] number of gradient steps.
 
     References
     ----------

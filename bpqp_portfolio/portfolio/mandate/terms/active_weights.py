@@ -9,14 +9,20 @@ from typing import Any, ClassVar
 import torch
 
 from ..parts import Bound
-from .base import MarketView, Term, check_each, shown
+from .base import ByName, MarketView, Term, check_each, shown
 
 
 @dataclass(frozen=True, eq=False)
 class ActiveWeights(Term):
-    """|wᵢ − w_bᵢ| ≤ ``limit``, a fraction: a number, a tensor, or code → number."""
+    """|wᵢ − w_bᵢ| ≤ ``limit``.
 
-    limit: Any
+    Parameters
+    ----------
+    limit : largest distance from the benchmark's weight: a number, or code → number (with
+        ``default`` for the rest, otherwise 1); in Python a tensor too.
+    """
+
+    limit: ByName
     name: ClassVar[str] = "active_weights"
     unit: ClassVar[str] = "fraction of the account"
     example: ClassVar[Mapping[str, Any]] = {"active_weights": 0.05}

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,6 +15,11 @@ from ....config import check_number, lookup
 from ....errors import ProblemError
 from ..market import Market
 from ..parts import Form, Part
+
+Number: TypeAlias = Any
+"""A number, or in Python a tensor () or (T,), which carries gradients."""
+ByName: TypeAlias = Any
+"""A number, or code or title → number; in Python a tensor too."""
 
 
 class Term(ABC):
@@ -205,13 +210,17 @@ def check_each(value: Any, name: str, low: float = -math.inf, high: float = math
 
 @dataclass(frozen=True, eq=False)
 class Ranged(Term):
-    """Upper limits ``limit`` and lower ones ``lower`` by title, of w or, ``relative``, of w − w_b.
+    """Limits by title, of w or of w − w_b.
 
-    Mappings title → number, or one number for all titles.
+    Parameters
+    ----------
+    limit : upper limits: title → number, or one number for all titles; in Python tensors (T,) too.
+    lower : lower limits, likewise.
+    relative : whether they are of w − w_b instead of w.
     """
 
-    limit: Any = None
-    lower: Any = None
+    limit: ByName = None
+    lower: ByName = None
     relative: bool = False
     relaxable: ClassVar[bool] = True
 

@@ -9,14 +9,19 @@ from typing import Any, ClassVar
 import torch
 
 from ..parts import Row, Sense
-from .base import MarketView, Term, number, shown
+from .base import MarketView, Number, Term, number, shown
 
 
 @dataclass(frozen=True, eq=False)
 class Budget(Term):
-    """1ᵀw = ``limit``, a number or a tensor (T,); the rest of the account is cash."""
+    """1ᵀw = ``limit``; the rest of the account is cash.
 
-    limit: Any = 1.0
+    Parameters
+    ----------
+    limit : sum of the weights; in Python a tensor (T,) too.
+    """
+
+    limit: Number = 1.0
     name: ClassVar[str] = "budget"
     unit: ClassVar[str] = "fraction of the account"
     example: ClassVar[Mapping[str, Any]] = {"budget": 0.9}

@@ -9,16 +9,19 @@ from typing import Any, ClassVar
 from ....config import lookup
 from ....errors import ConfigError
 from ..parts import Form, Quadratic
-from .base import MarketView, Term, by_title, check_each, shown
+from .base import ByName, MarketView, Term, by_title, check_each, shown
 
 
 @dataclass(frozen=True, eq=False)
 class ExposureTarget(Term):
     """Adds ½ ``strength`` (xᵀw − target)² for each exposure x of ``targets``, name → target.
 
-    Targets are in the exposure's units, numbers or tensors (T,), with ``relative`` of w − w_b.
-    ``strength``, one for all or by exposure, is return a day for a squared unit of the exposure: a
-    miss by a unit costs half of it.
+    Parameters
+    ----------
+    targets : [the exposure's own] exposure → target; in Python tensors (T,) too.
+    strength : [return per day for a squared unit of the exposure] one for all or by exposure: a
+        miss by a unit costs half of it.
+    relative : whether targets are of w − w_b instead of w.
 
     Raises
     ------
@@ -26,8 +29,8 @@ class ExposureTarget(Term):
         A number that is not finite or out of range, or an exposure without a target or strength.
     """
 
-    targets: Any
-    strength: Any
+    targets: Mapping[str, Any]
+    strength: ByName
     relative: bool = False
     name: ClassVar[str] = "exposure_target"
     unit: ClassVar[str] = "return for a squared unit of the exposure"

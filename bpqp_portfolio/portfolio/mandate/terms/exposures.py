@@ -12,10 +12,9 @@ from .base import MarketView, Ranged, by_title, shown
 
 @dataclass(frozen=True, eq=False)
 class Exposures(Ranged):
-    """lower ≤ Σᵢ Xᵢⱼ wᵢ ≤ upper for named exposures j of the market, in the exposures' units.
+    """``lower`` ≤ Σᵢ Xᵢⱼ wᵢ ≤ ``limit`` for named exposures j of the market.
 
-    ``limit`` (upper) and ``lower`` map exposure → number, or are one number for all; with
-    ``relative`` the exposure of w − w_b is bounded.
+    One number for all needs a table of exposures.
     """
 
     name: ClassVar[str] = "exposures"

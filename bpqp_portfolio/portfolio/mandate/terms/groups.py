@@ -12,11 +12,7 @@ from .base import MarketView, Ranged, by_title, shown
 
 @dataclass(frozen=True, eq=False)
 class Groups(Ranged):
-    """lower ≤ Σ_{i in group} wᵢ ≤ upper, fractions, for each group of the market.
-
-    ``limit`` (upper) and ``lower`` are numbers for all groups or mappings group → number; with
-    ``relative`` they bound the difference from the benchmark's weight.
-    """
+    """``lower`` ≤ Σ wᵢ over the names i of a group ≤ ``limit``, for each group of the market."""
 
     name: ClassVar[str] = "groups"
     unit: ClassVar[str] = "fraction of the account"

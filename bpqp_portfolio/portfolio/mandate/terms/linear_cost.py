@@ -7,18 +7,23 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..parts import Trading
-from .base import MarketView, Term, number, shown
+from .base import ByName, MarketView, Term, number, shown
 
 
 @dataclass(frozen=True, eq=False)
 class LinearCost(Term):
-    """Adds buy Σ(w−w⁰)₊ + sell Σ(w⁰−w)₊: ``buy``, ``sell`` as fractions of the value traded.
+    """Adds buy Σ(w−w⁰)₊ + sell Σ(w⁰−w)₊.
 
     It does not apply to a market without ``previous``.
+
+    Parameters
+    ----------
+    buy : [fraction of the value traded] rate of what is bought; by name as code → number.
+    sell : [fraction of the value traded] rate of what is sold; by name as code → number.
     """
 
-    buy: Any
-    sell: Any
+    buy: ByName
+    sell: ByName
     name: ClassVar[str] = "linear_cost"
     unit: ClassVar[str] = "return for a unit of weight traded"
     example: ClassVar[Mapping[str, Any]] = {"linear_cost": {"buy": 0.0005, "sell": 0.0015}}

@@ -16,6 +16,10 @@ class LongOnly(Term):
     """w ≥ 0 where ``limit`` is true, w ≥ −1 where it is false; the first holds without being said,
     unless ``min_weights`` is.
 
+    Parameters
+    ----------
+    limit : whether short positions are refused.
+
     Raises
     ------
     ConfigError

@@ -16,6 +16,10 @@ class MarketNeutral(Term):
     """1ᵀw = 0 in place of the budget; needs short positions (``min_weights`` or ``long_only:
     false``).
 
+    Parameters
+    ----------
+    limit : true; leave the name out otherwise.
+
     Raises
     ------
     ConfigError

@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..parts import Of, Row
-from .base import MarketView, Term, number
+from .base import MarketView, Number, Term, number
 
 
 @dataclass(frozen=True, eq=False)
 class MaxLeverage(Term):
-    """‖w‖₁ ≤ ``limit``, in units of the account."""
+    """‖w‖₁ ≤ ``limit``.
 
-    limit: Any
+    Parameters
+    ----------
+    limit : largest sum of the weights' sizes; in Python a tensor (T,) too.
+    """
+
+    limit: Number
     name: ClassVar[str] = "max_leverage"
     unit: ClassVar[str] = "gross weight, fraction of the account"
     example: ClassVar[Mapping[str, Any]] = {"max_leverage": 1.4, "min_weights": -0.3}

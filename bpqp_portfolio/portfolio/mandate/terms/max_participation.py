@@ -9,20 +9,24 @@ from typing import Any, ClassVar
 import torch
 
 from ..parts import Bound
-from .base import MarketView, Term, check_each, shown
+from .base import ByName, MarketView, Term, check_each, shown
 
 
 @dataclass(frozen=True, eq=False)
 class MaxParticipation(Term):
     """|wᵢ − w⁰ᵢ| · account ≤ ``limit`` · the name's average daily traded value.
 
-    ``limit`` is a share: a number, a tensor, or code → number (without a limit for the rest, unless
-    ``default`` is given). The market's ``traded_value`` (T, n) and ``account`` (T,), both in
-    currency, are needed; a name that was not traded is held. It does not apply to a market without
-    ``previous``, and to names that the market itself holds.
+    The market's ``traded_value`` (T, n), over 20 days, and ``account`` (T,), both in currency, are
+    needed; a name that was not traded is held. It does not apply to a market without ``previous``,
+    and to names that the market itself holds.
+
+    Parameters
+    ----------
+    limit : share: a number, or code → number (without a limit for the rest, unless ``default`` is
+        given); in Python a tensor too.
     """
 
-    limit: Any
+    limit: ByName
     name: ClassVar[str] = "max_participation"
     unit: ClassVar[str] = "share of the average daily traded value"
     example: ClassVar[Mapping[str, Any]] = {"max_participation": 0.1}

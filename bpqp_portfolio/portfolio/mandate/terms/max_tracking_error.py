@@ -8,14 +8,21 @@ from typing import Any, ClassVar
 
 from ....markets.rules import MARKET_RULES
 from ..parts import Cone
-from .base import MarketView, Term, number, shown
+from .base import MarketView, Number, Term, number, shown
 
 
 @dataclass(frozen=True, eq=False)
 class MaxTrackingError(Term):
-    """√((w−w_b)ᵀΣ(w−w_b) · ``days_per_year``) ≤ ``limit``, as a fraction a year."""
+    """√((w−w_b)ᵀΣ(w−w_b) · ``days_per_year``) ≤ ``limit``.
 
-    limit: Any
+    Parameters
+    ----------
+    limit : largest standard deviation of the return over the benchmark's; in Python a tensor (T,)
+        too.
+    days_per_year : [days] trading days in a year; in a workflow those of its market.
+    """
+
+    limit: Number
     days_per_year: float = MARKET_RULES["us"].days_per_year
     name: ClassVar[str] = "max_tracking_error"
     unit: ClassVar[str] = "risk a year, fraction of the account"

@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..parts import Of, Row
-from .base import MarketView, Term, number
+from .base import MarketView, Number, Term, number
 
 
 @dataclass(frozen=True, eq=False)
 class MaxTurnover(Term):
-    """½‖w − w⁰‖₁ ≤ ``limit``, the one-way turnover as a fraction of the account.
+    """½‖w − w⁰‖₁ ≤ ``limit``, the one-way turnover.
 
     It does not apply to a market without ``previous``.
+
+    Parameters
+    ----------
+    limit : largest turnover of a day; in Python a tensor (T,) too.
     """
 
-    limit: Any
+    limit: Number
     name: ClassVar[str] = "max_turnover"
     unit: ClassVar[str] = "one-way turnover, fraction of the account"
     example: ClassVar[Mapping[str, Any]] = {"max_turnover": 0.1}

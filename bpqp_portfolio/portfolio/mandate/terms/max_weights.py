@@ -9,15 +9,20 @@ from typing import Any, ClassVar
 import torch
 
 from ..parts import Bound
-from .base import MarketView, Term, check_each, shown
+from .base import ByName, MarketView, Term, check_each, shown
 
 
 @dataclass(frozen=True, eq=False)
 class MaxWeights(Term):
-    """w ≤ ``limit``, a fraction, and never above 1: a number, a tensor (n,) or (T, n), or code →
-    number (with ``default`` for the rest)."""
+    """w ≤ ``limit``, and never above 1.
 
-    limit: Any
+    Parameters
+    ----------
+    limit : largest weight: a number, or code → number (with ``default`` for the rest, otherwise 1);
+        in Python a tensor (n,) or (T, n) too. The training problem has the largest of them.
+    """
+
+    limit: ByName
     name: ClassVar[str] = "max_weights"
     unit: ClassVar[str] = "fraction of the account"
     example: ClassVar[Mapping[str, Any]] = {"max_weights": 0.15}

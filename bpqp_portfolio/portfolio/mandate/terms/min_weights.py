@@ -9,15 +9,20 @@ from typing import Any, ClassVar
 import torch
 
 from ..parts import Bound
-from .base import MarketView, Term, check_each, shown
+from .base import ByName, MarketView, Term, check_each, shown
 
 
 @dataclass(frozen=True, eq=False)
 class MinWeights(Term):
-    """w ≥ ``limit``, a fraction, in place of 0: a number, a tensor (n,) or (T, n), or code → number
-    (with ``default`` for the rest)."""
+    """w ≥ ``limit`` in place of 0.
 
-    limit: Any
+    Parameters
+    ----------
+    limit : smallest weight: a number, or code → number (with ``default`` for the rest, otherwise
+        0); in Python a tensor (n,) or (T, n) too. Below zero it allows short positions.
+    """
+
+    limit: ByName
     name: ClassVar[str] = "min_weights"
     unit: ClassVar[str] = "fraction of the account"
     example: ClassVar[Mapping[str, Any]] = {"min_weights": 0.01}

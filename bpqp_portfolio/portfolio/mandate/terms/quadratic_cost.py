@@ -7,17 +7,22 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..parts import Form, Quadratic
-from .base import MarketView, Term, check_each
+from .base import ByName, MarketView, Term, check_each
 
 
 @dataclass(frozen=True, eq=False)
 class QuadraticCost(Term):
-    """Adds Σ κᵢ(wᵢ−w⁰ᵢ)²: ``limit`` κ, the return that a trade of the whole account would cost.
+    """Adds Σ κᵢ(wᵢ−w⁰ᵢ)², with ``limit`` κ.
 
     It does not apply to a market without ``previous``.
+
+    Parameters
+    ----------
+    limit : return that a trade of the whole account would cost: a number, or code → number (with
+        ``default`` for the rest, otherwise 0); in Python a tensor too.
     """
 
-    limit: Any
+    limit: ByName
     name: ClassVar[str] = "quadratic_cost"
     unit: ClassVar[str] = "return for a squared unit of weight traded"
     example: ClassVar[Mapping[str, Any]] = {"quadratic_cost": 0.005}

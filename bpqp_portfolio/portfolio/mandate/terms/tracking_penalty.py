@@ -7,14 +7,20 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..parts import Quadratic
-from .base import MarketView, Term, number
+from .base import MarketView, Number, Term, number
 
 
 @dataclass(frozen=True, eq=False)
 class TrackingPenalty(Term):
-    """Adds ½ ``limit`` (w−w_b)ᵀΣ(w−w_b) to the objective; in 1/(return per day)."""
+    """Adds ½ ``limit`` (w−w_b)ᵀΣ(w−w_b) to the objective.
 
-    limit: Any
+    Parameters
+    ----------
+    limit : aversion to the variance of the return over the benchmark's, as ``risk_aversion`` is to
+        that of the portfolio's; in Python a tensor (T,) too.
+    """
+
+    limit: Number
     name: ClassVar[str] = "tracking_penalty"
     unit: ClassVar[str] = "1/(return per day)"
     example: ClassVar[Mapping[str, Any]] = {"tracking_penalty": 20.0}
