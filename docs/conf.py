@@ -15,6 +15,7 @@ extensions = [
     "formulas",
     "sphinx_design",
     "sphinx_copybutton",
+    "bpqp_reference",
 ]
 exclude_patterns = ["_build", "_ext"]
 html_theme = "pydata_sphinx_theme"
@@ -25,3 +26,6 @@ html_math_renderer = "mathtext"
 nb_execution_mode = "off"
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+add_module_names = False

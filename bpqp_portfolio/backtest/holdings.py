@@ -15,7 +15,7 @@ from ..files.csv_text import read_lines
 
 COLUMNS = {
     "instrument": "code of a name, as in the provider; once each",
-    "shares": "[shares] that are held, from 0 on; fractions are taken",
+    "shares": "[shares] number held, from 0 on; fractions are taken",
 }
 """Columns of a file of holdings, in this order."""
 

@@ -54,6 +54,11 @@ def sections(text: str) -> dict[str, list[str]]:
     return out
 
 
+def starts(line: str) -> bool:
+    """Does an entry of a section begin with this line?"""
+    return bool(_ENTRY.fullmatch(line))
+
+
 def entries(lines: list[str]) -> dict[str, Entry]:
     """The entries ``name : text`` of a section; lines that go on are indented.
 

@@ -130,10 +130,8 @@ def find(place: str) -> Block | Key:
     if len(ends) == 1:
         return found[ends[0]]
     if ends:
-        shown = ", ".join(ends[:SHOWN]) + (", …" if len(ends) > SHOWN else "")
-        raise ConfigError(
-            f"{place!r} is the end of {len(ends)} places: {shown}; write more of one."
-        )
+        some = ", ".join(ends[:SHOWN]) + (", …" if len(ends) > SHOWN else "")
+        raise ConfigError(f"{place!r} is the end of {len(ends)} places: {some}; write more of one.")
     length = place.count(".") + 1
     tails = {".".join(name.split(".")[-length:]) for name in found}
     close = difflib.get_close_matches(place, sorted(tails), n=1)

@@ -186,7 +186,7 @@ class Quadratic(Part):
 
 @dataclass(frozen=True, eq=False)
 class Trading(Part):
-    """A cost: ``buy``ᵀ(w − w⁰)₊ + ``sell``ᵀ(w⁰ − w)₊, rates (T, n)."""
+    """A cost: Σ ``buy`` · (w − w⁰)₊ + Σ ``sell`` · (w⁰ − w)₊ over names, rates (T, n)."""
 
     buy: Tensor
     sell: Tensor

@@ -51,13 +51,13 @@ DEFAULTS = SolverOptions()
 class Solver(Protocol[Program, Answer]):
     """A forward solver for one program of its kind.
 
-    ======= ============================== ==============================
-    kind    program                        answer
-    ======= ============================== ==============================
-    qp      ``problems.qp.QP``             ``problems.solution.Solution``
-    cone    ``problems.socp.SOCP``         ``problems.socp.SOCPSolution``
+    ======= ================================= ==================================
+    kind    program                           answer
+    ======= ================================= ==================================
+    qp      ``problems.qp.QP``                ``problems.solution.Solution``
+    cone    ``problems.socp.SOCP``            ``problems.socp.SOCPSolution``
     smooth  ``problems.convex.ConvexProgram`` ``problems.convex.SmoothSolution``
-    ======= ============================== ==============================
+    ======= ================================= ==================================
 
     Laws that every implementation keeps, and the tests hold for all that are registered:
 

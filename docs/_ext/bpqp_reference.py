@@ -1,0 +1,27 @@
+"""The Sphinx extension of the reference: marks in pages, keys as objects, docstrings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import docstrings
+import pages
+from sphinx import addnodes
+
+
+def _signature(env: Any, sig: str, node: Any) -> str:
+    """Show the last part of a key's place; all of it is the name that references go by."""
+    node += addnodes.desc_name("", sig.rpartition(".")[2])
+    return sig
+
+
+def _fill(app: Any, name: str, source: list[str]) -> None:
+    source[0] = pages.filled(source[0])
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Register with Sphinx."""
+    app.add_object_type("key", "key", objname="workflow key", parse_node=_signature)
+    app.connect("source-read", _fill)
+    app.connect("autodoc-process-docstring", docstrings.process)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
