@@ -71,19 +71,21 @@ def block(
     *,
     only: Collection[str] | None = None,
     without: Collection[str] = (),
+    passed_on: Collection[str] = (),
     choices: Mapping[str, Collection[str]] | None = None,
     instead: Mapping[str, Mapping[str, str]] | None = None,
     unit: str | None = None,
 ) -> Block:
     """The block at ``place`` that ``source`` reads, a dataclass or a constructor.
 
-    ``only`` or ``without`` some of its parameters; ``choices`` the names that a key takes;
+    ``only`` or ``without`` some of its parameters; ``passed_on`` what its ``**kwargs`` hand to a
+    base; ``choices`` the names that a key takes;
     ``instead`` by key what a workflow knows otherwise than the constructor, such as a default;
     ``unit`` of numbers whose text has none.
     """
     texts = parameters(source)
     found = []
-    for name, (annotation, default) in accepted(source).items():
+    for name, (annotation, default) in {**accepted(source), **inherited(source, passed_on)}.items():
         if name in without or (only is not None and name not in only):
             continue
         entry = texts.get(name, Entry(None, ""))
@@ -107,10 +109,24 @@ def accepted(source: Any) -> dict[str, tuple[str, str]]:
         }
     found = inspect.signature(source).parameters.values()
     return {
-        p.name: (_annotation(p.annotation), _default(p.default))
+        p.name: (_annotation(_annotated(p)), _default(p.default))
         for p in found
         if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
     }
+
+
+def inherited(source: Any, names: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Annotation and default of each of ``names`` where the nearest base takes it."""
+    bases = [accepted(base) for base in inspect.getmro(source)[1:-1]] if names else []
+    return {name: next(one[name] for one in bases if name in one) for name in names}
+
+
+def _annotated(parameter: inspect.Parameter) -> Any:
+    """Its annotation; where it has none, the type of its default."""
+    if parameter.annotation is not parameter.empty:
+        return parameter.annotation
+    known = parameter.default not in (None, parameter.empty)
+    return type(parameter.default) if known else parameter.empty
 
 
 def _annotation(found: Any) -> str:

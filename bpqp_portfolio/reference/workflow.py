@@ -6,6 +6,7 @@ import difflib
 import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from ..backtest.account_rules import AccountRules
@@ -34,7 +35,7 @@ from ..predictors.registry import PREDICTORS
 from ..qlib_ext.baselines import ConstantScores, RandomScores
 from ..qlib_ext.components import RECORDS
 from ..qlib_ext.dataset import FILLED, PortfolioDataset
-from ..qlib_ext.handlers import CachedAlpha158
+from ..qlib_ext.handlers import PASSED_ON, CachedAlpha158
 from ..qlib_ext.model import ModelConfig, Pretraining
 from ..qlib_ext.segments import SEGMENTS
 from ..qlib_ext.tracking import TrackingManager
@@ -99,6 +100,7 @@ def comparison() -> Iterator[Block]:
     yield block("comparison.methods.NAME", Method)
 
 
+@cache
 def blocks() -> dict[str, Block]:
     """Every block of :func:`workflow` and :func:`comparison` by its place."""
     return {one.place: one for one in (*workflow(), *comparison())}
@@ -144,7 +146,9 @@ def _dataset() -> Iterator[Block]:
     dates = {"type": "list of two dates, YYYY-MM-DD"}
     yield block(f"{DATASET}.segments", Segments, instead=dict.fromkeys(SEGMENTS, dates))
     yield block(f"{DATASET}.handler", ClassSpec)
-    yield block(f"{DATASET}.handler.kwargs", CachedAlpha158, without=UNSAID)
+    passed_on = [name for name in PASSED_ON if name not in FILLED]
+    place = f"{DATASET}.handler.kwargs"
+    yield block(place, CachedAlpha158, without=UNSAID, passed_on=passed_on)
     yield block(f"{DATASET}.risk", RiskConfig, choices={"model": RISK_MODELS})
     yield from _parts(f"{DATASET}.risk.model")
     choices = {"normalisation": NORMALISATIONS, "decision": POLICIES}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields, replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +13,6 @@ from bpqp_portfolio.errors import ConfigError
 from bpqp_portfolio.portfolio.mandate.conic_form import ConicForm
 from bpqp_portfolio.portfolio.mandate.mandate import Mandate, Market
 from bpqp_portfolio.portfolio.mandate.parts import Of, Row, Sense
-from bpqp_portfolio.portfolio.mandate.reference import with_reference
 from bpqp_portfolio.portfolio.mandate.search import structured
 from bpqp_portfolio.portfolio.mandate.terms import CONSTRAINTS, COSTS, MaxTurnover, Term
 
@@ -236,15 +234,6 @@ def test_a_term_of_ones_own_by_class_and_module_path(tmp_path):
     one["class"] = "Bound"
     with pytest.raises(ConfigError, match="constraint"):
         Mandate.from_config({"constraints": [one]})
-
-
-def test_the_page_has_the_reference_of_the_registry():
-    page = "docs/how-to/mandates.md"
-    text = Path(page).read_text(encoding="utf-8")
-    remedy = f"run: python -m bpqp_portfolio.portfolio.mandate.reference {page}"
-    assert with_reference(text) == text, remedy
-    for name in TERMS:
-        assert f"| `{name}` | `" in text
 
 
 def test_two_that_fix_the_budget_are_refused():
