@@ -31,7 +31,7 @@ def read_holdings(path: Path, provider: Provider) -> dict[str, float]:
     """
     out: dict[str, float] = {}
     known = {folder.removeprefix("_qlib_").upper() for folder in provider.folders}
-    for where, row in read_lines(Path(path).expanduser(), "holdings", COLUMNS):
+    for where, row in read_lines(Path(path).expanduser(), "holdings", list(COLUMNS)):
         name, shares = _holding(row, where, known)
         if name in out:
             raise DataError(f"{where}: {name} comes twice.")

@@ -62,6 +62,11 @@ def starts(line: str) -> bool:
 def entries(lines: list[str]) -> dict[str, Entry]:
     """The entries ``name : text`` of a section; lines that go on are indented.
 
+    Raises
+    ------
+    ValueError
+        A line is neither.
+
     Examples
     --------
     >>> entries(["low, high : [days] limits,", "    both included."])["high"]

@@ -73,7 +73,7 @@ def block(
     without: Collection[str] = (),
     passed_on: Collection[str] = (),
     choices: Mapping[str, Collection[str]] | None = None,
-    instead: Mapping[str, Mapping[str, str]] | None = None,
+    instead: Mapping[str, Mapping[str, Any]] | None = None,
     unit: str | None = None,
 ) -> Block:
     """The block at ``place`` that ``source`` reads, a dataclass or a constructor.

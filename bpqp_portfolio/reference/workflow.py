@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -76,7 +76,11 @@ FAMILIES = (
     Family(f"{MODEL}.loss", "loss", LOSSES),
 )
 """Registries that a workflow names parts of."""
-OPTIONS = {"activation": ACTIVATIONS, "benchmark": BENCHMARKS, "risk": RISKS}
+OPTIONS: dict[str, Collection[str]] = {
+    "activation": ACTIVATIONS,
+    "benchmark": BENCHMARKS,
+    "risk": RISKS,
+}
 """Names that an option of such a part takes."""
 
 
@@ -148,7 +152,14 @@ def _dataset() -> Iterator[Block]:
     yield block(f"{DATASET}.handler", ClassSpec)
     passed_on = [name for name in PASSED_ON if name not in FILLED]
     place = f"{DATASET}.handler.kwargs"
-    yield block(place, CachedAlpha158, without=UNSAID, passed_on=passed_on)
+    untyped = {"type": "list of mappings or null"}
+    yield block(
+        place,
+        CachedAlpha158,
+        without=UNSAID,
+        passed_on=passed_on,
+        instead={"filter_pipe": untyped, "inst_processors": untyped},
+    )
     yield block(f"{DATASET}.risk", RiskConfig, choices={"model": RISK_MODELS})
     yield from _parts(f"{DATASET}.risk.model")
     choices = {"normalisation": NORMALISATIONS, "decision": POLICIES}

@@ -80,7 +80,7 @@ def read_exclusions(path: Path) -> Exclusions:
         The file cannot be read, a column is missing or unknown, or a line has no instrument or
         no valid date; the message names the line.
     """
-    lines = read_lines(Path(path).expanduser(), "exclusions", COLUMNS)
+    lines = read_lines(Path(path).expanduser(), "exclusions", list(COLUMNS))
     return Exclusions(tuple(_entry(row, where) for where, row in lines))
 
 
