@@ -14,7 +14,7 @@ class ALSTM(SequencePredictor):
     With the inputs embedded, :math:`e_s = \tanh(W_e x_s + b_e)`, and :math:`h_s` the LSTM's states,
 
     .. math:: a_s = \mathrm{softmax}_s\, u^\top \tanh(W h_s + b), \qquad
-              \text{score} = v^\top [h_L,\ \textstyle\sum_s a_s h_s] + c
+              \text{score} = v^\top [h_L,\ \sum_s a_s h_s] + c
 
     After the temporal attention of Qin et al. (2017), "A dual-stage attention-based recurrent
     neural network for time series prediction", in the form of Feng et al. (2019), "Enhancing stock

@@ -106,8 +106,8 @@ def plain(text: str) -> str:
 
     Examples
     --------
-    >>> plain("a name of :data:`~.registry.LOSSES`, such as ``mse``")
-    'a name of LOSSES, such as mse'
+    >>> plain("a :class:`~.keys.Key` such as ``seed``")
+    'a Key such as seed'
     """
     text = _ROLE.sub(lambda m: m[2].rpartition(".")[2], text)
     return text.replace("``", "")

@@ -337,11 +337,12 @@ API: dict[str, tuple[str, ...]] = {
         "qlib_ext.processors",
     ),
     "runs": (
-        "runs.results", "runs.tracked", "report.metrics", "report.figures", "report.page",
+        "runs.results", "runs.tracked", "report.headline", "report.metrics", "report.statistics",
+        "report.figures", "report.page",
     ),
     "live": ("live.target_weights", "live.decision"),
     "experiments": (
-        "experiments.plan", "experiments.runs", "experiments.table", "experiments.statistics",
+        "experiments.plan", "experiments.runs", "experiments.table", "experiments.starter",
     ),
     "config": (
         "errors", "config", "files.workflow", "files.cache", "reference.keys",

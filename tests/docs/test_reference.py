@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import io
 import re
@@ -206,6 +207,7 @@ def test_marks_of_pages_are_known():
 
 def test_every_public_name_and_registered_class_is_in_the_python_reference():
     shown = {module for page in pages.API for module in pages.modules(page)}
+    assert all(importlib.util.find_spec(module) for module in shown)
     public = {name: getattr(bp, name) for name in bp.__all__}
     parts = {name: part for one in FAMILIES for name, part in one.parts.items()}
     readers = {one.reader: one.source for one in OURS.values()}
