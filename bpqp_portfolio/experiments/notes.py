@@ -32,7 +32,7 @@ def absent(table: ComparisonTable) -> list[str]:
 
 def protocol(table: ComparisonTable) -> list[str]:
     """What a reader must know beside the figures, one sentence each."""
-    comparison, days = table.comparison, table.index.index
+    comparison, days = table.comparison, table.benchmark.index
     tried = comparison.configurations_tried
     lines = [
         f"Test days {days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d} ({len(days)}). Mean ± standard "

@@ -22,6 +22,9 @@ NAMES_ALIKE = 0.1
 """Two methods hold the same number of names where they differ by no more than this part."""
 
 
+OVER = {"index": "the index", "equal": "equal weights", "portfolio": ""}
+"""The benchmark of a table → what it is called; the runs' own returns where they have none."""
+
 LEARNED_ON = "Learned on"
 """A fact that may differ: a longer label ends train and valid earlier."""
 EXCLUDED = "Name-days with invalid moves, left out at any label"
@@ -61,6 +64,11 @@ class Paired:
         return self.net.annual > 0 and self.p_value < 1 - self.net.level
 
     @property
+    def falls_short(self) -> bool:
+        """Is the net return below the control's at the interval's level, corrected alike?"""
+        return self.net.annual < 0 and self.p_value < 1 - self.net.level
+
+    @property
     def as_many_names(self) -> bool:
         """Do both hold the same number of names, so that concentration explains nothing?"""
         first, second = self.names
@@ -73,16 +81,17 @@ class ComparisonTable:
 
     ``runs`` indexed by (method, seed) with a column for each of :data:`COLUMNS` (fractions; returns
     a year of ``days_per_year`` trading days, arithmetic); ``net`` by method a frame of daily net
-    returns, one column a seed; ``index`` daily return of the index; ``paired`` in the order of the
-    methods and of their controls; ``missing`` by name of a run the reason why it is not here;
-    ``other_code`` names of runs that code other than that of now made; ``facts`` of the data and
-    the exchange.
+    returns, one column a seed; ``benchmark`` daily return of what they are shown over, which is
+    ``over`` in :data:`OVER`; ``paired`` in the order of the methods and of their controls;
+    ``missing`` by name of a run the reason why it is not here; ``other_code`` names of runs that
+    code other than that of now made; ``facts`` of the data and the exchange.
     """
 
     comparison: Comparison
     runs: pd.DataFrame
     net: dict[str, pd.DataFrame]
-    index: pd.Series
+    benchmark: pd.Series
+    over: str
     paired: list[Paired]
     days_per_year: float
     missing: Mapping[str, str] = field(default_factory=dict)
@@ -93,6 +102,17 @@ class ComparisonTable:
     def methods(self) -> list[str]:
         """Names of the methods that have runs, each followed by its controls."""
         return methods_in_order(self.comparison, list(self.net))
+
+    @property
+    def benchmark_name(self) -> str:
+        """What returns are shown over, empty where the runs have no benchmark."""
+        return OVER[self.over]
+
+    def beats_all(self, method: str) -> bool:
+        """Has the method a gain over each of its controls, all of which have runs?"""
+        gains = self.gains(method)
+        controls = self.comparison.methods[method].controls
+        return bool(gains) and len(gains) == len(controls) and all(p.holds for p in gains)
 
     def title(self, method: str) -> str:
         """As the table prints the method."""
@@ -133,7 +153,8 @@ class ComparisonTable:
         """:meth:`text` in parts that fit a page, by group of figures; the first has the gains."""
         text = self.text()
         gain = pd.Series({self.title(name): self.verdict(name) for name in self.methods})
-        chief = ["net_index", "ratio_net_index", "net_equal", "turnover", "names_held"]
+        over = dict.fromkeys((f"net_{self.over}", f"ratio_net_{self.over}", "net_equal"))
+        chief = [*over, "turnover", "names_held"]
         columns = [COLUMNS[name].header for name in chief if COLUMNS[name].header in text]
         first = text[["Seeds", *columns]].copy()
         if self.paired:
@@ -148,11 +169,12 @@ class ComparisonTable:
 
     def paired_text(self) -> pd.DataFrame:
         """The paired differences as text, % or points a year, one row for each pair."""
+        levels = f"Net over {self.benchmark_name}" if self.benchmark_name else "Net"
         rows = [
             {
                 "Method": self.title(p.method),
                 "Control": self.title(p.control),
-                "Net over index, its / control's": " / ".join(map(points, p.levels)),
+                f"{levels}, its / control's": " / ".join(map(points, p.levels)),
                 "Difference": points(p.net.annual, sign=True),
                 f"{p.net.level:.0%} interval": interval(p.net),
                 "p, corrected": p_text(p.p_value),
@@ -211,12 +233,21 @@ def build_table(
     runs.index = pd.MultiIndex.from_tuples(runs.index, names=["method", "seed"])
     runs = runs.sort_index()
     gross, cost = ({m: _frame(m, c) for m, c in frames.items()} for frames in daily.values())
+    first = next(iter(results.values()))
+    known = [
+        (k, first.series("daily", c)) for k, c in (("index", "bench"), ("equal", "bench_equal"))
+    ]
+    over, benchmark = next(
+        ((key, series) for key, series in known if series.notna().any()),
+        ("portfolio", 0.0 * first.daily["return"]),
+    )
     return ComparisonTable(
         comparison,
         runs,
         {name: gross[name] - cost[name] for name in gross},
-        next(iter(results.values())).series("daily", "bench"),
-        _paired(comparison, gross, cost, runs, year),
+        benchmark,
+        over,
+        _paired(comparison, gross, cost, runs, year, f"net_{over}"),
         year,
         dict(missing or {}),
         list(other_code),
@@ -238,7 +269,9 @@ def _paired(
     cost: Mapping[str, pd.DataFrame],
     runs: pd.DataFrame,
     days_per_year: float,
+    level: str,
 ) -> list[Paired]:
+    """Each method against its controls; ``level`` is the column of ``runs`` shown beside."""
     paired = partial(
         paired_difference,
         days_per_year=days_per_year,
@@ -262,7 +295,7 @@ def _paired(
     for key, (pair, gain, before, saved) in found.items():
         levels, names = (
             (float(means.loc[pair[0], column]), float(means.loc[pair[1], column]))
-            for column in ("net_index", "names_held")
+            for column in (level, "names_held")
         )
         out.append(Paired(*pair, gain, before, saved, corrected[key], levels, names))
     return out
