@@ -95,7 +95,7 @@ def _terms(family: Family) -> bool:
 
 
 def _family(family: Family) -> str:
-    title = "policies" if family.title == "policy" else f"{family.title}s"
+    title = {"policy": "policies", "loss": "losses"}.get(family.title, f"{family.title}s")
     head = f"## {title[0].upper()}{title[1:]}\n\nNamed by {{key}}`{family.place}`.\n\n"
     rows = definitions(
         (f"[`{name}`](#{anchor(f'{family.place}.{name}')})", _part(source))
