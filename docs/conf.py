@@ -26,6 +26,7 @@ html_math_renderer = "mathtext"
 nb_execution_mode = "off"
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
+default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 add_module_names = False

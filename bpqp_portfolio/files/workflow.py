@@ -20,7 +20,7 @@ SHORT = {"predictor": "name", "loss": "name", "decision": "name", "risk": "model
 """Blocks that may be a name alone, and the key that the name stands for."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Workflow:
     """A workflow's file, which ``qrun`` runs; environment variables are filled in by Jinja.
 
@@ -34,10 +34,10 @@ class Workflow:
     task : data, model and records of the run.
     """
 
+    BASE_CONFIG_PATH: str | None = None
+    experiment_name: str = "workflow"
     qlib_init: Mapping[str, Any]
     task: Mapping[str, Any]
-    experiment_name: str = "workflow"
-    BASE_CONFIG_PATH: str | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-_TOKEN = re.compile(r"``(.+?)``|:(?:py:)?(\w+):`(~?)([^`]+)`|`([^`]+)`")
+_TOKEN = re.compile(r"``(.+?)``|:(?:py:)?(\w+):`(~?)([^`]+)`|`([^`]+)`|(?<!\w)(--[a-z][\w-]*)")
 _SPECIAL = re.compile(r"([\\*_\[\]<>$|#{}])")
 
 
@@ -23,13 +23,13 @@ def markdown(text: str) -> str:
     out, last = [], 0
     for found in _TOKEN.finditer(text):
         out.append(escaped(text[last : found.start()]))
-        literal, role, _, target, plain = found.groups()
+        literal, role, _, target, plain, option = found.groups()
         if role == "math":
             out.append(f"${target}$")
         elif role:
             out.append(f"{{py:{role}}}`~{target}`")
         else:
-            out.append(f"`{literal or plain}`")
+            out.append(f"`{literal or plain or option}`")
         last = found.end()
     return "".join([*out, escaped(text[last:])])
 

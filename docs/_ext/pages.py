@@ -227,7 +227,7 @@ _JINJA = re.compile(r"\{\{ (\w+) \| default\('([^']*)'")
 def variables() -> str:
     """Environment variables of the workflows that are shipped, of the code and of the commands."""
     found: dict[str, list[str]] = {}
-    for path in sorted(ROOT.rglob("workflows/*.yaml")):
+    for path in sorted(ROOT.glob("workflows/*.yaml")):
         for line in path.read_text(encoding="utf-8").splitlines():
             key = line.partition(":")[0].strip(" -")
             for name, default in _JINJA.findall(line):
