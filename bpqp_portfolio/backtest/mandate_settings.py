@@ -60,6 +60,10 @@ NO_LONG_ONLY = (
 class MandateSettings:
     """The ``mandate:`` block of a dataset: what is constrained, and the tables it needs.
 
+    Limits, costs, risk aversion and account are those of the training problem, the losses, the
+    backtest, the orders and the report. One that allows negative weights or a sum above 1 is for
+    Python alone: a workflow with it is refused.
+
     Parameters
     ----------
     rules : everything in the block that is not below, for :meth:`Mandate.from_config`.

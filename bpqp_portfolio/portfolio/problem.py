@@ -25,8 +25,8 @@ from .scores import build_normalisation
 class ProblemConfig:
     """Settings of the mean-variance problem.
 
-    The first four are facts of the mandate and the market, from which a workflow takes them; the
-    rest is about learning.
+    Risk aversion, limits, costs and days a year are facts of the mandate and the market, from which
+    a workflow takes them; the rest is about learning.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class ProblemConfig:
         :meth:`PortfolioProblem.rollout`).
     score_scale : [return per day] daily return that a score of 1 stands for; null for the mean
         cross-sectional standard deviation of the training labels.
-    normalisation : of a day's scores before they become forecasts, of
+    normalisation : how a day's scores are scaled before they become forecasts, of
         :data:`~.scores.NORMALISATIONS`, or a class of one's own.
     kappa : [return per day] κ, daily return that a normalised score of 1 stands for; null for
         ``score_scale``. Only where there is a normalisation.

@@ -101,6 +101,13 @@ def opening(cls: Any) -> str:
     return " ".join(inspect.cleandoc(text or "").partition("\n\n")[0].split())
 
 
+def prose(cls: Any) -> str:
+    """What a docstring says before its sections and examples: paragraphs, between empty lines."""
+    text = vars(cls).get("__doc__") if isinstance(cls, type) else cls.__doc__
+    lead = "\n".join(sections(text or "")[""])
+    return lead.partition(">>> ")[0].strip()
+
+
 def plain(text: str) -> str:
     """``text`` without the marks of reStructuredText, for a terminal.
 
@@ -109,5 +116,5 @@ def plain(text: str) -> str:
     >>> plain("a :class:`~.keys.Key` such as ``seed``")
     'a Key such as seed'
     """
-    text = _ROLE.sub(lambda m: m[2].rpartition(".")[2], text)
-    return text.replace("``", "")
+    text = _ROLE.sub(lambda m: m[2] if m[1] == "math" else m[2].rpartition(".")[2], text)
+    return text.replace("``", "").replace(".. math:: ", "")

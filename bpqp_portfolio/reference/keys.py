@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .docstrings import Entry, opening, parameters
+from .docstrings import Entry, parameters, prose
 
 REQUIRED = "required"
 NUMBERS = re.compile(r"\b(int|float|Number|ByName)\b")
@@ -49,7 +49,8 @@ class Key:
 
 @dataclass(frozen=True)
 class Block:
-    """A block of a workflow: where it stands, the class that reads it, and its keys."""
+    """A block of a workflow: where it stands, the class that reads it, its keys, and ``text``, the
+    paragraphs of the class's docstring."""
 
     place: str
     source: Any
@@ -96,7 +97,7 @@ def block(
             kind = kind.replace("text", "name") if "text" in kind else f"name or {kind}"
         key = Key(name, kind, own, default, entry.text, names, annotation)
         found.append(dataclasses.replace(key, **(instead or {}).get(name, {})))
-    return Block(place, source, tuple(found), opening(source))
+    return Block(place, source, tuple(found), prose(source))
 
 
 def accepted(source: Any) -> dict[str, tuple[str, str]]:

@@ -21,7 +21,7 @@ from ..losses.registry import LOSSES
 from ..losses.terms import RISKS
 from ..markets.rules import MARKET_RULES, MarketRules
 from ..portfolio.costs import TradingCosts
-from ..portfolio.mandate.config import SETTINGS
+from ..portfolio.mandate.config import SETTINGS, YEAR
 from ..portfolio.mandate.fallbacks import FALLBACKS, Relaxation
 from ..portfolio.mandate.mandate import Mandate
 from ..portfolio.mandate.objective import OBJECTIVES
@@ -57,7 +57,8 @@ UNSAID = ("market", "cache_key", *FILLED)
 class Family:
     """The parts that a key names: the place of the key, what one is called, and the registry.
 
-    ``filled`` are the parameters of a part that do not stand in a workflow.
+    ``filled`` are the parameters of a part that do not stand in a workflow; the days of a year,
+    which a mandate has from its market, do not either.
     """
 
     place: str
@@ -146,7 +147,9 @@ def find(place: str) -> Block | Key:
 
 
 def _dataset() -> Iterator[Block]:
-    yield block(DATASET, PortfolioDataset, without=("unknown",))
+    usual = {name: {"default": "{}"} for name in ("risk", "problem", "market_rules")}
+    usual["handler"] = {"default": "CachedAlpha158"}
+    yield block(DATASET, PortfolioDataset, instead=usual)
     dates = {"type": "list of two dates, YYYY-MM-DD"}
     yield block(f"{DATASET}.segments", Segments, instead=dict.fromkeys(SEGMENTS, dates))
     yield block(f"{DATASET}.handler", ClassSpec)
@@ -158,7 +161,11 @@ def _dataset() -> Iterator[Block]:
         CachedAlpha158,
         without=UNSAID,
         passed_on=passed_on,
-        instead={"filter_pipe": untyped, "inst_processors": untyped},
+        instead={
+            "filter_pipe": untyped,
+            "inst_processors": untyped,
+            "shared_processors": {"type": "list of mappings"},
+        },
     )
     yield block(f"{DATASET}.risk", RiskConfig, choices={"model": RISK_MODELS})
     yield from _parts(f"{DATASET}.risk.model")
@@ -167,7 +174,7 @@ def _dataset() -> Iterator[Block]:
     yield from _parts(f"{DATASET}.problem.normalisation")
     yield from _parts(f"{DATASET}.problem.decision")
     yield from _mandate()
-    region = {"default": "that of the region"}
+    region = {"default": "the region's"}
     yield block(
         f"{DATASET}.market_rules", MarketRules, instead=dict.fromkeys(keys_of(MarketRules), region)
     )
@@ -194,7 +201,7 @@ def _model() -> Iterator[Block]:
     yield from _parts(f"{MODEL}.predictor")
     yield from _parts(f"{MODEL}.loss")
     yield block(f"{MODEL}.trainer", TrainerConfig, choices={"monitor": MONITORS})
-    yield block(f"{MODEL}.pretrain", Pretraining)
+    yield block(f"{MODEL}.pretrain", Pretraining, choices={"loss": LOSSES})
     yield block(f"{MODEL}.risk_head", RiskHeadConfig)
     for cls in (RandomScores, ConstantScores):
         yield block(f"task.model.{cls.__name__}.kwargs", cls)
@@ -218,4 +225,5 @@ def _parts(place: str) -> Iterator[Block]:
         unit = source.unit if isinstance(source, type) and issubclass(source, Term) else None
         choices = {key: OPTIONS[key] for key in accepted(source) if key in OPTIONS}
         at = f"{place}.{name}"
-        yield block(at, source, without=family.filled, choices=choices, unit=unit)
+        without = (*family.filled, YEAR)
+        yield block(at, source, without=without, choices=choices, unit=unit)

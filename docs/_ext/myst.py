@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 
 _TOKEN = re.compile(r"``(.+?)``|:(?:py:)?(\w+):`(~?)([^`]+)`|`([^`]+)`|(?<!\w)(--[a-z][\w-]*)")
@@ -34,14 +35,30 @@ def markdown(text: str) -> str:
     return "".join([*out, escaped(text[last:])])
 
 
+def paragraphs(text: str) -> str:
+    """Paragraphs of a docstring as Markdown: lists stay lists, what is indented is a formula."""
+    out = []
+    for part in re.split(r"\n\s*\n", text):
+        if part.startswith("- "):
+            items = re.split(r"\n(?=- )", part)
+            out.append("\n".join("- " + markdown(" ".join(i[2:].split())) for i in items))
+        elif part.startswith(".. math::"):
+            out.append(f"$$\n{' '.join(part.removeprefix('.. math::').split())}\n$$")
+        elif part.startswith(" "):
+            out.append(f"```text\n{textwrap.dedent(part)}\n```")
+        else:
+            out.append(markdown(" ".join(part.split())))
+    return "\n\n".join(out)
+
+
 def code(text: str) -> str:
     """A literal; nothing for an empty text."""
     return f"`{text}`" if text else ""
 
 
 def capital(text: str) -> str:
-    """``text`` with a capital at its beginning."""
-    return text[:1].upper() + text[1:]
+    """``text`` with a capital at its beginning, but for a symbol such as γ."""
+    return text[:1].upper() + text[1:] if text[:1].isascii() else text
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

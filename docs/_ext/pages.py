@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from myst import capital, code, definitions, escaped, markdown, table
+from myst import capital, code, definitions, escaped, markdown, paragraphs, table
 
 from bpqp_portfolio.reference.docstrings import Entry, opening
 from bpqp_portfolio.reference.keys import REQUIRED, Block, Key
@@ -42,7 +42,8 @@ def workflow_keys() -> str:
     out: dict[str, list[str]] = {}
     for one in workflow():
         area = max((a for a in AREAS if f"{one.place}.".startswith(f"{a}.") or not a), key=len)
-        out.setdefault(area, []).append(_block(one, one.place.removeprefix(f"{area}.")))
+        title = one.place.removeprefix(f"{area}.").removeprefix("kwargs.")
+        out.setdefault(area, []).append(_block(one, title))
     return "\n\n".join(f"## {AREAS[area]}\n\n" + "\n\n".join(b) for area, b in out.items())
 
 
@@ -54,7 +55,7 @@ def comparison_keys() -> str:
 
 def _block(one: Block, title: str) -> str:
     lines = [f"({anchor(one.place)})=", f"### {code(title) or 'The file'}", ""]
-    lines += [markdown(one.text), ""] if one.text else []
+    lines += [paragraphs(one.text), ""] if one.text else []
     place = f"At `{one.place}`, read" if title != one.place else "Read"
     lines += [f"{place} by {{py:obj}}`{one.reader}`.", ""]
     lines += [_key(one, key) for key in one.keys]
@@ -63,7 +64,8 @@ def _block(one: Block, title: str) -> str:
 
 
 def _key(block: Block, key: Key) -> str:
-    default = REQUIRED if key.default == REQUIRED else f"default {code(key.default)}"
+    said = key.default if "'" in key.default else code(key.default)  # words, or a value
+    default = REQUIRED if key.default == REQUIRED else f"default {said}"
     unit = escaped(key.unit or "")
     unit = f"unit: {unit}" if unit not in ("", "no unit") else unit
     facts = " · ".join(filter(None, (key.type, unit, default)))

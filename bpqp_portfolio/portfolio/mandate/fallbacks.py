@@ -28,7 +28,8 @@ class Relaxation:
     Parameters
     ----------
     relax : names of constraints that may be missed; by default all that can be.
-    penalty : [return a unit] daily return that missing a limit by one of its units costs.
+    penalty : [return per day for a unit of the limit] daily return that missing a limit by one of
+        its units costs.
     """
 
     relax: str | Sequence[str] = ()
