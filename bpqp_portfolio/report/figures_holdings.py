@@ -70,7 +70,8 @@ def weights(results: RunResults, width: int) -> Figure | None:
     )
     beside(ax, "mean %", (1, 1), "axes fraction", (6, 14))
     detail = "" if length == 1 else f", means of {length} days"
-    heading(ax, f"Target, % of the invested part; full colour = {100 * highest:.1f} %{detail}")
+    full = f"full colour = {100 * highest:.1f} %{detail}"
+    heading(ax, f"Target, % of the invested part; {full}" if is_wide(width) else full.capitalize())
     return figure
 
 
@@ -114,6 +115,7 @@ def concentration(results: RunResults, width: int) -> Figure | None:
         elif part == "largest":
             line(ax, largest, NET, linewidth=1.2)
             heading(ax, "Largest target weight, % of the invested part")
+            ax.set_ylim(top=1.1 * largest.max())
         else:
             window = rolling_window(len(days), SMOOTHING)
             mean = turnover.rolling(window, min_periods=1).mean()
