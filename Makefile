@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := data/demo
 export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
 
-.PHONY: demo test docs lint install clean
+.PHONY: demo test docs notebooks lint install clean
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -30,6 +30,10 @@ test: install
 # The pages under docs/, in build/docs; a warning is an error.
 docs: install
 	$(BIN)/sphinx-build -W --keep-going -b html docs build/docs
+
+# The notebooks again, in place, with their outputs: some ten minutes.
+notebooks: install
+	$(BIN)/python docs/execute_notebooks.py
 
 lint: install
 	$(BIN)/ruff check .

@@ -148,14 +148,14 @@ def _refuse_overwriting(folder: Path, files: list[Path]) -> None:
         )
 
 
-def _header(path: Path) -> tuple[str, str]:
+def workflow_header(path: Path) -> tuple[str, str]:
     """What a workflow is, and its commands: the first two lines of its file."""
     first, second = path.read_text(encoding="utf-8").splitlines()[:2]
     return first.removeprefix("# "), second.removeprefix("# ")
 
 
 def _commands(path: Path) -> list[str]:
-    return _header(path)[1].split(" && ")
+    return workflow_header(path)[1].split(" && ")
 
 
 def _readme(
@@ -163,7 +163,11 @@ def _readme(
 ) -> str:
     run = kind.main.removesuffix(".yaml")
     steps = [*commands, f"bpqp weights --run {run} --out weights.csv"]
-    rows = [f"| `{path}` | {_header(source / path)[0]} |" for path in files if _is_workflow(path)]
+    rows = [
+        f"| `{path}` | {workflow_header(source / path)[0]} |"
+        for path in files
+        if _is_workflow(path)
+    ]
     return README.format(
         title=kind.title,
         market=market,

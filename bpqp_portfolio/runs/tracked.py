@@ -73,7 +73,7 @@ def download_artifacts(
         is ``missing``, in which ``{where}`` is the folder.
     """
     tracking_uri = tracking_uri or TRACKING_URI
-    client = _client(tracking_uri)
+    client = open_client(tracking_uri)
     from mlflow.exceptions import MlflowException
 
     try:
@@ -97,7 +97,7 @@ def download_artifacts(
 
 def tag_of(run_id: str, tag: str, tracking_uri: str | None = None) -> str | None:
     """A tag of the tracked run ``run_id``, read from the tracking database; None without one."""
-    return _client(tracking_uri or TRACKING_URI).get_run(run_id).data.tags.get(tag)
+    return open_client(tracking_uri or TRACKING_URI).get_run(run_id).data.tags.get(tag)
 
 
 def find_run(run: str, tracking_uri: str | None = None) -> str:
@@ -109,7 +109,7 @@ def find_run(run: str, tracking_uri: str | None = None) -> str:
         None or several finished runs have that name; the message names the nearest, or the several.
     """
     tracking_uri = tracking_uri or TRACKING_URI
-    client = _client(tracking_uri)
+    client = open_client(tracking_uri)
     from mlflow.exceptions import MlflowException
 
     with contextlib.suppress(MlflowException):  # which says that it is no id
@@ -158,7 +158,14 @@ def _began(run: Any) -> str:
     return f"{datetime.fromtimestamp(run.info.start_time / 1000):%Y-%m-%d %H:%M}"
 
 
-def _client(tracking_uri: str) -> MlflowClient:
+def open_client(tracking_uri: str) -> MlflowClient:
+    """MLflow's client of a tracking database that exists and can be read.
+
+    Raises
+    ------
+    DataError
+        There is none, or it is damaged.
+    """
     _require_database(tracking_uri)
     # MLflow takes seconds to import, and a report of a folder does not need it.
     from mlflow.exceptions import MlflowException
