@@ -15,7 +15,8 @@ from bpqp_portfolio.data.provider.simulate import simulate_market
 from bpqp_portfolio.errors import ConfigError
 from bpqp_portfolio.experiments.starter import STARTERS, starter_files, write_starter
 from bpqp_portfolio.files.workflow import read_workflow
-from bpqp_portfolio.qlib_ext.preflight import check_segments, check_task
+from bpqp_portfolio.qlib_ext.preflight import check_task
+from bpqp_portfolio.qlib_ext.segments import check_segments
 
 MAIN = {"demo": "bpqp_demo", "cn": "bpqp_csi300", "us": "bpqp_us"}
 
