@@ -11,6 +11,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat
 import pytest
 from mlflow.tracking import MlflowClient
 
@@ -65,6 +66,18 @@ class Workspace:
         self.edit(file, r"epochs: \d+", f"epochs: {epochs}")
         built = self.run("bpqp", "data", "demo", "--to", "data/demo")
         assert built.returncode == 0, built.stdout
+
+    def execute(self, notebook: str) -> list:
+        """Outputs of the notebook after it ran where it lies, by this environment's Python."""
+        (self.folder / "notebooks").mkdir(exist_ok=True)
+        path = self.folder / "notebooks" / notebook
+        if not path.exists():
+            shutil.copy(ROOT / "notebooks" / notebook, path)
+        command = ("-m", "nbconvert", "--execute", "--to", "notebook", "--inplace", str(path))
+        done = self.run("python", *command)
+        assert done.returncode == 0, done.stdout[-4000:]
+        cells = nbformat.read(path, as_version=4).cells
+        return [output for cell in cells for output in cell.get("outputs", [])]
 
     @property
     def client(self) -> MlflowClient:
