@@ -117,3 +117,16 @@ def test_the_next_day_is_decided_from_what_the_backtest_held(done):
     got = table["weight"].reindex(expected.index, fill_value=0.0)
     assert np.abs(got - expected).max() < 1e-9
     assert (table["weight"] > 0).sum() == len(expected)
+
+
+def test_the_notebook_dissects_the_projects_last_run_from_its_own_folder(done):
+    """It once looked for the tracking database in notebooks/."""
+    workspace, _, _ = done
+    outputs = workspace.execute("03_backtest.ipynb")
+    said = "\n".join(o.get("data", {}).get("text/markdown", "") for o in outputs)
+    assert "**A mandate on 20 US stocks**" in said
+    gap = float(said.partition("backtest kept by at most ")[2].split()[0].rstrip("."))
+    assert gap < 1e-9
+    assert sum("image/png" in o.get("data", {}) for o in outputs) >= 8
+    assert [o.text for o in outputs if o.get("name") == "stderr"] == []
+    assert {p.name for p in (workspace.folder / "notebooks").iterdir()} == {"03_backtest.ipynb"}
