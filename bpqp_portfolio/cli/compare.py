@@ -32,6 +32,7 @@ def compare(
     Interrupted, the same command goes on where it stopped. Where runs fail, the table is that of
     the others and says so, and the exit code is 1.
     """
+    from ..experiments.headline import headline
     from ..experiments.notes import markdown
     from ..experiments.page import write_comparison
     from ..experiments.plan import plan, read_comparison
@@ -47,6 +48,7 @@ def compare(
         comparison, results, seconds=seconds, missing=outcome.failed, other_code=outcome.other_code
     )
     paths = write_comparison(table, folder)
+    typer.echo(" ".join(headline(table)) + "\n")
     typer.echo(markdown(table.groups()["Methods"]))
     typer.echo("\n".join(map(str, paths)))
     if outcome.failed:

@@ -70,7 +70,7 @@ def gains(table: ComparisonTable, width: int = WIDE) -> Figure | None:
             places = (14 - left) / inside, 1 + 14 / inside, 1 + right / inside
             _gain_text(ax, y_row, row, table.title(row.control), places, 42)
         else:
-            _gain_text(ax, y_row, row, table.title(row.control), (0.02, 0.42, 1.0), 20)
+            _gain_text(ax, y_row, row, table.title(row.control), (0.02, 0.42, 1.0), 18)
             _interval(ax, y_row + 0.9, row)
             # No line from top to bottom, which would pass through the text.
             ax.vlines(0, y_row + 0.55, y_row + 1.25, color=MUTED, linewidth=0.8, zorder=1.5)
@@ -124,7 +124,8 @@ def frontier(table: ComparisonTable, width: int = WIDE) -> Figure | None:
     figure, (ax,) = panels(width, [height], left=52, right=legend, bottom=26 + below)
     means = table.runs.groupby(level="method").mean()
     net, gross = f"net_{table.over}", f"gross_{table.over}"
-    points = []
+    points: list[tuple[float, float]] = []
+    costs: list[tuple[float, float]] = []  # along the lines of cost
     for method in methods:
         own, mean = 100 * table.runs.loc[method], 100 * means.loc[method]
         x, colour = mean["turnover"], _role(table, method)
@@ -133,11 +134,12 @@ def frontier(table: ComparisonTable, width: int = WIDE) -> Figure | None:
         ax.scatter(x, mean[gross], s=26, facecolors="white", edgecolors=colour)
         ax.scatter(x, mean[net], s=46, color=colour, zorder=3)
         points.append((x, mean[net]))
+        costs += [(x, y) for y in np.linspace(mean[net], mean[gross], 20)]
     baseline(ax, 0)
     ax.margins(x=0.06, y=0.08)
     _turnover_axis(ax, 100 * means["turnover"])
-    places = ax.transData.transform(np.array(points))
-    for number, shift in enumerate(_beside(places)):
+    places, lines = (ax.transData.transform(np.array(p)) for p in (points, costs))
+    for number, shift in enumerate(_beside(places, lines)):
         colour = _role(table, methods[number])
         style = {"ha": "center", "va": "center", "fontweight": "bold", "zorder": 4}
         style |= {"color": colour, "size": SMALL}
@@ -229,9 +231,12 @@ def _role(table: ComparisonTable, method: str) -> str:
     return INDEX if method in named else MUTED
 
 
-def _beside(places: np.ndarray) -> list[tuple[int, int]]:
-    """For each dot at ``places`` (N, 2), in pixels, where its number stands free of the others."""
-    taken = [tuple(place) for place in places]
+def _beside(places: np.ndarray, lines: np.ndarray | None = None) -> list[tuple[int, int]]:
+    """For each dot at ``places`` (N, 2), in pixels, where its number stands free of the others.
+
+    ``lines`` (M, 2) are points of lines that are in the way too.
+    """
+    taken = [tuple(place) for place in (*places, *(() if lines is None else lines))]
     out = []
     for x, y in places:
         gaps = np.abs(np.array(BESIDE)[:, None] + (x, y) - np.array(taken)) / APART

@@ -291,6 +291,15 @@ def test_numbers_stand_free_of_each_other_and_of_the_dots():
         assert (gaps.max(axis=1) >= 0.9).all()
 
 
+def test_a_number_keeps_off_the_lines_of_cost():
+    """The line of the dot's own cost stands to its right, in the first place of a number."""
+    line = np.array([[15.0, y] for y in range(-40, 41, 4)])
+    ((x, y),) = _beside(np.zeros((1, 2)), line)
+    gaps = np.abs(line - (x, y)) / APART
+    assert (gaps.max(axis=1) >= 0.9).all()
+    assert _beside(np.zeros((1, 2))) == [(15, 0)]
+
+
 def test_runs_of_other_days_are_refused(table):
     results = {("plain", 0): run(0, 0, 0), ("plain", 1): run(0, 0, 1, DAYS[1:])}
     with pytest.raises(DataError, match="'plain' were not made on the same days"):
