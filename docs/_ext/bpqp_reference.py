@@ -19,9 +19,15 @@ def _fill(app: Any, name: str, source: list[str]) -> None:
     source[0] = pages.filled(source[0])
 
 
+def _outdated(app: Any, env: Any, added: set, changed: set, removed: set) -> list[str]:
+    """Pages with a mark: the code may have changed where the page has not."""
+    return [name for name in env.found_docs if pages.is_filled(env.doc2path(name))]
+
+
 def setup(app: Any) -> dict[str, Any]:
     """Register with Sphinx."""
     app.add_object_type("key", "key", objname="workflow key", parse_node=_signature)
+    app.connect("env-get-outdated", _outdated)
     app.connect("source-read", _fill)
     app.connect("autodoc-process-docstring", docstrings.process)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

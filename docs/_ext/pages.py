@@ -406,6 +406,12 @@ PAGES: dict[str, Callable[..., str]] = {
 _MARK = re.compile(r"^<!-- reference: ([\w-]+)(?: ([\w-]+))? -->$", re.MULTILINE)
 
 
+def is_filled(path: str | Path) -> bool:
+    """Has a page a mark, but for those of autodoc, which knows itself what has changed?"""
+    marks = _MARK.findall(Path(path).read_text(encoding="utf-8"))
+    return any(name != "api" for name, _ in marks)
+
+
 def filled(text: str) -> str:
     """A page's source with each mark ``<!-- reference: NAME -->`` replaced by what it names.
 

@@ -201,6 +201,9 @@ def test_marks_of_pages_are_known():
     marks = re.findall(r"<!-- reference: ([\w-]+)(?: ([\w-]+))? -->", "\n".join(texts))
     assert {name for name, _ in marks} == set(pages.PAGES)
     assert {page for name, page in marks if name == "api"} == set(pages.API)
+    folder = ROOT / "docs" / "reference"
+    assert pages.is_filled(folder / "workflow.md")
+    assert not pages.is_filled(folder / "api" / "risk.md")  # autodoc's own
     with pytest.raises(KeyError, match="wrkflow"):
         pages.filled("<!-- reference: wrkflow -->")
 
