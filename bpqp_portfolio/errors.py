@@ -1,4 +1,15 @@
-"""The one family of exceptions: each message says what was wrong, where, and what to do."""
+"""The one family of exceptions, and how a program that ends by one says so: in one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+import traceback
+from pathlib import Path
+
+DEBUG = "BPQP_DEBUG"
+"""The environment variable that asks for tracebacks, with any value but 0 or none."""
 
 
 class BPQPError(Exception):
@@ -35,3 +46,54 @@ class SolverError(BPQPError, RuntimeError):
 
 class SolverNotInstalledError(BPQPError, ImportError):
     """A solver was asked for by name whose package is not installed."""
+
+
+def debugging() -> bool:
+    """Whether the user asks for tracebacks."""
+    return os.environ.get(DEBUG, "") not in ("", "0")
+
+
+def explain(error: BaseException) -> str:
+    """What ends a program, in one line that begins with ``error:``.
+
+    An error of this package is its message. Of any other, which was not foreseen, it is the place
+    as well, in the user's own file or the package where the traceback goes through one, and how to
+    see the whole traceback.
+
+    >>> explain(ConfigError("epochs: must be >= 1, got 0."))
+    'error: epochs: must be >= 1, got 0.'
+    """
+    if isinstance(error, BPQPError):
+        return f"error: {error}"
+    if isinstance(error, KeyboardInterrupt):
+        return "error: interrupted."
+    said = " ".join(str(error).split())
+    return (
+        f"error: {type(error).__name__}{': ' if said else ''}{said[:400]} (at {_place(error)}). "
+        f"This error was not foreseen: {DEBUG}=1 shows the whole traceback."
+    )
+
+
+def report_error(error: BaseException) -> None:
+    """Print what ends a program on stderr, last: its one line, after a traceback if asked for."""
+    sys.stdout.flush()
+    if debugging():
+        traceback.print_exception(error)
+    print(explain(error), file=sys.stderr, flush=True)
+
+
+def _place(error: BaseException) -> str:
+    """File, line and function of the last frame that is the user's or this package's."""
+    package, paths = Path(__file__).parent, sysconfig.get_paths()
+    libraries = [Path(paths[key]) for key in ("stdlib", "purelib", "platlib")]
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return "an unknown place"
+    ours = [
+        frame
+        for frame in frames
+        if package in (path := Path(frame.filename)).parents
+        or not any(library in path.parents for library in libraries)
+    ]
+    frame = (ours or frames)[-1]
+    return f"{frame.filename}, line {frame.lineno}, in {frame.name}"

@@ -7,6 +7,7 @@ them together, and `main` is the entry point. A new command is a function in a f
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from importlib.metadata import version
@@ -14,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import BPQPError
+from ..errors import DEBUG, report_error
 from .compare import compare
 from .data import data_app
 from .init import init
@@ -44,14 +45,20 @@ def bpqp(
             "--version", callback=_print_versions, is_eager=True, help="Print versions and exit."
         ),
     ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", help="Show the traceback of an error, as BPQP_DEBUG=1 does."),
+    ] = False,
 ) -> None:
     """Portfolios from networks that are trained through the optimiser."""
+    if debug:
+        os.environ[DEBUG] = "1"  # for the processes of a comparison too
 
 
 def main() -> None:
-    """Entry point: an expected error is one clear line and exit code 1, not a traceback."""
+    """Entry point: an error is one clear line and exit code 1, not a traceback."""
     try:
         app()
-    except BPQPError as error:
-        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+    except Exception as error:
+        report_error(error)
         sys.exit(1)

@@ -9,7 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
-from ..errors import BPQPError
+from ..errors import BPQPError, report_error
 from .code import code_digest
 
 KEY = "bpqp.compare_key"
@@ -64,5 +64,6 @@ if __name__ == "__main__":
     end_with_parent()
     try:
         main()
-    except BPQPError as error:
-        sys.exit(f"error: {error}")
+    except Exception as error:
+        report_error(error)
+        sys.exit(1)

@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ ELSEWHERE = "name another place"
 # Scratch entries as they are named here; and as earlier versions named them, who held no lock.
 _SCRATCH = re.compile(r"\..+\.[0-9a-f]{16}\.partial(\.\w+)?")
 _EARLIER = re.compile(r"\..+\.([0-9a-f]{32}|[a-z0-9_]{8})\.partial(\.\w+)?|\..*\.unpacked")
+_PROBE = 2**18
+"""Bytes that a disk must still take for it to count as writable."""
 _DAY = 86_400.0
 _UNWRITABLE = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO
@@ -108,6 +111,40 @@ def writing(target: Path, elsewhere: str = ELSEWHERE) -> Iterator[None]:
             f"cannot write {target}: {reason} ({_free(Path(target))} free there). Free space, make "
             f"the place writable, or {elsewhere}."
         ) from error
+
+
+def check_writable(target: Path, *, folder: bool = False, elsewhere: str = ELSEWHERE) -> None:
+    """Find out now, before the work whose result it holds, whether ``target`` can be written.
+
+    A file is written beside it, or in the nearest folder above it that exists, and removed.
+    ``folder`` says that ``target`` is to be one.
+
+    Raises
+    ------
+    StorageError
+        It cannot be written, is a folder and no file, or the other way round; ``elsewhere`` is
+        what the user may do.
+    """
+    target = Path(target).expanduser().resolve()
+    wrong = "it is a file" if folder else "it is a folder"
+    place = target if folder else target.parent
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if target.exists() and target.is_dir() != folder:
+        reason = f"{wrong}, so {elsewhere}"
+    elif not place.is_dir():
+        reason = f"{place} is a file, so {elsewhere}"
+    else:
+        try:
+            with tempfile.TemporaryFile(dir=place) as file:
+                file.write(bytes(_PROBE))
+            return
+        except OSError as error:
+            reason = (
+                f"{error.strerror or error} ({_free(place)} free there). Free space, make the "
+                f"place writable, or {elsewhere}"
+            )
+    raise StorageError(f"cannot write {target}: {reason}.")
 
 
 def _reason(error: OSError) -> str | None:

@@ -2,17 +2,88 @@
 
 from __future__ import annotations
 
+import difflib
 import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..data.provider.provider import Provider
+from ..data.quality.exclusions import read_exclusions
+from ..data.universe.index_weights import PROXIES
 from ..data.universe.market import MarketData
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, ProviderError
+from ..markets.price_limits import board_of
 from ..portfolio.problem import ProblemConfig
 from ..risk.config import RiskConfig
 from .segments import Segments
+
+CHECK, NONE = "check", "none"
+"""Of ``exclusions``: what the data check finds now, or no move at all."""
+
+
+def check_named(settings: Mapping[str, Any], provider: Provider) -> None:
+    """What the ``settings`` of a dataset name is there; only lists and folders are looked at.
+
+    Raises
+    ------
+    ConfigError, DataError, ProviderError
+        No provider, universe, index or table of that name.
+    """
+    market, benchmark = settings["market"], settings["benchmark"]
+    provider.require()
+    if provider.spells(market).empty:
+        raise ProviderError(
+            f"universe {market!r} in {provider.root} has no members; it has: "
+            f"{', '.join(provider.markets)}."
+        )
+    check_benchmark(benchmark, market, provider)
+    exclusions = settings.get("exclusions")
+    if exclusions not in (None, CHECK, NONE):
+        read_exclusions(Path(exclusions))
+    mandate = settings["mandate"]
+    for key, words in (("sectors", ()), ("index_weights", PROXIES), ("exposure_table", ())):
+        table = mandate.get(key)
+        if not isinstance(table, str) or table in words:
+            continue
+        if not (path := Path(table).expanduser()).is_file():
+            known = f" It is one of {', '.join(words)}, or a CSV file." if words else ""
+            raise ConfigError(
+                f"mandate.{key}: no file {path.absolute()}; a relative path is looked for in "
+                f"the working directory.{known}"
+            )
+
+
+def check_region(provider: Provider, market: str, region: str, changes: Any) -> None:
+    """The codes of ``market`` are those of the region whose rules orders and limits follow.
+
+    ``changes`` is the workflow's ``market_rules:``. A Chinese region whose codes are of no board
+    is noted: its lots apply, and no price limit does.
+
+    Raises
+    ------
+    ConfigError
+        Chinese codes in another region, whose lot and price limits are not stated.
+    """
+    codes = list(provider.spells(market)["instrument"].unique())
+    boards = sum(board_of(code) is not None for code in codes)
+    stated = {"lot", "price_limits"} <= set(changes or {})
+    if region != "cn" and 2 * boards > len(codes) and not stated:
+        raise ConfigError(
+            f"qlib_init.region: is {region}, but {boards} of the {len(codes)} codes of {market!r} "
+            f"are of Chinese boards, such as {codes[0]}, whose lots and price limits would not "
+            "apply. Write `region: cn`, or state lot and price_limits in dataset.market_rules."
+        )
+    if region == "cn" and not boards and not stated:
+        print(
+            f"note: region cn, but no code of {market!r} is of a Chinese board (such as "
+            f"{codes[0]}): lots of 100 apply, and no price limit. Write `region: us`, or state lot "
+            "and price_limits in dataset.market_rules.",
+            flush=True,
+        )
 
 
 def check_benchmark(benchmark: str | None, market: str, provider: Provider) -> None:
@@ -25,12 +96,11 @@ def check_benchmark(benchmark: str | None, market: str, provider: Provider) -> N
     """
     if benchmark is None:
         return
-    if not isinstance(benchmark, str):
-        raise ConfigError(f"benchmark: expected a code or null, got {benchmark!r}.")
     if benchmark.lower() not in provider.folders:
         raise ConfigError(
-            f"benchmark: no prices of {benchmark!r} in {provider.root}; an index has a code such "
-            "as SH000300, and `benchmark: null` compares with none."
+            f"benchmark: no prices of {benchmark!r} in {provider.root}. "
+            f"{_like(benchmark, market, provider)} `benchmark: null` compares with no index, and "
+            "equal weights are compared with in any case."
         )
     if benchmark.upper() in set(provider.spells(market)["instrument"]):
         raise ConfigError(
@@ -38,6 +108,25 @@ def check_benchmark(benchmark: str | None, market: str, provider: Provider) -> N
             f"portfolio could hold it. Take it out of {provider.root}/instruments/{market}.txt, or "
             f"import the data again with `bpqp data import … --benchmark {benchmark}`."
         )
+
+
+def _like(benchmark: str, market: str, provider: Provider) -> str:
+    """Codes that may be meant: an index is in no list of names to hold."""
+    held = set(provider.spells(market)["instrument"])
+    if "all" in provider.markets:
+        held |= set(provider.spells("all")["instrument"])
+    codes = provider.names
+    apart = [code for code in codes if code not in held]
+    near = difflib.get_close_matches(benchmark.upper(), codes, n=3, cutoff=0.6)
+    said = []
+    if near:
+        said.append(f"The nearest codes: {', '.join(near)}.")
+    if apart:
+        more = f" and {len(apart) - 5} more" if len(apart) > 5 else ""
+        said.append(f"In no list of names to hold, as an index is: {', '.join(apart[:5])}{more}.")
+    else:
+        said.append("The provider has no index: every code with prices is a name to hold.")
+    return " ".join(said)
 
 
 def check_universe(

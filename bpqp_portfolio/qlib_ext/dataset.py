@@ -37,13 +37,13 @@ from ..portfolio.scores import mean_spread
 from ..risk.config import RiskConfig
 from ..risk.rolling import rolling_risk
 from ..runs.timing import Timing
-from .data_checks import check_benchmark, check_universe
+from .data_checks import CHECK, NONE, check_named, check_region, check_universe
 from .facts import check_stated_once, rules_of
 from .handler_source import HandlerSource, QlibHandler, build_handler
 from .handlers import CachedAlpha158
 from .preflight import check_component, check_learned, check_records
+from .qrun import check_variables
 from .segments import Segments, check_segments, read_segments
-from .tracking import check_variables
 
 PANEL_VERSION = 1
 SETTINGS = (
@@ -117,21 +117,25 @@ class PortfolioDataset(DatasetH):
         given = {
             "market": market, "benchmark": benchmark, "segments": segments, "mandate": mandate,
             "handler": handler, "label_horizon": label_horizon, "risk": risk, "problem": problem,
-            "market_rules": market_rules, **unknown,
+            "market_rules": market_rules, "exclusions": exclusions, **unknown,
         }  # fmt: skip
-        self.check_settings({k: v for k, v in given.items() if v is not MISSING})
+        named = {k: v for k, v in given.items() if v is not MISSING}
+        self.check_settings(named)
         self.market_rules = rules_of(market_rules)
         self.mandate = MandateSettings.from_config(mandate, self.market_rules.days_per_year)
         self.clock = Timing()
-        self.market, self.benchmark, self.exclusions = market, benchmark, exclusions or "none"
+        self.market, self.benchmark, self.exclusions = market, benchmark, exclusions or NONE
         self.risk = _risk_config(risk)
         self.problem_config = self.mandate.training_problem(problem)
         _check_task(self.problem_config)
         with self.clock("data"):
             provider = self.provider.require()
+            check_named(named, provider)
+            spans = check_segments(
+                segments, provider.calendar, training_horizon(handler, label_horizon)
+            )
+            check_region(provider, market, getattr(C, "region", "cn"), market_rules)
             self.excluded = _read_exclusions(exclusions, provider, market, benchmark)
-            check_benchmark(benchmark, market, provider)
-            spans = check_segments(segments, provider.calendar, _horizon(handler, label_horizon))
             self._market = load_market(provider, market, self.excluded)
             check_universe(self._market, spans, self.risk, self.problem_config)
             self.mandate.check_tables(self._market, provider, self.risk.window, spans["test"])
@@ -179,7 +183,7 @@ class PortfolioDataset(DatasetH):
         mandate = MandateSettings.from_config(settings["mandate"], year)
         mandate.training_problem(settings.get("problem"))
         handler = as_mapping(settings.get("handler"), "dataset.handler")
-        _horizon(handler, settings.get("label_horizon"))
+        training_horizon(handler, settings.get("label_horizon"))
         for key in handler.get("kwargs") or {}:
             if key in FILLED:
                 raise ConfigError(
@@ -395,7 +399,7 @@ def _span_names(spans: Segments) -> dict[str, tuple[str, ...]]:
     return {name: tuple(f"{day:%Y-%m-%d}" for day in span) for name, span in spans.items()}
 
 
-def _horizon(handler: Mapping[str, Any] | None, label_horizon: int | None) -> int:
+def training_horizon(handler: Mapping[str, Any] | None, label_horizon: int | None) -> int:
     """Days of the training label, 1 for another handler whose label is not known yet."""
     config = {**HANDLER, **(handler or {})}
     check_keys(config, OWN_PART, "dataset.handler")
@@ -410,9 +414,9 @@ def _horizon(handler: Mapping[str, Any] | None, label_horizon: int | None) -> in
 def _read_exclusions(
     how: str | None, provider: Provider, market: str, benchmark: str | None
 ) -> Exclusions:
-    if how is None or how == "none":
+    if how is None or how == NONE:
         return Exclusions()
-    if how != "check":
+    if how != CHECK:
         return read_exclusions(Path(how))
     report = check_provider(provider.root, market=market, benchmark=benchmark)
     print(

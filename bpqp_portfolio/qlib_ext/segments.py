@@ -45,13 +45,17 @@ def read_segments(segments: Any) -> Segments:
 
 
 def check_segments(
-    segments: Mapping[str, Any], calendar: pd.DatetimeIndex, horizon: int = 1
+    segments: Mapping[str, Any],
+    calendar: pd.DatetimeIndex,
+    horizon: int = 1,
+    *,
+    quiet: bool = False,
 ) -> Segments:
     """Segments as trading days of ``calendar``, in order and without a label that looks ahead.
 
     Train and valid end early enough for their last label, of ``horizon`` days, to be known before
     the next segment begins. The test ends before the calendar does, since the last trade needs a
-    day after it.
+    day after it, which is printed unless ``quiet``.
 
     Raises
     ------
@@ -74,7 +78,7 @@ def check_segments(
         if latest < calendar.get_loc(start):
             raise ConfigError(f"segments.{first}: needs more than {reach} trading days.")
         out[first] = (start, min(end, calendar[latest]))
-    out["test"] = _test_that_trades(out["test"], calendar)
+    out["test"] = _test_that_trades(out["test"], calendar, quiet)
     return out
 
 
@@ -136,17 +140,18 @@ def _length(time: pd.Timedelta) -> str:
 
 
 def _test_that_trades(
-    test: tuple[pd.Timestamp, pd.Timestamp], calendar: pd.DatetimeIndex
+    test: tuple[pd.Timestamp, pd.Timestamp], calendar: pd.DatetimeIndex, quiet: bool
 ) -> tuple[pd.Timestamp, pd.Timestamp]:
     """The test without the calendar's last day, and long enough for a trade to earn something."""
     start, end = test
     if end >= calendar[-1]:
         end = calendar[-2]
-        print(
-            f"note: the test segment ends on the calendar's last day; it is cut to {end:%Y-%m-%d}, "
-            "since the last trade needs a day after it.",
-            flush=True,
-        )
+        if not quiet:
+            print(
+                f"note: the test segment ends on the calendar's last day; it is cut to "
+                f"{end:%Y-%m-%d}, since the last trade needs a day after it.",
+                flush=True,
+            )
         if start > end:
             raise ConfigError("segments.test: needs a trading day before the calendar's last.")
     days = int(((calendar >= start) & (calendar <= end)).sum())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
-from .database import database_file
+from .database import check_address, database_file
 from .results import RunResults, load_results
 
 if TYPE_CHECKING:
@@ -172,8 +172,8 @@ def open_client(tracking_uri: str) -> MlflowClient:
     from mlflow.tracking import MlflowClient
     from sqlalchemy.exc import SQLAlchemyError
 
-    client = MlflowClient(tracking_uri)
     try:
+        client = MlflowClient(tracking_uri)
         client.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError) as error:
         what = str(error).splitlines()[0]
@@ -185,7 +185,8 @@ def open_client(tracking_uri: str) -> MlflowClient:
 
 
 def _require_database(tracking_uri: str) -> None:
-    """Refuse an absent SQLite file, which MLflow would silently create, empty."""
+    """Refuse an address without runs; an absent SQLite file MLflow would create, empty."""
+    check_address(tracking_uri)
     path = database_file(tracking_uri)
     if path is not None and not path.is_file():
         raise DataError(

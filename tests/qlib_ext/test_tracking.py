@@ -19,11 +19,13 @@ from bpqp_portfolio.config import render
 from bpqp_portfolio.errors import ConfigError, DataError
 from bpqp_portfolio.qlib_ext import tracking
 from bpqp_portfolio.qlib_ext.components import RECORDS, written_out
-from bpqp_portfolio.qlib_ext.tracking import TrackingManager, check_variables
+from bpqp_portfolio.qlib_ext.qrun import check_variables
+from bpqp_portfolio.qlib_ext.tracking import TrackingManager
 
 BEGIN = """
 import sys, time
 from pathlib import Path
+from bpqp_portfolio.qlib_ext.qrun import check_variables
 from bpqp_portfolio.qlib_ext.tracking import TrackingManager
 import mlflow
 me, uri = sys.argv[1:]
@@ -118,7 +120,7 @@ def workflow(config_path):
 
 
 def test_qrun_goes_on_with_the_task_as_the_workflow_means_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(tracking, "check_task", lambda task: None)
+    monkeypatch.setattr(tracking, "check_workflow", lambda config: None)
     (tmp_path / "base.yaml").write_text(
         "task: {model: {class: M, kwargs: {predictor: {name: mlp, hidden: [8]}, members: 3}}}"
     )
