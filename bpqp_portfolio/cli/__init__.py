@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from ..errors import DEBUG, report_error
+from .check import check
 from .compare import compare
 from .data import data_app
 from .init import init
@@ -24,7 +25,7 @@ from .report import report
 from .weights import weights
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for command in (init, report, weights, compare, keys):
+for command in (init, check, report, weights, compare, keys):
     app.command()(command)
 app.add_typer(data_app, name="data")
 

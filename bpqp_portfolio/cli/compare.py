@@ -35,13 +35,16 @@ def compare(
     from ..experiments.headline import headline
     from ..experiments.notes import markdown
     from ..experiments.page import write_comparison
-    from ..experiments.plan import plan, read_comparison
+    from ..experiments.plan import check_methods, plan, read_comparison
     from ..experiments.runs import collect, failure_report, run_missing
     from ..experiments.table import build_table
+    from ..files.atomic import check_writable
 
     comparison, workflow = read_comparison(file)
     runs = plan(comparison, workflow, seeds)
     folder = out or Path(file.stem)
+    check_writable(folder, folder=True, elsewhere="name another folder by --out")
+    check_methods(runs)
     outcome = run_missing(runs, folder, jobs, accept_other_code=accept_other_code)
     results, seconds = collect(runs, outcome.found)
     table = build_table(

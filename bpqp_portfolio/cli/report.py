@@ -20,8 +20,10 @@ def report(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Write the HTML report of a run again, and print its path."""
+    from ..files.atomic import check_writable
     from ..report.page import write_report
     from ..runs.tracked import find_results
 
-    results = find_results(run, tracking_uri)
-    typer.echo(write_report(results, out or Path(f"report_{Path(run).resolve().name}.html")))
+    page = out or Path(f"report_{Path(run).resolve().name}.html")
+    check_writable(page, elsewhere="name another file by --out")
+    typer.echo(write_report(find_results(run, tracking_uri), page))

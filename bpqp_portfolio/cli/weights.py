@@ -47,12 +47,14 @@ def weights(
     ] = False,
 ) -> None:
     """Write what to hold or trade: a run's target weights, shares and orders for one day."""
+    from ..files.atomic import check_writable
     from ..live.formats.registry import check_format, listed
     from ..live.formats.request import Request
     from ..live.target_weights import print_target, target_weights
 
     request = Request(account, trade_date)
     check_format(file_format, has_account=cash is not None)
+    check_writable(out, elsewhere="name another file by --out")
     target = target_weights(
         run, date, provider=provider, holdings=holdings, cash=cash, tracking_uri=tracking_uri
     )

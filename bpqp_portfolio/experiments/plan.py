@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import check_number, from_mapping, lookup, nearest
-from ..errors import ConfigError
+from ..errors import BPQPError, ConfigError
 from ..files.cache import digest
 from ..files.workflow import merged, read_workflow, read_yaml
 from ..qlib_ext.components import written_out
@@ -225,6 +225,23 @@ def plan(
             runs.append(Run(name, seed, config, key))
     check_common(tasks, comparison.compare)
     return runs
+
+
+def check_methods(runs: Sequence[Run]) -> None:
+    """Check the workflow of every method as qrun would, so that none fails after hours of others.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As :func:`~bpqp_portfolio.qlib_ext.workflow_checks.check_workflow`; the method is named.
+    """
+    from ..qlib_ext.workflow_checks import check_workflow
+
+    for method, run in {run.method: run for run in runs}.items():
+        try:
+            check_workflow(run.config)
+        except BPQPError as error:
+            raise type(error)(f"methods.{method}: {error}") from error
 
 
 def _place(task: dict[str, Any], where: str, seed: int, method: str) -> None:

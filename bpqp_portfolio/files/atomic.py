@@ -75,6 +75,8 @@ def replacing_file(target: Path, *, elsewhere: str = ELSEWHERE) -> Iterator[Path
     """
     with writing(target, elsewhere):
         target = _resolved(target, elsewhere)
+        if target.is_dir():
+            raise StorageError(f"cannot write {target}: it is a folder, so {elsewhere}.")
         with _scratch(target, folder=False) as scratch:
             yield scratch
             os.replace(scratch, target)

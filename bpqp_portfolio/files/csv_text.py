@@ -11,6 +11,8 @@ import pandas as pd
 from ..errors import DataError
 from .bounds import check_csv, listed
 
+NOT_UTF8 = "it is no text in UTF-8; save it as CSV UTF-8."
+
 
 def read_text(path: Path, what: str) -> pd.DataFrame:
     """All cells of a CSV file as text, an empty one as ``""``; its first line names the columns.
@@ -29,6 +31,8 @@ def read_text(path: Path, what: str) -> pd.DataFrame:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except DataError:
         raise
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where} {NOT_UTF8}") from error
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise DataError(f"{where} {error}") from error
     return table.fillna("")
@@ -61,5 +65,7 @@ def read_lines(path: Path, what: str, columns: Sequence[str]) -> Iterator[tuple[
                         f"{where}: expected {len(columns)} values, got {len(row)}: {listed(row)}."
                     )
                 yield where, row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"cannot read the {what} {path}: {NOT_UTF8}") from error
+    except (OSError, csv.Error) as error:
         raise DataError(f"cannot read the {what} {path}: {error}") from error

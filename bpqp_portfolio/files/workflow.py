@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 
 from ruamel.yaml import YAML, YAMLError
 
-from ..config import render
+from ..config import check_text, display, render
 from ..errors import ConfigError
 
 DROP = "__DROP__"
@@ -111,7 +112,13 @@ def read_workflow(path: Path) -> dict[str, Any]:
     base = config.pop(BASE, None)
     if base is None:
         return config
+    check_text(base, f"{path}: {BASE}", "the path of a YAML file")
     found = Path(base) if Path(base).exists() else path.absolute().parent / base
+    if not found.is_file():
+        raise ConfigError(
+            f"{path}: its {BASE} {base!r} is no file, neither in the working directory nor in "
+            f"{path.absolute().parent}."
+        )
     below = read_yaml(found)
     if BASE in below:
         raise ConfigError(
@@ -130,15 +137,35 @@ def read_yaml(path: Path) -> dict[str, Any]:
         The file is missing, no YAML or no mapping, or a variable is not set.
     """
     if not path.is_file():
-        raise ConfigError(f"no file {path}.")
+        hint = " It is a folder; name a YAML file in it." if path.is_dir() else _like(path)
+        raise ConfigError(f"no file {path}.{hint}")
     try:
         config = YAML(typ="safe", pure=True).load(render(path))
     except YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
+        raise ConfigError(f"{path}{_fault(error)}") from error
     if not isinstance(config, dict):
-        raise ConfigError(f"{path}: expected a mapping.")
+        what = "it is empty" if config is None else f"expected a mapping, got {display(config)}"
+        raise ConfigError(f"{path}: {what}.")
     locate(config, path.absolute().parent)
     return config
+
+
+def _like(path: Path) -> str:
+    """The YAML file of the nearest name in the folder of ``path``."""
+    names = [one.name for one in path.absolute().parent.glob("*.y*ml")]
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f" Did you mean {path.with_name(near[0])}?" if near else ""
+
+
+def _fault(error: YAMLError) -> str:
+    """Where a text is not YAML, and why."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None or problem is None:
+        return f" is not YAML: {' '.join(str(error).split())}."
+    hint = "; indent by spaces, not tabs" if "\\t" in problem else ""
+    begun = getattr(error, "context_mark", None)
+    since = f" ({error.context}, line {begun.line + 1})" if begun is not None else ""  # type: ignore[attr-defined]
+    return f", line {mark.line + 1}, column {mark.column + 1}: {problem}{since}{hint}."
 
 
 def merged(base: Mapping[str, Any], *changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..backtest.holdings import check_cash, read_holdings
+from ..backtest.holdings import COLUMNS, check_cash, read_holdings
 from ..data.provider.provider import Provider
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
+from ..files.dates import FORM, iso_day
 from ..runs.artifact import ARTIFACTS, PARTS, RunArtifact, load_run
 from ..runs.tracked import download_artifacts, find_run, tag_of
 from .decision import decide, target_facts, target_table
@@ -58,14 +59,10 @@ def target_weights(
     """
     sized = holdings is not None or cash is not None
     money = check_cash(cash) if cash is not None else 0.0
+    _check_asked(date, holdings, cash)
     run_artifact = tracked_model(run, tracking_uri)
     source = Provider(Path(provider or run_artifact.facts["data"]["folder"])).require()
     held = None if not sized else {} if holdings is None else read_holdings(holdings, source)
-    if holdings is not None and cash is None:
-        raise ConfigError(
-            "holdings: the account's cash is missing, and weights are fractions of shares and cash "
-            "together; give it by --cash (cash= in Python), as --cash 0 where there is none."
-        )
     day = snapshot(run_artifact, source, date)
     decision = decide(run_artifact, source, day, held, money)
     table = target_table(decision, day)
@@ -81,6 +78,19 @@ def target_weights(
         **target_facts(decision, day, run_artifact.days_per_year),
     }
     return Target(table, summary)
+
+
+def _check_asked(date: str | None, holdings: Path | None, cash: float | None) -> None:
+    """Refuse what is wrong with the question itself, before the run is looked for."""
+    if date is not None and iso_day(date) is None:
+        raise ConfigError(f"date: {date!r} is no date of the form {FORM}.")
+    if holdings is not None and not Path(holdings).expanduser().is_file():
+        raise DataError(f"holdings: no file {holdings}; write one with `{','.join(COLUMNS)}`.")
+    if holdings is not None and cash is None:
+        raise ConfigError(
+            "holdings: the account's cash is missing, and weights are fractions of shares and cash "
+            "together; give it by --cash (cash= in Python), as --cash 0 where there is none."
+        )
 
 
 def tracked_model(run: str, tracking_uri: str | None = None) -> RunArtifact:

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..backtest.mandate_settings import MandateSettings
 from ..data.provider.provider import Provider
-from ..data.quality.exclusions import read_exclusions
+from ..data.quality.check import check_provider
+from ..data.quality.exclusions import Exclusions, read_exclusions
 from ..data.universe.index_weights import PROXIES
-from ..data.universe.market import MarketData
+from ..data.universe.market import MarketData, load_market
 from ..errors import ConfigError, DataError, ProviderError
 from ..markets.price_limits import board_of
 from ..portfolio.problem import ProblemConfig
@@ -23,6 +25,51 @@ from .segments import Segments
 
 CHECK, NONE = "check", "none"
 """Of ``exclusions``: what the data check finds now, or no move at all."""
+
+
+def checked_data(
+    settings: Mapping[str, Any],
+    provider: Provider,
+    spans: Segments,
+    mandate: MandateSettings,
+    risk: RiskConfig,
+    problem: ProblemConfig,
+    region: str,
+) -> tuple[Exclusions, MarketData]:
+    """The invalid moves and the market of a dataset's ``settings`` in Qlib's ``region``, checked.
+
+    What is found quickly comes first.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As the checks below, and for a table of the mandate that cannot be used.
+    """
+    check_named(settings, provider)
+    market = settings["market"]
+    check_region(provider, market, region, settings.get("market_rules"))
+    excluded = _exclusions(settings, provider)
+    loaded = load_market(provider, market, excluded)
+    check_universe(loaded, spans, risk, problem)
+    mandate.check_tables(loaded, provider, risk.window, spans["test"])
+    return excluded, loaded
+
+
+def _exclusions(settings: Mapping[str, Any], provider: Provider) -> Exclusions:
+    how = settings.get("exclusions")
+    if how is None or how == NONE:
+        return Exclusions()
+    if how != CHECK:
+        return read_exclusions(Path(how))
+    report = check_provider(
+        provider.root, market=settings["market"], benchmark=settings["benchmark"]
+    )
+    print(
+        f"data check: {report.errors} errors, {report.warnings} warnings, "
+        f"{len(report.exclusions)} moves excluded (`bpqp data check {provider.root}` lists them)",
+        flush=True,
+    )
+    return report.exclusions
 
 
 def check_named(settings: Mapping[str, Any], provider: Provider) -> None:

@@ -27,9 +27,7 @@ from ..config import (
 )
 from ..data.features.panel import DailyPanel, previous_rows
 from ..data.provider.provider import Provider
-from ..data.quality.check import check_provider
-from ..data.quality.exclusions import Exclusions, read_exclusions
-from ..data.universe.market import MarketData, load_market
+from ..data.universe.market import MarketData
 from ..errors import ConfigError, DataError
 from ..files.cache import Pieces, cached, digest
 from ..portfolio.problem import PortfolioProblem, ProblemConfig
@@ -37,7 +35,7 @@ from ..portfolio.scores import mean_spread
 from ..risk.config import RiskConfig
 from ..risk.rolling import rolling_risk
 from ..runs.timing import Timing
-from .data_checks import CHECK, NONE, check_named, check_region, check_universe
+from .data_checks import NONE, checked_data
 from .facts import check_stated_once, rules_of
 from .handler_source import HandlerSource, QlibHandler, build_handler
 from .handlers import CachedAlpha158
@@ -125,20 +123,23 @@ class PortfolioDataset(DatasetH):
         self.mandate = MandateSettings.from_config(mandate, self.market_rules.days_per_year)
         self.clock = Timing()
         self.market, self.benchmark, self.exclusions = market, benchmark, exclusions or NONE
-        self.risk = _risk_config(risk)
+        self.risk = risk_config(risk)
         self.problem_config = self.mandate.training_problem(problem)
         _check_task(self.problem_config)
         with self.clock("data"):
             provider = self.provider.require()
-            check_named(named, provider)
             spans = check_segments(
                 segments, provider.calendar, training_horizon(handler, label_horizon)
             )
-            check_region(provider, market, getattr(C, "region", "cn"), market_rules)
-            self.excluded = _read_exclusions(exclusions, provider, market, benchmark)
-            self._market = load_market(provider, market, self.excluded)
-            check_universe(self._market, spans, self.risk, self.problem_config)
-            self.mandate.check_tables(self._market, provider, self.risk.window, spans["test"])
+            self.excluded, self._market = checked_data(
+                named,
+                provider,
+                spans,
+                self.mandate,
+                self.risk,
+                self.problem_config,
+                getattr(C, "region", "cn"),
+            )
             self.manifest = provider.manifest
             self.data_key = {
                 "provider": provider.fingerprint(),
@@ -178,7 +179,7 @@ class PortfolioDataset(DatasetH):
         if settings.get("exclusions") is not None:
             check_text(settings["exclusions"], "exclusions", "check, none or a CSV file")
         read_segments(settings["segments"])
-        _risk_config(settings.get("risk"))
+        risk_config(settings.get("risk"))
         year = rules_of(settings.get("market_rules")).days_per_year
         mandate = MandateSettings.from_config(settings["mandate"], year)
         mandate.training_problem(settings.get("problem"))
@@ -391,7 +392,7 @@ def _keyed(name: str, settings: Any) -> dict[str, Any]:
     return {name: fields, **({f"{name}_code": parts} if parts else {})}
 
 
-def _risk_config(risk: Mapping[str, Any] | str | None) -> RiskConfig:
+def risk_config(risk: Mapping[str, Any] | str | None) -> RiskConfig:
     return from_mapping(RiskConfig, {"model": risk} if isinstance(risk, str) else risk, "risk")
 
 
@@ -409,22 +410,6 @@ def training_horizon(handler: Mapping[str, Any] | None, label_horizon: int | Non
     horizon = as_mapping(config.get("kwargs"), "dataset.handler.kwargs").get("horizon", 1)
     check_number(horizon, "handler.horizon", low=1, integer=True)
     return int(horizon)
-
-
-def _read_exclusions(
-    how: str | None, provider: Provider, market: str, benchmark: str | None
-) -> Exclusions:
-    if how is None or how == NONE:
-        return Exclusions()
-    if how != CHECK:
-        return read_exclusions(Path(how))
-    report = check_provider(provider.root, market=market, benchmark=benchmark)
-    print(
-        f"data check: {report.errors} errors, {report.warnings} warnings, "
-        f"{len(report.exclusions)} moves excluded (`bpqp data check {provider.root}` lists them)",
-        flush=True,
-    )
-    return report.exclusions
 
 
 def _check_task(problem: ProblemConfig) -> None:

@@ -9,16 +9,18 @@ from typing import Any
 
 from qlib.config import MODE_CONF, _default_config, _default_region_config
 
+from ..backtest.mandate_settings import MandateSettings
 from ..config import as_mapping, check_keys, check_text, display, lookup
 from ..data.provider.provider import Provider
 from ..errors import ConfigError
-from ..markets.rules import MARKET_RULES
+from ..files.workflow import read_workflow
+from ..markets.rules import MARKET_RULES, market_rules
 from .components import written_out
-from .data_checks import check_named
-from .dataset import PortfolioDataset, training_horizon
+from .data_checks import check_named, checked_data
+from .dataset import PortfolioDataset, risk_config, training_horizon
 from .outputs import check_outputs
 from .preflight import check_component, check_task
-from .segments import check_segments
+from .segments import Segments, check_segments
 
 BLOCKS = ("qlib_init", "task", "experiment_name", "sys", "BASE_CONFIG_PATH")
 """Keys of a workflow that Qlib reads; any other is the user's, for YAML's anchors."""
@@ -67,6 +69,40 @@ def check_workflow(config: Any) -> None:
     check_outputs({**config, "task": task})
 
 
+def check_file(path: Path) -> str:
+    """Check the workflow in a file and its prices; returns what it would run on, as text.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As :func:`check_workflow`, and what the dataset finds wrong with its prices.
+    """
+    config = read_workflow(path)
+    check_workflow(config)
+    settings = config["task"]["dataset"]["kwargs"]
+    if "mandate" not in settings:  # a dataset of the user's own
+        return f"{path}: the data of its dataset are not known here, and were not looked at."
+    uri, region = config["qlib_init"]["provider_uri"], config["qlib_init"].get("region", "cn")
+    provider = Provider(_folder(uri))
+    year = market_rules(region, settings.get("market_rules")).days_per_year
+    mandate = MandateSettings.from_config(settings["mandate"], year)
+    spans = _spans(settings, provider, quiet=False)
+    _, market = checked_data(
+        settings,
+        provider,
+        spans,
+        mandate,
+        risk_config(settings.get("risk")),
+        mandate.training_problem(settings.get("problem")),
+        region,
+    )
+    days = {name: f"{a:%Y-%m-%d} to {b:%Y-%m-%d}" for name, (a, b) in spans.items()}
+    return (
+        f"{path}: {len(market.names)} names of {settings['market']!r} in {provider.root}; "
+        f"{', '.join(f'{name} {span}' for name, span in days.items())}."
+    )
+
+
 def check_qlib_init(block: Any) -> None:
     """Where Qlib reads prices and tracks runs, and by which market's rules.
 
@@ -85,8 +121,8 @@ def check_qlib_init(block: Any) -> None:
     manager = settings.get("exp_manager")
     if not isinstance(manager, Mapping) or "class" not in manager:
         raise ConfigError(
-            f"{where}: {'missing' if manager is None else display(manager)}; runs are tracked by "
-            f"{TRACKER}, which configs/portfolio.yaml states."
+            f"{where}.class: missing, so Qlib would track runs in a folder, which MLflow refuses. "
+            f"Write {TRACKER}, as configs/portfolio.yaml does."
         )
     check_component(manager, where)
     kwargs = as_mapping(manager.get("kwargs"), f"{where}.kwargs")
@@ -100,5 +136,9 @@ def _folder(uri: Any) -> Path:
 def _check_data(settings: Mapping[str, Any], folder: Path) -> None:
     provider = Provider(folder)
     check_named(settings, provider)
+    _spans(settings, provider, quiet=True)
+
+
+def _spans(settings: Mapping[str, Any], provider: Provider, *, quiet: bool) -> Segments:
     horizon = training_horizon(settings.get("handler"), settings.get("label_horizon"))
-    check_segments(settings["segments"], provider.calendar, horizon, quiet=True)
+    return check_segments(settings["segments"], provider.calendar, horizon, quiet=quiet)
