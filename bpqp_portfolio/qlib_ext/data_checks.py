@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..backtest.mandate_settings import MandateSettings
+from ..config import nearest
 from ..data.provider.provider import Provider
 from ..data.quality.check import check_provider
 from ..data.quality.exclusions import Exclusions, read_exclusions
@@ -20,6 +21,7 @@ from ..data.universe.market import MarketData, load_market
 from ..errors import ConfigError, DataError, ProviderError
 from ..markets.price_limits import board_of
 from ..portfolio.problem import ProblemConfig
+from ..risk.clusters import ClusterConfig
 from ..risk.config import RiskConfig
 from .segments import Segments
 
@@ -51,6 +53,7 @@ def checked_data(
     excluded = _exclusions(settings, provider)
     loaded = load_market(provider, market, excluded)
     check_universe(loaded, spans, risk, problem)
+    check_limits(mandate, loaded, spans["test"])
     mandate.check_tables(loaded, provider, risk.window, spans["test"])
     return excluded, loaded
 
@@ -90,7 +93,13 @@ def check_named(settings: Mapping[str, Any], provider: Provider) -> None:
     check_benchmark(benchmark, market, provider)
     exclusions = settings.get("exclusions")
     if exclusions not in (None, CHECK, NONE):
+        if not Path(exclusions).expanduser().is_file():
+            raise ConfigError(
+                f"exclusions: no file {exclusions!r}; write {CHECK}, {NONE} or the path of a CSV "
+                "file, as `bpqp data check --write-exclusions` writes it."
+            )
         read_exclusions(Path(exclusions))
+    _check_fields(settings, provider)
     mandate = settings["mandate"]
     for key, words in (("sectors", ()), ("index_weights", PROXIES), ("exposure_table", ())):
         table = mandate.get(key)
@@ -102,6 +111,61 @@ def check_named(settings: Mapping[str, Any], provider: Provider) -> None:
                 f"mandate.{key}: no file {path.absolute()}; a relative path is looked for in "
                 f"the working directory.{known}"
             )
+
+
+def _check_fields(settings: Mapping[str, Any], provider: Provider) -> None:
+    """The price fields that a :class:`~.handlers.CachedAlpha158` is to use are there."""
+    handler = settings.get("handler") or {}
+    fields = (handler.get("kwargs") or {}).get("fields")
+    if fields is None:
+        return
+    codes = provider.spells(settings["market"])["instrument"].unique()
+    there = {field for code in codes for field in provider.fields(code)}
+    lacking = [field for field in fields if field not in there]
+    if there and lacking:
+        raise ConfigError(
+            f"handler.fields: no name of {settings['market']!r} in {provider.root} has "
+            f"{', '.join(lacking)}; they have {', '.join(sorted(there))}."
+        )
+
+
+def check_limits(
+    mandate: MandateSettings, market: MarketData, test: tuple[pd.Timestamp, pd.Timestamp]
+) -> None:
+    """No limit of the mandate that cannot be met on its face, or names a code that is not there.
+
+    Raises
+    ------
+    ConfigError
+        A code outside the universe, least weights that sum to more than 1, or groups whose limits
+        sum to less.
+    """
+    terms = {term.name: term for term in mandate.build().terms}
+    for name in ("max_weights", "min_weights", "active_weights"):
+        limit = getattr(terms.get(name), "limit", None)
+        for code in limit if isinstance(limit, Mapping) else ():
+            if code not in market.names and code != "default":
+                hint = nearest(str(code), market.names) if len(market.names) < 50 else ""
+                raise ConfigError(
+                    f"mandate.constraints.{name}: {code!r} is no code of the universe.{hint}"
+                )
+    days = (market.dates >= test[0]) & (market.dates <= test[1])
+    most = int(market.investable[days].sum(1).max())
+    least = getattr(terms.get("min_weights"), "limit", None)
+    if isinstance(least, int | float) and least * most > 1 + 1e-9:
+        raise ConfigError(
+            f"mandate.constraints.min_weights: {least:g} for each of {most} names is more than the "
+            f"whole account; set it to at most {math.floor(1e4 / most) / 1e4:g}."
+        )
+    groups, sectors = terms.get("groups"), mandate.sectors
+    limit = None if getattr(groups, "relative", False) else getattr(groups, "limit", None)
+    if not isinstance(sectors, ClusterConfig) or not isinstance(limit, int | float):
+        return
+    if limit * sectors.count < 1 - 1e-9:
+        raise ConfigError(
+            f"mandate.constraints.groups: {limit:g} for each of {sectors.count} groups cannot "
+            f"reach a sum of 1; set it to at least {math.ceil(1e4 / sectors.count) / 1e4:g}."
+        )
 
 
 def check_region(provider: Provider, market: str, region: str, changes: Any) -> None:
@@ -176,6 +240,17 @@ def _like(benchmark: str, market: str, provider: Provider) -> str:
     return " ".join(said)
 
 
+def _why_none(market: MarketData, days: np.ndarray, tradable: np.ndarray) -> str:
+    """Why no name can be invested in on the first day on which ``tradable`` (days,) is least."""
+    day = np.flatnonzero(days)[tradable.argmin()]
+    members = market.member[day]
+    if not members.any():
+        return "the universe has no member then"
+    if not np.isfinite(market.close[day][members]).any():
+        return f"all prices of its {members.sum()} members are missing"
+    return f"the moves of its {members.sum()} members are excluded, or have no price"
+
+
 def check_universe(
     market: MarketData, segments: Segments, risk: RiskConfig, problem: ProblemConfig
 ) -> None:
@@ -195,8 +270,8 @@ def check_universe(
     if tradable.min() == 0:
         raise DataError(
             f"no name can be invested in on {dates[tradable.argmin()]:%Y-%m-%d} "
-            f"({(tradable == 0).sum()} such days): the universe is empty or all its prices are "
-            "missing. Run `bpqp data check`, or choose other segments."
+            f"({(tradable == 0).sum()} such days): {_why_none(market, days, tradable)}. Run "
+            "`bpqp data check`, or choose other segments."
         )
     before = int(np.flatnonzero(days)[0])
     if before < risk.min_history:

@@ -12,7 +12,7 @@ from qlib.config import MODE_CONF, _default_config, _default_region_config
 from ..backtest.mandate_settings import MandateSettings
 from ..config import as_mapping, check_keys, check_text, display, lookup
 from ..data.provider.provider import Provider
-from ..errors import ConfigError
+from ..errors import ConfigError, ProviderError
 from ..files.workflow import read_workflow
 from ..markets.rules import MARKET_RULES, market_rules
 from .components import written_out
@@ -134,7 +134,10 @@ def _folder(uri: Any) -> Path:
 
 
 def _check_data(settings: Mapping[str, Any], folder: Path) -> None:
-    provider = Provider(folder)
+    try:
+        provider = Provider(folder.expanduser().absolute()).require()
+    except ProviderError as error:
+        raise ProviderError(f"qlib_init.provider_uri: {error}") from error
     check_named(settings, provider)
     _spans(settings, provider, quiet=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from mlflow.tracking import MlflowClient
 
 from bpqp_portfolio.data.provider.simulate import simulate_market
 
@@ -34,24 +33,28 @@ def market(workspace):
         (
             (WORKFLOW, "sweeps: 2", "sweep: 2"),
             {},
-            "ConfigError: loss 'net_utility': unknown key 'sweep'. Did you mean 'sweeps'?",
+            "error: loss 'net_utility': unknown key 'sweep'. Did you mean 'sweeps'?",
         ),
         (
             ("configs/portfolio.yaml", "risk_degree:", "risk_degre:"),
             {},
-            "ConfigError: mandate.account: unknown key 'risk_degre'. Did you mean 'risk_degree'?",
+            "error: mandate.account: unknown key 'risk_degre'. Did you mean 'risk_degree'?",
         ),
         (
             (WORKFLOW, "net_utility", '"{{ BPQP_LOSS }}"'),
             {},
-            "ConfigError: workflows/bpqp_csi300.yaml: 'BPQP_LOSS' is undefined; set that",
+            "error: workflows/bpqp_csi300.yaml: 'BPQP_LOSS' is undefined; set that",
         ),
         (
             ("configs/portfolio.yaml", "window: 240", "windw: 240"),
             {},
-            "ConfigError: risk: unknown key 'windw'. Did you mean 'window'?",
+            "error: risk: unknown key 'windw'. Did you mean 'window'?",
         ),
-        (None, {"BPQP_PROVIDER_URI": "nowhere"}, "ProviderError: no Qlib provider at "),
+        (
+            None,
+            {"BPQP_PROVIDER_URI": "nowhere"},
+            "error: qlib_init.provider_uri: no Qlib prov",
+        ),
     ],
     ids=["loss", "record", "variable", "risk", "provider"],
 )
@@ -66,15 +69,9 @@ def test_qrun_ends_before_any_work(workspace, edit, variables, message):
     for file, text in kept.items():
         (workspace.folder / file).write_text(text)
     assert done.returncode != 0
-    assert message in done.stdout.splitlines()[-1] or (edit is None and message in done.stdout)
+    assert done.stdout.splitlines()[-1].startswith(message)
     assert "Traceback" not in done.stdout and 'File "' not in done.stdout
     for stage in ("features", "risk", "training"):
         assert f"[{stage}]" not in done.stdout
     assert not (workspace.folder / "cache").exists()
-    # A slip in the workflow is told before the tracking database is opened.
-    assert tracked.exists() == (edit is None)
-    if edit is None:
-        client = MlflowClient(f"sqlite:///{tracked}")
-        experiment = client.get_experiment_by_name("bpqp_csi300")
-        (run,) = client.search_runs([experiment.experiment_id])
-        assert run.info.status == "FAILED"
+    assert not tracked.exists()  # it is said before the tracking database is opened

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ...errors import ConfigError, ProviderError
+from ...files.dates import FORM, iso_days
 from .manifest import MANIFEST, write_manifest
 
 FIELDS = ("open", "high", "low", "close", "volume", "change", "factor")
@@ -150,9 +151,16 @@ class Provider:
         path = self.root / "calendars" / f"{name}.txt"
         try:
             lines = path.read_text().split()
-            return pd.DatetimeIndex(pd.to_datetime(lines, format="%Y-%m-%d"))
         except (OSError, ValueError) as error:
             raise ProviderError(f"cannot read the calendar {path}: {error}") from error
+        days = pd.DatetimeIndex(iso_days(pd.Series(lines, dtype=str)))
+        if days.hasnans:
+            line = int(np.flatnonzero(days.isna())[0])
+            raise ProviderError(
+                f"cannot read the calendar {path}: line {line + 1}, {lines[line]!r}, is no date of "
+                f"the form {FORM}."
+            )
+        return days
 
     @property
     def markets(self) -> list[str]:
@@ -178,8 +186,10 @@ class Provider:
             )
             frame.columns = ["instrument", "start", "end"]
             frame["instrument"] = frame["instrument"].str.upper()
+            said = frame.copy()
             for column in ("start", "end"):
-                frame[column] = pd.to_datetime(frame[column], format="ISO8601")
+                days = pd.to_datetime(frame[column], format="ISO8601", errors="coerce")
+                frame[column] = days
         except pd.errors.EmptyDataError:
             return pd.DataFrame(
                 {
@@ -191,8 +201,12 @@ class Provider:
         except ValueError as error:
             raise ProviderError(f"cannot read the universe {path}: {error}") from error
         if frame.isna().any(axis=None):
-            line = int(np.flatnonzero(frame.isna().any(axis=1))[0]) + 1
-            raise ProviderError(f"{path}, line {line}: expected CODE<TAB>first day<TAB>last day.")
+            line = int(np.flatnonzero(frame.isna().any(axis=1))[0])
+            got = ", ".join(map(str, said.iloc[line]))
+            raise ProviderError(
+                f"{path}, line {line + 1}: expected CODE<TAB>first day<TAB>last day, days as "
+                f"YYYY-MM-DD; got {got}."
+            )
         wrong = ~frame["instrument"].str.fullmatch(CODE)
         if wrong.any():
             line = int(np.flatnonzero(wrong)[0])
