@@ -83,7 +83,7 @@ class PortfolioDataset(DatasetH):
         name of its model alone.
     problem : what is about learning of :class:`~bpqp_portfolio.portfolio.problem.ProblemConfig`;
         limits, costs and days a year are those of the mandate and the market.
-    exclusions : moves that are invalid: ``check`` for what :func:`check_provider` finds now, a CSV
+    exclusions : moves that are invalid: ``check`` for what the data check finds now, a CSV
         file (``bpqp data check --write-exclusions``), or ``none`` (the same as null). The return
         into such a day is unknown to features, risk and labels, and zero in the backtest.
     mandate : risk aversion, constraints, costs, fallbacks and account: what the training problem,
@@ -393,6 +393,7 @@ def _keyed(name: str, settings: Any) -> dict[str, Any]:
 
 
 def risk_config(risk: Mapping[str, Any] | str | None) -> RiskConfig:
+    """The settings of the risk model from a workflow's ``risk:``, which may be its name alone."""
     return from_mapping(RiskConfig, {"model": risk} if isinstance(risk, str) else risk, "risk")
 
 

@@ -48,5 +48,5 @@ def test_every_table_refuses_another_form(tmp_path, date):
     (tmp_path / "instruments").mkdir()
     line = f"A\t{date.replace('5-1', '5/1')}\t2016-01-04\n"
     (tmp_path / "instruments" / "all.txt").write_text(line)
-    with pytest.raises(ProviderError, match=r"cannot read the universe .*all\.txt"):
+    with pytest.raises(ProviderError, match=r"all\.txt, line 1: .* as YYYY-MM-DD; got A, "):
         Provider(tmp_path).spells("all")

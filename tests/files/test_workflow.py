@@ -114,7 +114,7 @@ def test_a_base_that_names_a_base_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: [", "is not YAML"),
+        ("a: [", r"flow\.yaml, line 1, column 5: expected the node"),
         ("- a", "expected a mapping"),
         ("BASE_CONFIG_PATH: no.yaml", "no file"),
     ],
