@@ -13,6 +13,7 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "formulas",
+    "gallery",
     "sphinx_design",
     "sphinx_copybutton",
     "bpqp_reference",
