@@ -198,8 +198,7 @@ def labels_in_view(axis) -> int:
     )
 
 
-@pytest.mark.parametrize("width", [WIDE, NARROW])
-@pytest.mark.parametrize("days", [None, 12, 3])
+@pytest.mark.parametrize(("days", "width"), [(None, WIDE), (None, NARROW), (12, WIDE), (3, NARROW)])
 def test_every_axis_has_three_labels(run, changed, days, width):
     """Or as many as there are days or epochs, on the axes of names none at all."""
     results = run if days is None else changed(**first_days(run, days))

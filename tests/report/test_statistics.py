@@ -153,7 +153,7 @@ def test_what_cannot_be_compared_is_refused():
 
 @pytest.mark.parametrize("days", [25, 240])
 def test_the_interval_of_one_run_covers_its_true_gain(days):
-    random, studies, gain = np.random.default_rng(8), 400, 5e-4
+    random, studies, gain = np.random.default_rng(8), 250, 5e-4
     covered = 0
     for _ in range(studies):
         returns = simulated(random, days, 1, momentum=0.1)[0] + gain
