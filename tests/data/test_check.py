@@ -221,7 +221,6 @@ def test_an_index_is_reported_but_not_excluded(tmp_path, market):
         ("non-positive", "factor", -1.0, "SH600000 factor 2020-03-03"),
         ("negative-volume", "volume", -1.0, "SH600000 2020-03-03"),
         ("suspended-priced", "volume", 0.0, "SH600000 2020-03-03"),
-        ("ohlc", "open", 1e3, "SH600000 open 2020-03-03"),
     ],
 )
 def test_a_value_that_cannot_be(tmp_path, market, check, field, value, place):
@@ -231,6 +230,37 @@ def test_a_value_that_cannot_be(tmp_path, market, check, field, value, place):
     assert report[check].count == 1
     expected = CHECKS[check][0] == "error"
     assert (report.errors > 0) == expected
+
+
+def test_a_bar_that_is_not_within_low_and_high_is_shown_with_its_values(tmp_path, market):
+    market["SH600004"].loc["2020-03-04", ["open", "high", "low", "close"]] = [10, 11, 10.5, 10]
+    for day, price in (("2020-03-03", 21.0), ("2020-03-05", 1e3), ("2020-03-06", 22.0)):
+        market["SH600000"].loc[day, ["open", "high", "low", "close"]] = [price, 20.5, 20, 20]
+    report = check_provider(write(tmp_path / "p", market).root)
+    assert report["ohlc"].places == (
+        "SH600000 2020-03-05: open 1000, high 20.5, low 20, close 20",
+        "SH600004 2020-03-04: open 10, high 11, low 10.5, close 10",
+    )
+    assert report["ohlc"].count == 4
+
+
+def test_a_volume_of_zero_before_the_first_proves_no_suspension(tmp_path, market):
+    """As in the import, which leaves such days as they are."""
+    market["SH600000"].iloc[:3, 4] = 0.0
+    assert "suspended-priced" not in check_provider(write(tmp_path / "p", market).root)
+
+
+def test_the_largest_faults_come_first(tmp_path, market):
+    """A list that is cut after a few places shows the worst of them."""
+    days = CALENDAR[600:1200:100]
+    sizes = [0.064, 0.07, 0.05, 0.2, 0.06, 0.08]
+    for day, size in zip(days, sizes, strict=True):
+        move(market["SH600000"], f"{day:%Y-%m-%d}", size, change=False)
+        market["SH600000"].loc[day, "change"] = 0.0
+    report = check_provider(write(tmp_path / "p", market).root)
+    shown = [place.split("(")[1][:5] for place in report["move-disputed"].places]
+    assert shown == ["+20.0", "+8.0%", "+7.0%", "+6.4%", "+6.0%", "+5.0%"]
+    assert "+20.0%" in report["move-disputed"].where.splitlines()[0]
 
 
 # Files and calendar --------------------------------------------------------------------------
@@ -252,6 +282,27 @@ def test_calendar_with_a_hole(tmp_path, market):
     write_provider(tmp_path / "p", calendar, series, {"all": spells(NAMES)})
     report = check_provider(tmp_path / "p")
     assert report["calendar-gap"].places == ("2020-02-28 to 2020-04-02",)
+
+
+def test_a_calendar_with_weekends_and_codes_in_another_notation(tmp_path, market):
+    calendar = CALENDAR - pd.Timedelta(days=1)
+    series = {name: frame.set_axis(calendar) for name, frame in market.items()}
+    series["600036.SH"] = series.pop("SH600004")
+    names = ["SH600000", "600036.SH"]
+    spells = pd.DataFrame({"instrument": names, "start": calendar[0], "end": calendar[-1]})
+    report = check_provider(write_provider(tmp_path / "p", calendar, series, {"x": spells}).root)
+    assert report["calendar-weekend"].places == ("first Sunday 2017-12-31",)
+    assert report["code-notation"].places == ("600036.SH for SH600036",)
+
+
+def test_names_that_never_leave_are_survivors(tmp_path, market):
+    late = spells(NAMES)
+    late.loc[0, "start"] = pd.Timestamp("2020-01-01")
+    report = check_provider(write(tmp_path / "p", market, {"all": late}).root)
+    assert report["universe-survivors"].places == ("all: 6 names, all there at the end",)
+    late.loc[1, "end"] = pd.Timestamp("2021-01-01")
+    report = check_provider(write(tmp_path / "q", market, {"all": late}).root)
+    assert "universe-survivors" not in report
 
 
 def test_no_provider_and_no_calendar(tmp_path, market):
@@ -373,7 +424,7 @@ def test_command_prints_the_table_and_writes_the_exclusions(tmp_path, market):
     result = bpqp("data", "check", root, "--write-exclusions", tmp_path / "ex.csv")
     assert result.exit_code == 0, result.output
     assert "SH600000 2021-03-03 (+12.5%, limit 10%)" in result.output
-    assert "0 errors, 1 warnings" in result.output
+    assert "0 errors, 1 warning" in result.output
     assert [e.instrument for e in read_exclusions(tmp_path / "ex.csv")] == ["SH600000"]
 
 
@@ -381,7 +432,7 @@ def test_command_fails_on_errors(tmp_path, market):
     market["SH600000"].loc["2020-03-03", "close"] = np.inf
     result = bpqp("data", "check", write(tmp_path / "p", market).root)
     assert result.exit_code == 1
-    assert "1 errors" in result.output
+    assert "1 error," in result.output
 
 
 def test_command_prints_json(tmp_path, market):

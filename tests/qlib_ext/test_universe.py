@@ -8,9 +8,11 @@ import pytest
 import torch
 from qlib_markets import FEW, SETTINGS, build, from_closes, rewrite
 
+from bpqp_portfolio.data.provider.provider import Provider, write_universe
 from bpqp_portfolio.data.quality.exclusions import Exclusion, Exclusions, write_exclusions
 from bpqp_portfolio.data.universe.market import MarketData, load_market
 from bpqp_portfolio.errors import DataError, ProviderError
+from bpqp_portfolio.qlib_ext.data_checks import check_region
 from bpqp_portfolio.risk.config import RiskConfig
 from bpqp_portfolio.risk.rolling import rolling_risk
 
@@ -244,3 +246,22 @@ def test_the_data_check_can_supply_the_exclusions(odd, capsys):
 def test_an_absent_list_of_exclusions_is_an_error(market, tmp_path):
     with pytest.raises(DataError, match=r"cannot read the exclusions .*absent\.csv"):
         build(market.root, exclusions=str(tmp_path / "absent.csv"))
+
+
+def test_codes_of_no_chinese_board_are_noted_where_boards_set_the_limits(tmp_path, capsys):
+    names = ["SH600000", "600000.SH", "AAPL"]
+    write_universe(
+        tmp_path, "mine", pd.DataFrame({"instrument": names, "start": DAYS[0], "end": DAYS[-1]})
+    )
+    write_universe(
+        tmp_path,
+        "board",
+        pd.DataFrame({"instrument": names[:1], "start": DAYS[0], "end": DAYS[-1]}),
+    )
+    check_region(Provider(tmp_path), "mine", "cn", None)
+    said = capsys.readouterr().out
+    assert "2 of the 3 codes of 'mine'" in said and "600000.SH, AAPL" in said
+    assert "no price limit" in said and "region: us" in said
+    check_region(Provider(tmp_path), "board", "cn", None)
+    check_region(Provider(tmp_path), "mine", "us", None)
+    assert not capsys.readouterr().out

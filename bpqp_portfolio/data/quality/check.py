@@ -11,6 +11,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from ...errors import ProviderError
+from ...markets.codes import qlib_code
+from ..provider.cleaning import is_traded
 from ..provider.provider import FIELDS, Provider, folder_name
 from .exclusions import Exclusion, Exclusions
 from .findings import CHECKS, EXCLUDE, SHOWN, CheckReport, Notes, build_checks
@@ -29,6 +31,7 @@ PRICES = ("open", "high", "low", "close")
 LONG_GAP = pd.Timedelta(days=20)
 FROZEN = pd.Timedelta(days=730)
 LOW_COVERAGE = 0.9
+OHLC_SLACK = 1e-4  # of the close: rounding of float32 prices
 
 
 def check_provider(
@@ -71,7 +74,7 @@ def check_provider(
     moves = _note_moves(judge, notes)
     if market is not None and market not in lists:
         notes.add("market-missing", f"{market} (has: {', '.join(sorted(lists)) or 'none'})")
-    chosen = [market] if market else [name for name in lists if name != "all"]
+    chosen = [market] if market else [name for name in lists if name != "all"] or list(lists)
     rows = []
     for name in chosen:
         if name in lists:
@@ -97,7 +100,11 @@ def _check_calendar(calendar: pd.DatetimeIndex, notes: Notes) -> bool:
     for i in np.flatnonzero(step <= pd.Timedelta(0)):
         notes.add("calendar-order", f"{calendar[i + 1]:%Y-%m-%d} after {calendar[i]:%Y-%m-%d}")
     for i in np.flatnonzero(step > LONG_GAP):
-        notes.add("calendar-gap", f"{calendar[i]:%Y-%m-%d} to {calendar[i + 1]:%Y-%m-%d}")
+        stretch = f"{calendar[i]:%Y-%m-%d} to {calendar[i + 1]:%Y-%m-%d}"
+        notes.add("calendar-gap", stretch, size=step[i].days)
+    weekend = calendar[calendar.day_of_week >= 5]
+    if len(weekend):
+        notes.add("calendar-weekend", f"first {weekend[0]:%A %Y-%m-%d}", len(weekend))
     return "calendar-order" not in notes.places
 
 
@@ -128,6 +135,8 @@ def _check_files(
     for code in listed:
         if folder_name(code) not in lower:
             notes.add("files-missing", code)
+        if qlib_code(code) != code:
+            notes.add("code-notation", f"{code} for {qlib_code(code)}")
     absent: dict[str, list[str]] = {}
     span = {}
     usable = provider.names
@@ -189,18 +198,28 @@ def _check_values(
         note("non-finite", np.isinf(values), item)
         if item in (*PRICES, "factor"):
             note("non-positive", values <= 0, item)
-    close = series["close"]
     if "volume" in series:
         note("negative-volume", series["volume"] < 0)
-        note("suspended-priced", (series["volume"] == 0) & np.isfinite(close))
-    slack = 1e-4 * np.abs(close)
-    for item in set(PRICES) & set(series):
-        out = np.zeros(len(close), dtype=bool)
-        if "high" in series:
-            out |= series[item] > series["high"] + slack
-        if "low" in series:
-            out |= series[item] < series["low"] - slack
-        note("ohlc", out, item)
+    note("suspended-priced", np.isfinite(series["close"]) & ~is_traded(series))
+    _check_bars(calendar, name, series, notes)
+
+
+def _check_bars(
+    calendar: pd.DatetimeIndex, name: str, series: dict[str, np.ndarray], notes: Notes
+) -> None:
+    """Note the day on which a price is furthest outside low and high, and how many there are."""
+    prices = np.array([series[item] for item in PRICES if item in series])
+    close = np.abs(series["close"])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        above = (np.fmax.reduce(prices) - series["high"]) / close if "high" in series else 0.0
+        below = (series["low"] - np.fmin.reduce(prices)) / close if "low" in series else 0.0
+    size = np.nan_to_num(np.maximum(above, below), nan=0.0, posinf=0.0)
+    if (size > OHLC_SLACK).any():
+        day = int(size.argmax())
+        bar = ", ".join(f"{item} {series[item][day]:.6g}" for item in PRICES if item in series)
+        notes.add(
+            "ohlc", f"{name} {calendar[day]:%Y-%m-%d}: {bar}", (size > OHLC_SLACK).sum(), size[day]
+        )
 
 
 def _note_moves(judge: MoveJudge, notes: Notes) -> list[Move]:
@@ -211,7 +230,7 @@ def _note_moves(judge: MoveJudge, notes: Notes) -> list[Move]:
         notes.add("change-unadjusted", f"{share:.2%} of the days")
     moves = judge.moves
     for move in moves:
-        notes.add(move.verdict, move.place)
+        notes.add(move.verdict, move.place, size=move.size)
     return moves
 
 
@@ -228,7 +247,7 @@ def _check_universe(
     member = provider.membership(market, calendar, names)
     members = member.sum(axis=1)
     if not members.any():
-        notes.add("universe-empty", f"{market}: on no day of the calendar")
+        notes.add("universe-empty", f"{market}: on no day of the calendar", size=len(calendar))
         return []
     begin = int((members > 0).argmax())
     empty = begin + np.flatnonzero(members[begin:] == 0)
@@ -244,7 +263,10 @@ def _check_universe(
         for i in np.flatnonzero(edges[1:] - edges[:-1] > FROZEN):
             fixed = not len(changes) and market not in KNOWN_UNIVERSES
             stretch = f"{market}: {edges[i]:%Y-%m-%d} to {edges[i + 1]:%Y-%m-%d}"
-            notes.add("universe-fixed" if fixed else "universe-frozen", stretch)
+            days = (edges[i + 1] - edges[i]).days
+            notes.add("universe-fixed" if fixed else "universe-frozen", stretch, size=days)
+    if len(changes) and (spells["end"] >= calendar[-1]).all() and market not in KNOWN_UNIVERSES:
+        notes.add("universe-survivors", f"{market}: {len(names)} names, all there at the end")
 
     position = np.arange(len(calendar))[:, None]
     bounds = np.array([span.get(name, (len(calendar), -1)) for name in names])
@@ -260,7 +282,7 @@ def _check_universe(
         rows.append({"market": market, "year": int(year), "covered": covered,
                      "members": float(days["members"].mean())})  # fmt: skip
         if covered < LOW_COVERAGE:
-            notes.add("coverage-low", f"{market} {year}: {covered:.1%}")
+            notes.add("coverage-low", f"{market} {year}: {covered:.1%}", size=1 - covered)
     return rows
 
 

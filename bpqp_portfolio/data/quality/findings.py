@@ -28,6 +28,14 @@ IMPORT = "`bpqp data import` this folder into a clean one"
 CHECKS: dict[str, tuple[str, str, str]] = {
     "calendar-order": (ERROR, "calendar days out of order or repeated", IMPORT),
     "calendar-gap": (WARNING, "no trading day for more than 20 days", "look for missing days"),
+    "calendar-weekend": (
+        WARNING, "trading days on a weekend: days may be one off, as those of stamps in UTC",
+        "`bpqp data import` the source again with --timezone, if its stamps have a time",
+    ),
+    "code-notation": (
+        WARNING, "code of a Chinese exchange that is not written as Qlib does (SH600000): no price "
+        "limit and no least order applies to it", f"{IMPORT}: it writes them so",
+    ),
     "list-unreadable": (ERROR, "instrument list cannot be read", "repair or remove the file"),
     "market-missing": (ERROR, "no such universe", "name one that exists, or import its list"),
     "folder-case": (
@@ -88,6 +96,10 @@ CHECKS: dict[str, tuple[str, str, str]] = {
         INFO, "one list of names for the whole time: results carry survivorship bias",
         "state it beside the results",
     ),
+    "universe-survivors": (
+        INFO, "no name ever leaves the list: results carry survivorship bias",
+        "state it beside the results",
+    ),
     "coverage-low": (
         WARNING, "years in which less than 90 % of the members have data",
         "get the missing names, or state it beside the results: it is survivorship bias",
@@ -144,7 +156,8 @@ def build_checks(specs: Iterable[Mapping[str, Any]]) -> list[OwnCheck]:
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of fault: ``severity`` error, warning or info; ``places`` are all of them."""
+    """One kind of fault: ``severity`` error, warning or info; ``places`` all of it, the largest
+    first."""
 
     check: str
     severity: str
@@ -215,23 +228,30 @@ class CheckReport:
 class Notes:
     """Findings while they are being collected."""
 
-    places: dict[str, list[str]] = field(default_factory=dict)
+    places: dict[str, list[tuple[float, str]]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     own: dict[str, tuple[str, str, str]] = field(default_factory=dict)
 
-    def add(self, check: str, place: str, count: int = 1) -> None:
-        """Another place where ``check`` found something, ``count`` times; none for a count of 0."""
+    def add(self, check: str, place: str, count: int = 1, size: float | None = None) -> None:
+        """Another place where ``check`` found something, ``count`` times; none for a count of 0.
+
+        Places are shown by ``size``, the largest first; it is ``count`` where nothing else is said.
+        """
         if count:
-            self.places.setdefault(check, []).append(place)
+            self.places.setdefault(check, []).append((count if size is None else size, place))
             self.counts[check] = self.counts.get(check, 0) + int(count)
 
     def findings(self) -> tuple[Finding, ...]:
         """What was found, in the order of :data:`CHECKS`."""
         return tuple(
-            Finding(check, severity, what, tuple(self.places[check]), self.counts[check], remedy)
+            Finding(check, severity, what, self._sorted(check), self.counts[check], remedy)
             for check, (severity, what, remedy) in {**CHECKS, **self.own}.items()
             if check in self.places
         )
+
+    def _sorted(self, check: str) -> tuple[str, ...]:
+        ordered = sorted(self.places[check], key=lambda found: -found[0])
+        return tuple(place for _, place in ordered)
 
 
 def print_report(report: CheckReport, console: Console) -> None:
@@ -260,4 +280,5 @@ def print_report(report: CheckReport, console: Console) -> None:
             ]
             table.add_row(str(year), *cells)
         console.print(table)
-    console.print(f"{report.errors} errors, {report.warnings} warnings")
+    counts = ((report.errors, "error"), (report.warnings, "warning"))
+    console.print(", ".join(f"{n} {what}{'' if n == 1 else 's'}" for n, what in counts))

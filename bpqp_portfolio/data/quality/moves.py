@@ -31,12 +31,16 @@ LARGE = "move-large"
 
 @dataclass(frozen=True)
 class Move:
-    """A conspicuous move of ``instrument`` into ``date``: ``verdict`` is one of the above."""
+    """A conspicuous move of ``instrument`` into ``date``: ``verdict`` is one of the above.
+
+    ``size`` is that of the move or, where it is disputed, of the difference; as a fraction.
+    """
 
     verdict: str
     instrument: str
     date: pd.Timestamp
     detail: str
+    size: float
 
     @property
     def place(self) -> str:
@@ -128,9 +132,10 @@ class MoveJudge:
             doubt = otherwise = None
             if disputed[i]:
                 figures = f"{move[i]:+.1%}, $change {change[i]:+.1%}{after}"
-                doubt = Move(DISPUTED, name, date, figures)
+                doubt = Move(DISPUTED, name, date, figures, abs(change[i] - move[i]))
             if verdict[i]:
-                otherwise = Move(str(verdict[i]), name, date, f"{move[i]:+.1%}{known}{after}")
+                figures = f"{move[i]:+.1%}{known}{after}"
+                otherwise = Move(str(verdict[i]), name, date, figures, abs(move[i]))
             self._found.append((int(day[i]), doubt, otherwise))
 
     @property
