@@ -171,7 +171,9 @@ def test_factor_goes_with_adjusted_prices_and_adj_factor_with_quoted_ones(tmp_pa
 def test_quoted_prices_beside_a_factor_are_refused(tmp_path):
     _, quoted, factor = split()
     source = write_csvs(tmp_path / "csv", {"A": quoted.assign(factor=factor), "B": bars(5)})
-    with pytest.raises(DataError, match=r"1 of 1 days.*adj_factor"):
+    with pytest.raises(
+        DataError, match=r"1 of 1 days.*A 2021-03-29 \(A.csv line 22\): factor × 2.*adj_factor"
+    ):
         import_provider(source, tmp_path / "out")
 
 

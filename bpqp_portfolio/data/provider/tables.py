@@ -108,7 +108,7 @@ def read_tables(
         days = days.union(frame.index[traded])
     if not len(days):
         raise DataError("the tables hold no day with a positive close.")
-    _refuse_quoted(frames)
+    _refuse_quoted(frames, names)
     return Tables(
         days,
         frames,
@@ -244,23 +244,36 @@ def _differences(symbol: str, frame: pd.DataFrame, files: Sequence[str]) -> list
     return out
 
 
-def _refuse_quoted(frames: dict[str, pd.DataFrame]) -> None:
+def _refuse_quoted(frames: dict[str, pd.DataFrame], files: Sequence[str]) -> None:
     """Refuse quoted prices beside a ``factor`` column, which promises adjusted ones.
 
     Where the factor jumps by a quarter or more (a split), an adjusted price hardly moves and a
-    quoted one jumps the other way. The majority of such days over all names decides.
+    quoted one jumps the other way. The majority of such days over all names decides; the largest
+    jump is shown.
     """
     quoted = jumps = 0
-    for frame in frames.values():
+    largest, where = 0.0, ""
+    for name, frame in frames.items():
         rows = frame[(frame["close"] > 0) & (frame["factor"] > 0)]
         price = np.diff(np.log(rows["close"].to_numpy()))
         factor = np.diff(np.log(rows["factor"].to_numpy()))
         jump = np.abs(factor) > np.log(1.25)
+        against = jump & (np.abs(price + factor) < np.abs(price))
         jumps += int(jump.sum())
-        quoted += int((np.abs(price + factor) < np.abs(price))[jump].sum())
+        quoted += int(against.sum())
+        size = np.where(against, np.abs(factor), 0.0)
+        if len(size) and size.max() > largest:
+            i = int(size.argmax())
+            largest, row = float(size[i]), rows.iloc[i + 1]
+            where = (
+                f"{name} {rows.index[i + 1]:%Y-%m-%d} ({files[int(row['file'])]} line "
+                f"{int(row['line'])}): factor × {np.exp(factor[i]):.4g}, price × "
+                f"{np.exp(price[i]):.4g}"
+            )
     if 2 * quoted > jumps:
         raise DataError(
             f"prices look quoted, not adjusted: on {quoted} of {jumps} days on which the factor "
-            "jumps, the price jumps against it. A column `factor` means that prices are adjusted "
-            "already (quoted = price / factor); name it `adj_factor` to have them multiplied by it."
+            f"jumps, the price jumps against it, most at {where}. A column `factor` means that "
+            "prices are adjusted already (quoted = price / factor); name it `adj_factor` to have "
+            "them multiplied by it."
         )
