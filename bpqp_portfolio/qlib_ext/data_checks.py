@@ -171,8 +171,8 @@ def check_limits(
 def check_region(provider: Provider, market: str, region: str, changes: Any) -> None:
     """The codes of ``market`` are those of the region whose rules orders and limits follow.
 
-    ``changes`` is the workflow's ``market_rules:``. Codes of no board in
-    the Chinese region are noted: its lots apply to them, and no price limit does.
+    ``changes`` is the workflow's ``market_rules:``. Codes of no board in the
+    Chinese region are noted: its lots apply to them, and no price limit does.
 
     Raises
     ------
@@ -191,8 +191,8 @@ def check_region(provider: Provider, market: str, region: str, changes: Any) -> 
     without = [code for code in codes if board_of(code) is None]
     if region == "cn" and without and not stated:
         print(
-            f"note: region cn, but {len(without)} of the {len(codes)} codes of {market!r} are of no "
-            f"Chinese board (such as {', '.join(without[:3])}): lots of 100 apply, and no price "
+            f"note: region cn, but {len(without)} of the {len(codes)} codes of {market!r} are of "
+            f"no Chinese board (such as {', '.join(without[:3])}): lots of 100 apply, and no price "
             "limit. `bpqp data import` writes such codes as SH600000; for another market write "
             "`region: us`, or state lot and price_limits in dataset.market_rules.",
             flush=True,
