@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from bpqp_portfolio.cli import app
@@ -47,6 +49,21 @@ def test_every_workflow_of_a_project_can_run(project, monkeypatch):
         assert config["qlib_init"]["exp_manager"]["kwargs"]["uri"] == "sqlite:///mlflow.db"
         for named in re.findall(r"\S+\.csv", file.read_text()):
             assert (folder / named).is_file() or market == "cn"
+
+
+def test_the_commands_that_a_project_names_are_those_of_bpqp(project):
+    folder, _ = project
+    texts = [(folder / "README.md").read_text()]
+    texts += [file.read_text() for file in (folder / "workflows").glob("*.yaml")]
+    lines = re.findall(r"^(?:    |# )(bpqp .*)$", "\n".join(texts), flags=re.MULTILINE)
+    assert lines
+    for line in " && ".join(lines).split(" && "):
+        name, *rest = shlex.split(line)
+        command = get_command(app)
+        while name == "bpqp" and hasattr(command, "commands"):
+            command = command.commands[rest.pop(0)]
+        if name == "bpqp":
+            command.make_context(line, rest)  # an unknown or missing option ends it
 
 
 def test_what_a_project_is_made_of(project):
