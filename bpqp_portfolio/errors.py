@@ -8,9 +8,6 @@ import sysconfig
 import traceback
 from pathlib import Path
 
-DEBUG = "BPQP_DEBUG"
-"""The environment variable that asks for tracebacks, with any value but 0 or none."""
-
 
 class BPQPError(Exception):
     """Base of every error this package raises on purpose."""
@@ -49,8 +46,8 @@ class SolverNotInstalledError(BPQPError, ImportError):
 
 
 def debugging() -> bool:
-    """Whether the user asks for tracebacks."""
-    return os.environ.get(DEBUG, "") not in ("", "0")
+    """Whether the user asks for tracebacks, by BPQP_DEBUG with any value but 0 or none."""
+    return os.environ.get("BPQP_DEBUG", "") not in ("", "0")
 
 
 def explain(error: BaseException) -> str:
@@ -70,7 +67,7 @@ def explain(error: BaseException) -> str:
     said = " ".join(str(error).split())
     return (
         f"error: {type(error).__name__}{': ' if said else ''}{said[:400]} (at {_place(error)}). "
-        f"This error was not foreseen: {DEBUG}=1 shows the whole traceback."
+        f"This error was not foreseen: BPQP_DEBUG=1 shows the whole traceback."
     )
 
 

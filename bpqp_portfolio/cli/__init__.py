@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import DEBUG, report_error
+from ..errors import report_error
 from .check import check
 from .compare import compare
 from .data import data_app
@@ -53,7 +53,7 @@ def bpqp(
 ) -> None:
     """Portfolios from networks that are trained through the optimiser."""
     if debug:
-        os.environ[DEBUG] = "1"  # for the processes of a comparison too
+        os.environ["BPQP_DEBUG"] = "1"  # for the processes of a comparison too
 
 
 def main() -> None:

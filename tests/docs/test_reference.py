@@ -106,6 +106,8 @@ CHECKED = {
     "asdict(rules)": f"{DATASET}.market_rules",
     "keys_of(Pretraining)": "task.model.kwargs.pretrain",
     "keys_of(Relaxation)": f"{DATASET}.mandate.on_failure",
+    "QLIB_SETTINGS": "qlib_init",
+    "('uri', 'default_exp_name')": "qlib_init.exp_manager.kwargs",
     "registry": f"{DATASET}.mandate.constraints",
     "[*MONEY, *registry]": f"{DATASET}.mandate.costs",
     "[*SETTINGS, YEAR, 'constraints', 'costs', *known]": f"{DATASET}.mandate",
