@@ -22,6 +22,7 @@ RECORDS: dict[str, dict[str, Any]] = {
     "backtest": {"class": "BacktestRecord", "module_path": f"{_OURS}records"},
     "mandate": {"class": "MandateRecord", "module_path": f"{_OURS}mandate_records"},
     "topk_dropout": {"class": "TopkDropoutRecord", "module_path": f"{_OURS}topk_dropout"},
+    "truth": {"class": "TruthRecord", "module_path": f"{_OURS}truth_record"},
     "report": {"class": "ReportRecord", "module_path": f"{_OURS}records"},
 }
 

@@ -49,7 +49,7 @@ VERSION = 1  # of what is kept in the cache
 # What Qlib's handler takes besides; its label is not among them, since risk, regret and backtest
 # all rest on the return from the close of t+1 to that of t+2: only the horizon of the training
 # label can be chosen.
-OWN = ("fields", "exclude", "horizon", "infer_processors", "learn_processors")
+OWN = ("fields", "exclude", "include", "horizon", "infer_processors", "learn_processors")
 PASSED_ON = (
     "instruments",
     "start_time",
@@ -61,8 +61,12 @@ PASSED_ON = (
 )
 
 
-def feature_config(fields: Sequence[str], exclude: Sequence[str]) -> tuple[list[str], list[str]]:
+def feature_config(
+    fields: Sequence[str], exclude: Sequence[str], include: Sequence[str] | None = None
+) -> tuple[list[str], list[str]]:
     """Expressions and names of the Alpha158 features that use only ``fields``.
+
+    Of those, the ones that ``include`` names (None: all), less those that ``exclude`` names.
 
     Raises
     ------
@@ -78,14 +82,27 @@ def feature_config(fields: Sequence[str], exclude: Sequence[str]) -> tuple[list[
     for field in fields:
         if field not in (*FIELDS, "vwap"):
             raise ConfigError(f"fields: unknown field {field!r}.{nearest(field, FIELDS)}")
-    for name in exclude:
-        if name not in names:
-            raise ConfigError(f"exclude: no Alpha158 feature {name!r}.{nearest(name, names)}")
-    kept = [
+    for key, given in (("exclude", exclude), ("include", include or ())):
+        for name in given:
+            if name not in names:
+                raise ConfigError(f"{key}: no Alpha158 feature {name!r}.{nearest(name, names)}")
+    possible = [
         (expression, name)
         for expression, name in zip(expressions, names, strict=True)
-        if name not in exclude and set(re.findall(r"\$(\w+)", expression)) <= set(fields)
+        if set(re.findall(r"\$(\w+)", expression)) <= set(fields)
     ]
+    for name in include or ():
+        if name not in [n for _, n in possible]:
+            raise ConfigError(f"include: {name} needs more price fields than {', '.join(fields)}.")
+        if name in exclude:
+            raise ConfigError(f"include: {name} is in exclude as well.")
+    kept = [
+        (expression, name)
+        for expression, name in possible
+        if name not in exclude and (include is None or name in include)
+    ]
+    if not kept and include is not None:
+        raise ConfigError("include: names no feature; leave it out for all of them.")
     if not kept:
         raise ConfigError(f"fields: no Alpha158 feature uses only {', '.join(fields)}.")
     return [e for e, _ in kept], [n for _, n in kept]
@@ -146,6 +163,7 @@ class CachedAlpha158(Alpha158):
     ----------
     fields : price fields the provider has; features that need others are left out.
     exclude : names of features to leave out.
+    include : names of the features to use, None for all.
     horizon : [days] length h of the training label, the return from the close of t+1 to that of
         t+1+h. The raw label, which is what a decision earns, stays the return of the first of them.
     market : closes, membership and exclusions. A row of a name without a close that day, or
@@ -185,6 +203,7 @@ class CachedAlpha158(Alpha158):
         cache_key: Mapping[str, Any],
         fields: Sequence[str] = FIELDS,
         exclude: Sequence[str] = EXCLUDED_FEATURES,
+        include: Sequence[str] | None = None,
         horizon: int = 1,
         infer_processors: Sequence[dict] = INFER_PROCESSORS,
         learn_processors: Sequence[dict] = LEARN_PROCESSORS,
@@ -197,13 +216,14 @@ class CachedAlpha158(Alpha158):
                 **kwargs,
                 "fields": fields,
                 "exclude": exclude,
+                "include": include,
                 "horizon": horizon,
                 "infer_processors": infer_processors,
                 "learn_processors": learn_processors,
             }
         )
         self.horizon = int(horizon)
-        self._feature_config = feature_config(fields, exclude)
+        self._feature_config = feature_config(fields, exclude, include)
         # Qlib writes the dates of the fit into the settings that it is given.
         infer_processors = copy.deepcopy(list(infer_processors))
         learn_processors = copy.deepcopy(list(learn_processors))
@@ -241,7 +261,10 @@ class CachedAlpha158(Alpha158):
         lists = {"fields": FIELDS, "exclude": EXCLUDED_FEATURES}
         for key, usual in lists.items():
             _check_list(settings.get(key, usual), f"handler.{key}")
-        feature_config(*(settings.get(key, usual) for key, usual in lists.items()))
+        include = settings.get("include")
+        if include is not None:
+            _check_list(include, "handler.include")
+        feature_config(*(settings.get(key, usual) for key, usual in lists.items()), include)
         for part in ("infer_processors", "learn_processors"):
             _check_list(settings.get(part) or (), f"handler.{part}")
             for item in settings.get(part) or ():

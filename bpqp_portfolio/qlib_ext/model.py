@@ -149,6 +149,7 @@ class PortfolioModel(Model):
         self._check_taught()
         self._predictor(features=1)
         self.network: Predictor | None = None
+        self._pretrained: list[Predictor] = []
         self.history = pd.DataFrame()
         self.best_epoch: int | None = None
 
@@ -156,6 +157,11 @@ class PortfolioModel(Model):
     def check_settings(cls, settings: Mapping[str, Any]) -> None:
         """Raise :class:`ConfigError` for an unknown setting or one outside its range."""
         cls(**settings)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """What the network learns by, one after the other."""
+        return tuple(name for name, _, _ in self._stages)
 
     def _first_stage(self, pretrain: Mapping[str, Any]) -> Stage:
         check_keys(pretrain, keys_of(Pretraining), "model.pretrain")
@@ -220,6 +226,7 @@ class PortfolioModel(Model):
         if parts := own_parts(own):
             own["own_parts"] = parts
         checkpoints, members, histories = [], [], []
+        self._pretrained = []
         for member in range(count):
             if count > 1:
                 print(f"network {member + 1} of {count}", flush=True)
@@ -244,17 +251,23 @@ class PortfolioModel(Model):
                 )
                 with dataset.clock(name), torch_threads(self.settings.threads):
                     state = trainer.fit(panel, dataset.days("train"), dataset.days("valid"))
+                if name == "pretraining":
+                    self._pretrained.append(copy.deepcopy(network).cpu())
             # What is kept can be read where there is no GPU.
             members.append(network.cpu())
             history = pd.DataFrame(state.history)
             histories.append(history if count == 1 else history.assign(member=member + 1))
         self.history = pd.concat(histories, ignore_index=True)
-        if count == 1:
-            self.network, self.best_epoch = members[0], state.best_epoch
-        else:
-            self.network, self.best_epoch = Ensemble(members, self._spread(members, dataset)), None
+        self.network = self._together(members, dataset)
+        self.best_epoch = state.best_epoch if count == 1 else None
         for checkpoint in checkpoints:
             checkpoint.unlink(missing_ok=True)
+
+    def _together(self, members: Sequence[Predictor], dataset: PortfolioDataset) -> Predictor:
+        """The one network, or the ensemble of several."""
+        if len(members) == 1:
+            return members[0]
+        return Ensemble(members, self._spread(members, dataset))
 
     def _spread(self, members: Sequence[Predictor], dataset: PortfolioDataset) -> torch.Tensor:
         """Mean cross-sectional standard deviation of each member's scores on train days, (K,)."""
@@ -275,17 +288,25 @@ class PortfolioModel(Model):
         network = copy.deepcopy(self.network).to(resolve_device(self.settings.device))
         return network, dataset.panel(self.network.window)
 
-    def predict(self, dataset: PortfolioDataset, segment: str = "test") -> pd.Series:
+    def predict(
+        self, dataset: PortfolioDataset, segment: str = "test", stage: str = "training"
+    ) -> pd.Series:
         """Scores of ``segment``, indexed by (datetime, instrument).
 
-        A score of 1 stands for one cross-sectional standard deviation of daily returns.
+        A score of 1 stands for one cross-sectional standard deviation of daily returns. With
+        ``stage`` pretraining they are those of the network as its first loss left it.
 
         Raises
         ------
         ConfigError
-            The model is not fitted.
+            The model is not fitted, or has no such stage.
         """
+        if stage not in self.stages:
+            raise ConfigError(f"model: no stage {stage!r}, only {', '.join(self.stages)}.")
         network, panel = self._fitted("predicting", dataset)
+        if stage == "pretraining":
+            network = self._together(self._pretrained, dataset)
+            network = copy.deepcopy(network).to(resolve_device(self.settings.device))
         days = dataset.days(segment)
         with torch_threads(self.settings.threads):
             scores = predict_scores(network, panel, days).numpy()

@@ -33,6 +33,7 @@ RECORDS = (
     "BacktestRecord",
     "MandateRecord",
     "TopkDropoutRecord",
+    "TruthRecord",
     "ReportRecord",
 )
 RECORD_MODULE = "qlib.workflow.record_temp"

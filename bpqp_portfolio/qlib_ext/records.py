@@ -40,6 +40,8 @@ SURVIVORSHIP = (
     "survivorship bias; compare the universe coverage that `bpqp data check` prints."
 )
 
+TRUTH = "truth.pkl"
+"""Artifact of a :class:`~.truth_record.TruthRecord`."""
 TABLES = ("bpqp_daily.pkl", "realised_weights.pkl")
 """Artifacts of a backtest besides Qlib's."""
 
@@ -351,6 +353,11 @@ class ReportRecord(ACRecordTemp):
         names = ("mandate_activity", "mandate_events", "shortfall", "mandate_facts")
         return {name: self.load(f"{name}.pkl") for name in names}
 
+    def _truth(self) -> pd.DataFrame:
+        """The table of a :class:`~.truth_record.TruthRecord`, empty where none ran."""
+        known = self.recorder.list_artifacts(self.artifact_path)
+        return self.load(TRUTH) if f"{self.artifact_path}/{TRUTH}" in known else pd.DataFrame()
+
     def _results(self) -> RunResults:
         dataset, mandate = self.dataset, self._mandate()
         weights = self.load("weights.pkl").reset_index()
@@ -396,6 +403,7 @@ class ReportRecord(ACRecordTemp):
             activity=mandate.get("mandate_activity", pd.DataFrame()),
             events=mandate.get("mandate_events", pd.DataFrame()),
             implementation_shortfall=mandate.get("shortfall", pd.DataFrame()),
+            truth=self._truth(),
             best_epoch=getattr(self.model, "best_epoch", None),
             timing=dict(dataset.clock.seconds),
         )

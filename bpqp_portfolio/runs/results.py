@@ -44,12 +44,16 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("gap_return", "gap_return_drift", "gap_return_lots", "gap_return_unfilled"),
         *("orders", "unfilled", "cut"),
     ),
+    "truth": ("datetime", "portfolio", "regret", "expected", "realised", "turnover"),
 }
 """The tables of a run and their columns."""
 REQUIRED = {**COLUMNS, "daily": ("return",), "signal": (), "epochs": ("epoch",)}
 """The columns that each table must have where it holds anything."""
-MANDATE = ("activity", "events", "implementation_shortfall")
-"""Tables that only the run of a mandate has, and that are saved where they hold anything."""
+TEXTS = ("datetime", "instrument", "status", "constraint", "action", "reason", "portfolio")
+"""Columns that hold no numbers."""
+OPTIONAL = ("activity", "events", "implementation_shortfall", "truth")
+"""Tables that only the run of a mandate or of a simulated market has, saved where they hold
+anything."""
 STORED = {"implementation_shortfall": "shortfall", "timing": "stages"}
 """What a field of :class:`RunResults` is called in the files, where it is not its own name."""
 
@@ -97,6 +101,8 @@ class RunResults:
         and ``reason`` as text.
     implementation_shortfall : by trading day, realised against target weights; see
         :mod:`~bpqp_portfolio.backtest.implementation_shortfall`.
+    truth : of a simulated market, what portfolios were worth by its truth; see
+        :func:`~bpqp_portfolio.backtest.truth.judge_by_truth`.
     timing : stage → seconds.
 
     Raises
@@ -121,13 +127,14 @@ class RunResults:
     implementation_shortfall: pd.DataFrame = field(
         default_factory=lambda: _empty("implementation_shortfall")
     )
+    truth: pd.DataFrame = field(default_factory=lambda: _empty("truth"))
     best_epoch: int | None = None
     timing: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for table in COLUMNS:
             _check_columns(table, getattr(self, table))
-        for table in ("weights", "realised", "epochs", *MANDATE):
+        for table in ("weights", "realised", "epochs", *OPTIONAL):
             if getattr(self, table).empty:
                 object.__setattr__(self, table, _empty(table))
         if self.daily.empty:
@@ -186,7 +193,7 @@ def _check_columns(table: str, frame: pd.DataFrame) -> None:
             raise DataError(
                 f"results.{table}: unknown column {column!r}.{nearest(column, COLUMNS[table])}"
             )
-        if column in ("datetime", "instrument", "status", "constraint", "action", "reason"):
+        if column in TEXTS:
             continue
         if not pd.api.types.is_numeric_dtype(frame[column]) and len(frame):
             raise DataError(f"results.{table}[{column!r}] must hold numbers.")
@@ -235,7 +242,7 @@ def save_results(results: RunResults, folder: Path | str) -> Path:
     with replacing_folder(folder) as fresh:
         digests = {}
         for table in COLUMNS:
-            if table in MANDATE and getattr(results, table).empty:
+            if table in OPTIONAL and getattr(results, table).empty:
                 continue
             path = fresh / f"{STORED.get(table, table)}.parquet"
             getattr(results, table).to_parquet(path, engine="pyarrow")
@@ -276,7 +283,7 @@ def load_results(folder: Path | str) -> RunResults:
     tables = {}
     for table in COLUMNS:
         file = folder / f"{STORED.get(table, table)}.parquet"
-        if table in MANDATE and file.name not in digests:
+        if table in OPTIONAL and file.name not in digests:
             continue
         if not file.is_file():
             raise DataError(f"{file} is missing. {again}")
