@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 demo: install
-	$(BIN)/bpqp data demo --to $(DEMO)
+	$(BIN)/bpqp data simulate --to $(DEMO)
 	BPQP_PROVIDER_URI=$(DEMO) $(BIN)/qrun workflows/bpqp_demo.yaml
 	@echo "The report of the demonstration:"
 	@echo "$(CURDIR)/data/demo_report.html"

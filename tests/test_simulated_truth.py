@@ -57,14 +57,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 import pytest
 import qlib
 import torch
 from torch import Tensor
 
+from bpqp_portfolio.backtest.truth import with_truth
 from bpqp_portfolio.data.features.panel import DailyPanel
-from bpqp_portfolio.data.provider.simulate import Truth, load_truth, simulate_market
+from bpqp_portfolio.data.provider.simulate import load_truth, simulate_market
 from bpqp_portfolio.losses import build_loss
 from bpqp_portfolio.losses.account import trades
 from bpqp_portfolio.losses.decision_value import DecisionValue
@@ -72,7 +72,6 @@ from bpqp_portfolio.losses.registry import Loss
 from bpqp_portfolio.portfolio import PortfolioProblem, TradingCosts
 from bpqp_portfolio.predictors import MLP
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
-from bpqp_portfolio.qlib_ext.handlers import FIELDS, feature_config
 from bpqp_portfolio.training import Trainer, TrainerConfig, predict_scores
 
 FEATURES = ("ROC5", "ROC20", "VMA5")
@@ -167,19 +166,6 @@ class Study:
         return self.problem.regret(w, self.truth.batch(self.test, features=False))
 
 
-def with_truth(panel: DailyPanel, truth: Truth) -> DailyPanel:
-    """``panel`` with the true mean in place of returns, and the true covariance."""
-    day = truth.dates.get_indexer(pd.DatetimeIndex(panel.dates)).repeat(panel.counts.numpy())
-    name = pd.Index(truth.names).get_indexer(panel.names)[panel.name_index.numpy()]
-    return replace(
-        panel,
-        returns=torch.from_numpy(truth.mu[day, name]),
-        loadings=torch.from_numpy(truth.loadings[name]),
-        specific=torch.from_numpy(truth.specific[name]),
-        oracle_value=torch.full_like(panel.oracle_value, torch.nan),
-    )
-
-
 def gain(worse: list[Tensor], better: list[Tensor]) -> tuple[float, float]:
     """Mean of worse - better over markets and days, and its standard error over 20-day means."""
     differences = [(a - b).numpy() for a, b in zip(worse, better, strict=True)]
@@ -202,14 +188,13 @@ def build_study(folder: Path, seed: int) -> Study:
             "kwargs": {"uri": f"sqlite:///{folder}/mlflow.db", "default_exp_name": "test"},
         },
     )
-    others = [name for name in feature_config(FIELDS, [])[1] if name not in FEATURES]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BPQP_CACHE", str(folder / "cache"))
         dataset = PortfolioDataset(
             market="sim",
             benchmark="SIMIDX",
             segments=SEGMENTS,
-            handler={"kwargs": {"exclude": others}},
+            handler={"kwargs": {"include": FEATURES}},
             risk={"factors": 5},
             mandate={"risk_aversion": 50.0, "constraints": {"max_weights": 0.1}},
         )

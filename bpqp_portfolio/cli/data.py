@@ -16,12 +16,12 @@ data_app = typer.Typer(no_args_is_help=True, help="Get, import, check and simula
 
 
 @data_app.command()
-def demo(to: NewProvider) -> None:
+def us20(to: NewProvider) -> None:
     """Build a provider of 20 US stocks, 1990 to 2022, from the package skfolio: no network."""
-    from ..data.provider.demo import build_demo
     from ..data.provider.summary import summary
+    from ..data.provider.us20 import build_us20
 
-    typer.echo(summary(build_demo(to, progress=True)))
+    typer.echo(summary(build_us20(to, progress=True)))
 
 
 @data_app.command()

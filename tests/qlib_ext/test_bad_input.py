@@ -48,7 +48,7 @@ def test_no_provider_at_the_address(tmp_path):
         build(tmp_path / "nothing")
     message = str(caught.value)
     assert f"no Qlib provider at {tmp_path / 'nothing'}" in message
-    assert "`bpqp data csi300`" in message and "`bpqp data demo" in message
+    assert "`bpqp data csi300`" in message and "`bpqp data simulate" in message
     assert "BPQP_PROVIDER_URI" in message
 
 

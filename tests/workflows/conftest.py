@@ -59,12 +59,15 @@ class Workspace:
         )
 
     def shorten(self, file: str, train: str, valid: str, test: str, epochs: int) -> None:
-        """The demo's data, and ``file`` with few epochs on spans ``2010-01-04 to 2013-12-31``."""
+        """``file`` with few epochs on spans ``2010-01-04 to 2013-12-31``."""
         for segment, span in (("train", train), ("valid", valid), ("test", test)):
             first, last = span.split(" to ")
             self.edit(file, rf"{segment}: \[.*\]", f'{segment}: ["{first}", "{last}"]')
         self.edit(file, r"epochs: \d+", f"epochs: {epochs}")
-        built = self.run("bpqp", "data", "demo", "--to", "data/demo")
+
+    def build(self, *command: str) -> None:
+        """Make data by ``bpqp data`` and its arguments."""
+        built = self.run("bpqp", "data", *command)
         assert built.returncode == 0, built.stdout
 
     def execute(self, notebook: str) -> list:

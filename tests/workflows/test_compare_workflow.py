@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from bpqp_portfolio.data.provider.simulate import simulate_market
 from bpqp_portfolio.experiments.child import KEY
 
-pytest.importorskip("skfolio", reason="the demo's prices come with skfolio")
 pytestmark = pytest.mark.slow
 
 COMPARISON = """
@@ -29,7 +29,7 @@ methods:
   mse:
     title: Two-stage
     seeds: 1
-    task: {model: {kwargs: {loss: {name: mse, beta: __DROP__}}}}
+    task: {model: {kwargs: {pretrain: __DROP__, loss: {name: mse, beta: __DROP__}}}}
 """
 
 
@@ -44,11 +44,12 @@ def demo(workspace):
     file = "workflows/bpqp_demo.yaml"
     workspace.shorten(
         file,
-        train="2011-01-04 to 2012-12-31",
-        valid="2013-01-02 to 2013-12-31",
-        test="2022-01-03 to 2022-12-20",
+        train="2015-04-01 to 2016-03-31",
+        valid="2016-04-01 to 2016-06-30",
+        test="2016-07-01 to 2016-12-20",
         epochs=1,
     )
+    simulate_market(workspace.folder / "data" / "demo", names=30, years=2)
     (workspace.folder / "configs" / "compare.yaml").write_text(COMPARISON)
     return workspace
 

@@ -16,7 +16,7 @@ from bpqp_portfolio.live.snapshot import snapshot
 from bpqp_portfolio.runs.artifact import load_run
 from bpqp_portfolio.runs.results import load_results
 
-pytest.importorskip("skfolio", reason="the demo's prices come with skfolio")
+pytest.importorskip("skfolio", reason="the prices come with skfolio")
 pytestmark = pytest.mark.slow
 
 FILE = "workflows/mandate_demo.yaml"
@@ -32,6 +32,7 @@ def done(workspace):
         test="2022-09-01 to 2022-12-22",
         epochs=1,
     )
+    workspace.build("us20", "--to", "data/us20")
     printed = workspace.run("qrun", FILE)
     assert printed.returncode == 0, printed.stdout[-4000:]
     (run,) = workspace.runs("mandate_demo")
@@ -76,7 +77,7 @@ def test_the_limits_are_kept_on_solved_days(done):
         Path(workspace.client.download_artifacts(run.info.run_id, "bpqp/model")), run.info.run_id
     )
     for date in solved[:: len(solved) // 8]:
-        day = snapshot(saved, Provider(workspace.folder / "data" / "demo"), f"{date:%Y-%m-%d}")
+        day = snapshot(saved, Provider(workspace.folder / "data" / "us20"), f"{date:%Y-%m-%d}")
         loadings, specific = day.batch.loadings[0].numpy(), day.batch.specific[0].numpy()
         active = targets.loc[date].reindex(day.names, fill_value=0.0).to_numpy() - 1 / len(
             day.names

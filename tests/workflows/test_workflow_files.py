@@ -80,7 +80,7 @@ def test_defaults(file):
     tracker = init["exp_manager"]
     assert tracker["kwargs"]["uri"] == "sqlite:///mlflow.db"
     assert tracker["class"] == "TrackingManager" and tracker["kwargs"]["default_exp_name"]
-    folders = dict.fromkeys(DEMO, "data/demo") | {US: "data/us"}
+    folders = {"bpqp_demo": "data/demo", "mandate_demo": "data/us20", US: "data/us"}
     assert init["provider_uri"] == folders.get(file.stem, "~/.qlib/qlib_data/cn_data")
     assert init["region"] == ("us" if file.stem in folders else "cn")
 
@@ -113,7 +113,7 @@ def test_what_a_workflow_names_exists_and_its_settings_are_valid(file):
     assert kinds == [
         "SignalRecord",
         "SigAnaRecord",
-        "BacktestRecord" if file.stem == "bpqp_demo" else "MandateRecord",
+        *(["BacktestRecord", "TruthRecord"] if file.stem == "bpqp_demo" else ["MandateRecord"]),
         "ReportRecord",
     ]
 
@@ -140,7 +140,10 @@ def test_what_a_workflow_names_exists_and_its_settings_are_valid(file):
     assert mandate.book_rules(rules).lot == (1 if file.stem in (*DEMO, US) else 100)
     handler, settings = get_callable_kwargs(kwargs["handler"])
     assert handler is CachedAlpha158
-    assert len(feature_config(settings["fields"], settings.get("exclude", []))[1]) > 50
+    features = feature_config(
+        settings["fields"], settings.get("exclude", []), settings.get("include")
+    )[1]
+    assert len(features) == 3 if file.stem == "bpqp_demo" else len(features) > 50
     calendar = CALENDARS[config["qlib_init"]["region"]]
     spans = check_segments(kwargs["segments"], calendar)
     assert spans["test"][1] > spans["test"][0] > spans["valid"][1]

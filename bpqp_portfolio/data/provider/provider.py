@@ -115,7 +115,7 @@ class Provider:
             raise ProviderError(
                 f"no Qlib provider at {self.root} (missing: {', '.join(missing)}). Get one with "
                 f"`bpqp data csi300`, `bpqp data import SOURCE --to {self.root}` or "
-                f"`bpqp data demo --to {self.root}`, and point BPQP_PROVIDER_URI at it."
+                f"`bpqp data simulate --to {self.root}`, and point BPQP_PROVIDER_URI at it."
             )
         return self
 

@@ -221,7 +221,8 @@ def simulate_market(
     series = _series(paths, halted, member, calendar, codes, progress)
     manifest = {
         "kind": "simulated",
-        "source": f"a simulated market, its truth in {TRUTH}",
+        "source": f"simulated, not real: {names} names with a planted signal of IC {signal_ic:g} "
+        f"(true means in {TRUTH})",
         "settings": settings,
         **extent(calendar, universes, series),
         "fields": dict.fromkeys(FIELDS, len(series)),

@@ -22,7 +22,7 @@ BENCHMARK = "SPX"
 PRICES, LEVELS = "sp500_dataset.csv.gz", "sp500_index.csv.gz"
 
 
-def build_demo(to: Path, *, progress: bool = False) -> Provider:
+def build_us20(to: Path, *, progress: bool = False) -> Provider:
     """Write a provider of 20 S&P 500 stocks, 1990 to 2022, and the index ``SPX`` to ``to``.
 
     The prices are adjusted closes in dollars, rounded to 0.001 at the source, so the fields are
@@ -42,7 +42,7 @@ def build_demo(to: Path, *, progress: bool = False) -> Provider:
         version = importlib.metadata.version("skfolio")
     except (ModuleNotFoundError, FileNotFoundError) as error:
         raise ConfigError(
-            f"the demo's prices come with the package skfolio ({error}): "
+            f"these prices come with the package skfolio ({error}): "
             "run `pip install 'bpqp-portfolio[demo]'`."
         ) from error
     stocks, index = (_read(raw[name]) for name in (PRICES, LEVELS))
@@ -50,7 +50,7 @@ def build_demo(to: Path, *, progress: bool = False) -> Provider:
     closes = stocks.join(index.set_axis([BENCHMARK], axis=1), how="outer")
 
     series = {}
-    for name in tqdm(closes.columns, "demo names", disable=None if progress else True):
+    for name in tqdm(closes.columns, "names", disable=None if progress else True):
         close = closes[name].dropna()
         series[name] = pd.DataFrame({"close": close, "change": close.pct_change(), "factor": 1.0})
     spells = pd.DataFrame(
@@ -60,8 +60,8 @@ def build_demo(to: Path, *, progress: bool = False) -> Provider:
     )  # fmt: skip
     universes = {UNIVERSE: spells, "all": spells}
     manifest = {
-        "kind": "demo",
-        "source": f"skfolio {version} (BSD-3-Clause): {PRICES}, {LEVELS}",
+        "kind": "us20",
+        "source": f"closes of 20 US stocks chosen with hindsight, of skfolio {version} (BSD-3-Clause)",
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in raw.items()},
         **extent(calendar, universes, series),
         "fields": dict.fromkeys(("close", "change", "factor"), len(series)),
