@@ -71,6 +71,8 @@ def test_features_that_need_other_fields_are_left_out():
     assert len(names) == len(set(names)) == 75
     assert not any(f"${field}" in e for e in expressions for field in ("open", "volume", "vwap"))
     assert len(feature_config(handlers.FIELDS, EXCLUDED_FEATURES)[1]) == 158 - 5
+    few = feature_config(handlers.FIELDS, EXCLUDED_FEATURES, ["VMA5", "ROC20"])
+    assert few[1] == ["ROC20", "VMA5"]
 
 
 def test_processing_is_fitted_on_the_training_rows_alone(dataset, raw):
@@ -250,6 +252,10 @@ def test_defaults_are_not_changed_by_use(market):
         ({"fields": ["close", "volumes"]}, "fields: .*'volumes'.* Did you mean 'volume'"),
         ({"fields": []}, "fields: no Alpha158 feature"),
         ({"exclude": ["KUPP"]}, "exclude: no Alpha158 feature 'KUPP'. Did you mean 'KUP'"),
+        ({"include": ["ROC55"]}, "include: no Alpha158 feature 'ROC55'. Did you mean 'ROC5'"),
+        ({"fields": ["close"], "include": ["VMA5"]}, "include: VMA5 needs more price fields"),
+        ({"include": ["ROC5"], "exclude": ["ROC5"]}, "include: ROC5 is in exclude as well"),
+        ({"include": []}, "include: names no feature"),
         ({"label": [["$close"], ["L"]]}, "handler: unknown key 'label'"),
         ({"instruments": "all"}, "'instruments' follows from the dataset"),
     ],

@@ -45,6 +45,10 @@ def test_the_second_stage_starts_where_the_first_ended(dataset: PortfolioDataset
     moved.fit(dataset)
     assert not all(torch.equal(a, b) for a, b in zip(weights(alone), weights(moved), strict=True))
     assert len(moved.history) == 3
+    # What the first stage learned can still be asked.
+    assert moved.predict(dataset, stage="pretraining").equals(alone.predict(dataset))
+    with pytest.raises(ConfigError, match="no stage 'pretraining', only training"):
+        alone.predict(dataset, stage="pretraining")
 
 
 def test_a_killed_second_stage_goes_on_without_the_first(

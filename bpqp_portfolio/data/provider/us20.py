@@ -61,7 +61,7 @@ def build_us20(to: Path, *, progress: bool = False) -> Provider:
     universes = {UNIVERSE: spells, "all": spells}
     manifest = {
         "kind": "us20",
-        "source": f"closes of 20 US stocks chosen with hindsight, of skfolio {version} (BSD-3-Clause)",
+        "source": f"20 US stocks chosen with hindsight, from skfolio {version} (BSD-3-Clause)",
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in raw.items()},
         **extent(calendar, universes, series),
         "fields": dict.fromkeys(("close", "change", "factor"), len(series)),
