@@ -17,6 +17,8 @@ from .appraisal import StudyData
 
 OPTIMUM, EQUAL = "True optimum", "Equal weights"
 """The portfolios that every table has besides those that are judged."""
+END_TO_END, TWO_STAGES = "End to end", "Two stages"
+"""A network trained on its decisions, and the one on its forecasts that it began as."""
 
 
 def with_truth(panel: DailyPanel, truth: Truth) -> DailyPanel:

@@ -141,6 +141,7 @@ class PortfolioDataset(DatasetH):
                 getattr(C, "region", "cn"),
             )
             self.manifest = provider.manifest
+            print(f"data: {self.manifest.get('source', provider.root)}", flush=True)
             self.data_key = {
                 "provider": provider.fingerprint(),
                 "market": market,

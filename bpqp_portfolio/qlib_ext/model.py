@@ -30,6 +30,7 @@ from ..data.features.panel import DailyPanel
 from ..errors import ConfigError
 from ..files.atomic import replacing_file
 from ..files.cache import cache_root
+from ..files.screen import detail
 from ..losses import LOSSES, build_loss
 from ..losses.terms import KAPPA, RISK
 from ..portfolio.problem import PortfolioProblem
@@ -229,7 +230,7 @@ class PortfolioModel(Model):
         self._pretrained = []
         for member in range(count):
             if count > 1:
-                print(f"network {member + 1} of {count}", flush=True)
+                detail(f"network {member + 1} of {count}")
             shift = SEED_STEP * member
             stages = [
                 (name, loss, replace(config, seed=config.seed + shift))

@@ -337,7 +337,7 @@ class ReportRecord(ACRecordTemp):
         # The records before have tracked some of them.
         known = self.recorder.list_metrics()
         self.recorder.log_metrics(**{k: v for k, v in figures.items() if k not in known})
-        print_summary(summary, results, clock.seconds)
+        print_summary(summary, results)
         where = page if self.out else f"`bpqp report {self.recorder.id}`"
         print(f"report: {where}", flush=True)
         return {}

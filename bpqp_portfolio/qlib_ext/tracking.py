@@ -10,6 +10,7 @@ from qlib.workflow.expm import MLflowExpManager
 
 from ..config import check_keys, check_text
 from ..errors import report_error
+from ..files.screen import quieten
 from ..files.workflow import read_workflow
 from ..runs.database import initialise_database
 from .components import written_out
@@ -50,6 +51,8 @@ class TrackingManager(MLflowExpManager):
             said = read_workflow(path)
             check_workflow(said)
             config["task"] = written_out(said["task"])
+            name = str(config.get("experiment_name") or "workflow")
+            print(f"log: {quieten(name)}", flush=True)
         check_keys(unknown, ("uri", "default_exp_name"), "qlib_init.exp_manager.kwargs")
         check_text(uri, "qlib_init.exp_manager.kwargs.uri", "an address")
         super().__init__(uri, default_exp_name)

@@ -8,7 +8,7 @@ from typing import Any
 from qlib.workflow.record_temp import ACRecordTemp
 
 from ..backtest.appraisal import decide
-from ..backtest.truth import judge_by_truth
+from ..backtest.truth import END_TO_END, TWO_STAGES, judge_by_truth
 from ..config import check_keys
 from ..data.provider.simulate import load_truth
 from ..report.truth import truth_table
@@ -59,7 +59,7 @@ class TruthRecord(ACRecordTemp):
             own = self.load("weights.pkl")
             if "pretraining" in getattr(self.model, "stages", ()):
                 before = self.model.predict(dataset, stage="pretraining")
-                weights = {"End to end": own, "Two stages": decide(dataset, before)[0]}
+                weights = {END_TO_END: own, TWO_STAGES: decide(dataset, before)[0]}
             else:
                 weights = {"This run": own}
             costs = dataset.mandate.traded()[1]

@@ -2,43 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 
 import pandas as pd
+from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ..runs.results import RunResults
 from .headline import headline
-from .metrics import book_rows, cautions, other_rows
+from .metrics import METRICS, book_rows, cautions, format_metric
+from .truth import HEADERS, TITLE, truth_rows, truth_sentences
+
+BESIDE = {
+    "ic": ("signal", "ic"),
+    "turnover": ("trading", "turnover"),
+    "annual_cost": ("trading", "annual_cost"),
+}
+"""Figures that follow the table in one line, by their place in the summary."""
 
 
 def print_summary(
-    summary: pd.DataFrame,
-    results: RunResults,
-    timing: Mapping[str, float] | None = None,
-    console: Console | None = None,
+    summary: pd.DataFrame, results: RunResults, console: Console | None = None
 ) -> None:
-    """Print what happened, the final table, the seconds of each stage, and what limits it."""
-    table = Table(title="Result of the run", title_justify="left", header_style="bold")
+    """Print what happened, a table, the main figures beside it, and what limits them.
+
+    The table is that of the books, and of a simulated market that of the truth.
+    """
+    console = console or Console()
+    said = headline(results)
+    if not results.truth.empty:
+        said = [*truth_sentences(results), said[0]]
+    for sentence in said:
+        console.print(sentence, highlight=False, markup=False)
+    console.print(_books(summary, results) if results.truth.empty else _truth(results))
+    values = {m: summary.loc[place, "without_cost"] for m, place in BESIDE.items()}
+    known = [
+        f"{METRICS[m][0]} {format_metric(m, value)}"
+        for m, value in values.items()
+        if math.isfinite(value)
+    ]
+    if known:
+        console.print("; ".join(known), highlight=False)
+    for caution in cautions(results):
+        console.print(f"note: {caution}", highlight=False)
+
+
+def _books(summary: pd.DataFrame, results: RunResults) -> Table:
+    table = _plain("Result of the run")
     table.add_column(f"a year of {results.days_per_year:g} days, arithmetic")
     for header in ("return", "volatility", "ratio", "drawdown"):
         table.add_column(header, justify="right")
     for label, cells in book_rows(summary):
         table.add_row(label, *cells)
-    for section in ("signal", "trading"):
-        table.add_section()
-        for label, cell in other_rows(summary, section):
-            table.add_row(label, cell)
-    if timing:
-        table.add_section()
-        for stage, seconds in timing.items():
-            table.add_row(f"Seconds: {escape(stage)}", f"{seconds:.1f}")
-        table.add_row("Seconds: all", f"{sum(timing.values()):.1f}")
-    console = console or Console()
-    for sentence in headline(results):
-        console.print(sentence, highlight=False, markup=False)
-    console.print(table)
-    for caution in cautions(results):
-        console.print(f"note: {caution}", highlight=False)
+    return table
+
+
+def _plain(title: str) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+    )
+
+
+def _truth(results: RunResults) -> Table:
+    table = _plain(TITLE)
+    table.add_column("")
+    for header, unit in HEADERS.items():
+        table.add_column(f"{header}\n{unit}", justify="right")
+    for label, cells in truth_rows(results):
+        table.add_row(label, *cells)
+    return table

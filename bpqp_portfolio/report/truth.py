@@ -7,9 +7,27 @@ import math
 import pandas as pd
 from scipy import stats
 
+from ..backtest.truth import END_TO_END, EQUAL, TWO_STAGES
+from ..runs.results import RunResults
+
 BLOCK = 20
 """Days whose mean counts as one observation, since the features of neighbouring days overlap."""
 BASIS_POINTS = 1e4
+SPACE = "\N{NO-BREAK SPACE}"
+TITLE = "Returns over equal weights, after cost, ± half a 95 % interval"
+HEADERS = {
+    "true regret": "bp a day",
+    "bought": "% a day",
+    "expected": "% a year",
+    "realised": "% a year",
+}
+"""Columns of the table, and their units."""
+CAPTION = (
+    "True regret is f(w) − f(w*) with the day's true mean and covariance. Expected, by the truth, "
+    "and realised return are over equal weights and after cost, ± half of a 95 % interval. Each "
+    "portfolio is held exactly and in full; the optimum is that of the day's problem, which knows "
+    "no cost."
+)
 
 
 def truth_table(truth: pd.DataFrame, days_per_year: float) -> pd.DataFrame:
@@ -45,6 +63,70 @@ def truth_gain(
     difference = tables[0].drop(columns="portfolio") - tables[1].drop(columns="portfolio")
     difference = difference.assign(portfolio="").reset_index()
     return truth_table(difference, days_per_year).iloc[0].to_dict()
+
+
+def truth_sentences(results: RunResults) -> list[str]:
+    """What the truth says of the run, with half-widths of 95 % intervals; none without a truth."""
+    truth, year = results.truth, results.days_per_year
+    if truth.empty:
+        return []
+    table = truth_table(truth, year)
+    own = table.index[1]  # between the optimum and the others
+    if own != END_TO_END:
+        equal = basis_points(table.loc[EQUAL, "regret"])
+        return [
+            f"{own} has a true regret of {basis_points(table.loc[own, 'regret'])} basis points a "
+            f"day, equal weights {equal}."
+        ]
+    gain = truth_gain(truth, END_TO_END, TWO_STAGES, year)
+    before, after = (table.loc[name, "regret"] for name in (TWO_STAGES, END_TO_END))
+    share = 100 * abs(gain["regret"]) / before
+    side = "less" if gain["regret"] < 0 else "more"
+    realised = (
+        ""
+        if abs(gain["realised"]) > gain["realised_error"]
+        else (", which alone is not distinguishable from chance")
+    )
+    return [
+        f"End to end has {share:.0f}{SPACE}% {side} true regret "
+        f"than two stages: {basis_points(after)} against {basis_points(before)} basis points a day "
+        f"({plus_minus(BASIS_POINTS * gain['regret'], BASIS_POINTS * gain['regret_error'])}).",
+        f"By the truth that is {plus_minus(100 * gain['expected'], 100 * gain['expected_error'])}"
+        f"{SPACE}% a year after cost; in the days that were drawn, "
+        f"{plus_minus(100 * gain['realised'], 100 * gain['realised_error'])}{SPACE}% a year"
+        f"{realised}.",
+    ]
+
+
+def truth_rows(results: RunResults) -> list[tuple[str, list[str]]]:
+    """Rows of the table as text: a portfolio, and a cell for each of :data:`HEADERS`."""
+    table = truth_table(results.truth, results.days_per_year)
+    return [
+        (
+            str(name),
+            [
+                basis_points(row["regret"]),
+                f"{100 * row['turnover']:.0f}",
+                plus_minus(100 * row["expected"], 100 * row["expected_error"]),
+                plus_minus(100 * row["realised"], 100 * row["realised_error"]),
+            ],
+        )
+        for name, row in table.iterrows()
+    ]
+
+
+def basis_points(value: float) -> str:
+    """A fraction in basis points, 1e-4."""
+    return f"{BASIS_POINTS * value:z.2f}"
+
+
+def plus_minus(value: float, error: float) -> str:
+    """A signed figure with half of its interval.
+
+    >>> plus_minus(-1.234, 0.31)
+    '−1.2 ± 0.3'
+    """
+    return f"{value:+z.1f} ± {error:.1f}".replace("-", "−")
 
 
 def _mean(days: pd.Series) -> tuple[float, float]:

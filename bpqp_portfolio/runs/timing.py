@@ -6,9 +6,11 @@ import contextlib
 import time
 from collections.abc import Iterator
 
+from ..files.screen import status
+
 
 class Timing:
-    """Adds up the wall time of named stages, and prints when each begins and ends.
+    """Adds up the wall time of named stages, and shows when each begins and ends.
 
     ``seconds`` by stage. A stage that raises is not counted.
 
@@ -26,7 +28,7 @@ class Timing:
 
     @contextlib.contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        print(f"[{stage}] ...", flush=True)
+        status(f"[{stage}] ...")
         started = time.perf_counter()
         yield
         elapsed = time.perf_counter() - started

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from tqdm.auto import tqdm
 
+from ..files.screen import detail
+
 
 class Callback:
     """Called by the trainer; a method that is not overridden does nothing.
@@ -29,7 +31,7 @@ class Callback:
 
 
 class Progress(Callback):
-    """A progress bar within the epoch (on a terminal) and one line for each finished epoch."""
+    """A progress bar within the epoch (on a terminal), and in the log a line for each epoch."""
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
@@ -63,10 +65,10 @@ class Progress(Callback):
             f"| valid prediction {record['valid_prediction']:.4f} "
             f"decision {record['valid_decision']:.4f} IC {record['valid_ic']:+.4f}"
         )
-        print("  ".join([*parts, f"{record['seconds']:.1f} s"]), flush=True)
+        detail("  ".join([*parts, f"{record['seconds']:.1f} s"]))
 
     def on_end(self, best_epoch: int) -> None:
-        print(f"best epoch: {best_epoch}", flush=True)
+        detail(f"best epoch: {best_epoch}")
 
 
 class MetricLogger(Callback):

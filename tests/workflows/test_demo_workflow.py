@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -42,13 +45,26 @@ def results(demo):
     return load_results(workspace.client.download_artifacts(run.info.run_id, "bpqp/results"))
 
 
-def test_the_terminal_ends_with_the_table_and_the_place_of_the_report(demo):
+def test_the_screen_has_forty_lines_of_what_is_being_done_and_what_came_of_it(demo):
     workspace, out = demo
-    places = [out.index(f"[{stage}]") for stage in STAGES]
-    assert places == sorted(places)
+    lines = out.splitlines()
+    assert len(lines) <= 40 and "\r" not in out
+    assert lines[-1] == f"report: {workspace.folder / 'data' / 'demo_report.html'}"
+    assert "data: simulated, not real: 40 names with a planted signal" in out
+    stages = [line.split("]")[0][1:] for line in lines if re.fullmatch(r"\[\w+\] [\d.]+ s", line)]
+    assert tuple(stages) == STAGES
     # The demo's test segment ends with its data.
     assert "note: the test segment ends on the calendar's last day; it is cut to" in out
-    assert f"report: {workspace.folder / 'data' / 'demo_report.html'}" in out
+    for row in ("End to end", "Two stages", "True optimum", "Equal weights"):
+        assert any(line.startswith(f"{row} ") for line in lines)
+
+
+def test_the_log_has_the_rest(demo):
+    _, out = demo
+    (path,) = re.findall(r"^log: (.*)$", out, re.MULTILINE)
+    log = Path(path).read_text()
+    for text in ("epoch 2/2", "best epoch:", "starts running under Experiment", "[report] ..."):
+        assert text in log and text not in out
 
 
 def test_the_run_is_tracked(demo):
