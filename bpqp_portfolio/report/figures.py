@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ..files.atomic import replacing_file
 from ..runs.results import RunResults
-from . import figures_holdings, figures_mandate, figures_model, figures_returns
+from . import figures_holdings, figures_mandate, figures_model, figures_returns, figures_truth
 from .style import NARROW, WIDE, drawing, to_svg
 
 
@@ -39,6 +39,15 @@ PLOTS = (
         "the index and the equally weighted universe, neither of which pays any cost.",
         "The run has no daily returns.",
         figures_returns.growth,
+    ),
+    Plot(
+        "truth",
+        "truth",
+        "Return over equal weights, after cost",
+        "Daily returns added up: by the market's true means, left, where nothing is luck, "
+        "and as they were drawn, right. The optimum knows the truth.",
+        "The test is a single day.",
+        figures_truth.cumulated,
     ),
     Plot(
         "excess",

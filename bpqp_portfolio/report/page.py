@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,11 @@ from .metrics import FEWEST, book_rows, cautions, counted, other_rows, summarise
 from .statistics import BLOCK
 from .style import css_colours
 from .template import CSS, PAGE
+from .truth import CAPTION, HEADERS, truth_rows, truth_sentences
 
 SECTIONS = {
     "summary": "Summary",
+    "truth": "By the truth of this market",
     "performance": "Performance",
     "signal": "Signal",
     "learning": "Learning",
@@ -37,6 +39,11 @@ SECTIONS = {
 }
 
 
+SOME: dict[str, Callable[[RunResults], bool]] = {
+    "mandate": has_mandate,
+    "truth": lambda results: not results.truth.empty,
+}
+"""Sections that only some runs have, and which."""
 ORDERS = {"orders": "order", "unfilled": "unfilled order", "cut": "partly filled order"}
 
 
@@ -73,6 +80,7 @@ def render(results: RunResults) -> str:
         ],
         holdings=_holdings(results),
         mandate=_mandate(results),
+        truth=_truth(results),
         settings=_settings(results),
         timing=_timing(results.timing),
         config=_yaml(results.config),
@@ -96,7 +104,7 @@ def _facts_line(results: RunResults) -> list[str]:
 def _sections(results: RunResults) -> list[dict[str, Any]]:
     number = 0
     plots: dict[str, list[dict[str, Any]]] = {section: [] for section in SECTIONS}
-    shown = [key for key in SECTIONS if key != "mandate" or has_mandate(results)]
+    shown = [key for key in SECTIONS if key not in SOME or SOME[key](results)]
     for plot in PLOTS:
         if plot.section not in shown:
             continue
@@ -115,6 +123,18 @@ def _sections(results: RunResults) -> list[dict[str, Any]]:
             }
         )
     return [{"id": key, "title": SECTIONS[key], "plots": plots[key]} for key in shown]
+
+
+def _truth(results: RunResults) -> dict[str, Any]:
+    """Sentences, header and rows of the section on the truth; empty where there is none."""
+    if not SOME["truth"](results):
+        return {}
+    return {
+        "sentences": truth_sentences(results),
+        "headers": [f"{name}, {unit}" for name, unit in HEADERS.items()],
+        "rows": truth_rows(results),
+        "caption": CAPTION,
+    }
 
 
 def _books(results: RunResults, summary: pd.DataFrame) -> list[dict[str, Any]]:

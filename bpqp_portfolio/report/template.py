@@ -220,6 +220,17 @@ PAGE = """<!DOCTYPE html>
 {%- endfor %}
 </div>
 {%- endif %}
+{%- if section.id == "truth" %}
+<p>{{ truth.sentences | join(" ") }}</p>
+<div class="scroll"><table class="books">
+<thead><tr><th></th>
+{%- for header in truth.headers %}<th scope="col">{{ header }}</th>{% endfor %}</tr></thead><tbody>
+{%- for label, cells in truth.rows %}
+<tr><th scope="row">{{ label }}</th>{% for cell in cells %}<td>{{ cell }}</td>{% endfor %}</tr>
+{%- endfor %}
+</tbody></table></div>
+<p class="caption">{{ truth.caption }}</p>
+{%- endif %}
 {%- if section.id == "portfolio" and holdings %}
 <h3>Latest target weights</h3>
 <p>The target of the last signal day, {{ holdings.day }}: {{ holdings.count }} names,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from rich.console import Console
 from bpqp_portfolio.errors import ConfigError
 from bpqp_portfolio.markets.rules import MARKET_RULES, market_rules
 from bpqp_portfolio.markets.rules import QLIB_DAYS_PER_YEAR as QLIB
+from bpqp_portfolio.report.headline import headline
 from bpqp_portfolio.report.metrics import (
     FEWEST,
     book_rows,
@@ -232,11 +235,25 @@ def test_format(metric, value, text):
     assert format_metric(metric, value) == text
 
 
-def test_terminal_table_fits_eighty_columns(run):
-    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    summary = summarise(run)
-    print_summary(summary, run, console)
-    text = console.export_text()
+def printed(results):
+    """What the terminal shows of a run, on eighty columns."""
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_summary(summarise(results), results, console)
+    return console.export_text()
+
+
+def test_the_terminal_shows_the_truth_where_it_is_known(run):
+    text = printed(run)
+    assert text.index("less true regret than two stages") < text.index(headline(run)[0][:40])
+    for name in ("True optimum", "End to end", "Two stages", "Equal weights"):
+        assert re.search(rf"^{name} +\d+\.\d\d +20 +[+−]", text, re.MULTILINE)
+    assert "Portfolio, with cost" not in text and len(text.splitlines()) < 20
+
+
+def test_terminal_table_fits_eighty_columns(changed):
+    run = changed(truth=pd.DataFrame())
+    summary, text = summarise(run), printed(run)
+    assert "true regret" not in text
     assert "Portfolio, with cost" in text and "Over equal weights, without cost" in text
     assert format_metric("ic", summary.loc[("signal", "ic"), "without_cost"]) in text
     assert not any(line.rstrip().endswith("cost") for line in text.splitlines())

@@ -12,9 +12,8 @@ import pytest
 
 from bpqp_portfolio.report.figures import PLOTS
 from bpqp_portfolio.report.headline import headline
-from bpqp_portfolio.report.mandate import has_mandate
 from bpqp_portfolio.report.metrics import book_rows, summarise
-from bpqp_portfolio.report.page import SECTIONS, render, write_report
+from bpqp_portfolio.report.page import SECTIONS, SOME, render, write_report
 
 EVIL = "<script>alert('x')</script>\"&'"
 
@@ -175,7 +174,7 @@ ODD_RUNS = {
         "weights": NOTHING,
         "realised": NOTHING,
         "epochs": NOTHING,
-        **dict.fromkeys(("activity", "events", "implementation_shortfall"), NOTHING),
+        **dict.fromkeys(("activity", "events", "implementation_shortfall", "truth"), NOTHING),
         "timing": {},
         "settings": {},
         "config": {},
@@ -192,14 +191,14 @@ ODD_RUNS = {
 def test_odd_runs(run, changed, odd):
     results = changed(**ODD_RUNS[odd](run))
     page = Page(render(results))
-    plots = [plot for plot in PLOTS if plot.section != "mandate" or has_mandate(results)]
+    plots = [plot for plot in PLOTS if plot.section not in SOME or SOME[plot.section](results)]
     absent = sum(plot.absent in page.text for plot in plots)
     assert page.tags["figure"] + absent == len(plots)
     assert not {"nan", "inf", "nat"} & set(re.split(r"[^a-z]+", page.text.lower()))
 
 
 def test_what_is_missing_is_said(run, changed):
-    plots = {plot.key: plot for plot in PLOTS if plot.section != "mandate"}
+    plots = {plot.key: plot for plot in PLOTS if plot.section not in SOME}
     page = Page(render(changed(**ODD_RUNS["returns alone"](run))))
     shown = {"growth", "drawdown"}
     assert page.tags["figure"] == len(shown)
