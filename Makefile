@@ -3,7 +3,6 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-DEMO := data/demo
 export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
 
 .PHONY: demo test docs notebooks lint install clean
@@ -18,10 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 demo: install
-	$(BIN)/bpqp data simulate --to $(DEMO)
-	BPQP_PROVIDER_URI=$(DEMO) $(BIN)/qrun workflows/bpqp_demo.yaml
-	@echo "The report of the demonstration:"
-	@echo "$(CURDIR)/data/demo_report.html"
+	$(BIN)/bpqp demo .
 
 # One worker a core, each with one thread: more threads than cores wait for each other.
 test: install

@@ -19,13 +19,14 @@ from ..errors import report_error
 from .check import check
 from .compare import compare
 from .data import data_app
+from .demo import demo
 from .init import init
 from .keys import keys
 from .report import report
 from .weights import weights
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for command in (init, check, report, weights, compare, keys):
+for command in (demo, init, check, report, weights, compare, keys):
     app.command()(command)
 app.add_typer(data_app, name="data")
 

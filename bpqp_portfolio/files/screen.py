@@ -103,12 +103,17 @@ def quieten(name: str) -> Path:
     return path
 
 
+def log(text: str) -> bool:
+    """Write a line to the log; False where there is none."""
+    if _log is not None:
+        _log.write(f"{text}\n")
+    return _log is not None
+
+
 def detail(text: str) -> None:
     """Write a line to the log; where there is none, print it."""
-    if _log is None:
+    if not log(text):
         print(text, flush=True)
-    else:
-        _log.write(f"{text}\n")
 
 
 def status(text: str) -> None:

@@ -264,7 +264,8 @@ class CachedAlpha158(Alpha158):
         include = settings.get("include")
         if include is not None:
             _check_list(include, "handler.include")
-        feature_config(*(settings.get(key, usual) for key, usual in lists.items()), include)
+        fields, exclude = (settings.get(key, usual) for key, usual in lists.items())
+        feature_config(fields, exclude, include)
         for part in ("infer_processors", "learn_processors"):
             _check_list(settings.get(part) or (), f"handler.{part}")
             for item in settings.get(part) or ():

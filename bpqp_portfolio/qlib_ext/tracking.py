@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from types import TracebackType
 from typing import Any
 
@@ -10,7 +11,7 @@ from qlib.workflow.expm import MLflowExpManager
 
 from ..config import check_keys, check_text
 from ..errors import report_error
-from ..files.screen import quieten
+from ..files.screen import log, quieten
 from ..files.workflow import read_workflow
 from ..runs.database import initialise_database
 from .components import written_out
@@ -74,6 +75,7 @@ def _report_in_one_line() -> None:
     """Let an uncaught error end the program with its message alone."""
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        log("".join(traceback.format_exception(kind, error, trace)).rstrip())
         report_error(error.with_traceback(trace))
 
     sys.excepthook = hook

@@ -67,7 +67,7 @@ def render(results: RunResults) -> str:
         css=Markup(stylesheet),
         name=results.name,
         facts_line=_facts_line(results),
-        headline=headline(results),
+        headline=[*truth_sentences(results), *headline(results)],
         cautions=cautions(results),
         sections=_sections(results),
         cards=cards(results, summary),
@@ -92,6 +92,7 @@ def render(results: RunResults) -> str:
 def _facts_line(results: RunResults) -> list[str]:
     days = results.daily.index
     facts = [
+        str(results.manifest["source"]) if results.manifest.get("source") else None,
         f"{results.settings['market']}" if results.settings.get("market") else None,
         f"{days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}, {counted(len(days), 'trading day')}",
         f"benchmark {results.settings['benchmark']}" if results.settings.get("benchmark") else None,

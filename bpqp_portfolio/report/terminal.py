@@ -31,9 +31,7 @@ def print_summary(
     """
     console = console or Console()
     said = headline(results)
-    if not results.truth.empty:
-        said = [*truth_sentences(results), said[0]]
-    for sentence in said:
+    for sentence in [*truth_sentences(results), *(said if results.truth.empty else said[:1])]:
         console.print(sentence, highlight=False, markup=False)
     console.print(_books(summary, results) if results.truth.empty else _truth(results))
     values = {m: summary.loc[place, "without_cost"] for m, place in BESIDE.items()}

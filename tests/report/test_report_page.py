@@ -14,6 +14,7 @@ from bpqp_portfolio.report.figures import PLOTS
 from bpqp_portfolio.report.headline import headline
 from bpqp_portfolio.report.metrics import book_rows, summarise
 from bpqp_portfolio.report.page import SECTIONS, SOME, render, write_report
+from bpqp_portfolio.report.truth import truth_sentences
 
 EVIL = "<script>alert('x')</script>\"&'"
 
@@ -68,8 +69,12 @@ def test_every_section_and_figure_is_there(page):
         assert f"Figure {number}. {plot.caption}" in page.text
 
 
-def test_it_opens_with_what_happened(html, run):
-    assert html.index(f'<p class="lead">{headline(run)[0]}</p>') < html.index('class="cards"')
+def test_it_opens_with_what_happened(html, run, changed):
+    first = f'<p class="lead">{headline(run)[0]}</p>'
+    truth = f'<p class="lead">{truth_sentences(run)[0]}</p>'
+    assert html.index(truth) < html.index(headline(run)[0]) < html.index('class="cards"')
+    without = render(changed(truth=pd.DataFrame()))
+    assert without.index(first) < without.index('class="cards"')
 
 
 def test_contents_lead_somewhere(page):

@@ -22,7 +22,7 @@ STAGES = (
 
 @pytest.fixture(scope="module")
 def demo(workspace):
-    """The workspace after ``bpqp data simulate`` and ``qrun``: fewer names, years and epochs."""
+    """The workspace after ``bpqp demo``: fewer names, years and epochs."""
     file = "workflows/bpqp_demo.yaml"
     workspace.shorten(
         file,
@@ -32,7 +32,7 @@ def demo(workspace):
         epochs=2,
     )
     workspace.build("simulate", "--to", "data/demo", "--names", "40", "--years", "3")
-    done = workspace.run("qrun", file)
+    done = workspace.run("bpqp", "demo", ".")
     assert done.returncode == 0, done.stdout[-4000:]
     return workspace, done.stdout
 

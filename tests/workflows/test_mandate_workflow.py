@@ -46,6 +46,11 @@ def artifact(done, name: str):
     return pickle.loads(Path(path).read_bytes())
 
 
+def test_qrun_alone_shows_forty_lines_with_those_that_come_before_it_reads_the_workflow(done):
+    _, _, out = done
+    assert len(out.splitlines()) <= 40 and "\r" not in out
+
+
 def test_every_day_is_decided_and_accounted_for(done):
     _, run, _ = done
     days = artifact(done, "portfolio_analysis/mandate_days.pkl")
