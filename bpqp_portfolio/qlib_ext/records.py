@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,7 @@ from ..backtest.learned_risk import LearnedRisk, learned_risk_of, problem_of
 from ..backtest.realised import held_by_signal, realised_weights
 from ..backtest.references import regret_references
 from ..config import check_keys, check_text, from_mapping
+from ..files.atomic import replacing_file
 from ..problems.solution import SolveStatus
 from ..report.metrics import flatten, summarise
 from ..report.terminal import print_summary
@@ -330,9 +332,9 @@ class ReportRecord(ACRecordTemp):
                 if tag := parts_tag(folder / "model"):
                     self.recorder.set_tags(**tag)
             if self.out:
-                copy = Path(self.out).expanduser().absolute()
-                write_report(results, copy)
-                page = copy
+                written, page = page, Path(self.out).expanduser().absolute()
+                with replacing_file(page) as copy:
+                    shutil.copyfile(written, copy)
         figures = flatten(summary) | {f"bpqp.seconds.{k}": v for k, v in clock.seconds.items()}
         # The records before have tracked some of them.
         known = self.recorder.list_metrics()
