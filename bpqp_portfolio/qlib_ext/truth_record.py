@@ -24,6 +24,10 @@ class TruthRecord(ACRecordTemp):
     and tracks its means as ``bpqp.truth.<portfolio>.<figure>``. A model with ``pretrain`` is "End
     to end", and what its first stage learned, decided on by the same problem, is "Two stages".
 
+    Parameters
+    ----------
+    skip_existing : leaves a run as it is that has been judged already.
+
     Raises
     ------
     ConfigError
