@@ -250,7 +250,8 @@ class PortfolioModel(Model):
                     checkpoint_key=f"{key} {name}",
                     device=self.settings.device,
                 )
-                with dataset.clock(name), torch_threads(self.settings.threads):
+                last = member == count - 1
+                with dataset.clock(name, last), torch_threads(self.settings.threads):
                     state = trainer.fit(panel, dataset.days("train"), dataset.days("valid"))
                 if name == "pretraining":
                     self._pretrained.append(copy.deepcopy(network).cpu())

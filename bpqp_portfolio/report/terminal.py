@@ -16,6 +16,7 @@ from .truth import HEADERS, TITLE, truth_rows, truth_sentences
 
 BESIDE = {
     "ic": ("signal", "ic"),
+    "rank_ic": ("signal", "rank_ic"),
     "turnover": ("trading", "turnover"),
     "annual_cost": ("trading", "annual_cost"),
 }
@@ -47,7 +48,7 @@ def print_summary(
 
 
 def _books(summary: pd.DataFrame, results: RunResults) -> Table:
-    table = _plain("Result of the run")
+    table = _plain()
     table.add_column(f"a year of {results.days_per_year:g} days, arithmetic")
     for header in ("return", "volatility", "ratio", "drawdown"):
         table.add_column(header, justify="right")
@@ -56,7 +57,7 @@ def _books(summary: pd.DataFrame, results: RunResults) -> Table:
     return table
 
 
-def _plain(title: str) -> Table:
+def _plain(title: str | None = None) -> Table:
     return Table(
         title=title,
         title_justify="left",

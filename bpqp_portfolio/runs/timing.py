@@ -12,7 +12,7 @@ from ..files.screen import status
 class Timing:
     """Adds up the wall time of named stages, and shows when each begins and ends.
 
-    ``seconds`` by stage. A stage that raises is not counted.
+    ``seconds`` by stage. A block that raises is not counted.
 
     >>> timing = Timing()
     >>> with timing("risk"):  # doctest: +ELLIPSIS
@@ -27,10 +27,12 @@ class Timing:
         self.seconds: dict[str, float] = {}
 
     @contextlib.contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
+    def __call__(self, stage: str, last: bool = True) -> Iterator[None]:
+        """Time the block as a part of ``stage``, whose seconds so far are shown after the last."""
         status(f"[{stage}] ...")
         started = time.perf_counter()
         yield
         elapsed = time.perf_counter() - started
         self.seconds[stage] = self.seconds.get(stage, 0.0) + elapsed
-        print(f"[{stage}] {elapsed:.1f} s", flush=True)
+        if last:
+            print(f"[{stage}] {self.seconds[stage]:.1f} s", flush=True)

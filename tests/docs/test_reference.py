@@ -101,6 +101,7 @@ CHECKED = {
     "fields": "",  # of from_mapping itself
     "(*OWN, *PASSED_ON)": f"{DATASET}.handler.kwargs",
     "('name', 'out', 'skip_existing')": "task.record.report",
+    "('skip_existing',)": "task.record.truth",
     "('seed',)": "task.model.RandomScores.kwargs",
     "()": "task.model.ConstantScores.kwargs",
     "asdict(rules)": f"{DATASET}.market_rules",

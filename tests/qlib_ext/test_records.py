@@ -187,9 +187,9 @@ def test_both_losses_are_tracked_by_epoch(finished):
 
 
 def test_the_terminal_shows_stages_epochs_and_one_table(finished):
-    for text in ("[features]", "[training]", "epoch 2/2", "best epoch", "Result of the run"):
+    for text in ("[features]", "[training]", "epoch 2/2", "best epoch", "drawdown"):
         assert text in finished.printed
-    for text in ("Rank IC", "Regret a day", "Over equal weights, with cost", "Seconds: all"):
+    for text in ("Rank IC", "One-way turnover a day", "Over equal weights, with cost"):
         assert text in finished.printed
     assert finished.printed.rstrip().endswith(f"report: {finished.report}")
 
@@ -391,7 +391,7 @@ def test_forecasts_of_another_model_go_through_the_same_problem(forest, again):
     pd.testing.assert_series_equal(weights, expected, check_exact=True)
     assert "lightgbm.txt" in forest.artifacts("bpqp/model")
     assert load_results(forest.file("bpqp/results")).epochs.empty
-    assert "Result of the run" in forest.printed
+    assert "Portfolio, with cost" in forest.printed
 
 
 def test_perfect_scores_have_no_regret(again):

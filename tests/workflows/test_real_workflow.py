@@ -39,12 +39,13 @@ def finished(workspace, real_provider):
 
 def test_it_ends_with_the_final_table(finished):
     out, run = finished
-    table = out[out.index("Result of the run") :]
+    table = out[out.index("Portfolio, without cost") :]
+    assert len(out.splitlines()) <= 40
     for row in (
         "Over index, with cost",
         "Over equal weights, with cost",
         "Rank IC",
-        "Regret a day",
+        "One-way turnover a day",
     ):
         assert row in table
     assert f"`bpqp report {run.info.run_id}`" in table
