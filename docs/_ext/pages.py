@@ -335,7 +335,8 @@ API: dict[str, tuple[str, ...]] = {
     "qlib": (
         "qlib_ext.dataset", "qlib_ext.handlers", "qlib_ext.handler_source", "qlib_ext.model",
         "qlib_ext.baselines", "qlib_ext.records", "qlib_ext.mandate_records",
-        "qlib_ext.topk_dropout", "qlib_ext.truth_record", "qlib_ext.exchange", "qlib_ext.tracking", "qlib_ext.components",
+        "qlib_ext.topk_dropout", "qlib_ext.truth_record", "qlib_ext.exchange",
+        "qlib_ext.tracking", "qlib_ext.components",
         "qlib_ext.processors",
     ),
     "runs": (
@@ -344,7 +345,8 @@ API: dict[str, tuple[str, ...]] = {
     ),
     "live": ("live.target_weights", "live.decision"),
     "experiments": (
-        "experiments.plan", "experiments.runs", "experiments.table", "experiments.starter", "experiments.demo",
+        "experiments.plan", "experiments.runs", "experiments.table", "experiments.starter",
+        "experiments.demo",
     ),
     "config": (
         "errors", "config", "files.workflow", "files.cache", "reference.keys",
