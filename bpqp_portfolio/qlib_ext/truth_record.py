@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from qlib.workflow.record_temp import ACRecordTemp
@@ -56,6 +57,11 @@ class TruthRecord(ACRecordTemp):
     def check_settings(settings: Mapping[str, Any]) -> None:
         """Raise ConfigError for an unknown setting."""
         check_keys(settings, ("skip_existing",), "TruthRecord")
+
+    @staticmethod
+    def check_data(folder: Path) -> None:
+        """Raise DataError where the provider in ``folder`` is no simulated market."""
+        load_truth(folder)
 
     def _generate(self, **kwargs: Any) -> dict[str, Any]:
         dataset = self.dataset

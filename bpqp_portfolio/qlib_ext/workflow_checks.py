@@ -65,7 +65,12 @@ def check_workflow(config: Any) -> None:
     check_task(task)
     cls = check_component(task["dataset"], "task.dataset")
     if issubclass(cls, PortfolioDataset):
-        _check_data(task["dataset"]["kwargs"], _folder(config["qlib_init"]["provider_uri"]))
+        folder = _folder(config["qlib_init"]["provider_uri"])
+        _check_data(task["dataset"]["kwargs"], folder)
+        for record in task.get("record") or ():
+            cls = check_component(record, "task.record", "qlib.workflow.record_temp")
+            if hasattr(cls, "check_data"):
+                cls.check_data(folder)
     check_outputs({**config, "task": task})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,15 @@ def test_outputs_that_cannot_be_written(working, tmp_path, place, value, message
     (tmp_path / "file").write_text("some text")
     with pytest.raises((StorageError, DataError, ConfigError), match=message):
         check_workflow(changed(working, place, value))
+
+
+def test_the_truth_of_a_market_that_has_none(working, market, tmp_path):
+    judged = changed(working, ("task", "record", 3), RECORDS["truth"])
+    check_workflow(judged)
+    shutil.copytree(market.root, tmp_path / "real")
+    (tmp_path / "real" / "truth.npz").unlink()
+    with pytest.raises(DataError, match=r"no truth\.npz in .*real: only `bpqp data simulate`"):
+        check_workflow(changed(judged, ("qlib_init", "provider_uri"), str(tmp_path / "real")))
 
 
 def test_a_cache_that_cannot_be_written(working, tmp_path, monkeypatch):
