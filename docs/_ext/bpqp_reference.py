@@ -24,10 +24,16 @@ def _outdated(app: Any, env: Any, added: set, changed: set, removed: set) -> lis
     return [name for name in env.found_docs if pages.is_filled(env.doc2path(name))]
 
 
+def _skip(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out the fields of named tuples, whose docstrings say nothing."""
+    return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field") else None
+
+
 def setup(app: Any) -> dict[str, Any]:
     """Register with Sphinx."""
     app.add_object_type("key", "key", objname="workflow key", parse_node=_signature)
     app.connect("env-get-outdated", _outdated)
     app.connect("source-read", _fill)
+    app.connect("autodoc-skip-member", _skip)
     app.connect("autodoc-process-docstring", docstrings.process)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
