@@ -33,15 +33,17 @@ class Workflow:
     experiment_name : experiment of the tracker in which the run is kept.
     qlib_init : how Qlib is set up: data, market and tracking.
     task : data, model and records of the run.
+    sys : Qlib's own: folders of modules to import, ``path`` and ``rel_path``.
     """
 
     BASE_CONFIG_PATH: str | None = None
     experiment_name: str = "workflow"
     qlib_init: Mapping[str, Any]
     task: Mapping[str, Any]
+    sys: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class QlibInit:
     """Arguments of ``qlib.init``; those below are read by this package, any other by Qlib alone.
 
@@ -55,7 +57,7 @@ class QlibInit:
 
     provider_uri: str
     region: str = "cn"
-    exp_manager: Mapping[str, Any] = field(default_factory=dict)
+    exp_manager: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

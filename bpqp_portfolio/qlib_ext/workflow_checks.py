@@ -10,10 +10,10 @@ from typing import Any
 from qlib.config import MODE_CONF, _default_config, _default_region_config
 
 from ..backtest.mandate_settings import MandateSettings
-from ..config import as_mapping, check_keys, check_text, display, lookup
+from ..config import as_mapping, check_keys, check_text, display, keys_of, lookup
 from ..data.provider.provider import Provider
 from ..errors import ConfigError, ProviderError
-from ..files.workflow import read_workflow
+from ..files.workflow import Workflow, read_workflow
 from ..markets.rules import MARKET_RULES, market_rules
 from .components import written_out
 from .data_checks import check_named, checked_data
@@ -22,7 +22,7 @@ from .outputs import check_outputs
 from .preflight import check_component, check_task
 from .segments import Segments, check_segments
 
-BLOCKS = ("qlib_init", "task", "experiment_name", "sys", "BASE_CONFIG_PATH")
+BLOCKS = keys_of(Workflow)
 """Keys of a workflow that Qlib reads; any other is the user's, for YAML's anchors."""
 QLIB_SETTINGS = (
     *_default_config, *MODE_CONF["client"], *MODE_CONF["server"], *_default_region_config["cn"],

@@ -37,7 +37,7 @@ API: dict[str, tuple[str, ...]] = {
     "training": ("training.trainer", "training.callbacks", "training.device", "training.threads"),
     "data": (
         "data.provider.provider", "data.provider.importer", "data.provider.download",
-        "data.provider.demo", "data.provider.simulate", "data.quality.check",
+        "data.provider.us20", "data.provider.simulate", "data.quality.check",
         "data.quality.findings", "data.quality.exclusions", "data.universe.*",
         "data.features.panel", "data.features.expressions",
     ),

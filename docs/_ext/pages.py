@@ -175,6 +175,9 @@ def commands() -> str:
 
 def _commands(command: Any, name: str) -> Iterator[str]:
     if hasattr(command, "commands"):
+        if command.params:
+            options = definitions((_title(p), _meaning(p)) for p in command.params)
+            yield f"## `{name}`\n\n{markdown(command.help)}\n\n{options}"
         for own, one in command.commands.items():
             yield from _commands(one, f"{name} {own}")
         return
@@ -242,10 +245,23 @@ def variables() -> str:
         text = f"gives `{parameter.opts[0]}` of `{name}`"
         found.setdefault(parameter.envvar, []).append(text)
     out = {name: "; ".join(texts) + "." for name, texts in found.items()}
-    for path in sorted((ROOT / "bpqp_portfolio").rglob("*.py")):
-        for name, default in re.findall(r'environ\.get\("(\w+)", "([^"]*)"\)', path.read_text()):
-            out[name] = f"read by `{path.relative_to(ROOT)}`, default `{default}`."
+    out |= _read()
     return definitions((code(name), capital(text)) for name, text in out.items())
+
+
+_GET = re.compile(r'environ\.get\("?(\w+)"?, "([^"]*)"\)')
+
+
+def _read() -> dict[str, str]:
+    """Variables that the code reads, by name or by a constant whose docstring says what for."""
+    out = {}
+    for path in sorted((ROOT / "bpqp_portfolio").rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        for name, default in _GET.findall(text):
+            said = f"read by `{path.relative_to(ROOT)}`, default `{default}`."
+            constant = re.search(rf'^{name} = "(\w+)"\n"""(.+?)"""', text, re.MULTILINE | re.DOTALL)
+            out[constant[1] if constant else name] = markdown(constant[2]) if constant else said
+    return out
 
 
 def _asked() -> Iterator[tuple[Any, str]]:

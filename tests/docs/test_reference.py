@@ -194,6 +194,7 @@ def test_pages_name_every_key_part_and_command():
     commands = pages.commands()
     assert "## `bpqp data import`" in commands and "## `bpqp keys`" in commands
     assert "Environment variable: `BPQP_PROVIDER_URI`" in commands
+    assert "`BPQP_DEBUG`" in pages.variables() and "`--debug`" in commands
     assert "`BPQP_CACHE`" in pages.variables() and "`BPQP_MARKET`" in pages.variables()
     assert "`date,instrument,weight`" in pages.files() and "`clarabel`" in pages.solvers()
     assert "| `cn` | `238` | `100` | `boards` |" in pages.regions()
