@@ -1,4 +1,4 @@
-"""The demonstration from its data to the report, by the commands of the README."""
+"""The demonstration from its data to the report, by the commands of an installed wheel."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ STAGES = (
 
 
 @pytest.fixture(scope="module")
-def demo(workspace):
-    """The workspace after ``bpqp demo``: fewer names, years and epochs."""
+def demo(wheel_project):
+    """The installed wheel's project after ``bpqp demo``: fewer names, years and epochs."""
+    workspace = wheel_project
     file = "workflows/bpqp_demo.yaml"
     workspace.shorten(
         file,
@@ -43,6 +44,19 @@ def results(demo):
     workspace, _ = demo
     (run,) = workspace.runs("bpqp_demo")
     return load_results(workspace.client.download_artifacts(run.info.run_id, "bpqp/results"))
+
+
+def test_the_installed_wheel_is_the_one_that_runs(wheel_project, distributions):
+    """Outside the checkout: the package, its version and types are the wheel's."""
+    version = distributions[1].name.split("-")[1]
+    shown = wheel_project.run("bpqp", "--version")
+    assert shown.returncode == 0 and shown.stdout.startswith(f"bpqp-portfolio {version}, ")
+    code = "import bpqp_portfolio as bp; print(bp.__file__, bp.__version__)"
+    asked = wheel_project.run("python", "-c", code)
+    file, said = asked.stdout.split()
+    package = Path(file).parent
+    assert said == version and package.is_relative_to(wheel_project.scripts.parent)
+    assert (package / "py.typed").is_file()
 
 
 def test_the_screen_has_forty_lines_of_what_is_being_done_and_what_came_of_it(demo):

@@ -1,13 +1,11 @@
-"""The wheel and the sdist: what they carry, and the wheel in an environment of its own."""
+"""The wheel and the sdist: what they carry and say. The demonstration runs from the wheel."""
 
 from __future__ import annotations
 
 import tarfile
 import zipfile
 from email.parser import Parser
-from pathlib import Path
 
-import pytest
 from conftest import ROOT
 
 CARRIED = {
@@ -44,17 +42,3 @@ def test_metadata(distributions):
     assert set(links) == {"Homepage", "Documentation", "Issues", "Changelog"}
     assert "Typing :: Typed" in facts.get_all("Classifier")
     assert "bpqp_portfolio" in facts.get_payload()  # the README
-
-
-@pytest.mark.slow
-def test_the_installed_wheel_is_the_one_that_runs(wheel_project, distributions):
-    """Outside the checkout: the package, its version and types are the wheel's."""
-    version = distributions[1].name.split("-")[1]
-    shown = wheel_project.run("bpqp", "--version")
-    assert shown.returncode == 0 and shown.stdout.startswith(f"bpqp-portfolio {version}, ")
-    code = "import bpqp_portfolio as bp; print(bp.__file__, bp.__version__)"
-    asked = wheel_project.run("python", "-c", code)
-    file, said = asked.stdout.split()
-    package = Path(file).parent
-    assert said == version and package.is_relative_to(wheel_project.scripts.parent)
-    assert (package / "py.typed").is_file()
