@@ -83,9 +83,11 @@ def target_weights(
 def _check_asked(date: str | None, holdings: Path | None, cash: float | None) -> None:
     """Refuse what is wrong with the question itself, before the run is looked for."""
     if date is not None and iso_day(date) is None:
-        raise ConfigError(f"date: {date!r} is no date of the form {FORM}.")
+        raise DataError(f"date: {date!r} is no date of the form {FORM}.")
     if holdings is not None and not Path(holdings).expanduser().is_file():
-        raise DataError(f"holdings: no file {holdings}; write one with `{','.join(COLUMNS)}`.")
+        raise DataError(
+            f"cannot read the holdings: no file {holdings}; write one with `{','.join(COLUMNS)}`."
+        )
     if holdings is not None and cash is None:
         raise ConfigError(
             "holdings: the account's cash is missing, and weights are fractions of shares and cash "

@@ -132,7 +132,7 @@ def test_fewer_seeds_by_the_call(study):
         ("workflow.yaml", "nowhere.yaml", r"no file .*nowhere.yaml"),
         ("model.kwargs.seed", "modell.kwargs.seed", r"methods.fixed.seed.*'modell.kwargs.seed'"),
         ("methods:", "methods: {}\nothers:", r"unknown key 'others'"),
-        ("experiment_name: study", "experiment_name: [", r"is not YAML"),
+        ("experiment_name: study", "experiment_name: [", r"compare\.yaml, line \d+, column \d+: "),
     ],
 )
 def test_refusals(study, old, new, message):
