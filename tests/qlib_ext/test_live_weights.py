@@ -447,7 +447,7 @@ def test_a_day_without_data_names_the_nearest_that_has(mlp, market, tmp_path):
 def test_holdings_that_cannot_be_right_are_refused(mlp, tmp_path, lines, message):
     held = write_csv(tmp_path / "holdings.csv", *lines)
     with pytest.raises(DataError, match=message):
-        target_weights(mlp.id, holdings=held, tracking_uri=mlp.uri)
+        target_weights(mlp.id, holdings=held, cash=0, tracking_uri=mlp.uri)
 
 
 def test_other_bad_input_is_refused(mlp, market, folder, tmp_path):
@@ -456,7 +456,7 @@ def test_other_bad_input_is_refused(mlp, market, folder, tmp_path):
     wrong = tmp_path / "wrong.csv"
     wrong.write_text("name,amount\n")
     with pytest.raises(DataError, match="line 1: expected the columns instrument,shares"):
-        target_weights(mlp.id, holdings=wrong, tracking_uri=mlp.uri)
+        target_weights(mlp.id, holdings=wrong, cash=0, tracking_uri=mlp.uri)
     with pytest.raises(DataError, match="cannot read the holdings"):
         target_weights(mlp.id, holdings=tmp_path / "none.csv", tracking_uri=mlp.uri)
     with pytest.raises(DataError, match=r"no finished run .* 'end_to_ent'.* nearest: end_to_end"):
