@@ -17,17 +17,17 @@ from .exchange import BoardExchange
 from .mandate_strategy import MandateStrategy
 from .records import BacktestRecord, Decided
 
-TABLES = ("mandate_days", "mandate_activity", "mandate_events", "shortfall")
 SOLVER = ("kkt_norm", "iterations", "status")
 
 
 class MandateRecord(BacktestRecord):
     """Qlib's backtest of the dataset's mandate, solved each day from what is really held.
 
-    What :class:`BacktestRecord` keeps, and under ``portfolio_analysis/`` besides:
-    ``mandate_days.pkl`` (status, forecast return and risk by signal day), ``mandate_activity.pkl``
-    (what bound, and its shadow price), ``mandate_events.pkl`` (fallbacks that were taken, with day
-    and reason) and ``shortfall.pkl`` (realised against target weights, by trading day).
+    What :class:`BacktestRecord` keeps, and besides, under ``bpqp/results/``, ``activity`` (what
+    bound, and its shadow price), ``events`` (fallbacks that were taken, with day and reason) and
+    ``shortfall`` (realised against target weights, by trading day), each where it holds anything;
+    ``bpqp/mandate_days.parquet`` (status, forecast return and risk by signal day) and
+    ``bpqp/mandate_facts.json``.
     """
 
     by_mandate = True
@@ -53,21 +53,22 @@ class MandateRecord(BacktestRecord):
         gaps = implementation_shortfall(plans, positions, prices, self.rules.risk_degree)
         days, events = day_table(plans), event_table(plans)
         blocked, orders = (dict(gaps[n]) if len(gaps) else {} for n in ("unfilled", "orders"))
-        tables = (days, activity_table(plans), events, gaps)
         return Decided(
             target_table(plans),
             days[list(SOLVER)],
             blocked,
             orders,
             tables={
-                **{f"{name}.pkl": table for name, table in zip(TABLES, tables, strict=True)},
-                "mandate_facts.pkl": mandate_facts(self.dataset.mandate.build(), self._days),
+                "activity": activity_table(plans),
+                "events": events,
+                "implementation_shortfall": gaps,
+            },
+            details={
+                "mandate_days": days,
+                "mandate_facts": mandate_facts(self.dataset.mandate.build(), self._days),
             },
             metrics=_metrics(days, events, gaps, self.dataset.days_per_year),
         )
-
-    def list(self) -> list[str]:
-        return [*super().list(), *(f"{name}.pkl" for name in TABLES), "mandate_facts.pkl"]
 
 
 def target_table(plans: Mapping[pd.Timestamp, Rebalance]) -> pd.Series:
@@ -127,20 +128,18 @@ def _metrics(
     status: pd.DataFrame, events: pd.DataFrame, gaps: pd.DataFrame, days_per_year: float
 ) -> dict[str, float]:
     """Figures of the mandate under names that a tracker takes, without the prefix."""
-    out = {"mandate.days": float(len(status)), "mandate.fallbacks": float(len(events))}
+    out = {"mandate.fallbacks": float(len(events))}
     for action, count in events["action"].value_counts().items():
         word = "".join(c if c.isalnum() else "_" for c in str(action))
         out[f"mandate.fallback.{word}"] = float(count)
     if len(status):
         out["mandate.by_cones"] = float((status["solver"] == "cones").sum())
-    for name, count in status["status"].value_counts().items():
-        out[f"mandate.status.{str(name).replace(' ', '_')}"] = float(count)
     if len(gaps):
         out["mandate.gap"] = float(gaps["gap"].mean())
         year = annual(float(gaps["gap_return"].mean()), len(gaps), days_per_year)
         if math.isfinite(year):
             out["mandate.gap_annual_return"] = year
-        for name in ("orders", "unfilled", "cut"):
+        for name in ("orders", "cut"):
             out[f"mandate.{name}"] = float(gaps[name].sum())
     return out
 

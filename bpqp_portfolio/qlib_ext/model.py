@@ -369,6 +369,10 @@ class PortfolioModel(Model):
             scratch.write_text(json.dumps(settings, indent=2) + "\n")
 
 
+EPOCH_METRICS = {"seconds": "epoch_seconds", "train_seconds": "epoch_train_seconds"}
+"""Figures of an epoch that are tracked by another name, beside the seconds of the run's stages."""
+
+
 def _tracking(member: int) -> list[MetricLogger]:
     """A callback that tracks epochs, where a run is being recorded.
 
@@ -381,6 +385,7 @@ def _tracking(member: int) -> list[MetricLogger]:
     prefix = "bpqp." if member == 0 else f"bpqp.network_{member + 1}."
 
     def log(metrics: dict[str, float], step: int) -> None:
-        recorder.log_metrics(step=step, **{f"{prefix}{k}": v for k, v in metrics.items()})
+        named = {EPOCH_METRICS.get(k, k): v for k, v in metrics.items()}
+        recorder.log_metrics(step=step, **{f"{prefix}{k}": v for k, v in named.items()})
 
     return [MetricLogger(log)]

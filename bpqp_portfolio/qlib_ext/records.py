@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 import torch
+import yaml
 from qlib.contrib.evaluate import risk_analysis
 from qlib.workflow import R
 from qlib.workflow.record_temp import ACRecordTemp, PortAnaRecord, SignalRecord
@@ -27,13 +28,17 @@ from ..files.atomic import replacing_file
 from ..problems.solution import SolveStatus
 from ..report.metrics import flatten, summarise
 from ..report.terminal import print_summary
+from ..report.tracked_metrics import tracked_once
 from ..runs.artifact import ARTIFACTS
-from ..runs.results import NO_DECISION, RunResults, save_results
+from ..runs.results import COLUMNS, NO_DECISION, STORED, RunResults, plain, save_results
+from ..runs.tracked import ARTIFACTS as RESULTS
 from ..training import torch_threads
 from .dataset import PortfolioDataset
 from .exchange import BoardExchange, exchange_of
 from .facts import refuse_restated
+from .kept_tables import keep, kept_facts, kept_table
 from .preflight import trades_by_mandate
+from .run_description import NOTE, code_tags, data_tags, method_of, note
 from .save_run import parts_tag, save_run
 from .strategy import TargetWeightStrategy
 
@@ -41,11 +46,6 @@ SURVIVORSHIP = (
     "Names that merged or delisted may be missing from the provider, so results can carry some "
     "survivorship bias; compare the universe coverage that `bpqp data check` prints."
 )
-
-TRUTH = "truth.pkl"
-"""Artifact of a :class:`~.truth_record.TruthRecord`."""
-TABLES = ("bpqp_daily.pkl", "realised_weights.pkl")
-"""Artifacts of a backtest besides Qlib's."""
 
 
 def solver_metrics(days: pd.DataFrame | None) -> dict[str, float]:
@@ -74,14 +74,17 @@ class Decided:
 
     ``targets`` > 0 by (signal day, instrument), fractions of the invested part; ``solver`` its
     ``kkt_norm``, ``iterations`` and ``status`` by signal day, None where nothing was solved;
-    ``blocked`` and ``orders`` by trading day; ``tables`` and ``metrics`` to be kept besides.
+    ``blocked`` and ``orders`` by trading day. To be kept besides: ``tables`` of
+    :class:`~bpqp_portfolio.runs.results.RunResults`, ``details`` that are none of its (tables, or
+    mappings), and ``metrics``.
     """
 
     targets: pd.Series
     solver: pd.DataFrame | None
     blocked: Mapping[pd.Timestamp, float]
     orders: Mapping[pd.Timestamp, float]
-    tables: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
 
 
@@ -93,15 +96,14 @@ class BacktestRecord(PortAnaRecord):
     with the index, where there is one, and equal weights. Keeps Qlib's artifacts and metrics, and
     adds
 
-    - ``bpqp/weights.pkl``: the targets, by (signal day, name);
-    - ``bpqp/signal.pkl``, by signal day: figures of the scores (``ic``, ``rank_ic``, ``mse``),
-      the solver's health (``kkt_norm``, ``iterations``, ``status``), and ``regret`` and
-      ``decision_value`` of what was held at the close at which the signal was traded, whose means
-      are ``bpqp.regret`` and ``bpqp.decision_value``, beside ``regret_equal`` and
-      ``regret_shuffled`` (see :func:`~bpqp_portfolio.backtest.references.regret_references`);
-    - ``portfolio_analysis/bpqp_daily.pkl`` and ``realised_weights.pkl``, by trading day;
-    - of a model that learned its risk ``bpqp/log_specific.pkl`` and ``bpqp/log_factors.pkl`` (see
-      :class:`~bpqp_portfolio.backtest.learned_risk.LearnedRisk`), whose mean sizes are
+    - ``bpqp/results/``: ``daily``, ``signal``, ``weights`` (the targets) and ``realised``, Parquet
+      tables as in :class:`~bpqp_portfolio.runs.results.RunResults`. ``regret`` and
+      ``decision_value`` of ``signal`` are of what was held at the close at which the signal was
+      traded, beside ``regret_equal`` and ``regret_shuffled`` (see
+      :func:`~bpqp_portfolio.backtest.references.regret_references`); their means are
+      ``bpqp.regret``, ``bpqp.decision_value`` and so on;
+    - of a model that learned its risk ``bpqp/log_specific.parquet`` and ``log_factors.parquet``
+      (see :class:`~bpqp_portfolio.backtest.learned_risk.LearnedRisk`), whose mean sizes are
       ``bpqp.learned.specific`` and ``bpqp.learned.factors``; a learned κ is
       ``bpqp.learned.kappa``.
 
@@ -158,6 +160,10 @@ class BacktestRecord(PortAnaRecord):
 
     def _generate(self, **kwargs: Any) -> dict[str, Any]:
         clock, scores = self.dataset.clock, self.load("pred.pkl").iloc[:, 0]
+        self.recorder.set_tags(**code_tags(), **data_tags(self.dataset))
+        if "task" in self.recorder.list_artifacts():  # none where records are run one by one
+            method = method_of(self.recorder.load_object("task"))
+            self.recorder.set_tags(**{"bpqp.method": method})
         exchange = exchange_of(self.dataset, self.rules)
         with clock("weights"), torch_threads(1):
             learned = learned_risk_of(self.model, self.dataset, recorder=self.recorder)
@@ -170,9 +176,15 @@ class BacktestRecord(PortAnaRecord):
             decided = self._decided(realised, artifacts, exchange)
             daily = self._daily(report, realised, decided)
             signal = self._signal(scores, learned, decided, realised, daily.index)
-        learned_tables = {f"{name}.pkl": table for name, table in learned.tables().items()}
-        tables = {"weights.pkl": decided.targets, "signal.pkl": signal, **learned_tables}
-        self.recorder.save_objects(artifact_path="bpqp", **tables)
+        tables = {
+            "daily": daily,
+            "signal": signal,
+            "weights": decided.targets.rename("weight").reset_index(),
+            "realised": realised,
+            **{name: table for name, table in decided.tables.items() if len(table)},
+        }
+        keep(self.recorder, RESULTS, {STORED.get(k, k): table for k, table in tables.items()})
+        keep(self.recorder, "bpqp", {**learned.tables(), **decided.details})
         metrics = {
             "excluded_name_days": float(self.dataset.excluded_name_days),
             **learned.figures(self.dataset.problem),
@@ -184,8 +196,7 @@ class BacktestRecord(PortAnaRecord):
             **decided.metrics,
         }
         self.recorder.log_metrics(**{f"bpqp.{k}": float(v) for k, v in metrics.items()})
-        own = {"bpqp_daily.pkl": daily, "realised_weights.pkl": realised, **decided.tables}
-        return {**artifacts, **own}
+        return artifacts
 
     def _simulate(self, **kwargs: Any) -> dict[str, Any]:
         """Qlib's backtest and its artifacts; without an index, none that compares with one."""
@@ -269,7 +280,7 @@ class BacktestRecord(PortAnaRecord):
         """Artifacts of this record."""
         # Qlib asks this of a later record cast to this class, which has no attributes of ours.
         names = ("report_normal", "positions_normal", "port_analysis")
-        return [f"{name}_1day.pkl" for name in names] + list(TABLES)
+        return [f"{name}_1day.pkl" for name in names]
 
 
 class ReportRecord(ACRecordTemp):
@@ -320,6 +331,9 @@ class ReportRecord(ACRecordTemp):
             save_results(results, folder / "results")
             write_figures(results, folder / "figures")
             page = write_report(results, folder / "report.html")
+            summary.to_csv(folder / "summary.csv", lineterminator="\n")
+            text = yaml.safe_dump(plain(results.config), sort_keys=False, allow_unicode=True)
+            (folder / "task.yaml").write_text(text, encoding="utf-8")
             self.recorder.save_objects(local_path=str(folder), artifact_path="bpqp")
             by_mandate = trades_by_mandate(results.config)
             # New days are solved; a run that traded by another rule keeps no model.
@@ -338,7 +352,9 @@ class ReportRecord(ACRecordTemp):
         figures = flatten(summary) | {f"bpqp.seconds.{k}": v for k, v in clock.seconds.items()}
         # The records before have tracked some of them.
         known = self.recorder.list_metrics()
-        self.recorder.log_metrics(**{k: v for k, v in figures.items() if k not in known})
+        new = tracked_once(figures, known)
+        self.recorder.log_metrics(**new)
+        self.recorder.set_tags(**{NOTE: note(results, summary, {**known, **new})})
         print_summary(summary, results)
         where = page if self.out else f"`bpqp report {self.recorder.id}`"
         print(f"report: {where}", flush=True)
@@ -348,23 +364,20 @@ class ReportRecord(ACRecordTemp):
         """Artifacts of this record."""
         return ["report.html"]
 
-    def _mandate(self) -> dict[str, Any]:
-        """Tables of a :class:`~.mandate_records.MandateRecord`, none where another one ran."""
-        if not trades_by_mandate(self.recorder.load_object("task")):
-            return {}
-        names = ("mandate_activity", "mandate_events", "shortfall", "mandate_facts")
-        return {name: self.load(f"{name}.pkl") for name in names}
-
-    def _truth(self) -> pd.DataFrame:
-        """The table of a :class:`~.truth_record.TruthRecord`, empty where none ran."""
-        known = self.recorder.list_artifacts(self.artifact_path)
-        return self.load(TRUTH) if f"{self.artifact_path}/{TRUTH}" in known else pd.DataFrame()
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        """The tables that the record of the backtest kept, by their names in the results."""
+        there = {Path(name).stem for name in self.recorder.list_artifacts(RESULTS)}
+        return {
+            name: kept_table(self.recorder, f"{RESULTS}/{stored}.parquet")
+            for name in COLUMNS
+            if (stored := STORED.get(name, name)) in there
+        }
 
     def _results(self) -> RunResults:
-        dataset, mandate = self.dataset, self._mandate()
-        weights = self.load("weights.pkl").reset_index()
-        weights.columns = ["datetime", "instrument", "weight"]
-        task = self.recorder.load_object("task")
+        dataset, task = self.dataset, self.recorder.load_object("task")
+        mandate = {}
+        if trades_by_mandate(task):
+            mandate = {"mandate": kept_facts(self.recorder, "bpqp/mandate_facts.json")}
         account, costs = dataset.mandate.traded()
         history = getattr(self.model, "history", pd.DataFrame())
         columns = [
@@ -390,22 +403,15 @@ class ReportRecord(ACRecordTemp):
                 "account": asdict(account),
                 "costs": asdict(costs),
                 "market_rules": asdict(dataset.market_rules),
-                **({"mandate": mandate["mandate_facts"]} if mandate else {}),
+                **mandate,
                 "excluded_name_days": dataset.excluded_name_days,
                 "rows_without_risk_model": dataset.unmodelled_rows,
                 "survivorship": SURVIVORSHIP,
                 "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
                 "software": f"Python {platform.python_version()}, torch {torch.__version__}",
             },
-            daily=self.load("bpqp_daily.pkl"),
-            signal=self.load("signal.pkl"),
-            weights=weights,
-            realised=self.load("realised_weights.pkl"),
+            **self._tables(),
             epochs=history[columns] if columns else pd.DataFrame({"epoch": []}),
-            activity=mandate.get("mandate_activity", pd.DataFrame()),
-            events=mandate.get("mandate_events", pd.DataFrame()),
-            implementation_shortfall=mandate.get("shortfall", pd.DataFrame()),
-            truth=self._truth(),
             best_epoch=getattr(self.model, "best_epoch", None),
             timing=dict(dataset.clock.seconds),
         )

@@ -16,6 +16,8 @@ from ..files.workflow import read_workflow
 from ..runs.database import initialise_database
 from .components import written_out
 from .qrun import workflow_of_qrun
+from .run_description import code_tags, run_name
+from .tracked_experiment import TrackedExperiment
 from .workflow_checks import check_workflow
 
 
@@ -45,7 +47,6 @@ class TrackingManager(MLflowExpManager):
 
     def __init__(self, uri: str, default_exp_name: str | None = "bpqp", **unknown: Any) -> None:
         running = workflow_of_qrun()
-        self._is_qrun = running is not None
         if running is not None:
             path, config = running
             _report_in_one_line()
@@ -59,10 +60,26 @@ class TrackingManager(MLflowExpManager):
         super().__init__(uri, default_exp_name)
 
     def start_exp(self, **kwargs: Any) -> Any:
-        """Start an experiment."""
-        if self._is_qrun:
+        """Start an experiment; a new run of qrun's is called by its workflow and its method."""
+        tags, running = code_tags(), workflow_of_qrun()
+        if running is not None:
             _report_in_one_line()  # Qlib has set its own hook since
-        return super().start_exp(**kwargs)
+            path, config = running
+            tags["bpqp.workflow"] = path.name
+            if kwargs.get("recorder_name") is None and not kwargs.get("resume"):
+                kwargs["recorder_name"] = run_name(path, config["task"])
+        experiment = super().start_exp(**kwargs)
+        experiment.active_recorder.set_tags(**tags)
+        return experiment
+
+    def create_exp(self, experiment_name: str | None = None) -> TrackedExperiment:
+        """A new experiment."""
+        return TrackedExperiment.of(super().create_exp(experiment_name), self.uri)
+
+    def _get_exp(
+        self, experiment_id: str | None = None, experiment_name: str | None = None
+    ) -> TrackedExperiment:
+        return TrackedExperiment.of(super()._get_exp(experiment_id, experiment_name), self.uri)
 
     @property
     def client(self) -> Any:

@@ -13,15 +13,18 @@ from ..backtest.truth import END_TO_END, TWO_STAGES, judge_by_truth
 from ..config import check_keys
 from ..data.provider.simulate import load_truth
 from ..report.truth import truth_table
+from ..runs.tracked import ARTIFACTS as RESULTS
 from ..training import torch_threads
 from .dataset import PortfolioDataset
-from .records import TRUTH, BacktestRecord
+from .kept_tables import keep, kept_targets
+from .records import BacktestRecord
 
 
 class TruthRecord(ACRecordTemp):
     """The run, the network before its decision loss, equal weights and the true optimum compared.
 
-    Keeps ``bpqp/truth.pkl``, the table of :func:`~bpqp_portfolio.backtest.truth.judge_by_truth`,
+    Keeps ``bpqp/results/truth.parquet``, the table of
+    :func:`~bpqp_portfolio.backtest.truth.judge_by_truth`,
     and tracks its means as ``bpqp.truth.<portfolio>.<figure>``. A model with ``pretrain`` is "End
     to end", and what its first stage learned, decided on by the same problem, is "Two stages".
 
@@ -66,7 +69,7 @@ class TruthRecord(ACRecordTemp):
     def _generate(self, **kwargs: Any) -> dict[str, Any]:
         dataset = self.dataset
         with dataset.clock("truth"), torch_threads(1):
-            own = self.load("weights.pkl")
+            own = kept_targets(self.recorder)
             if "pretraining" in getattr(self.model, "stages", ()):
                 before = self.model.predict(dataset, stage="pretraining")
                 weights = {END_TO_END: own, TWO_STAGES: decide(dataset, before)[0]}
@@ -82,8 +85,9 @@ class TruthRecord(ACRecordTemp):
                 for figure in ("regret", "expected", "realised", "turnover")
             }
         )
-        return {TRUTH: table}
+        keep(self.recorder, RESULTS, {"truth": table})
+        return {}
 
     def list(self) -> list[str]:
         """Artifacts of this record."""
-        return [TRUTH]
+        return ["results/truth.parquet"]

@@ -146,6 +146,14 @@ def regions() -> str:
     return table(("region", *(code(key) for key in vars(MARKET_RULES["cn"]))), rows)
 
 
+def metrics() -> str:
+    """What a run tracks, in which unit."""
+    from bpqp_portfolio.report.tracked_metrics import METRICS
+
+    rows = ((code(m.name), escaped(m.unit), escaped(m.text)) for m in METRICS)
+    return table(("metric", "unit", "what it is"), rows)
+
+
 def checks() -> str:
     """What a check of a provider can find."""
     from bpqp_portfolio.data.quality.findings import CHECKS
@@ -316,6 +324,7 @@ PAGES: dict[str, Callable[..., str]] = {
     "terms": terms,
     "solvers": solvers,
     "regions": regions,
+    "metrics": metrics,
     "checks": checks,
     "figures": figures,
     "commands": commands,

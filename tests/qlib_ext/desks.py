@@ -11,6 +11,7 @@ from qlib_markets import MODEL, SEGMENTS, lists
 
 from bpqp_portfolio.data.provider.provider import Provider, write_provider
 from bpqp_portfolio.live.target_weights import target_weights
+from bpqp_portfolio.qlib_ext.kept_tables import kept_table, kept_targets
 
 OURS = "bpqp_portfolio.qlib_ext"
 GROUPS = {"count": 3, "window": 60, "min_history": 30, "months": 1}
@@ -75,15 +76,14 @@ class Desk:
     @classmethod
     def of(cls, recorder, file: Path, market: Provider) -> Desk:
         """The desk of a finished run that is tracked in ``file``, on ``market``."""
-        load = recorder.load_object
         return cls(
             recorder.id,
             f"sqlite:///{file}",
             market,
             file.parent,
-            load("portfolio_analysis/positions_normal_1day.pkl"),
-            load("bpqp/weights.pkl"),
-            load("portfolio_analysis/mandate_days.pkl"),
+            recorder.load_object("portfolio_analysis/positions_normal_1day.pkl"),
+            kept_targets(recorder),
+            kept_table(recorder, "bpqp/mandate_days.parquet"),
         )
 
     def shares(self, date: pd.Timestamp) -> dict[str, float]:

@@ -19,6 +19,7 @@ from bpqp_portfolio.markets.rules import market_rules
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
 from bpqp_portfolio.qlib_ext.exchange import BoardExchange
 from bpqp_portfolio.qlib_ext.handlers import feature_config
+from bpqp_portfolio.qlib_ext.kept_tables import kept_table
 from bpqp_portfolio.qlib_ext.strategy import TargetWeightStrategy
 
 # For simulate_market(names=14, years=1.25): 2015-01-01 to 2016-04-01, without holidays.
@@ -100,6 +101,11 @@ def run_task(
     }
     with contextlib.redirect_stdout(io.StringIO()):
         return task_train(task, experiment_name=name)
+
+
+def kept(recorder: Any, table: str) -> pd.DataFrame:
+    """A table of the results that a run's records kept."""
+    return kept_table(recorder, f"bpqp/results/{table}.parquet")
 
 
 def mandate(**changes: object) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from qlib_markets import FEW, MODEL, build, run_task
 
 from bpqp_portfolio.errors import ConfigError, DataError
 from bpqp_portfolio.live.target_weights import target_weights
+from bpqp_portfolio.qlib_ext.kept_tables import kept_targets
 
 QLIB = "qlib.contrib.data.handler"
 OURS = "bpqp_portfolio.qlib_ext"
@@ -64,7 +65,7 @@ def test_our_network_learns_from_qlibs_alpha360_and_decides(market, tmp_path, mo
     processors = [{"class": "RobustZScoreNorm", "kwargs": GROUP}, {"class": "Fillna"}]
     handler = {**ALPHA360, "kwargs": {"infer_processors": processors}}
     run = run_task(market, tmp_path / "mlflow.db", "a360", model, BACKTEST, handler=handler)
-    weights = run.load_object("bpqp/weights.pkl")
+    weights = kept_targets(run)
     sums = weights.groupby(level="datetime").sum()
     assert len(sums) > 80 and np.allclose(sums, 1.0)
     assert weights.groupby(level="datetime").nunique().max() > 1
@@ -76,7 +77,7 @@ def test_our_network_learns_from_qlibs_alpha360_and_decides(market, tmp_path, mo
 def test_qlibs_lightgbm_on_qlibs_alpha158_is_decided_on(market, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = run_task(market, tmp_path / "mlflow.db", "a158", LIGHTGBM, BACKTEST, handler=ALPHA158)
-    scores, weights = run.load_object("pred.pkl").iloc[:, 0], run.load_object("bpqp/weights.pkl")
+    scores, weights = run.load_object("pred.pkl").iloc[:, 0], kept_targets(run)
     assert scores.nunique() > 20 and scores.index.get_level_values(0).nunique() > 80
     day = weights.index[-1][0]
     held = weights.xs(day)[weights.xs(day) > 1e-6].index

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from qlib.model.trainer import task_train
-from qlib_markets import FEW, SETTINGS, connect, run_task
+from qlib_markets import FEW, SETTINGS, connect, kept, run_task
 
 from bpqp_portfolio.backtest.appraisal import decide
 from bpqp_portfolio.errors import ConfigError
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
+from bpqp_portfolio.qlib_ext.kept_tables import kept_targets
 from bpqp_portfolio.qlib_ext.topk_dropout import Listening, TopkDropoutConfig
 from bpqp_portfolio.runs.results import load_results
 
@@ -64,7 +65,7 @@ def test_random_scores_are_drawn_by_their_seed_and_go_through_the_problem(market
     connect(market.root, tracking=folder / "mlflow.db")
     data = PortfolioDataset(**{**SETTINGS, "handler": FEW})
     expected, _ = decide(data, pred)
-    pd.testing.assert_series_equal(random.load_object("bpqp/weights.pkl"), expected)
+    pd.testing.assert_series_equal(kept_targets(random), expected, check_index_type=False)
     with pytest.raises(ConfigError, match="seed"):
         run(market, folder, "refused", scores("RandomScores", seed=-1))
 
@@ -72,7 +73,7 @@ def test_random_scores_are_drawn_by_their_seed_and_go_through_the_problem(market
 @pytest.mark.parametrize("name", ["equal_weight", "minimum_variance"])
 def test_portfolios_without_a_forecast(market, folder, name):
     recorder = run(market, folder, name, scores("ConstantScores"), decision={"name": name})
-    weights, signal = (recorder.load_object(f"bpqp/{k}.pkl") for k in ("weights", "signal"))
+    weights, signal = kept_targets(recorder), kept(recorder, "signal")
     np.testing.assert_allclose(weights.groupby("datetime").sum(), 1.0, atol=1e-9)
     assert (signal["regret"].dropna() > 0).all() and signal["ic"].isna().all()
     if name == "equal_weight":

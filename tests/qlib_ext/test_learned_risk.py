@@ -30,6 +30,7 @@ from bpqp_portfolio.live.target_weights import target_weights, tracked_model
 from bpqp_portfolio.portfolio import PortfolioLayer, PortfolioProblem
 from bpqp_portfolio.predictors import DecisionNetwork, Ensemble
 from bpqp_portfolio.qlib_ext.exchange import BoardExchange
+from bpqp_portfolio.qlib_ext.kept_tables import kept_table, kept_targets
 from bpqp_portfolio.qlib_ext.model import PortfolioModel
 from bpqp_portfolio.qlib_ext.preflight import check_learned
 from bpqp_portfolio.qlib_ext.records import BacktestRecord
@@ -107,7 +108,7 @@ def test_there_is_something_to_lose(run):
     )
     assert abs(math.log(learned_risk.problem.unit / KAPPA)) > 0.01
     statistical, _ = decide(run.data, run.load("pred.pkl").iloc[:, 0])
-    held = run.load("bpqp/weights.pkl")
+    held = kept_targets(run.recorder)
     assert (held.sub(statistical, fill_value=0.0).abs() > 0.01).mean() > 0.05
 
 
@@ -115,7 +116,7 @@ def test_the_records_weights_are_the_optimum_of_what_was_learned(run):
     panel: DailyPanel = run.data.panel()
     learned_risk, days = run.model.learned_risk(run.data), run.data.days("test")
     kappa = learned_risk.problem.config.kappa
-    held = run.load("bpqp/weights.pkl")
+    held = kept_targets(run.recorder)
     scores = run.load("pred.pkl").iloc[:, 0]
     for day in days[[0, 5, -1]]:
         batch, date = panel.batch(day[None], features=False), pd.Timestamp(panel.dates[day])
@@ -132,7 +133,7 @@ def test_the_records_weights_are_the_optimum_of_what_was_learned(run):
 
 
 def test_what_it_was_worth_is_judged_by_the_statistical_risk(run):
-    held = run.load("bpqp/weights.pkl")
+    held = kept_targets(run.recorder)
     signal = appraise(run.data, held)
     panel, day = run.data.panel(), run.data.days("test")[3]
     batch, date = panel.batch(day[None], features=False), pd.Timestamp(panel.dates[day])
@@ -145,7 +146,7 @@ def test_what_it_was_worth_is_judged_by_the_statistical_risk(run):
 
 
 def test_tomorrow_decides_what_the_backtest_traded(run):
-    held = run.load("bpqp/weights.pkl")
+    held = kept_targets(run.recorder)
     dates = held.index.get_level_values("datetime").unique()
     for date in dates[[0, 1, len(dates) // 2, -2, -1]]:
         target = target_weights(run.id, f"{date:%Y-%m-%d}", tracking_uri=run.uri)
@@ -207,7 +208,8 @@ def test_it_is_tracked_and_shown(run):
         assert metrics[f"bpqp.learned.{name}"] == pytest.approx(size, rel=1e-9)
     assert metrics["bpqp.learned.kappa"] == pytest.approx(learned_risk.problem.config.kappa)
     assert metrics["bpqp.kappa"] > 0
-    pd.testing.assert_series_equal(run.load("bpqp/log_specific.pkl"), learned_risk.log_specific)
+    specific = kept_table(run.recorder, "bpqp/log_specific.parquet").iloc[:, 0]
+    pd.testing.assert_series_equal(specific, learned_risk.log_specific, check_index_type=False)
     results = run.recorder.client.download_artifacts(run.id, "bpqp/results")
     settings = load_results(Path(results)).settings
     assert settings["problem"]["kappa"] == learned_risk.problem.config.kappa

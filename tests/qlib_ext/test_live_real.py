@@ -18,6 +18,7 @@ from bpqp_portfolio.data.provider.provider import Provider
 from bpqp_portfolio.live.decision import decide
 from bpqp_portfolio.live.snapshot import snapshot
 from bpqp_portfolio.live.target_weights import target_weights
+from bpqp_portfolio.qlib_ext.kept_tables import kept_table, kept_targets
 from bpqp_portfolio.runs.artifact import load_run
 
 pytestmark = pytest.mark.real_data
@@ -70,7 +71,7 @@ def test_the_weights_are_those_of_the_backtest(real_provider, tmp_path, monkeypa
     with contextlib.redirect_stdout(io.StringIO()):
         # Qlib fills the placeholders of a task in place.
         recorder = task_train(copy.deepcopy(TASK), experiment_name="real")
-    weights = recorder.load_object("bpqp/weights.pkl")
+    weights = kept_targets(recorder)
     folder = recorder.client.download_artifacts(recorder.id, "bpqp/model")
     saved, provider = load_run(Path(folder), recorder.id), Provider(real_provider)
     dates = weights.index.get_level_values("datetime").unique()
@@ -125,9 +126,9 @@ def test_the_targets_of_a_mandate_are_those_of_the_backtest(real_provider, tmp_p
         recorder = task_train(
             {**task, "dataset": dataset, "record": records}, experiment_name="mandate"
         )
-    targets = recorder.load_object("bpqp/weights.pkl")
+    targets = kept_targets(recorder)
     positions = recorder.load_object("portfolio_analysis/positions_normal_1day.pkl")
-    days = recorder.load_object("portfolio_analysis/mandate_days.pkl")
+    days = kept_table(recorder, "bpqp/mandate_days.parquet")
     assert (days["status"] == "solved").mean() > 0.9
     provider = Provider(real_provider)
     pinned = days.index[days["pinned"] > 0]

@@ -23,6 +23,7 @@ from bpqp_portfolio.files.digests import seal
 from bpqp_portfolio.live.decision import decide, target_facts
 from bpqp_portfolio.live.snapshot import snapshot
 from bpqp_portfolio.live.target_weights import target_weights, tracked_model
+from bpqp_portfolio.qlib_ext.kept_tables import kept_targets
 from bpqp_portfolio.runs.artifact import load_run
 from bpqp_portfolio.training import predict_scores
 
@@ -56,7 +57,7 @@ def train(market: Provider, folder: Path, name: str, model: dict, **changes) -> 
     changes = {"exclusions": "check", "market_rules": {"lot": 100}, **changes}
     recorder = run_task(market, folder / "mlflow.db", name, model, record, **changes)
     uri = f"sqlite:///{folder / 'mlflow.db'}"
-    weights = recorder.load_object("bpqp/weights.pkl")
+    weights = kept_targets(recorder)
     scores = recorder.load_object("pred.pkl").iloc[:, 0]
     return Tracked(recorder.id, uri, name, folder, weights, scores)
 

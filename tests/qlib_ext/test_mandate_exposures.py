@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from desks import BACKTEST, GROUPS, NETWORK, RULES, Desk, decided, trading
-from qlib_markets import FEW, SEGMENTS, build, run_task
+from qlib_markets import FEW, SEGMENTS, build, kept, run_task
 
 from bpqp_portfolio.backtest.day_inputs import day_inputs
 from bpqp_portfolio.backtest.mandate_settings import MandateSettings
@@ -16,6 +16,7 @@ from bpqp_portfolio.errors import ConfigError, DataError
 from bpqp_portfolio.live.day_data import day_data
 from bpqp_portfolio.live.snapshot import snapshot
 from bpqp_portfolio.live.target_weights import tracked_model
+from bpqp_portfolio.qlib_ext.kept_tables import kept_facts
 
 BOUNDS = {"limit": {"value": 0.2, "beta": 1.05}, "lower": {"value": -0.2, "size": -0.5}}
 SHARE = 0.05
@@ -48,8 +49,8 @@ def desk(market, folder):
     write(monthly(load_market(provider, "sim").names), folder / "exposures.csv")
     changes = {"mandate": MANDATE, "handler": FEW, "market_rules": RULES}
     recorder = run_task(provider, file, "exposed", NETWORK, BACKTEST, **changes)
-    activity = recorder.load_object("portfolio_analysis/mandate_activity.pkl")
-    facts = recorder.load_object("portfolio_analysis/mandate_facts.pkl")
+    activity = kept(recorder, "activity")
+    facts = kept_facts(recorder, "bpqp/mandate_facts.json")
     return Desk.of(recorder, file, provider), activity, facts
 
 

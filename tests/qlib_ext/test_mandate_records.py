@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 from qlib.workflow import R
 from qlib.workflow.record_temp import SignalRecord
-from qlib_markets import FEW, MODEL, build
+from qlib_markets import FEW, MODEL, build, kept
 
 from bpqp_portfolio.backtest.appraisal import appraise, decide
 from bpqp_portfolio.backtest.mandate_settings import MandateSettings
 from bpqp_portfolio.data.universe.market import load_market
 from bpqp_portfolio.errors import ConfigError, DataError
 from bpqp_portfolio.markets.rules import MARKET_RULES
+from bpqp_portfolio.qlib_ext.kept_tables import kept_table
 from bpqp_portfolio.qlib_ext.mandate_records import MandateRecord
 from bpqp_portfolio.qlib_ext.model import PortfolioModel
 from bpqp_portfolio.qlib_ext.preflight import check_records
@@ -56,7 +57,7 @@ def finished(market, tmp_path_factory):
 
 def test_targets_keep_the_constraints_on_solved_days(finished):
     recorder, results = finished
-    days = recorder.load_object("portfolio_analysis/mandate_days.pkl")
+    days = kept_table(recorder, "bpqp/mandate_days.parquet")
     assert len(days) == 96
     solved = days["fallback"] == ""
     assert solved.mean() > 0.8
@@ -70,7 +71,6 @@ def test_targets_keep_the_constraints_on_solved_days(finished):
 def test_what_happened_is_counted_and_shown(finished):
     recorder, results = finished
     metrics = recorder.list_metrics()
-    assert metrics["bpqp.mandate.days"] == 96
     assert metrics["bpqp.mandate.fallbacks"] == len(results.events)
     assert np.isfinite(metrics["bpqp.mandate.gap"]) and len(results.implementation_shortfall) == 96
     assert {"max_turnover 0.1"} <= set(results.activity["constraint"])
@@ -84,13 +84,13 @@ def test_figures_are_of_the_portfolios_that_were_held(finished, market):
     recorder, results = finished
     data = build(market.root, handler=FEW, mandate=MANDATE, market_rules={"lot": None})
     metrics = recorder.list_metrics()
-    worth = recorder.load_object("bpqp/signal.pkl")
+    worth = kept(recorder, "signal")
     other = appraise(data, decide(data, recorder.load_object("pred.pkl").iloc[:, 0])[0])
     assert metrics["bpqp.regret"] == pytest.approx(worth["regret"].mean())
     assert metrics["bpqp.decision_value"] == pytest.approx(worth["decision_value"].mean())
     assert metrics["bpqp.regret"] != pytest.approx(other["regret"].mean(), rel=1e-3)
     np.testing.assert_array_equal(results.signal["regret"], worth["regret"])
-    days = recorder.load_object("portfolio_analysis/mandate_days.pkl")
+    days = kept_table(recorder, "bpqp/mandate_days.parquet")
     assert metrics["bpqp.kkt_norm"] == pytest.approx(days["kkt_norm"].max())
     assert metrics["bpqp.solver.solved"] == (days["status"] == "solved").sum()
 

@@ -15,6 +15,7 @@ from qlib_markets import FEW, SETTINGS, run_task
 from bpqp_portfolio.errors import ConfigError, DataError
 from bpqp_portfolio.files.digests import seal
 from bpqp_portfolio.live.target_weights import target_weights
+from bpqp_portfolio.qlib_ext.kept_tables import kept_targets
 from bpqp_portfolio.runs.artifact import PARTS, load_run
 from bpqp_portfolio.runs.tracked import download_artifacts
 
@@ -66,7 +67,7 @@ class Run:
         self.folder, self.id = folder, recorder.id
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
         self.file = folder / "desk.py"
-        self.weights = recorder.load_object("bpqp/weights.pkl")
+        self.weights = kept_targets(recorder)
         self.tag = MlflowClient(self.uri).get_run(self.id).data.tags[PARTS]
 
 

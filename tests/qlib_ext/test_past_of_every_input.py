@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 from qlib.workflow import R
 from qlib.workflow.record_temp import SignalRecord
-from qlib_markets import MODEL, SEGMENTS, build, lists
+from qlib_markets import MODEL, SEGMENTS, build, kept, lists
 
 from bpqp_portfolio.backtest.segment import sectors_of
 from bpqp_portfolio.data.provider.provider import Provider, write_provider
 from bpqp_portfolio.data.universe.exposures import MarketExposures
 from bpqp_portfolio.data.universe.index_weights import index_weights
 from bpqp_portfolio.qlib_ext.handlers import feature_config
+from bpqp_portfolio.qlib_ext.kept_tables import kept_table, kept_targets
 from bpqp_portfolio.qlib_ext.mandate_records import MandateRecord
 from bpqp_portfolio.qlib_ext.model import PortfolioModel
 
@@ -174,16 +175,10 @@ def study(provider: Provider, files: dict[str, str], check: bool):
         recorder = R.get_recorder()
         SignalRecord(model, data, recorder).generate()
         MandateRecord(recorder, data, model).generate()
-        loaded = {
-            name: recorder.load_object(name)
-            for name in (
-                "pred.pkl",
-                "bpqp/weights.pkl",
-                "portfolio_analysis/realised_weights.pkl",
-                "portfolio_analysis/bpqp_daily.pkl",
-                "portfolio_analysis/mandate_days.pkl",
-            )
-        }
+        loaded = {name: kept(recorder, name) for name in ("realised", "daily")}
+        loaded["scores"] = recorder.load_object("pred.pkl")
+        loaded["weights"] = kept_targets(recorder)
+        loaded["days"] = kept_table(recorder, "bpqp/mandate_days.parquet")
     return data, loaded
 
 

@@ -6,7 +6,9 @@ import contextlib
 import io
 import itertools
 import json
+import subprocess
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,9 +17,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from qlib.model.trainer import task_train
 from qlib.workflow import R
-from qlib_markets import FEW, MODEL, SEGMENTS, SETTINGS, build, connect
+from qlib_markets import FEW, MODEL, SEGMENTS, SETTINGS, build, connect, kept
 
 from bpqp_portfolio.backtest.appraisal import appraise, decide, score_figures
 from bpqp_portfolio.backtest.realised import realised_weights
@@ -25,16 +28,21 @@ from bpqp_portfolio.backtest.references import regret_references
 from bpqp_portfolio.data.provider.provider import Provider
 from bpqp_portfolio.errors import DataError
 from bpqp_portfolio.qlib_ext.dataset import PortfolioDataset
+from bpqp_portfolio.qlib_ext.kept_tables import kept_targets
 from bpqp_portfolio.qlib_ext.model import PortfolioModel
+from bpqp_portfolio.qlib_ext.run_description import NOTE, data_digest
+from bpqp_portfolio.report.headline import headline
 from bpqp_portfolio.report.metrics import flatten, summarise
+from bpqp_portfolio.report.tracked_metrics import described
 from bpqp_portfolio.runs.results import load_results
 
 OURS = "bpqp_portfolio.qlib_ext"
+ROOT = Path(__file__).parents[2]
 PER_EPOCH = [
     f"bpqp.{name}"
     for name in (
         *(f"{part}_{what}" for part in ("train", "valid") for what in ("loss", "prediction")),
-        *("train_decision", "valid_decision", "valid_ic", "train_seconds", "seconds"),
+        *("train_decision", "valid_decision", "valid_ic", "epoch_train_seconds", "epoch_seconds"),
     )
 ]
 LIGHTGBM = {
@@ -79,7 +87,7 @@ class Run:
         return self.recorder.load_object(name)
 
     def load_daily(self) -> pd.DataFrame:
-        return self.load("portfolio_analysis/bpqp_daily.pkl")
+        return kept(self.recorder, "daily")
 
     def artifacts(self, folder: str = "") -> set[str]:
         return {Path(name).name for name in self.recorder.list_artifacts(folder)}
@@ -116,11 +124,9 @@ def test_artifacts_keep_qlibs_names(finished):
         "report_normal_1day.pkl",
         "positions_normal_1day.pkl",
         "port_analysis_1day.pkl",
-        "bpqp_daily.pkl",
-        "realised_weights.pkl",
     }
-    ours = {"weights.pkl", "signal.pkl", "results", "report.html", "model"}
-    assert finished.artifacts("bpqp") >= ours
+    ours = {"results", "report.html", "model", "figures", "summary.csv", "task.yaml"}
+    assert finished.artifacts("bpqp") == ours
     files = {"state_dict.pt", "model.json", "exclusions.csv", "digests.json"}
     assert finished.artifacts("bpqp/model") == files
 
@@ -172,10 +178,47 @@ def test_a_figure_is_tracked_once(finished):
     """Several records track; the final table says the same as they do."""
     summary = flatten(summarise(load_results(finished.file("bpqp/results"))))
     metrics = finished.recorder.list_metrics()
-    assert {name: metrics[name] for name in summary} == pytest.approx(summary)
+    # In a market of 252 days a year only figures that have no year are Qlib's too.
+    qlibs = {"bpqp.ic": "IC", "bpqp.icir": "ICIR", "bpqp.rank_ic": "Rank IC",
+             "bpqp.rank_icir": "Rank ICIR"}  # fmt: skip
+    assert not set(qlibs) & set(metrics)
+    tracked = {name: metrics[qlibs.get(name, name)] for name in summary}
+    assert tracked == pytest.approx(summary, rel=1e-4)
     for name in set(metrics) - set(PER_EPOCH):
         history = finished.recorder.client.get_metric_history(finished.recorder.id, name)
         assert len(history) == 1, name
+
+
+def test_tags_say_what_was_run_on_which_data(finished, market):
+    tags = finished.recorder.list_tags()
+    assert tags["bpqp.method"] == "mlp, squared_regret" and tags["bpqp.region"] == "us"
+    assert tags["bpqp.market"] == "sim" and tags["bpqp.benchmark"] == "SIMIDX"
+    assert tags["bpqp.universe"] == "14 names in all"
+    assert tags["bpqp.test"] == "2015-11-02 to 2016-03-15"
+    assert tags["bpqp.data_digest"] == data_digest(market.manifest, market.fingerprint())
+    assert tags["bpqp.version"] == version("bpqp-portfolio")
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    if head.returncode == 0:
+        assert tags["bpqp.commit"].removesuffix("-dirty") == head.stdout.strip()
+
+
+def test_the_description_says_what_happened_and_in_which_units(finished):
+    text = finished.recorder.list_tags()[NOTE]
+    results = load_results(finished.file("bpqp/results"))
+    assert text.startswith(f"**{headline(results)[0]}**")
+    assert "| Over SIMIDX, with cost |" in text
+    assert "| `bpqp.regret` | fraction a day |" in text and "bpqp.mandate" not in text
+    metrics = finished.recorder.list_metrics()
+    assert all(described([name]) for name in metrics), set(metrics)
+
+
+def test_nothing_that_a_person_reads_is_a_pickle(finished):
+    config = yaml.safe_load(finished.file("bpqp/task.yaml").read_text())
+    assert config["dataset"]["kwargs"]["market"] == "sim"
+    summary = pd.read_csv(finished.file("bpqp/summary.csv"), index_col=[0, 1])
+    shown = summarise(load_results(finished.file("bpqp/results")))
+    pd.testing.assert_frame_equal(summary, shown, rtol=1e-12)
+    assert not [name for name in finished.artifacts("bpqp/results") if name.endswith(".pkl")]
 
 
 def test_both_losses_are_tracked_by_epoch(finished):
@@ -219,14 +262,14 @@ def test_every_row_of_the_test_is_scored(finished, again):
     label = finished.load("label.pkl").iloc[:, 0]
     ic = pd.concat([pred["score"], label], axis=1).groupby("datetime").corr().iloc[0::2, 1]
     assert finished.recorder.list_metrics()["IC"] == pytest.approx(ic.mean(), rel=1e-5)
-    signal = finished.load("bpqp/signal.pkl")
+    signal = kept(finished.recorder, "signal")
     assert signal["ic"].mean() == pytest.approx(ic.mean(), rel=1e-5)
     rank = finished.recorder.list_metrics()["Rank IC"]
     assert signal["rank_ic"].mean() == pytest.approx(rank, rel=1e-5)
 
 
 def test_weights_are_portfolios_and_every_day_is_solved(finished, again):
-    weights, signal = finished.load("bpqp/weights.pkl"), finished.load("bpqp/signal.pkl")
+    weights, signal = kept_targets(finished.recorder), kept(finished.recorder, "signal")
     total = weights.groupby("datetime").sum()
     np.testing.assert_allclose(total, 1.0, atol=1e-9)
     assert (weights > 0).all() and weights.max() <= 0.25 + 1e-12
@@ -240,9 +283,9 @@ def test_weights_are_portfolios_and_every_day_is_solved(finished, again):
 
 def test_regret_is_that_of_what_was_held(finished, again):
     """At the close at which a day's signal was traded; the last day's never was."""
-    realised = finished.load("portfolio_analysis/realised_weights.pkl")
+    realised = kept(finished.recorder, "realised")
     realised = realised.set_index(["datetime", "instrument"])["weight"]
-    worth = finished.load("bpqp/signal.pkl")[["regret", "decision_value"]]
+    worth = kept(finished.recorder, "signal")[["regret", "decision_value"]]
     panel, problem = again.panel(), again.problem
     positions, dates = again.days("test"), worth.index
     again.fill_oracle_values(["test"])
@@ -258,13 +301,13 @@ def test_regret_is_that_of_what_was_held(finished, again):
     for name in ("regret", "decision_value"):
         assert metrics[f"bpqp.{name}"] == pytest.approx(worth[name].mean())
         np.testing.assert_array_equal(shown[name], worth[name])
-    targets = appraise(again, finished.load("bpqp/weights.pkl"))["regret"]
+    targets = appraise(again, kept_targets(finished.recorder))["regret"]
     assert abs(targets.mean() - worth["regret"].mean()) > 1e-9  # lots and prices lie between
 
 
 def test_the_decision_value_is_that_of_the_weights(finished, again):
     """−yᵀw + (γ/2) wᵀΣw with the realised returns of the day, in plain numpy."""
-    weights = finished.load("bpqp/weights.pkl")
+    weights = kept_targets(finished.recorder)
     panel, worth = again.panel(), appraise(again, weights)
     for day in again.days("test")[::20]:
         rows = panel.rows(day.reshape(1)).numpy()
@@ -280,7 +323,7 @@ def test_the_decision_value_is_that_of_the_weights(finished, again):
 
 def test_the_error_on_one_scale_is_that_of_a_regression(finished, again):
     """1 − R² of standardised returns on centred scores, every day of the same weight, in pandas."""
-    pred, signal = finished.load("pred.pkl")["score"], finished.load("bpqp/signal.pkl")
+    pred, signal = finished.load("pred.pkl")["score"], kept(finished.recorder, "signal")
     panel, rows = again.panel(), again.panel().rows(again.days("test"))
     y = pd.Series(panel.returns[rows].numpy(), index=pred.index, dtype=float).dropna()
     y = y.groupby("datetime").transform(lambda r: (r - r.mean()) / r.std(ddof=0))
@@ -316,8 +359,8 @@ def test_realised_weights_come_by_day_and_name():
 
 
 def test_realised_weights_follow_the_targets_by_one_day(finished):
-    targets, daily = finished.load("bpqp/weights.pkl"), finished.load_daily()
-    realised = finished.load("portfolio_analysis/realised_weights.pkl")
+    targets, daily = kept_targets(finished.recorder), finished.load_daily()
+    realised = kept(finished.recorder, "realised")
     realised = realised.set_index(["datetime", "instrument"])["weight"]
     days = daily.index
     assert realised.index.get_level_values("datetime").min() == days[1]
@@ -341,7 +384,7 @@ def test_the_daily_table_is_qlibs_with_the_targets_on_their_trading_day(finished
         np.testing.assert_array_equal(daily[name], report[name])
     equal = again.market_data.equal_weight_returns()
     np.testing.assert_array_equal(daily["bench_equal"], equal.reindex(daily.index))
-    squares = finished.load("bpqp/weights.pkl").pow(2).groupby("datetime").sum()
+    squares = kept_targets(finished.recorder).pow(2).groupby("datetime").sum()
     np.testing.assert_allclose(daily["effective_names"].iloc[1:], 1 / squares.iloc[:-1])
     assert daily["names_held"].iloc[0] == 0 and (daily["names_held"].iloc[1:] >= 4).all()
     assert daily["cost"].iloc[1:].gt(0).mean() > 0.9
@@ -383,12 +426,12 @@ def test_qlibs_own_copies_of_model_and_dataset_are_small(finished):
 
 
 def test_forecasts_of_another_model_go_through_the_same_problem(forest, again):
-    weights, signal = forest.load("bpqp/weights.pkl"), forest.load("bpqp/signal.pkl")
+    weights, signal = kept_targets(forest.recorder), kept(forest.recorder, "signal")
     np.testing.assert_allclose(weights.groupby("datetime").sum(), 1.0, atol=1e-9)
     assert (signal["status"] == "solved").all()
     assert (appraise(again, weights)["regret"] >= -1e-12).all()
     expected, _ = decide(again, forest.load("pred.pkl").iloc[:, 0])
-    pd.testing.assert_series_equal(weights, expected, check_exact=True)
+    pd.testing.assert_series_equal(weights, expected, check_exact=True, check_index_type=False)
     assert "lightgbm.txt" in forest.artifacts("bpqp/model")
     assert load_results(forest.file("bpqp/results")).epochs.empty
     assert "Portfolio, with cost" in forest.printed
@@ -406,7 +449,7 @@ def test_perfect_scores_have_no_regret(again):
 
 
 def test_regret_stands_beside_that_of_equal_weights_and_of_shuffled_scores(finished, again):
-    signal = finished.load("bpqp/signal.pkl")
+    signal = kept(finished.recorder, "signal")
     batch = again.panel().batch(again.days("test")[3:4], features=False)
     w = batch.mask / batch.mask.sum().double()
     equal = float(again.problem.regret(w, batch))

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,9 @@ manager = TrackingManager(uri, "both")
 Path(me + ".ready").touch()
 while not Path("go").exists():
     time.sleep(0.001)
-experiment = manager.start_exp(experiment_name="both")
+experiment = manager.start_exp(experiment_name="both", recorder_name="run-" + me)
 recorder = experiment.active_recorder
+recorder.log_params(record=[{"class": "A"}, "b"], fields=[1, 2])
 recorder.log_metrics(mine=float(me))
 manager.end_exp()
 """
@@ -66,6 +68,14 @@ def test_several_begin_on_a_new_file_at_once(tmp_path):
     experiment = client.get_experiment_by_name("both")
     runs = client.search_runs([experiment.experiment_id])
     assert sorted(run.data.metrics["mine"] for run in runs) == [0, 1, 2]
+    for run in runs:
+        settings = {k: v for k, v in run.data.params.items() if k != "cmd-sys.argv"}
+        assert settings == {"record.0.class": "A", "record.1": "b", "fields": "[1, 2]"}
+        assert run.data.tags["bpqp.version"] == version("bpqp-portfolio")
+    # Qlib looks for the last run by the name that it gives to all.
+    manager = TrackingManager(f"sqlite:///{tmp_path / 'new.db'}", "both")
+    last = manager.get_exp(experiment_name="both", create=False).get_recorder(create=False)
+    assert last.name == max(runs, key=lambda run: run.info.start_time).info.run_name
 
 
 def test_a_database_that_cannot_be_written_is_named(tmp_path):

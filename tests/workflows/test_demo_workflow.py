@@ -81,6 +81,17 @@ def test_the_log_has_the_rest(demo):
         assert text in log and text not in out
 
 
+def test_a_person_finds_the_run(demo):
+    workspace, _ = demo
+    (run,) = workspace.runs("bpqp_demo")
+    tags, params = run.data.tags, run.data.params
+    assert run.info.run_name.startswith("bpqp_demo-") and " " not in run.info.run_name
+    assert tags["bpqp.workflow"] == "bpqp_demo.yaml" and tags["bpqp.region"] == "us"
+    assert "% a year" in tags["mlflow.note.content"].replace("\N{NO-BREAK SPACE}", " ")
+    assert params["record.0.class"] == "SignalRecord"
+    assert not [name for name, value in params.items() if "{" in value]
+
+
 def test_the_run_is_tracked(demo):
     workspace, _ = demo
     (run,) = workspace.runs("bpqp_demo")
