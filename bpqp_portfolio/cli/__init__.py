@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
+from gym_notices.notices import notices as gym_notices
 
 from ..errors import report_error
 from .check import check
@@ -59,6 +60,7 @@ def bpqp(
 
 def main() -> None:
     """Entry point: an error is one clear line and exit code 1, not a traceback."""
+    gym_notices.clear()  # Qlib imports gym, which prints four lines on its retirement
     try:
         app()
     except Exception as error:

@@ -11,7 +11,7 @@ from ..files.cache import digest
 
 PACKAGE = Path(__file__).parents[1]
 # They show results, and do not make them.
-WITHOUT = ("cli.py", "experiments", "report")
+WITHOUT = ("cli", "experiments", "reference", "report")
 
 
 @cache

@@ -19,7 +19,7 @@ def double(x):
 
 @pytest.fixture
 def package(tmp_path):
-    for path in ("losses/mse.py", "report/page.py", "cli.py"):
+    for path in ("losses/mse.py", "report/page.py", "cli/data.py"):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(SOURCE)
     return tmp_path
@@ -61,7 +61,7 @@ def test_comments_docstrings_and_layout_do_not_enter(package, old, new):
 def test_what_only_shows_results_does_not_enter(package):
     before = digest(package)
     (package / "report" / "page.py").write_text("other = 1")
-    (package / "cli.py").unlink()
+    (package / "cli" / "data.py").unlink()
     assert digest(package) == before
     assert all((PACKAGE / name).exists() for name in WITHOUT)
 
