@@ -232,7 +232,7 @@ def test_a_mandate_speaks_it_too():
     expected = bp.QPLayer().solve(torch.diag(d[0]), Q, ONES, ONES[0, :1], lb=ZERO)
     torch.testing.assert_close(found.w[0], expected.z, rtol=0, atol=1e-9)
     assert found.status[0] is expected.status
-    with pytest.raises(bp.ConfigError, match=r"^unknown fallback 'ignore'"):
+    with pytest.raises(bp.ConfigError, match=r"^on_failure: unknown fallback 'ignore'"):
         bp.Mandate(on_failure="ignore")
     with pytest.raises(bp.ConfigError, match=r"^tolerance: must be > 0"):
         bp.Mandate(tolerance=0.0)
