@@ -129,7 +129,8 @@ class PortfolioModel(Model):
 
     Attributes
     ----------
-    network : what was learned, None before :meth:`fit`. ``history`` has a row for each epoch of the
+    network : what was learned, None before :meth:`fit`; ``pretrained`` has each member as its first
+        stage left it, where there are two. ``history`` has a row for each epoch of the
         last stage, with the ``member`` (from 1) where there are several; ``best_epoch`` is the
         epoch that was kept, None where there are several networks.
 
@@ -142,15 +143,12 @@ class PortfolioModel(Model):
     def __init__(self, **config: Any) -> None:
         self.settings = from_mapping(ModelConfig, config, "model")
         self.trainer_config = from_mapping(TrainerConfig, self.settings.trainer, "model.trainer")
-        self._stages = [("training", self.settings.loss, self.trainer_config)]
-        if self.settings.pretrain is not None:
-            self._stages.insert(0, self._first_stage(self.settings.pretrain))
-        for _, loss, _ in self._stages:
+        for _, loss, _ in self._learning():
             build_loss(loss)
         self._check_taught()
         self._predictor(features=1)
         self.network: Predictor | None = None
-        self._pretrained: list[Predictor] = []
+        self.pretrained: list[Predictor] = []
         self.history = pd.DataFrame()
         self.best_epoch: int | None = None
 
@@ -162,7 +160,13 @@ class PortfolioModel(Model):
     @property
     def stages(self) -> tuple[str, ...]:
         """What the network learns by, one after the other."""
-        return tuple(name for name, _, _ in self._stages)
+        return tuple(name for name, _, _ in self._learning())
+
+    def _learning(self) -> list[Stage]:
+        """Each stage's name, loss and trainer: Qlib's pickle of a model keeps no private data."""
+        pretrain = self.settings.pretrain
+        first = [] if pretrain is None else [self._first_stage(pretrain)]
+        return [*first, ("training", self.settings.loss, self.trainer_config)]
 
     def _first_stage(self, pretrain: Mapping[str, Any]) -> Stage:
         check_keys(pretrain, keys_of(Pretraining), "model.pretrain")
@@ -215,7 +219,7 @@ class PortfolioModel(Model):
         count = self.settings.members
         risk, kappa = self.settings.risk_head is not None, self.settings.learn_kappa
         check_learned(risk, kappa, dataset.problem_config)
-        if any(getattr(build_loss(loss), "pays_costs", False) for _, loss, _ in self._stages):
+        if any(getattr(build_loss(loss), "pays_costs", False) for _, loss, _ in self._learning()):
             _ = PortfolioProblem(dataset.problem_config).costs  # asked for before any long work
         features = len(dataset.features.feature_names)
         panel = dataset.panel(self._predictor(features).window)
@@ -227,14 +231,14 @@ class PortfolioModel(Model):
         if parts := own_parts(own):
             own["own_parts"] = parts
         checkpoints, members, histories = [], [], []
-        self._pretrained = []
+        self.pretrained = []
         for member in range(count):
             if count > 1:
                 detail(f"network {member + 1} of {count}")
             shift = SEED_STEP * member
             stages = [
                 (name, loss, replace(config, seed=config.seed + shift))
-                for name, loss, config in self._stages
+                for name, loss, config in self._learning()
             ]
             key = dataset.run_key(model={**own, **({"seed_shift": shift} if shift else {})})
             network = self._predictor(features, stages[-1][2].seed, factors)
@@ -254,7 +258,7 @@ class PortfolioModel(Model):
                 with dataset.clock(name, last), torch_threads(self.settings.threads):
                     state = trainer.fit(panel, dataset.days("train"), dataset.days("valid"))
                 if name == "pretraining":
-                    self._pretrained.append(copy.deepcopy(network).cpu())
+                    self.pretrained.append(copy.deepcopy(network).cpu())
             # What is kept can be read where there is no GPU.
             members.append(network.cpu())
             history = pd.DataFrame(state.history)
@@ -307,7 +311,7 @@ class PortfolioModel(Model):
             raise ConfigError(f"model: no stage {stage!r}, only {', '.join(self.stages)}.")
         network, panel = self._fitted("predicting", dataset)
         if stage == "pretraining":
-            network = self._together(self._pretrained, dataset)
+            network = self._together(self.pretrained, dataset)
             network = copy.deepcopy(network).to(resolve_device(self.settings.device))
         days = dataset.days(segment)
         with torch_threads(self.settings.threads):

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pandas as pd
 import torch
@@ -356,8 +358,7 @@ class ReportRecord(ACRecordTemp):
         self.recorder.log_metrics(**new)
         self.recorder.set_tags(**{NOTE: note(results, summary, {**known, **new})})
         print_summary(summary, results)
-        where = page if self.out else f"`bpqp report {self.recorder.id}`"
-        print(f"report: {where}", flush=True)
+        print(f"report: {page if self.out else self._tracked_page()}", flush=True)
         return {}
 
     def list(self) -> list[str]:
@@ -372,6 +373,15 @@ class ReportRecord(ACRecordTemp):
             for name in COLUMNS
             if (stored := STORED.get(name, name)) in there
         }
+
+    def _tracked_page(self) -> str:
+        """Where the report is among the artifacts; of a server's, the command that writes it."""
+        place = urlsplit(self.recorder.artifact_uri)
+        if place.scheme in ("", "file"):
+            return str(
+                Path(url2pathname(place.path)).absolute() / self.artifact_path / "report.html"
+            )
+        return f"`bpqp report {self.recorder.id}`"
 
     def _results(self) -> RunResults:
         dataset, task = self.dataset, self.recorder.load_object("task")

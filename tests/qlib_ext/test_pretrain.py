@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from qlib_markets import connect
@@ -52,7 +54,7 @@ def test_the_second_stage_starts_where_the_first_ended(dataset: PortfolioDataset
 
 
 def test_a_killed_second_stage_goes_on_without_the_first(
-    dataset: PortfolioDataset, monkeypatch: pytest.MonkeyPatch
+    dataset: PortfolioDataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     whole = PortfolioModel(**SETTINGS, loss=DECISION, pretrain={"loss": FORECAST})
     whole.fit(dataset)
@@ -79,6 +81,13 @@ def test_a_killed_second_stage_goes_on_without_the_first(
     again.fit(dataset)
     assert len(left) == 2
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(again), strict=True))
+    # Qlib's pickle of a model, which leaves private attributes out, predicts by both stages too.
+    again.to_pickle(tmp_path / "params.pkl")
+    loaded = PortfolioModel.load(tmp_path / "params.pkl")
+    for stage in whole.stages:
+        expected = whole.predict(dataset, stage=stage)
+        assert expected.equals(again.predict(dataset, stage=stage))
+        assert expected.equals(loaded.predict(dataset, stage=stage))
 
 
 @pytest.mark.parametrize(

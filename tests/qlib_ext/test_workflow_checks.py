@@ -296,4 +296,4 @@ def test_a_provider_of_another_region(market, working, tmp_path, capsys):
     check_file(written(config, path, market_rules={"lot": 100, "price_limits": None}))
     capsys.readouterr()
     check_file(written(changed(working, ("qlib_init", "region"), "cn"), path))
-    assert "no code of 'sim' is of a Chinese board" in capsys.readouterr().out
+    assert "are of no Chinese board" in capsys.readouterr().out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -48,7 +50,8 @@ def test_it_ends_with_the_final_table(finished):
         "One-way turnover a day",
     ):
         assert row in table
-    assert f"`bpqp report {run.info.run_id}`" in table
+    page = Path(out.splitlines()[-1].removeprefix("report: "))
+    assert run.info.run_id in page.parts and "</html>" in page.read_text(encoding="utf-8")
 
 
 def test_the_checks_exclusions_are_applied(finished):
