@@ -38,6 +38,7 @@ RECORDS = (
 )
 RECORD_MODULE = "qlib.workflow.record_temp"
 """Where Qlib looks for a record whose module is not named."""
+LIGHTGBM = "qlib.contrib.model.gbdt"
 TRADING = ("BacktestRecord", "MandateRecord", "TopkDropoutRecord")
 
 
@@ -204,6 +205,10 @@ def check_component(
     for key, value in settings.items():
         if key in known:
             _check_like(value, known[key].default, f"{where}: {name}.{key}")
+    if cls.__module__ == LIGHTGBM:
+        from .lightgbm_checks import check_lightgbm
+
+        check_lightgbm(settings, where)
     return cls
 
 

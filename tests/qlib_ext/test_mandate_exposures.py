@@ -178,7 +178,7 @@ def test_tables_are_read_before_any_work(market, tmp_path):
     def dataset(**changes):
         build(market.root, mandate=changed(**{"exposure_table": str(file), **changes}))
 
-    with pytest.raises(DataError, match="cannot read the exposures"):
+    with pytest.raises(ConfigError, match=r"mandate\.exposure_table: no file .*table\.csv"):
         dataset()
     table = monthly(names)
     write(table.rename_axis("date"), file)

@@ -12,7 +12,7 @@ from qlib_markets import FEW, MODEL, build, kept
 from bpqp_portfolio.backtest.appraisal import appraise, decide
 from bpqp_portfolio.backtest.mandate_settings import MandateSettings
 from bpqp_portfolio.data.universe.market import load_market
-from bpqp_portfolio.errors import ConfigError, DataError
+from bpqp_portfolio.errors import ConfigError
 from bpqp_portfolio.markets.rules import MARKET_RULES
 from bpqp_portfolio.qlib_ext.kept_tables import kept_table
 from bpqp_portfolio.qlib_ext.mandate_records import MandateRecord
@@ -137,7 +137,7 @@ def test_what_no_backtest_could_hold_is_refused_at_once(change, message):
 
 
 def test_tables_are_read_before_any_work(market):
-    with pytest.raises(DataError, match="cannot read the sectors"):
+    with pytest.raises(ConfigError, match=r"mandate\.sectors: no file .*nowhere\.csv"):
         build(market.root, mandate={**MANDATE, "sectors": "nowhere.csv"})
 
 

@@ -11,7 +11,7 @@ from qlib_markets import FEW, SETTINGS, build, from_closes, rewrite
 from bpqp_portfolio.data.provider.provider import Provider, write_universe
 from bpqp_portfolio.data.quality.exclusions import Exclusion, Exclusions, write_exclusions
 from bpqp_portfolio.data.universe.market import MarketData, load_market
-from bpqp_portfolio.errors import DataError, ProviderError
+from bpqp_portfolio.errors import ConfigError, ProviderError
 from bpqp_portfolio.qlib_ext.data_checks import check_region
 from bpqp_portfolio.risk.config import RiskConfig
 from bpqp_portfolio.risk.rolling import rolling_risk
@@ -244,7 +244,7 @@ def test_the_data_check_can_supply_the_exclusions(odd, capsys):
 
 
 def test_an_absent_list_of_exclusions_is_an_error(market, tmp_path):
-    with pytest.raises(DataError, match=r"cannot read the exclusions .*absent\.csv"):
+    with pytest.raises(ConfigError, match=r"exclusions: no file .*absent\.csv"):
         build(market.root, exclusions=str(tmp_path / "absent.csv"))
 
 
