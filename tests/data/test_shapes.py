@@ -129,6 +129,22 @@ def test_yfinance_with_adj_close_and_columns_that_are_not_needed(tmp_path):
     assert tables.place("A", pd.Timestamp("2021-03-02")) == "x.csv line 5"
 
 
+@pytest.mark.parametrize(
+    "head", ["symbol,date,open,close,volume", "Ticker,Date,Open,Close,Volume", "symbol,date,close"]
+)
+def test_a_long_table_may_begin_with_codes_of_letters(tmp_path, head):
+    row = "{},2020-01-0{},10.5,11.5,700" if head.count(",") > 2 else "{},2020-01-0{},11.5"
+    rows = [row.format(name, day) for name in ("AAPL", "MSFT") for day in (2, 3)]
+    tables = read(text(tmp_path, "\n".join([head, *rows]) + "\n"))
+    assert sorted(tables.frames) == ["AAPL", "MSFT"]
+    np.testing.assert_array_equal(tables.read("AAPL")["close"], np.float32([11.5, 11.5]))
+
+
+def test_two_rows_of_headings_may_have_codes_of_digits(tmp_path):
+    path = text(tmp_path, "Price,Close,Close\nTicker,600000,0700.HK\nDate,,\n2021-03-01,1,2\n")
+    assert sorted(read(path).frames) == ["0700.HK", "SH600000"]
+
+
 # Numbers ---------------------------------------------------------------------------------------
 
 

@@ -36,6 +36,9 @@ _NO_SYMBOLS = {
     "adj_open", "adj_high", "adj_low",
 }  # fmt: skip
 _SYMBOL = r"[^\s/\\.][^\s/\\]{0,31}"
+# A cell of a bar, and no name of a table with two rows of headings: a date or a number. Six digits
+# are a code of China's exchanges.
+_OF_A_BAR = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*|(?!\d{6}$)[-+]?[\d.,]*\d[\d.,]*(?:[eE][-+]?\d+)?"
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,8 @@ def _pairs(head: Sequence[Sequence[object]], path: Path) -> Layout | None:
     order = next((i for i in (0, 1) if {"close", "adj_close"} & set(means[i])), None)
     if order is None or not all(re.fullmatch(_SYMBOL, cell) for cell in rows[1 - order]):
         return None
+    if "date" in means[order] or any(re.fullmatch(_OF_A_BAR, cell) for cell in rows[1]):
+        return None  # the second row is a bar, whose first cell is the symbol
     columns, ignored = [Column(0, str(head[0][0]), "date")], []
     for i, (field, symbol) in enumerate(zip(means[order], rows[1 - order], strict=True), start=1):
         heading = f"{rows[0][i - 1]}, {rows[1][i - 1]}"
