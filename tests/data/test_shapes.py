@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -288,6 +289,47 @@ def test_dates_that_are_not_iso_are_read_as_stated(tmp_path):
     assert read(path, date_format="%d.%m.%Y").calendar[0] == pd.Timestamp("2015-01-02")
     with pytest.raises(DataError, match=r"line 2: '02.01.2015'.*does not follow .*%m/%d/%Y"):
         read(path, date_format="%m/%d/%Y")
+
+
+@pytest.mark.parametrize(
+    ("cell", "date_format"),
+    [
+        ("13/01/2020", "%m/%d/%Y"), ("01/13/2020 16:00", "%m/%d/%Y"), ("2020-01-02 x", "%Y-%m-%d"),
+        ("2020-01-02 garbage", None), ("2020-01-02 99:99", None), ("2020-01-02 16:00+99", None),
+    ],
+)  # fmt: skip
+def test_what_follows_a_date_is_no_part_of_it(tmp_path, cell, date_format):
+    with pytest.raises(DataError, match=f"x.csv line 2: '{re.escape(cell)}' is no date"):
+        read(stamps(tmp_path, cell), date_format=date_format)
+
+
+@pytest.mark.parametrize(
+    ("cell", "date_format"),
+    [
+        ("2019-12-31 16:00:00+00", None), ("2019-12-31T16:00:00z", None),
+        ("2019-12-31 16:00 utc", None), ("2019-12-31 1600-00:00", None),
+        ("2019-12-31 16:00:00+0000", "%Y-%m-%d %H:%M:%S%z"),
+        ("31.12.2019 11:00 -05:00", "%d.%m.%Y %H:%M %z"),
+        ("31.12.2019 16:00Z", "%d.%m.%Y %H:%MZ"),
+    ],
+)  # fmt: skip
+def test_a_moment_is_recognised_however_it_is_written(tmp_path, cell, date_format):
+    path = stamps(tmp_path, cell)
+    with pytest.raises(DataError, match=r"line 2.*moment in UTC.*--timezone"):
+        read(path, date_format=date_format)
+    found = read(path, date_format=date_format, timezone="Asia/Shanghai").calendar
+    assert found.equals(pd.DatetimeIndex(["2020-01-01"]))
+
+
+@pytest.mark.parametrize("cell", ["2020-01-02", "2020-01-02 16:00"])
+def test_stamps_of_which_only_some_can_be_shifted_are_refused(tmp_path, cell):
+    some = stamps(tmp_path, SHANGHAI[0], cell)
+    with pytest.raises(DataError, match=f"x.csv line 3: '{cell}' has no offset"):
+        read(some, timezone="Asia/Shanghai")
+    files = [text(tmp_path, f"date,close\n{one},1\n", f"{name}.csv")
+             for name, one in (("a", SHANGHAI[0]), ("b", cell))]  # fmt: skip
+    with pytest.raises(DataError, match=r"b\.csv: no stamp has an offset.*a\.csv"):
+        read(*files, timezone="Asia/Shanghai")
 
 
 # Rows ------------------------------------------------------------------------------------------

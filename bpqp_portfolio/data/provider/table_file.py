@@ -104,7 +104,9 @@ def read_file(path: Path, reading: Reading) -> Bars:
     days = dates.read_days(
         cells[day.position], place, zone=reading.timezone, date_format=reading.date_format
     )
-    offsets = reading.timezone is not None and dates.has_offsets(cells[day.position])
+    offsets = reading.timezone is not None and dates.has_offsets(
+        cells[day.position], reading.date_format
+    )
     if layout.kind == "long":
         frame, ignored = _long(cells, layout, place), layout.ignored
         frame["date"] = days

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ...errors import ConfigError, DataError
+from ...files.bounds import listed
 from ...files.progress import progress_bar
 from .cleaning import Fields, is_traded
 from .table_file import AS_WRITTEN, Bars, Reading, read_file
@@ -92,11 +93,8 @@ def read_tables(
             else:
                 _split(_adjusted(frame), parts)
             bar.update()
-    if reading.timezone is not None and not any(bars.offsets for _, bars in read):
-        raise ConfigError(
-            f"timezone: no stamp of the source has an offset from UTC (as +00:00), so nothing can "
-            f"be shifted to {reading.timezone}; leave --timezone out, or add the offset."
-        )
+    if reading.timezone is not None:
+        _check_offsets(read, reading.timezone)
     if wide:
         _split(_adjusted(_joined(wide)), parts)
     counts = Counter(dict.fromkeys(COUNTS, 0))
@@ -118,6 +116,22 @@ def read_tables(
         {code: to for _, bars in read for code, to in bars.codes.items()},
         _open_ended(read),
     )
+
+
+def _check_offsets(read: Sequence[tuple[Path, Bars]], zone: str) -> None:
+    """Refuse a time zone where no file, or not every file, can be shifted to it."""
+    without = [path.name for path, bars in read if not bars.offsets]
+    if len(without) == len(read):
+        raise ConfigError(
+            f"timezone: no stamp of the source has an offset from UTC (as +00:00), so nothing can "
+            f"be shifted to {zone}; leave --timezone out, or add the offset."
+        )
+    if without:
+        having = next(path.name for path, bars in read if bars.offsets)
+        raise DataError(
+            f"{listed(without)}: no stamp has an offset from UTC, and those of {having} have one "
+            f"and are shifted to {zone}; write the dates of all files in one way."
+        )
 
 
 def _open_ended(read: Sequence[tuple[Path, Bars]]) -> list[str]:
