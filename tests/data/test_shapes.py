@@ -146,6 +146,19 @@ def test_two_rows_of_headings_may_have_codes_of_digits(tmp_path):
     assert sorted(read(path).frames) == ["0700.HK", "SH600000"]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "Price,Adj Close,Close,Close\nTicker,A,A,B\nDate,,,\n2021-03-01,5,10,7\n",
+        "date,symbol,close,adj close\n2021-03-01,A,10,5\n2021-03-01,A,10,5\n2021-03-01,B,7,\n",
+        "date,symbol,close,adj_factor\n2021-03-01,A,5,2\n2021-03-01,A,5,2\n2021-03-01,B,7,\n",
+    ],
+)
+def test_a_close_without_its_adjustment_is_refused(tmp_path, content):
+    with pytest.raises(DataError, match=r"x\.csv line 4: B has a close on 2021-03-01 and no adj_"):
+        read(text(tmp_path, content))
+
+
 # Numbers ---------------------------------------------------------------------------------------
 
 
@@ -164,14 +177,29 @@ def test_numbers_with_signs_and_separators(tmp_path, cells, value):
 
 @pytest.mark.parametrize(
     ("close", "other", "value"),
-    [("50,1", "1.234", 1234), ("1.234,5", "7", 7), ("1,234", "2,5", 2.5), ("1,234", "7", 7)],
+    [
+        ("50,1", "1.234", 1234),
+        ("1.234,5", "7", 7),
+        ("1,234", "2,5", 2.5),
+        ("1,234", "7", 7),
+        ("12,345", "1.234", 1234),
+    ],
 )
 def test_decimal_commas_between_semicolons(tmp_path, close, other, value):
     path = text(tmp_path, f"date;close;open\n2021-03-01;{close};{other}\n")
     fields = read(path).read("X")
     assert fields["open"] == np.float32(value)
-    expected = {"50,1": 50.1, "1.234,5": 1234.5, "1,234": 1.234}[close]
+    expected = {"50,1": 50.1, "1.234,5": 1234.5, "1,234": 1.234, "12,345": 12.345}[close]
     assert fields["close"] == np.float32(expected)
+
+
+@pytest.mark.parametrize("separator", [",", "\t"])
+def test_marks_of_which_either_may_be_decimal_are_refused(tmp_path, separator):
+    rows = [["date", "close", "volume"], ["2021-03-01", "12.345", '"1,234"']]
+    path = text(tmp_path, "".join(separator.join(row) + "\n" for row in rows))
+    seen = r"'12\.345' \(x\.csv line 2, column 'close'\) and '1,234' .*either mark"
+    with pytest.raises(DataError, match=seen):
+        read(path)
 
 
 def test_both_decimal_marks_in_a_file_are_refused(tmp_path):

@@ -32,12 +32,13 @@ def read_numbers(
 
     All cells of a file share one decimal mark: the one that its cells show, of ``5,006.29``,
     ``5.006,29``, ``50,1`` and the like. Where none shows it, a comma is decimal if ``separator``,
-    which stands between cells, is not a comma itself.
+    which stands between cells, is a semicolon, or is not a comma and no cell has a point.
 
     Raises
     ------
     DataError
-        A cell is no number, or the cells show both decimal marks; file, line, column and value.
+        A cell is no number, the cells show both decimal marks, or neither of the two that they
+        have need be it; file, line, column and value.
     """
     text = cells.apply(_stripped)
     comma, point = _first(text, _POINT, swap=True), _first(text, _POINT)
@@ -52,11 +53,34 @@ def read_numbers(
         )
     swap = comma is not None
     if comma is None and point is None:
-        swap = separator != "," and _first(text, r"[-+]?\d{1,3}\.\d{3}") is None
+        swap = _is_decimal_comma(text, cells, headings, place, separator)
     return pd.DataFrame(
         {c: _converted(text[c], cells[c], swap, headings[c], place) for c in cells.columns},
         index=cells.index,
     )
+
+
+def _is_decimal_comma(
+    text: pd.DataFrame,
+    cells: pd.DataFrame,
+    headings: Mapping[int, str],
+    place: Place,
+    separator: str,
+) -> bool:
+    """The reading of ``1,234`` and ``1.234`` where no cell tells which mark is decimal."""
+    comma, point = (_first(text, rf"[-+]?\d{{1,3}}{mark}\d{{3}}") for mark in (",", r"\."))
+    if separator == ";":
+        return comma is not None
+    if comma is not None and point is not None:
+        seen = " and ".join(
+            f"{cells.iat[i, j]!r} ({place.at(i)}, column {headings[cells.columns[j]]!r})"
+            for i, j in (point, comma)
+        )
+        raise DataError(
+            f"{place.name}: {seen}: either mark may be the decimal one, since each has three "
+            "digits after it throughout; write numbers without thousands separators."
+        )
+    return separator != "," and point is None
 
 
 def _stripped(column: pd.Series) -> pd.Series:

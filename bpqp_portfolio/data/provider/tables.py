@@ -91,12 +91,12 @@ def read_tables(
             if bars.layout.kind == "wide":
                 wide.append((bars.layout.columns[-1].field, frame))
             else:
-                _split(_adjusted(frame), parts)
+                _split(_adjusted(frame, files), parts)
             bar.update()
     if reading.timezone is not None:
         _check_offsets(read, reading.timezone)
     if wide:
-        _split(_adjusted(_joined(wide)), parts)
+        _split(_adjusted(_joined(wide), files), parts)
     counts = Counter(dict.fromkeys(COUNTS, 0))
     names = [path.name for path in files]
     frames = _by_name(parts, names, counts)
@@ -176,9 +176,27 @@ def _joined(wide: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
     return table
 
 
-def _adjusted(frame: pd.DataFrame) -> pd.DataFrame:
+def _adjusted(frame: pd.DataFrame, files: Sequence[Path]) -> pd.DataFrame:
+    """Adjusted prices and volumes, and their factor.
+
+    Raises
+    ------
+    DataError
+        A close without the value that adjusts it; name, day, file and line.
+    """
     if "factor" in frame:
         return frame
+    for field in ("adj_close", "adj_factor"):
+        if field in frame:
+            lacking = ((frame["close"] > 0) & frame[field].isna()).to_numpy(dtype=bool)
+            if lacking.any():
+                row = frame.iloc[int(lacking.argmax())]
+                raise DataError(
+                    f"{files[int(row['file'])].name} line {int(row['line'])}: {row['symbol']} has "
+                    f"a close on {row['date']:%Y-%m-%d} and no {field} ({int(lacking.sum())} such "
+                    "rows), so that it cannot be adjusted; add it, or import names without it from "
+                    "files without that column."
+                )
     if "adj_close" in frame:
         # Zero over zero, on a suspended day, is a missing factor.
         frame["factor"] = frame["adj_close"] / frame["close"].where(frame["close"] > 0)
