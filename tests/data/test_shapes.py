@@ -159,6 +159,33 @@ def test_a_close_without_its_adjustment_is_refused(tmp_path, content):
         read(text(tmp_path, content))
 
 
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"r.csv": "date,A,B\n2021-03-01,0.1,-0.1\n2021-03-02,-0.1,0\n"}, "r.csv holds no closes"),
+        ({"returns.csv": "date,A\n2021-03-01,1\n"}, "returns.csv: by its name"),
+        ({"daily_volume.csv": "date,A\n2021-03-01,1\n"}, "daily_volume.csv: by its name"),
+        ({"volumes.csv": "date,A\n2021-03-01,1\n"}, "volumes.csv: by its name"),
+        ({"market_cap.csv": "date,A\n2021-03-01,1\n"}, "market_cap.csv: by its name"),
+        ({"AAPL.csv": "date,eps,pe\n2021-03-01,1,20\n"}, "AAPL.csv has no column for 'close'"),
+        ({"close.csv": "date,A\n2021-03-01,1\n", "other.csv": "date,B\n2021-03-01,1\n"},
+         "other.csv: beside wide tables"),
+    ],
+)  # fmt: skip
+def test_a_table_of_something_else_is_not_read_as_closes(tmp_path, files, message):
+    with pytest.raises(DataError, match=message):
+        read(*(text(tmp_path, content, name) for name, content in files.items()))
+
+
+@pytest.mark.parametrize("names", [("2020.csv", "2021.csv"), ("prices.csv", "volume.csv")])
+def test_wide_tables_may_be_named_otherwise_where_that_is_plain(tmp_path, names):
+    days = ("2020-03-02", "2021-03-01" if names[1] == "2021.csv" else "2020-03-02")
+    files = [text(tmp_path, f"date,CAP,IBM\n{day},1,2\n" if name != "2021.csv" else
+                  f"date,aapl,cap.l\n{day},1,2\n", name)
+             for name, day in zip(names, days, strict=True)]  # fmt: skip
+    assert len(read(*files).calendar) == len(set(days))
+
+
 # Numbers ---------------------------------------------------------------------------------------
 
 
@@ -206,6 +233,15 @@ def test_both_decimal_marks_in_a_file_are_refused(tmp_path):
     path = text(tmp_path, "date;close;open\n2021-03-01;50,1;8\n2021-03-02;51.25;8\n")
     with pytest.raises(DataError, match=r"'51\.25' \(x\.csv line 3, column 'close'\).*'50,1' \(x"):
         read(path)
+
+
+def test_volumes_that_may_be_in_lots_are_named(tmp_path):
+    rows = "20210301,600000.SH,1,500,50\n20210302,600000.SH,1,500,50\n"
+    path = text(tmp_path, f"trade_date,ts_code,close,vol,amount\n{rows}")
+    said = summary(import_provider(path, tmp_path / "out", progress=False))
+    assert "100 times too small" in said and said.endswith("again: x.csv")
+    path = text(tmp_path, f"trade_date,ts_code,close,volume,amount\n{rows}")
+    assert "too small" not in summary(import_provider(path, tmp_path / "out", progress=False))
 
 
 # Codes -----------------------------------------------------------------------------------------

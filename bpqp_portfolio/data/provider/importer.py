@@ -216,6 +216,7 @@ def _write(
         "ignored_columns": list(source.ignored),
         "codes": dict(source.codes),
         "open_ended": list(source.open_ended),
+        "maybe_lots": list(source.maybe_lots),
     }
 
 

@@ -35,6 +35,12 @@ _NO_SYMBOLS = {
     "pct_chg", "pctchg", "prev_close", "preclose", "pre_close", "bid", "ask", "mid",
     "adj_open", "adj_high", "adj_low",
 }  # fmt: skip
+# Words of tables of something else: of a file's name, or of columns beside which none is a name.
+_NO_PRICES = {
+    "return", "returns", "ret", "rets", "volumes", "market_cap", "marketcap", "mktcap", "mcap",
+    "turnover", "turnovers", "amount", "amounts", "weights", "dividend", "dividends",
+    "fundamentals", "eps", "pe", "pb", "ps", "roe", "roa", "revenue", "earnings", "yield", "beta",
+}  # fmt: skip
 _SYMBOL = r"[^\s/\\.][^\s/\\]{0,31}"
 # A cell of a bar, and no name of a table with two rows of headings: a date or a number. Six digits
 # are a code of China's exchanges.
@@ -67,6 +73,12 @@ class Layout:
     def of(self, field: str) -> list[Column]:
         """The columns of ``field``."""
         return [column for column in self.columns if column.field == field]
+
+    @property
+    def may_be_lots(self) -> bool:
+        """Has it ``vol`` and ``amount`` as Tushare, whose volumes are in lots of 100 shares?"""
+        volumes = {_plain(column.heading) for column in self.of("volume")}
+        return "vol" in volumes and "amount" in map(_plain, self.ignored)
 
 
 def meaning(heading: object) -> str | None:
@@ -161,6 +173,15 @@ def _check_fields(
         raise DataError(f"{where} has {' and '.join(several)}; keep one of them.")
 
 
+def is_named_after_a_field(path: Path) -> bool:
+    """Does a file's name say its field (``volume.csv``), or closes in other words?"""
+    return _field_of(path) is not None or _stem(path) in ("closes", "price", "prices")
+
+
+def _stem(path: Path) -> str:
+    return re.sub(r"\..*$", "", path.name).lower()
+
+
 def _field_of(path: Path) -> str | None:
     """The field that a file's name says, as ``volume.csv`` does."""
     field = meaning(re.sub(r"\..*$", "", path.name))
@@ -178,6 +199,10 @@ def _is_wide(row: Sequence[object], means: Sequence[str | None], stated: str | N
     known = [str(c).strip() for c, m in zip(row[1:], means[1:], strict=True) if m is not None]
     if not rest or any(_plain(cell) in _NO_SYMBOLS for cell in rest):
         return False
+    measures = [cell for cell in rest if _plain(cell) in _NO_PRICES]
+    lower = any(cell != cell.upper() for cell in measures)
+    if stated is None and (lower or len(measures) == len(rest)):
+        return False
     alone = [cell for cell in rest if cell not in known]
     capitals = all(cell == cell.upper() for cell in rest)
     return not known or (capitals and (stated is not None or (len(alone) >= 5 and len(known) <= 2)))
@@ -186,6 +211,12 @@ def _is_wide(row: Sequence[object], means: Sequence[str | None], stated: str | N
 def _wide(row: Sequence[object], path: Path) -> Layout:
     """Dates × names of closes, or of the field that the file's name says (``volume.csv``)."""
     field = _field_of(path) or "close"
+    stem = _stem(path)
+    if field == "close" and (stem in _NO_PRICES or re.search("volume|market_?cap", stem)):
+        raise DataError(
+            f"{path.name}: by its name this table of dates × names holds no closes; "
+            "take it out of the source, or name it close.csv if it does."
+        )
     columns = [Column(0, str(row[0]), "date")]
     names: dict[str, int] = {}
     for i, cell in enumerate(row[1:], start=1):

@@ -48,6 +48,11 @@ class Source(ABC):
         return ()
 
     @property
+    def maybe_lots(self) -> Sequence[str]:
+        """Files whose volumes may be in lots of 100 shares."""
+        return ()
+
+    @property
     @abstractmethod
     def calendar(self) -> pd.DatetimeIndex:
         """Its trading days, (T,)."""
@@ -205,6 +210,10 @@ class TableSource(Source):
     @property
     def open_ended(self) -> list[str]:
         return self.tables.open_ended
+
+    @property
+    def maybe_lots(self) -> list[str]:
+        return self.tables.maybe_lots
 
     def read(self, name: str) -> Fields:
         return self.tables.read(name)

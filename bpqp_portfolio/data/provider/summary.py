@@ -47,6 +47,12 @@ def summary(provider: Provider) -> str:
             "  may be cut off, since they end without a line break, unlike the other files: "
             + _first(provider.manifest["open_ended"])
         )
+    if provider.manifest.get("maybe_lots"):
+        lines.append(
+            "  volumes may be 100 times too small, being read as shares: `vol` beside `amount` is "
+            "in lots of 100 shares where Tushare wrote it; if so, multiply it by 100 and import "
+            "again: " + _first(provider.manifest["maybe_lots"])
+        )
     lines += _appended(provider.manifest.get("appended"))
     return "\n".join(lines)
 

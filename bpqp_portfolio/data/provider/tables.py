@@ -14,10 +14,13 @@ from ...errors import ConfigError, DataError
 from ...files.bounds import listed
 from ...files.progress import progress_bar
 from .cleaning import Fields, is_traded
+from .shapes import HEADINGS, TEXTS, is_named_after_a_field
 from .table_file import AS_WRITTEN, Bars, Reading, read_file
 
 COUNTS = ("duplicate_rows", "empty_rows", "rows_out_of_order")
 SHOWN = 5
+MOSTLY = 0.75
+"""Share of a wide table's values that must be positive for them to be closes."""
 
 _QUOTED_PRICES = ("open", "high", "low", "close", "vwap")
 _PLACE = ["line", "file"]
@@ -29,7 +32,8 @@ class Tables:
 
     ``calendar`` (T,) holds the days on which at least one name traded; ``files`` are the names of
     what was read, which a row's ``file`` counts; ``codes`` are those that were rewritten, and
-    ``open_ended`` the files without a last line break, where most have one.
+    ``open_ended`` the files without a last line break, where most have one; ``maybe_lots`` the
+    files whose volumes may be in lots of 100 shares.
     """
 
     calendar: pd.DatetimeIndex
@@ -39,6 +43,7 @@ class Tables:
     ignored: list[str]
     codes: dict[str, str]
     open_ended: list[str]
+    maybe_lots: list[str]
 
     def read(self, name: str, calendar: pd.DatetimeIndex | None = None) -> Fields:
         """The fields of ``name`` on the calendar, each (T,) float32, NaN where it has no row."""
@@ -96,6 +101,7 @@ def read_tables(
     if reading.timezone is not None:
         _check_offsets(read, reading.timezone)
     if wide:
+        _check_wide([path for path, bars in read if bars.layout.kind == "wide"], wide)
         _split(_adjusted(_joined(wide), files), parts)
     counts = Counter(dict.fromkeys(COUNTS, 0))
     names = [path.name for path in files]
@@ -115,6 +121,7 @@ def read_tables(
         sorted({column for _, bars in read for column in bars.ignored}),
         {code: to for _, bars in read for code, to in bars.codes.items()},
         _open_ended(read),
+        [path.name for path, bars in read if bars.layout.may_be_lots],
     )
 
 
@@ -132,6 +139,24 @@ def _check_offsets(read: Sequence[tuple[Path, Bars]], zone: str) -> None:
             f"{listed(without)}: no stamp has an offset from UTC, and those of {having} have one "
             f"and are shifted to {zone}; write the dates of all files in one way."
         )
+
+
+def _check_wide(paths: Sequence[Path], wide: Sequence[tuple[str, pd.DataFrame]]) -> None:
+    """Refuse wide tables that are read as closes and hold something else."""
+    other = [path.name for path in paths if not is_named_after_a_field(path)]
+    if other and len(other) < len(paths):
+        fields = ", ".join(field for field in HEADINGS if field not in TEXTS)
+        raise DataError(
+            f"{listed(other)}: beside wide tables that are named after their fields, no name of a "
+            f"field; name the file so ({fields}), or take it out of the source."
+        )
+    for path, (field, frame) in zip(paths, wide, strict=True):
+        positive = float((frame[field] > 0).mean())
+        if field == "close" and len(frame) and positive < MOSTLY:
+            raise DataError(
+                f"{path.name} holds no closes: only {positive:.0%} of its values are positive (as "
+                "of returns); take it out of the source."
+            )
 
 
 def _open_ended(read: Sequence[tuple[Path, Bars]]) -> list[str]:
