@@ -177,6 +177,11 @@ def test_a_table_of_something_else_is_not_read_as_closes(tmp_path, files, messag
         read(*(text(tmp_path, content, name) for name, content in files.items()))
 
 
+def test_zeros_before_a_listing_are_no_returns(tmp_path):
+    path = text(tmp_path, "date,A,B\n2021-03-01,1,0\n2021-03-02,1,0\n2021-03-03,1,2\n")
+    assert len(read(path).calendar) == 3
+
+
 @pytest.mark.parametrize("names", [("2020.csv", "2021.csv"), ("prices.csv", "volume.csv")])
 def test_wide_tables_may_be_named_otherwise_where_that_is_plain(tmp_path, names):
     days = ("2020-03-02", "2021-03-01" if names[1] == "2021.csv" else "2020-03-02")

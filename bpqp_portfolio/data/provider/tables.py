@@ -20,7 +20,7 @@ from .table_file import AS_WRITTEN, Bars, Reading, read_file
 COUNTS = ("duplicate_rows", "empty_rows", "rows_out_of_order")
 SHOWN = 5
 MOSTLY = 0.75
-"""Share of a wide table's values that must be positive for them to be closes."""
+"""Share of a wide table's values but zeros that must be positive for them to be closes."""
 
 _QUOTED_PRICES = ("open", "high", "low", "close", "vwap")
 _PLACE = ["line", "file"]
@@ -151,8 +151,9 @@ def _check_wide(paths: Sequence[Path], wide: Sequence[tuple[str, pd.DataFrame]])
             f"field; name the file so ({fields}), or take it out of the source."
         )
     for path, (field, frame) in zip(paths, wide, strict=True):
-        positive = float((frame[field] > 0).mean())
-        if field == "close" and len(frame) and positive < MOSTLY:
+        known = frame.loc[frame[field] != 0, field]  # zeros are days before a listing
+        positive = float((known > 0).mean()) if len(known) else 1.0
+        if field == "close" and positive < MOSTLY:
             raise DataError(
                 f"{path.name} holds no closes: only {positive:.0%} of its values are positive (as "
                 "of returns); take it out of the source."
