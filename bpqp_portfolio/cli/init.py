@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -31,4 +32,6 @@ def init(
 
     commands = write_starter(folder, market, provider)
     typer.echo(f"A starter project is in {folder}. Next:\n")
-    typer.echo("\n".join(f"    {command}" for command in (f"cd {folder}", *commands)))
+    typer.echo(
+        "\n".join(f"    {command}" for command in (f"cd {shlex.quote(str(folder))}", *commands))
+    )

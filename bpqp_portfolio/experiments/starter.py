@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,10 +203,11 @@ class _OwnPrices:
         """
         root = (folder / DATA if provider is None else provider).expanduser().absolute()
         if not (root / "calendars" / "day.txt").is_file():
-            again = "" if provider is None else f" --provider {root}"
+            place, project = shlex.quote(str(root)), shlex.quote(str(folder))
+            again = "" if provider is None else f" --provider {place}"
             raise ConfigError(
-                f"no prices at {root}: import them first, `bpqp data import PRICES --to {root}`, "
-                f"then run `bpqp init {folder} --market us{again}` again."
+                f"no prices at {root}: import them first, `bpqp data import PRICES --to {place}`, "
+                f"then run `bpqp init {project} --market us{again}` again."
             )
         data = Provider(root).require()
         days = data.calendar

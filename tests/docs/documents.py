@@ -42,6 +42,12 @@ class Page:
         return [body for _, word, body in _FENCE.findall(self.text) if word == language]
 
     @property
+    def own_files(self) -> set[str]:
+        """Names of the files that it shows: those of a block's first line, ``# mine.yaml``."""
+        blocks = [b for language in ("yaml", "py") for b in self.blocks(language)]
+        return {found[1] for b in blocks if (found := re.match(r"# ([\w-]+\.\w+)\n", b))}
+
+    @property
     def code(self) -> list[str]:
         """What stands in backticks within the prose."""
         return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", self.prose)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import yaml
 from documents import ROOT, Page, commands_in, pages
 
 from bpqp_portfolio.cli import app
+from bpqp_portfolio.experiments.plan import plan, read_comparison
 from bpqp_portfolio.files.workflow import merged, read_workflow, read_yaml
 from bpqp_portfolio.qlib_ext.components import written_out
 from bpqp_portfolio.qlib_ext.dataset import SETTINGS, PortfolioDataset
@@ -79,12 +80,18 @@ def check_fragment(fragment: Mapping[str, Any]) -> bool:
 
 @pytest.mark.parametrize("page", of("yaml"))
 def test_yaml_is_a_workflow(page: Page, tmp_path: Path):
-    """A whole one is read beside the page's own Python files, a part is checked as a task's."""
+    """A whole one is read beside the page's own Python files, a part is checked as a task's, and of
+    a comparison the workflow of every method."""
     for source in page.blocks("py"):
         (tmp_path / source.split()[1]).write_text(source)
     for block in page.blocks("yaml"):
         config = yaml.safe_load(block)
-        if "BASE_CONFIG_PATH" in config:
+        if "methods" in config:
+            path = tmp_path / "comparison.yaml"
+            path.write_text(block.replace("../workflows", str(ROOT / "workflows")))
+            for run in plan(*read_comparison(path), seeds=1):
+                check_task(run.config["task"])
+        elif "BASE_CONFIG_PATH" in config:
             path = tmp_path / "flow.yaml"
             path.write_text(block.replace("../configs", str(ROOT / "configs")))
             task = written_out(read_workflow(path)["task"])
@@ -118,11 +125,12 @@ def test_a_fragment_that_no_workflow_takes_is_found():
 # Commands ---------------------------------------------------------------------------------------
 
 
-def check_command(words: list[str]) -> None:
-    """The program has the command, and that its options; named files of ours exist."""
+def check_command(words: list[str], own: Collection[str] = ()) -> None:
+    """The program has the command, and that its options; named files of ours exist, but for those
+    that the page itself shows (``own``)."""
     program, *rest = words
     for word in rest:
-        if word.startswith(("workflows/", "configs/", "notebooks/")) and "NAME" not in word:
+        if word.startswith(("workflows/", "configs/", "notebooks/")) and Path(word).name not in own:
             assert (ROOT / word).is_file(), f"no file {word}"
     if program == "make":
         targets = [word for word in rest if "=" not in word and not word.startswith("-")]
@@ -149,7 +157,7 @@ def check_parsed(command: Any, rest: list[str], name: str) -> None:
 @pytest.mark.parametrize("page", TODAY)
 def test_commands_exist(page: Page):
     for words in page.commands():
-        check_command(words)
+        check_command(words, page.own_files)
 
 
 def test_commands_are_taken_out_of_a_line():

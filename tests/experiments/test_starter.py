@@ -127,6 +127,18 @@ def test_nothing_is_overwritten(tmp_path):
     assert isinstance(again.exception, ConfigError) and "portfolio.yaml" in str(again.exception)
 
 
+def test_a_folder_with_a_blank_is_quoted_in_the_commands(tmp_path):
+    folder = tmp_path / "my desk"
+    said = CliRunner().invoke(app, ["init", str(folder)])
+    (entered,) = re.findall(r"^    (cd .*)$", said.output, flags=re.MULTILINE)
+    assert shlex.split(entered) == ["cd", str(folder)]
+    with pytest.raises(ConfigError) as caught:
+        write_starter(tmp_path / "a b", "us", tmp_path / "no prices")
+    imported, again = (shlex.split(line) for line in re.findall("`(.*?)`", str(caught.value)))
+    assert imported == ["bpqp", "data", "import", "PRICES", "--to", str(tmp_path / "no prices")]
+    assert again[2] == str(tmp_path / "a b") and again[-1] == str(tmp_path / "no prices")
+
+
 @pytest.mark.parametrize(
     ("market", "days", "names", "message"),
     [
