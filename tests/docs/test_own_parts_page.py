@@ -71,5 +71,5 @@ def test_the_constraint_holds_and_binds(task):
     specific[0, :5] = 0.03**2
     market = Market(mu, torch.zeros(1, n, 1).double(), specific, torch.ones(1, n, dtype=torch.bool))
     w = mandate.solve(market).w
-    assert float(w[0, :5].sum()) == pytest.approx(0.3, abs=1e-8)
+    assert float(w[0, :5].sum()) == pytest.approx(0.1, abs=1e-8)
     assert float(w.sum()) == pytest.approx(1.0) and float(w.max()) <= 0.1 + 1e-9
