@@ -21,6 +21,7 @@ def lot_trades(
     *,
     lot: int | None,
     costs: TradingCosts,
+    whole_shares: bool = False,
 ) -> np.ndarray:
     """Whole lots of what is wanted, (N,), and no more than the cash after all costs can pay.
 
@@ -37,6 +38,8 @@ def lot_trades(
     price : (N,) currency for one unit, 0 where there is none.
     cash : currency, >= 0.
     lot : shares in a lot; None for any amount.
+    whole_shares : whether, where there are lots, a fraction of a share cannot be sold; the
+        purchases are then paid by the whole shares that are.
 
     Returns
     -------
@@ -47,6 +50,9 @@ def lot_trades(
     trade = _lots(change, factor, lot)
     gone = (wanted == 0) & (held > 0)
     trade[gone] = -held[gone]
+    if whole_shares and lot is not None:
+        shares = _shares_in_unit(factor)
+        trade = np.where(trade < 0, np.trunc(settled(trade * shares)) / shares, trade)
     for _ in range(20):
         if lot is not None:
             least = np.array([least_order(str(name)) for name in names[trade > 0]])
@@ -79,6 +85,12 @@ def account_after(
     }
 
 
+def settled(amount: np.ndarray) -> np.ndarray:
+    """Amounts of shares (n,) without the rounding of their sums: a millionth off a whole is it."""
+    whole = np.round(amount)
+    return np.where(np.abs(amount - whole) <= LOT_TOLERANCE, whole, amount)
+
+
 def _spent(trade: np.ndarray, price: np.ndarray, costs: TradingCosts) -> np.ndarray:
     value = trade * price
     return value + costs.of_orders(value)
@@ -87,6 +99,10 @@ def _spent(trade: np.ndarray, price: np.ndarray, costs: TradingCosts) -> np.ndar
 def _lots(amount: np.ndarray, factor: np.ndarray, lot: int | None) -> np.ndarray:
     if lot is None:
         return amount.copy()
-    unit = lot / np.where(np.isfinite(factor) & (factor > 0), factor, 1.0)
+    unit = lot / _shares_in_unit(factor)
     lots = np.floor(np.abs(amount) / unit + LOT_TOLERANCE)
     return np.where(lots > 0, np.sign(amount) * lots * unit, 0.0)
+
+
+def _shares_in_unit(factor: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(factor) & (factor > 0), factor, 1.0)

@@ -65,9 +65,10 @@ class BookRules:
     :class:`~.account_rules.AccountRules`); ``lot`` shares in a lot, None for any amount (see
     :class:`~bpqp_portfolio.markets.rules.MarketRules`); ``costs`` of an order; ``pin_limits``
     whether names that closed at a price limit are kept from trading against it the next day;
-    ``from_holdings`` whether the decision knows what is held. Without, suspended names that are
-    held are no part of the problem and targets are fractions of what trades, as in Qlib's own
-    strategies of target weights.
+    ``whole_shares`` whether fractions of a share stay where there are lots (a backtest sells those
+    that splits and dividends leave; at a broker nobody can); ``from_holdings`` whether the decision
+    knows what is held. Without, suspended names that are held are no part of the problem and
+    targets are fractions of what trades, as in Qlib's own strategies of target weights.
     """
 
     risk_degree: float
@@ -75,6 +76,7 @@ class BookRules:
     costs: TradingCosts
     pin_limits: bool = True
     from_holdings: bool = True
+    whole_shares: bool = False
 
     def __post_init__(self) -> None:
         check_number(self.risk_degree, "risk_degree", low=0, high=1, open_low=True)
@@ -190,7 +192,7 @@ def rebalance(
     wanted = _wanted(target, inputs, book, roles, rules)
     trade = lot_trades(
         inputs.names, wanted, book.held, inputs.factor, book.price, cash,
-        lot=rules.lot, costs=rules.costs,
+        lot=rules.lot, costs=rules.costs, whole_shares=rules.whole_shares,
     )  # fmt: skip
     table = pd.DataFrame(
         {

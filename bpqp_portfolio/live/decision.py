@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..backtest.day_inputs import DayInputs, day_inputs
+from ..backtest.lots import settled
 from ..backtest.problem_policy import ProblemPolicy
 from ..backtest.rebalance import SUSPENDED, BookRules, Rebalance, rebalance
 from ..data.provider.provider import Provider
@@ -18,7 +19,7 @@ from ..portfolio.mandate.mandate import Mandate
 from ..runs.artifact import RunArtifact
 from .day_data import day_data
 from .snapshot import Snapshot
-from .target import as_shares, settled
+from .target import as_shares
 
 SIZED = ("previous", "price", "shares", "trade", "target_shares", "value")
 """Columns that mean nothing without an account."""
@@ -59,7 +60,7 @@ def decide(
     settings = run.mandate
     mandate = None if settings is None else settings.build()
     policy = ProblemPolicy(run.problem) if mandate is None else mandate
-    rules = None if held is None else run.rules
+    rules = None if held is None else replace(run.rules, whole_shares=True)
     free = TradingCosts(0.0, 0.0, 0.0)
     empty = BookRules(1.0, None, free, run.pin_limits, from_holdings=mandate is not None)
     inputs = day_inputs(day_data(run, settings, provider, day, held or {}))
@@ -70,13 +71,13 @@ def decide(
 
 
 def in_shares(table: pd.DataFrame, lot: int | None) -> pd.DataFrame:
-    """The plan's table with trades that can be ordered: of whole shares where there are lots.
+    """The plan's table without the rounding of its sums, so that orders lead to the targets.
 
-    The backtest sells the fractions of a share that splits and dividends leave in its holdings; in
-    a market of whole shares nobody can, so such a fraction stays.
+    Where there are lots its trades are of whole shares already, sized with ``whole_shares``.
     """
     held, trade = settled(table["held"].to_numpy()), settled(table["trade"].to_numpy())
-    trade = settled(held + trade) - held if lot is None else np.trunc(trade)
+    if lot is None:
+        trade = settled(held + trade) - held
     return table.assign(held=held, trade=trade)
 
 

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..backtest.lots import LOT_TOLERANCE
-
 
 @dataclass(frozen=True, eq=False)
 class Target:
@@ -40,12 +38,6 @@ class Target:
         """Summary and table as one JSON object."""
         rows = json.loads(self.table.to_json(orient="records", double_precision=15))
         return json.dumps({**self.summary, "table": rows}, indent=2)
-
-
-def settled(amount: np.ndarray) -> np.ndarray:
-    """Amounts of shares (n,) without the rounding of their sums: a millionth off a whole is it."""
-    whole = np.round(amount)
-    return np.where(np.abs(amount - whole) <= LOT_TOLERANCE, whole, amount)
 
 
 def as_shares(amount: np.ndarray) -> np.ndarray:

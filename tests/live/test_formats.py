@@ -10,13 +10,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bpqp_portfolio.backtest.lots import lot_trades
+from bpqp_portfolio.backtest.lots import account_after, lot_trades, settled
 from bpqp_portfolio.backtest.rebalance import AT_UPPER_LIMIT, LEFT_UNIVERSE
 from bpqp_portfolio.errors import ConfigError
 from bpqp_portfolio.live.decision import in_shares
 from bpqp_portfolio.live.formats.registry import FORMATS, check_format, listed
 from bpqp_portfolio.live.formats.request import Request
-from bpqp_portfolio.live.target import Target, as_shares, quoted, settled
+from bpqp_portfolio.live.target import Target, as_shares, quoted
 from bpqp_portfolio.portfolio.costs import TradingCosts
 
 SUMMARY = {
@@ -26,6 +26,7 @@ SUMMARY = {
     "provider": "here",
     "left_out": {},
 }
+COSTS = TradingCosts(0.001, 0.002, 5.0)
 
 
 def decision(held, wanted, price, cash=1e9, lot=100, reasons=None, **summary) -> Target:
@@ -35,7 +36,7 @@ def decision(held, wanted, price, cash=1e9, lot=100, reasons=None, **summary) ->
     wanted, held, price = arrays
     trade = lot_trades(
         names, wanted, held, np.ones(len(held)), price, cash,
-        lot=lot, costs=TradingCosts(0.001, 0.002, 5.0),
+        lot=lot, costs=COSTS, whole_shares=True,
     )  # fmt: skip
     table = in_shares(pd.DataFrame({"held": held, "trade": trade}), lot)
     held, trade = table["held"].to_numpy(), table["trade"].to_numpy()
@@ -89,6 +90,18 @@ def test_orders_lead_from_holdings_to_targets(rows, cash, lot):
     held = target.table.set_index("instrument")["shares"]
     sold = orders[orders["side"] == "SELL"].set_index("code")["quantity"]
     assert (sold <= held[sold.index]).all()
+    # Purchases are paid by what is really sold; a sale may cost more than it brings.
+    frame = target.table[["shares", "trade", "price"]].astype(float)
+    after = account_after(*frame.to_numpy().T, cash, COSTS)["cash"]
+    assert after >= -1e-6 or "BUY" not in sides
+
+
+def test_purchases_are_paid_by_the_whole_shares_that_are_sold():
+    held = [0.99] * 40 + [100.99, 0.0]
+    target = decision(held, [0.0] * 41 + [500.0], [50.0] * 41 + [10.0], cash=50.0, lot=1)
+    frame = target.table[["shares", "trade", "price"]].astype(float)
+    assert account_after(*frame.to_numpy().T, 50.0, COSTS)["cash"] == pytest.approx(35.0)
+    assert frame["trade"].tolist() == [0.0] * 40 + [-100.0, 500.0]
 
 
 def test_an_odd_lot_is_sold_with_its_name_and_bought_never():
