@@ -20,14 +20,17 @@ COLUMNS = {
 """Columns of a file of holdings, in this order."""
 
 
-def read_holdings(path: Path, provider: Provider) -> dict[str, float]:
+def read_holdings(path: Path, provider: Provider, benchmark: str | None = None) -> dict[str, float]:
     """Shares by instrument from a CSV file with the columns ``instrument,shares``.
+
+    ``benchmark`` is the code of the run's index, None where it has none.
 
     Raises
     ------
     DataError
         The file cannot be read, its columns are others, or a line names no instrument of the
-        provider, one that came before, or a number of shares that is negative or no number.
+        provider, the index, one that came before, or a number of shares that is negative or no
+        number.
     """
     out: dict[str, float] = {}
     known = {folder.removeprefix("_qlib_").upper() for folder in provider.folders}
@@ -35,6 +38,11 @@ def read_holdings(path: Path, provider: Provider) -> dict[str, float]:
         name, shares = _holding(row, where, known)
         if name in out:
             raise DataError(f"{where}: {name} comes twice.")
+        if benchmark is not None and name == benchmark.upper():
+            raise DataError(
+                f"{where}: {name} is the index that the run is compared with, which cannot be held "
+                "or sold; take the line out, or correct its code."
+            )
         out[name] = shares
     return out
 
@@ -45,6 +53,8 @@ def _holding(row: list[str], where: str, known: set[str]) -> tuple[str, float]:
         few = nearest(name, known) if len(known) < 50 else _close(name, known)
         raise DataError(f"{where}: {row[0].strip()!r} is no instrument of the provider.{few}")
     try:
+        if "_" in row[1]:  # digits that Python takes for a number
+            raise ValueError
         shares = float(row[1])
     except ValueError as error:
         raise DataError(f"{where}: {row[1]!r} is no number of shares.") from error

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+STORED = 1.4e-7
+"""Relative error of a price from an adjusted close and a factor in single precision."""
+
 
 @dataclass(frozen=True, eq=False)
 class Target:
@@ -21,9 +24,10 @@ class Target:
     close), ``shares`` held, ``trade`` (shares, a purchase above zero), ``target_shares``, and their
     ``value``.
 
-    ``summary`` : JSON values: run, dates, currency, and what :func:`~.decision.target_facts` says:
-    expected return and risk, binding constraints with their shadow prices in daily return, the
-    solver's status, the fallback of a day that was not solved, and the account.
+    ``summary`` : JSON values: run, dates, currency, lot, and what
+    :func:`~.decision.target_facts` says: expected return and risk, binding constraints with their
+    shadow prices in daily return, the solver's status, the fallback of a day that was not solved,
+    and the account.
     """
 
     table: pd.DataFrame
@@ -54,10 +58,14 @@ def as_shares(amount: np.ndarray) -> np.ndarray:
 
 
 def quoted(price: pd.Series) -> pd.Series:
-    """Prices (n,) as exchanges quote them: seven digits, which stored ones have, at most four of
-    them decimals.
+    """Prices (n,) as exchanges quote them: the fewest digits that stored ones cannot be told from.
 
-    >>> quoted(pd.Series([10.140001297, 1234.56789])).tolist()
-    [10.14, 1234.568]
+    >>> quoted(pd.Series([10.140001297, 1234.56789, 0.285826])).tolist()
+    [10.14, 1234.568, 0.285826]
     """
-    return price.map(lambda value: round(float(f"{value:.7g}"), 4))
+
+    def shortest(value: float) -> float:
+        near = (float(f"{value:.{digits}g}") for digits in range(1, 9))
+        return next((p for p in near if abs(p - value) <= STORED * abs(value)), float(value))
+
+    return price.map(shortest)

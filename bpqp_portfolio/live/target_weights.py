@@ -62,7 +62,13 @@ def target_weights(
     _check_asked(date, holdings, cash)
     run_artifact = tracked_model(run, tracking_uri)
     source = Provider(Path(provider or run_artifact.facts["data"]["folder"])).require()
-    held = None if not sized else {} if holdings is None else read_holdings(holdings, source)
+    held = (
+        None
+        if not sized
+        else {}
+        if holdings is None
+        else read_holdings(holdings, source, run_artifact.facts.get("benchmark"))
+    )
     day = snapshot(run_artifact, source, date)
     decision = decide(run_artifact, source, day, held, money)
     table = target_table(decision, day)
@@ -73,6 +79,7 @@ def target_weights(
         "universe": run_artifact.facts["market"],
         "provider": str(source.root),
         "currency": run_artifact.market_rules.currency,
+        "lot": run_artifact.market_rules.lot,
         "in_sample": f"{day.date:%Y-%m-%d}" <= run_artifact.facts["segments"]["valid"][1],
         "names_in_target": int((table["weight"] > 0).sum()),
         **target_facts(decision, day, run_artifact.days_per_year),

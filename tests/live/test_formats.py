@@ -10,9 +10,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from bpqp_portfolio.backtest.holdings import read_holdings
 from bpqp_portfolio.backtest.lots import account_after, lot_trades, settled
 from bpqp_portfolio.backtest.rebalance import AT_UPPER_LIMIT, LEFT_UNIVERSE
-from bpqp_portfolio.errors import ConfigError
+from bpqp_portfolio.data.provider.provider import Provider
+from bpqp_portfolio.errors import ConfigError, DataError
 from bpqp_portfolio.live.decision import in_shares
 from bpqp_portfolio.live.formats.registry import FORMATS, check_format, listed
 from bpqp_portfolio.live.formats.request import Request
@@ -23,6 +25,7 @@ SUMMARY = {
     "date": "2020-01-03",
     "trade_on": "2020-01-06",
     "currency": "CNY",
+    "lot": 100,
     "provider": "here",
     "left_out": {},
 }
@@ -50,7 +53,7 @@ def decision(held, wanted, price, cash=1e9, lot=100, reasons=None, **summary) ->
         "target_shares": as_shares(settled(held + trade)),
         "value": (held + trade) * price,
     }
-    return Target(pd.DataFrame(columns), {**SUMMARY, **summary})
+    return Target(pd.DataFrame(columns), {**SUMMARY, "lot": lot, **summary})
 
 
 def applied(target: Target) -> dict[str, float]:
@@ -136,6 +139,62 @@ def test_a_fraction_of_a_share_stays_where_the_market_has_whole_ones():
     )
     assert target.table["target_shares"].tolist() == [0.5, 0.25]
     assert applied(target) == {"SH600000": 0.5, "SH600001": 0.25}
+
+
+def test_a_fraction_that_stays_is_said_of_partial_sales_and_purchases_too():
+    held, wanted = [100.5, 3.25, 2.75, 6.5], [50.0, 150.0, 2.75, 6.5]
+    reasons = ["", "", "", AT_UPPER_LIMIT]
+    listing = listed(decision(held, wanted, [10.0] * 4, lot=1, reasons=reasons), "orders")
+    assert listing.rows["quantity"].tolist() == [50, 146]
+    assert listing.notes == (
+        f"no order: SH600003 ({AT_UPPER_LIMIT}, 6.5 shares are kept)",
+        "not sold: 0.5 of a share of SH600000, since the market trades whole shares",
+        "not sold: 0.25 of a share of SH600001, since the market trades whole shares",
+        "not sold: 0.75 of a share of SH600002, since the market trades whole shares",
+    )
+    assert not listed(decision([2.5], [1.5], [10.0], lot=None), "orders").notes
+
+
+@pytest.mark.parametrize("name", ["orders", "targets"])
+def test_an_empty_currency_is_said(name):
+    listing = listed(decision([0], [100], [10.0], currency=None), name)
+    assert listing.rows["currency"].isna().all()
+    assert len(listing.notes) == 1 and "currency: the column is empty, since" in listing.notes[0]
+    assert not listed(decision([0], [100], [10.0]), name).notes
+
+
+@pytest.mark.parametrize("saturday", ["2020-01-04", "2020-01-11"])
+def test_orders_are_not_dated_on_a_weekend(saturday):
+    target = decision([0], [100], [10.0], trade_on=None)
+    monday = pd.Timestamp(saturday) + pd.Timedelta(days=2)
+    for day, name in ((saturday, "Saturday"), (f"{monday - pd.Timedelta(days=1):%F}", "Sunday")):
+        with pytest.raises(ConfigError, match=f"{day} is a {name}.* Monday is {monday:%F}"):
+            listed(target, "orders", Request(trade_date=day))
+    known = decision([0], [100], [10.0], trade_on=saturday)  # a session of the calendar
+    assert set(listed(known, "orders", Request(trade_date=saturday)).rows["date"]) == {saturday}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("idx,5", "line 2: IDX is the index that the run is compared with"),
+        ("AAA,1_000", "line 2: '1_000' is no number of shares"),
+    ],
+)
+def test_holdings_of_an_index_and_digits_with_underscores_are_refused(tmp_path, line, message):
+    for code in ("aaa", "idx"):
+        (tmp_path / "features" / code).mkdir(parents=True)
+    file = tmp_path / "holdings.csv"
+    file.write_text(f"instrument,shares\n{line}\n")
+    with pytest.raises(DataError, match=message):
+        read_holdings(file, Provider(tmp_path), "IDX")
+    file.write_text("instrument,shares\nIDX,5\n")
+    assert read_holdings(file, Provider(tmp_path)) == {"IDX": 5.0}
+
+
+@pytest.mark.parametrize("price", [0.285826, 1.23456, 99.99, 10.14, 78.729])
+def test_prices_are_written_with_the_digits_they_have(price):
+    assert quoted(pd.Series([float(np.float32(price))]))[0] == price
 
 
 def test_a_name_that_cannot_trade_has_no_order_and_a_reason():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,13 @@ def rewrite(
         series[name] = frame if change is None else change(name, frame)
     to.mkdir(parents=True)
     return write_provider(to, source.calendar, series, universes or lists(source))
+
+
+def with_outsider(source: Provider, to: Path) -> Provider:
+    """A copy of ``source`` with a stock ``SIMOUT`` that was never in a universe."""
+    shutil.copytree(source.root, to)
+    shutil.copytree(to / "features" / "simidx", to / "features" / "simout")
+    return Provider(to)
 
 
 def from_closes(to: Path, closes: pd.DataFrame, **universes: pd.DataFrame) -> Provider:

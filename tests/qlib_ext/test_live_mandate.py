@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from desks import BACKTEST, GROUPS, MANDATE, NETWORK, RULES, Desk, decided, trading
 from mlflow.tracking import MlflowClient
-from qlib_markets import FEW, lists, run_task
+from qlib_markets import FEW, lists, run_task, with_outsider
 from typer.testing import CliRunner
 
 from bpqp_portfolio.backtest.day_inputs import day_inputs
@@ -170,10 +170,13 @@ def test_without_holdings_it_is_the_first_purchase(desk, tmp_path, capsys):
 
 def test_a_holding_that_was_never_in_the_universe_is_sold(desk, tmp_path):
     held = tmp_path / "holdings.csv"
-    held.write_text("instrument,shares\nSIMIDX,10\n")
+    held.write_text("instrument,shares\nSIMOUT,10\n")
+    source = with_outsider(desk.market, tmp_path / "wider")
     date = f"{desk.days.index[0]:%Y-%m-%d}"
-    target = target_weights(desk.id, date, holdings=held, cash=1e6, tracking_uri=desk.uri)
-    row = target.table.set_index("instrument").loc["SIMIDX"]
+    target = target_weights(
+        desk.id, date, provider=source.root, holdings=held, cash=1e6, tracking_uri=desk.uri
+    )
+    row = target.table.set_index("instrument").loc["SIMOUT"]
     assert row["trade"] == -10 and row["weight"] == 0 and row["reason"] == LEFT_UNIVERSE
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from mlflow.tracking import MlflowClient
-from qlib_markets import MODEL, SEGMENTS, build, lists, rewrite, run_task
+from qlib_markets import MODEL, SEGMENTS, build, lists, rewrite, run_task, with_outsider
 from typer.testing import CliRunner
 
 from bpqp_portfolio.backtest.rebalance import LEFT_UNIVERSE
@@ -300,12 +300,14 @@ def write_csv(path: Path, *lines: str) -> Path:
 
 
 def test_trades_lead_from_holdings_to_target_in_lots(mlp, market, tmp_path):
-    outside = "SIMIDX"
+    outside, source = "SIMOUT", with_outsider(market, tmp_path / "wider")
     day = snapshot(tracked_model(mlp.id, mlp.uri), market, "2016-01-13")
     inside = [str(n) for n in day.names[:2]]
     lines = [f"{inside[0].lower()},1250", f"{inside[1]},300", f"{outside},10"]
     held = write_csv(tmp_path / "holdings.csv", *lines)
-    target = target_weights(mlp.id, "2016-01-13", holdings=held, cash=1e6, tracking_uri=mlp.uri)
+    target = target_weights(
+        mlp.id, "2016-01-13", provider=source.root, holdings=held, cash=1e6, tracking_uri=mlp.uri
+    )
     table, account = target.table.set_index("instrument"), target.summary["account"]
     assert table.loc[inside[0], "shares"] == 1250
     assert (table["shares"] + table["trade"] == table["target_shares"]).all()
@@ -373,13 +375,15 @@ def test_the_command_writes_csv_and_prints_json(mlp, tmp_path):
 
 
 def test_the_command_writes_orders_that_a_broker_takes(mlp, market, tmp_path):
-    out, held = tmp_path / "orders.csv", write_csv(tmp_path / "holdings.csv", "SIMIDX,10")
+    out, held = tmp_path / "orders.csv", write_csv(tmp_path / "holdings.csv", "SIMOUT,10")
+    source = with_outsider(market, tmp_path / "wider")
     account = ("--cash", "1e6", "--holdings", str(held), "--account", "A-17")
     arguments = ("--run", mlp.id, "--tracking-uri", mlp.uri, "--out", str(out))
+    arguments += ("--provider", str(source.root))
     result = invoke(*arguments, "--date", "2016-01-13", *account, "--format", "orders")
     text = out.read_text().splitlines()
     assert text[0] == "date,side,quantity,code,reference_price,currency,account"
-    assert text[1].startswith("2016-01-14,SELL,10,SIMIDX,") and text[1].endswith(",USD,A-17")
+    assert text[1].startswith("2016-01-14,SELL,10,SIMOUT,") and text[1].endswith(",USD,A-17")
     assert all(",BUY," in line and line.split(",")[2].endswith("00") for line in text[2:])
     assert len(text) > 3 and f"{len(text) - 1} orders: 1 sale of " in result.stdout
     invoke(*arguments, "--date", "2016-01-13", "--format", "targets")
@@ -441,7 +445,8 @@ def test_a_day_without_data_names_the_nearest_that_has(mlp, market, tmp_path):
         (["SIMIDX,-5"], r"line 2: -5 shares of SIMIDX"),
         (["SIMIDX,many"], r"line 2: 'many' is no number of shares"),
         (["SIMIDX,nan"], r"line 2: nan shares"),
-        (["SIMIDX,5", "simidx,6"], r"line 3: SIMIDX comes twice"),
+        (["SIM0001,5", "sim0001,6"], r"line 3: SIM0001 comes twice"),
+        (["SIMIDX,5"], r"line 2: SIMIDX is the index that the run is compared with"),
         (["SIMIDX"], r"line 2: expected 2 values, got 1"),
     ],
 )

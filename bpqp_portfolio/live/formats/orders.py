@@ -11,10 +11,11 @@ from ...backtest.rebalance import LEFT_UNIVERSE
 from ...errors import ConfigError
 from ...report.metrics import counted
 from ..target import Target, quoted
-from .request import Listing, Request
+from .request import Listing, Request, currency_notes
 
 COLUMNS = ("date", "side", "quantity", "code", "reference_price", "currency", "account")
 BUY, SELL = "BUY", "SELL"
+SATURDAY = 5
 
 
 def rows(target: Target, request: Request) -> Listing:
@@ -26,7 +27,7 @@ def rows(target: Target, request: Request) -> Listing:
     Raises
     ------
     ConfigError
-        The date of the trade is not known, or another than the calendar's.
+        The date of the trade is not known, another than the calendar's, or on a weekend.
     """
     table = target.table
     traded = table[table["trade"] != 0]
@@ -42,7 +43,8 @@ def rows(target: Target, request: Request) -> Listing:
     }
     frame = pd.DataFrame(columns, index=traded.index, columns=list(COLUMNS))
     frame = frame.sort_values(["side", "code"], ascending=[False, True], ignore_index=True)
-    notes = tuple(_notes(table[~table["instrument"].isin(list(target.summary["left_out"]))]))
+    inside = table[~table["instrument"].isin(list(target.summary["left_out"]))]
+    notes = (*_notes(inside, target.summary["lot"]), *currency_notes(target.summary))
     return Listing(frame, _title(traded, sells, target.summary["currency"]), notes)
 
 
@@ -65,6 +67,13 @@ def _trade_date(target: Target, request: Request) -> str:
         raise ConfigError(
             f"trade date: {given} is not after {decided}, at whose close the orders were decided."
         )
+    if known is None and pd.Timestamp(given).weekday() >= SATURDAY:
+        day = pd.Timestamp(given)
+        monday = day + pd.Timedelta(days=7 - day.weekday())
+        raise ConfigError(
+            f"trade date: {given} is a {day:%A}, on which no exchange trades; the next Monday is "
+            f"{monday:%Y-%m-%d}. List a weekend's session in calendars/day_future.txt."
+        )
     return str(given or known)
 
 
@@ -79,7 +88,7 @@ def _title(traded: pd.DataFrame, sells: pd.Series, currency: str | None) -> str:
     )
 
 
-def _notes(table: pd.DataFrame) -> Iterator[str]:
+def _notes(table: pd.DataFrame, lot: int | None) -> Iterator[str]:
     """Names that are held or wanted and cannot be traded, and fractions of a share that stay.
 
     Members that are no part of the decision are listed in its ``left_out``.
@@ -88,9 +97,9 @@ def _notes(table: pd.DataFrame) -> Iterator[str]:
     for row in still.itertuples(index=False):
         held = f", {row.shares:,} shares are kept" if row.shares else ""
         yield f"no order: {row.instrument} ({row.reason}{held})"
-    left = table[(table["weight"] == 0) & (table["target_shares"] > 0)]
-    for row in left[left["target_shares"] < 1].itertuples(index=False):
-        yield (
-            f"not sold: {row.target_shares:g} of a share of {row.instrument}, since the market "
-            "trades whole shares"
-        )
+    if lot is None:
+        return
+    part = table["target_shares"].astype(float) % 1
+    kept = (part > 0) & ~table.index.isin(still.index)
+    for name, share in zip(table.loc[kept, "instrument"], part[kept], strict=True):
+        yield f"not sold: {share:g} of a share of {name}, since the market trades whole shares"

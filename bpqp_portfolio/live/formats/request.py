@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -46,3 +48,14 @@ class Listing:
         """Write the rows as CSV, whole or not at all; numbers are read back exactly."""
         with replacing_file(path) as scratch:
             self.rows.to_csv(scratch, index=False, lineterminator="\n")
+
+
+def currency_notes(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """A note on a column ``currency`` that is empty, none where it is not."""
+    if summary["currency"] is not None:
+        return ()
+    return (
+        "currency: the column is empty, since the run's market rules state none: it was tracked "
+        "before they had one, or its workflow says null. Run its workflow again with `qlib_init: "
+        "{region: …}` or `market_rules: {currency: …}` of your market to have it.",
+    )

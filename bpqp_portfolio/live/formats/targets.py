@@ -7,7 +7,7 @@ import pandas as pd
 
 from ...report.metrics import counted
 from ..target import Target, quoted
-from .request import Listing, Request
+from .request import Listing, Request, currency_notes
 
 COLUMNS = ("date", "code", "weight", "shares", "reference_price", "value", "currency", "account")
 
@@ -35,4 +35,4 @@ def rows(target: Target, request: Request) -> Listing:
         "account": request.account,
     }
     frame = pd.DataFrame(columns, index=kept.index, columns=list(COLUMNS)).reset_index(drop=True)
-    return Listing(frame, counted(len(frame), "target"))
+    return Listing(frame, counted(len(frame), "target"), currency_notes(target.summary))
