@@ -232,7 +232,7 @@ def test_a_plain_name_stands_for_itself(plain, same):
     one, two = PortfolioModel(**plain), PortfolioModel(**same)
     for part in ("predictor", "loss"):
         assert getattr(one.settings, part) == getattr(two.settings, part)
-    assert one._stages == two._stages
+    assert one._learning() == two._learning()
     with pytest.raises(ConfigError, match=r"unknown predictor 'mpl'. Did you mean 'mlp'"):
         PortfolioModel(predictor="mpl")
     with pytest.raises(ConfigError, match=r"model.loss: expected a name or a mapping, got 3"):
