@@ -43,10 +43,7 @@ def read_numbers(
     text = cells.apply(_stripped)
     comma, point = _first(text, _POINT, swap=True), _first(text, _POINT)
     if comma is not None and point is not None:
-        seen = " and ".join(
-            f"{cells.iat[i, j]!r} ({place.at(i)}, column {headings[cells.columns[j]]!r})"
-            for i, j in (point, comma)
-        )
+        seen = _both(point, comma, cells, headings, place)
         raise DataError(
             f"{place.name}: decimal point and decimal comma in one file: {seen}; write all numbers "
             "in one way."
@@ -72,15 +69,26 @@ def _is_decimal_comma(
     if separator == ";":
         return comma is not None
     if comma is not None and point is not None:
-        seen = " and ".join(
-            f"{cells.iat[i, j]!r} ({place.at(i)}, column {headings[cells.columns[j]]!r})"
-            for i, j in (point, comma)
-        )
+        seen = _both(point, comma, cells, headings, place)
         raise DataError(
             f"{place.name}: {seen}: either mark may be the decimal one, since each has three "
             "digits after it throughout; write numbers without thousands separators."
         )
     return separator != "," and point is None
+
+
+def _both(
+    point: tuple[int, int],
+    comma: tuple[int, int],
+    cells: pd.DataFrame,
+    headings: Mapping[int, str],
+    place: Place,
+) -> str:
+    """The two cells with their places, for a message."""
+    return " and ".join(
+        f"{cells.iat[i, j]!r} ({place.at(i)}, column {headings[cells.columns[j]]!r})"
+        for i, j in (point, comma)
+    )
 
 
 def _stripped(column: pd.Series) -> pd.Series:
