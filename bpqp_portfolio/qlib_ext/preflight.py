@@ -64,8 +64,10 @@ def check_learned(risk_head: bool, learn_kappa: bool, problem: ProblemConfig) ->
         )
 
 
-def check_records(task: Mapping[str, Any]) -> None:
+def check_records(task: Mapping[str, Any]) -> list[type]:
     """Every record of ``task`` exists, its settings are known, and what it needs comes before it.
+
+    Returns their classes, in order.
 
     What the records trade by is stated, once: costs and account in the mandate, and no constraint
     that a record would not obey. One record decides the test days.
@@ -121,6 +123,7 @@ def check_records(task: Mapping[str, Any]) -> None:
                 f"task.record: {traders[0]} trades the weights of the training problem, which "
                 f"knows nothing of mandate: {', '.join(beyond)}. Use MandateRecord, or drop them."
             )
+    return done
 
 
 def trades_by_mandate(task: Mapping[str, Any]) -> bool:
@@ -141,19 +144,22 @@ def _listed(records: Any) -> list[tuple[str, Any]]:
     return [(f"task.record[{i}]", record) for i, record in enumerate(records)]
 
 
-def check_task(task: Mapping[str, Any]) -> None:
+def check_task(task: Mapping[str, Any]) -> tuple[type, list[type]]:
     """All that can be said of ``task`` without data: its classes exist and know their settings.
+
+    Returns the dataset's class and the records'.
 
     Raises
     ------
     ConfigError
         What is unknown, missing or outside its range; the nearest known name.
     """
-    check_records(task)
+    records, parts = check_records(task), {}
     for part in ("model", "dataset"):
         if part not in task:
             raise ConfigError(f"task: {part!r} is missing.")
-        check_component(task[part], f"task.{part}")
+        parts[part] = check_component(task[part], f"task.{part}")
+    return parts["dataset"], records
 
 
 def check_component(

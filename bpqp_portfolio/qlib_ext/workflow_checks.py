@@ -62,15 +62,13 @@ def check_workflow(config: Any) -> None:
         check_text(config["experiment_name"], "experiment_name", "a name")
     check_qlib_init(config["qlib_init"])
     task = written_out(as_mapping(config["task"], "task"))
-    check_task(task)
-    cls = check_component(task["dataset"], "task.dataset")
-    if issubclass(cls, PortfolioDataset):
+    dataset, records = check_task(task)
+    if issubclass(dataset, PortfolioDataset):
         folder = _folder(config["qlib_init"]["provider_uri"])
         _check_data(task["dataset"]["kwargs"], folder)
-        for record in task.get("record") or ():
-            cls = check_component(record, "task.record", "qlib.workflow.record_temp")
-            if hasattr(cls, "check_data"):
-                cls.check_data(folder)
+        for record in records:
+            if hasattr(record, "check_data"):
+                record.check_data(folder)
     check_outputs({**config, "task": task})
 
 
