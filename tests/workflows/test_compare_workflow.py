@@ -106,17 +106,39 @@ def test_killed_in_the_middle_and_started_again_it_gives_the_same_table(demo):
     pd.testing.assert_frame_equal(*tables)
 
 
-def test_a_failing_method_is_named_with_its_reason_and_the_others_finish(demo):
-    text = COMPARISON.replace("compare_demo", "compare_broken").replace("seeds: 2", "seeds: 1")
+BROKEN = """
+from bpqp_portfolio.losses.mse import MeanSquaredError
+
+
+class Broken(MeanSquaredError):
+    def __call__(self, *args, **kwargs):
+        raise ArithmeticError("no loss today")
+"""
+
+
+def test_a_misspelt_method_is_named_before_any_run(demo):
+    text = COMPARISON.replace("compare_demo", "compare_misspelt")
     text = text.replace("{name: regret, beta", "{name: regrets, beta")
+    (demo.folder / "configs" / "misspelt.yaml").write_text(text)
+    done = demo.run("bpqp", "compare", "configs/misspelt.yaml")
+    assert done.returncode == 1
+    assert "methods.regret: unknown loss 'regrets'. Did you mean 'regret'" in done.stdout
+    assert demo.client.get_experiment_by_name("compare_misspelt") is None
+
+
+def test_a_failing_method_is_named_with_its_reason_and_the_others_finish(demo):
+    (demo.folder / "broken.py").write_text(BROKEN)
+    text = COMPARISON.replace("compare_demo", "compare_broken").replace("seeds: 2", "seeds: 1")
+    broken = f"{{class: Broken, module_path: {demo.folder / 'broken.py'}}}"
+    text = text.replace("{name: regret, beta: __DROP__}", broken)
     (demo.folder / "configs" / "broken.yaml").write_text(text)
     done = demo.run("bpqp", "compare", "configs/broken.yaml")
     assert done.returncode == 1
     assert "1 of 2 runs failed" in done.stdout and "regret-seed0: error:" in done.stdout
-    assert "Did you mean 'regret'" in " ".join(done.stdout.split())
+    assert "no loss today" in " ".join(done.stdout.split())
     (finished,) = (run for run in demo.runs("compare_broken") if KEY in run.data.tags)
     assert finished.info.run_name == "mse-seed0"
     # The table is that of the other, and says what is missing.
     text = (demo.folder / "broken" / "comparison.md").read_text()
-    assert "Partial: 1 of 2 runs are missing." in text and "Did you mean 'regret'" in text
+    assert "Partial: 1 of 2 runs are missing." in text and "no loss today" in text
     assert "| Two-stage | 1 |" in text and "| End to end |" not in text
